@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all their own set-up, in a virtual environment in this folder.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint types bench wheel clean
+
+demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
+	$(BIN)/isc-fast demo -o demo-out
+
+test: $(VENV)/.dev lint types  ## lint, types and every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy does not know that training/ and export/ are installed inside isc_fast: it is shown a folder where they are.
+types: $(VENV)/.dev
+	@rm -rf build/types && mkdir -p build/types/isc_fast
+	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
+
+bench: $(VENV)/.dev  ## side by side with the reference way
+	$(BIN)/python bench/pipeline.py
+
+wheel: $(VENV)/.dev
+	$(BIN)/python -m build --wheel --outdir dist .
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"isc-fast needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[cpu,export,parquet,dev]'
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,299 @@
+"""The whole inference run of the Image Similarity Challenge, on a folder laid out like its data set DISC21."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .atomic import make_folder, write_text
+from .dialects import read_descriptors, write_submission
+from .engines import Engine, load_engine
+from .errors import InputError, MismatchError
+from .index import search
+from .matches import read_matches, read_truth, write_matches
+from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
+from .negatives import normalize_to_file, smooth_negatives
+from .pipeline import extract
+from .progress import ProgressCallback
+from .sources import Listing, list_images
+from .store import open_descriptors, write_descriptors
+from .validate import check_matches, check_submission
+
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "q": ("query_images",),
+    "p": ("query_images_phase2",),
+    "r": ("reference_images",),
+    "t": ("training_images", "train_images"),
+}
+"""The image sets by letter: queries, phase-2 queries, references, training images."""
+NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
+_TRUTH_HINTS = {"q": ("public", "dev"), "p": ("private", "phase2", "phase_2", "test")}
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """Of one set of queries: the files handed in, what breaks the rules, and the figures where there is a truth."""
+
+    submission: Path
+    matches: Path
+    problems: list[str]
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True)
+class ChallengeResult:
+    """What `run_challenge` did.
+
+    Attributes:
+        folder: of the results.
+        counts: descriptors of each set, by name.
+        failures: images of each set that got none.
+        normalized: whether negatives were subtracted.
+        phases: by the letter of the queries, where queries and references were both there.
+    """
+
+    folder: Path
+    counts: dict[str, int]
+    failures: dict[str, int]
+    normalized: bool
+    phases: dict[str, PhaseResult] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that breaks the rules."""
+        return [problem for phase in self.phases.values() for problem in phase.problems]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, count in self.counts.items():
+            lines.append(f"{name:<13} {count} descriptors, {self.failures[name]} images failed")
+        for phase in self.phases.values():
+            lines += ["", f"descriptor track: {phase.submission}", f"matching track:   {phase.matches}"]
+            if not self.normalized:
+                lines.append("without normalisation: there are no training images to take negatives from")
+            if phase.evaluation:
+                lines.append(str(phase.evaluation))
+            lines += [f"breaks the rules: {problem}" for problem in phase.problems] or [
+                "both keep the challenge's rules"
+            ]
+        return "\n".join(lines)
+
+
+class _Steps:
+    """Remembers what each result was made from, so that a step whose inputs did not change is not done again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "steps.json"
+        try:
+            self._made: dict[str, str] = json.loads(self._file.read_text("utf-8"))
+        except (OSError, ValueError):
+            self._made = {}
+
+    def do(self, output: Path, made_from: Any, make: Callable[[], None]) -> str:
+        """Make the output unless it stands there and was made from the same; returns a stamp for what builds on it."""
+        stamp = hashlib.sha256(json.dumps([output.name, made_from], sort_keys=True).encode()).hexdigest()
+        if not (output.exists() and self._made.get(output.name) == stamp):
+            make()
+            self._made[output.name] = stamp
+            write_text(self._file, json.dumps(self._made, indent=1) + "\n")
+        return stamp
+
+
+def _find_sets(root: Path, sets: str | None) -> dict[str, Path]:
+    """The folder of each set that is asked for, or that is there."""
+    unknown = set(sets or "") - set(FOLDERS)
+    if unknown:
+        raise InputError(f"there is no set {sorted(unknown)[0]!r}; choose from {', '.join(FOLDERS)}, such as qrt")
+    found = {}
+    for letter, names in FOLDERS.items():
+        folder = next((root / name for name in names if (root / name).is_dir()), None)
+        if folder is not None and (sets is None or letter in sets):
+            found[letter] = folder
+        elif sets is not None and letter in sets:
+            raise InputError(f"{root} has no folder {' or '.join(names)}, which the set {letter!r} needs")
+    if not found:
+        expected = ", ".join(name for names in FOLDERS.values() for name in names)
+        raise InputError(f"{root} has none of the folders {expected}; expected the layout of DISC21")
+    return found
+
+
+def _find_truth(root: Path, letter: str, given: str | os.PathLike[str] | None) -> Path | None:
+    """The ground truth of a set of queries: the one given, or the one whose name says so."""
+    if given is not None:
+        return Path(given)
+    files = sorted(file for file in root.rglob("*.csv") if "truth" in file.name.lower())
+    fitting = [file for file in files if any(hint in file.name.lower() for hint in _TRUTH_HINTS[letter])]
+    if not fitting and len(files) == 1 and letter == "q":
+        fitting = files
+    if len(fitting) > 1:
+        raise InputError(
+            f"several files could be the ground truth: {', '.join(map(str, fitting))}; choose with --ground-truth"
+        )
+    return fitting[0] if fitting else None
+
+
+def _read_subset(path: str | os.PathLike[str]) -> set[str]:
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the reference subset {os.fspath(path)}: {error}; expected one id a line"
+        ) from error
+    return {os.path.splitext(os.path.basename(line.strip()))[0] for line in lines if line.strip()}
+
+
+def run_challenge(
+    root: str | os.PathLike[str],
+    engine: Engine | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    sets: str | None = None,
+    limit: int | None = None,
+    reference_subset: str | os.PathLike[str] | None = None,
+    ground_truth: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], ProgressCallback] | None = None,
+) -> ChallengeResult:
+    """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
+
+    Writes into ``output``: descriptors of each set, ``negatives.h5``, and for each set of queries ``submission*.h5``
+    (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as in the reference
+    solution) and ``evaluation*.json``; phase 2 with the suffix ``_phase2``.
+
+    Args:
+        root: folder with any of ``query_images``, ``query_images_phase2``, ``reference_images``, ``training_images`` or
+            ``train_images``, and perhaps a ground-truth CSV (``*truth*.csv``).
+        engine: a loaded engine, or the path of one.
+        output: folder of the results.
+        sets: letters of the sets to use: q, p (phase-2 queries), r, t; by default all that are there.
+        limit: only the first so many images of each set, for a dry run.
+        reference_subset: text file with one reference id a line; only those are used.
+        ground_truth: CSV, where the one to use is not clear from its name.
+        batch_size, workers: see `isc_fast.extract`.
+        overwrite: start the extraction again where it was made by another engine or from other images.
+        progress: gives a callback for each named step.
+
+    Raises:
+        InputError: the layout is not there, or an option does not fit it.
+        IscFastError: whatever a step raises.
+    """
+    base, folder = Path(root), Path(output)
+    if not base.is_dir():
+        raise InputError(f"there is no folder {base}; expected the layout of DISC21")
+    folders = _find_sets(base, sets)
+    truths = {letter: _find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
+    loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
+    make_folder(folder)
+    steps = _Steps(folder)
+    ids: dict[str, list[str]] = {}
+    stamps: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    failures: dict[str, int] = {}
+
+    for letter, images in folders.items():
+        name = NAMES[letter]
+        items = list_images(images, ids="stem").items
+        if letter == "r" and reference_subset is not None:
+            wanted = _read_subset(reference_subset)
+            items = [item for item in items if item.id in wanted]
+            if len(items) != len(wanted):
+                raise InputError(
+                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(reference_subset)} are not in {images}"
+                )
+        items = items[:limit]
+        describe = partial(
+            extract,
+            Listing(items),
+            loaded,
+            folder / f"{name}.h5",
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress(name) if progress else None,
+        )
+        try:
+            made = describe()
+        except MismatchError:
+            if not overwrite:
+                raise
+            made = describe(overwrite=True)
+        ids[letter] = [item.id for item in items]
+        counts[name], failures[name] = made.count, len(made.failures)
+        with open_descriptors(made.path) as descriptors:
+            stamps[letter] = str(descriptors.meta["plan"]["id"])
+
+    search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
+    suffix = ""
+    if "t" in folders:
+        suffix = "-normalized"
+        negatives_stamp = _smooth(steps, folder, stamps["t"])
+        for letter in search_sides:
+            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp])
+    result = ChallengeResult(folder, counts, failures, "t" in folders)
+    for letter in truths:
+        if "r" in folders:
+            result.phases[letter] = _phase(
+                steps, folder, letter, suffix, [stamps[letter], stamps["r"]], (ids[letter], ids["r"]), truths[letter]
+            )
+    return result
+
+
+def _smooth(steps: _Steps, folder: Path, made_from: str) -> str:
+    """Make ``negatives.h5`` from the training images."""
+    output = folder / "negatives.h5"
+    source = folder / f"{NAMES['t']}.h5"
+    return steps.do(output, made_from, lambda: write_descriptors(output, smooth_negatives(read_descriptors(source))))
+
+
+def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str]) -> str:
+    """Make ``NAME-normalized.h5``."""
+    output = folder / f"{name}-normalized.h5"
+
+    def make() -> None:
+        with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
+            normalize_to_file(plain, negatives, output)
+
+    return steps.do(output, made_from, make)
+
+
+def _phase(
+    steps: _Steps,
+    folder: Path,
+    letter: str,
+    suffix: str,
+    made_from: list[str],
+    ids: tuple[Sequence[str], Sequence[str]],
+    truth_file: Path | None,
+) -> PhaseResult:
+    """Make the two files of a set of queries, check them, evaluate them."""
+    phase = NAMES[letter].removeprefix("query")
+    submission, csv = folder / f"submission{phase}.h5", folder / f"matches{phase}.csv"
+    query_file, reference_file = folder / f"{NAMES[letter]}{suffix}.h5", folder / f"{NAMES['r']}{suffix}.h5"
+
+    def hand_in() -> None:
+        with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
+            write_submission(submission, queries, references)
+
+    def match() -> None:
+        with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
+            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2")
+        write_matches(csv, found)
+
+    steps.do(submission, made_from, hand_in)
+    steps.do(csv, made_from, match)
+    query_ids, reference_ids = ids
+    problems = check_submission(submission, query_ids=query_ids, reference_ids=reference_ids)
+    problems += check_matches(csv, query_ids=query_ids, reference_ids=reference_ids)
+    evaluation = None
+    if truth_file is not None:
+        evaluation = evaluate(read_matches(csv), read_truth(truth_file))
+        report = {"ground_truth": str(truth_file), "protocols": evaluation.to_dict()}
+        write_text(folder / f"evaluation{phase}.json", json.dumps(report, indent=2) + "\n")
+    return PhaseResult(submission, csv, problems, evaluation)

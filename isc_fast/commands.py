@@ -1,0 +1,274 @@
+"""What each verb of the command line does: call the library, print the result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .challenge import run_challenge
+from .demo import run_demo
+from .dialects import SETS, concatenate, convert, dialect_of, read_descriptors
+from .engines import Engine, load_engine
+from .errors import InputError, IscFastError, require
+from .index import search
+from .matches import read_matches, read_truth, write_matches
+from .metrics import evaluate
+from .negatives import normalize_to_file, smooth_negatives
+from .pipeline import extract
+from .progress import ProgressPrinter, duration
+from .report import write_report
+from .sources import list_images
+from .store import open_descriptors, write_descriptors
+
+# A warning about one large photo says nothing that the ledger of failures does not.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _given(arguments: Namespace, *names: str) -> dict[str, Any]:
+    """The flags that were given; the others keep the library's default."""
+    values = vars(arguments)
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _progress(label: str, unit: str = "images") -> Iterator[ProgressPrinter]:
+    printer = ProgressPrinter(label, unit=unit)
+    try:
+        yield printer
+    finally:
+        printer.close()
+
+
+@contextlib.contextmanager
+def _named_progress() -> Iterator[Callable[[str], ProgressPrinter]]:
+    """Printers for the steps of a longer run; each ends its line when it is done or the run breaks off."""
+    with contextlib.ExitStack() as stack:
+        yield lambda label: stack.enter_context(_progress(label))
+
+
+def _load(arguments: Namespace) -> Engine:
+    return load_engine(arguments.engine, **_given(arguments, "device", "threads"))
+
+
+def _export(arguments: Namespace) -> int:
+    export = require("isc_fast.export", "export")
+    options = _given(arguments, "name", "size", "gem_p", "weights_as")
+    if arguments.photos:
+        options["photos"] = [Path(item.path) for item in list_images(arguments.photos).items]
+    with _progress("download", "bytes") as printer:
+        report = export.export_engine(
+            arguments.ckpt,
+            arguments.output,
+            log=_note,
+            progress=lambda done, total: printer(done, total or 0, 0),
+            **options,
+        )
+    print(json.dumps(report.to_dict()) if arguments.json else report)
+    return 0
+
+
+def _extract(arguments: Namespace) -> int:
+    engine = _load(arguments)
+    options = _given(arguments, "ids", "limit", "shard_size", "batch_size", "workers")
+    with _progress("extract") as printer:
+        made = extract(
+            arguments.inputs,
+            engine,
+            arguments.output,
+            overwrite=arguments.overwrite,
+            retry_failed=arguments.retry_failed,
+            progress=printer,
+            **options,
+        )
+    if made.note:
+        _note(f"note: {made.note}")
+    if made.ignored:
+        _note(f"note: {made.ignored} files whose names are no images' were left out")
+    for failure in made.failures[:10]:
+        _note(f"failed: {failure.path}: {failure.reason}")
+    if len(made.failures) > 10:
+        _note(f"… and {len(made.failures) - 10} more: isc-fast info {made.path} --failures")
+    if arguments.json:
+        result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
+        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3)}))
+    elif made.computed:
+        rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
+        print(f"{made.path}: {_counts(made.count, len(made.failures))}, {duration(made.seconds)}, {rate}")
+    else:
+        print(f"{made.path}: {_counts(made.count, len(made.failures))}, complete already")
+    return 1 if arguments.strict and made.failures else 0
+
+
+def _counts(descriptors: int, failed: int) -> str:
+    return f"{descriptors} descriptors" + (f", {failed} images failed" if failed else "")
+
+
+def _negatives(arguments: Namespace) -> int:
+    made = smooth_negatives(read_descriptors(arguments.descriptors), **_given(arguments, "k", "power"))
+    write_descriptors(arguments.output, made)
+    print(f"{arguments.output}: {len(made)} negatives, smoothed")
+    return 0
+
+
+def _normalize(arguments: Namespace) -> int:
+    method = arguments.method or "nes"
+    if method == "score" and arguments.role is None:
+        raise InputError("score normalisation treats the two sides differently: give --role query or --role reference")
+    negatives = None
+    if not (method == "score" and arguments.role == "reference"):
+        if arguments.negatives is None:
+            raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
+        negatives = read_descriptors(arguments.negatives)
+        smoothed = bool(negatives.meta.get("smoothing"))
+        if method == "nes" and not smoothed:
+            _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
+        if method == "score" and smoothed:
+            raise InputError(f"{arguments.negatives} is smoothed; score normalisation takes plain descriptors")
+    options = _given(arguments, "k", "beta", "iterations")
+    if dialect_of(arguments.descriptors) == "isc-fast":
+        with open_descriptors(arguments.descriptors) as descriptors:
+            normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
+    else:
+        normalize_to_file(
+            read_descriptors(arguments.descriptors), negatives, arguments.output, method=method, **options
+        )
+    print(f"{arguments.output}: normalised by {method}")
+    return 0
+
+
+def _search(arguments: Namespace) -> int:
+    options = _given(arguments, "k", "max_pairs", "threshold", "metric")
+    queries = read_descriptors(arguments.queries)
+    if dialect_of(arguments.references) == "isc-fast":
+        with open_descriptors(arguments.references) as references:
+            found, count = search(queries, references, **options), len(references)
+    else:
+        in_memory = read_descriptors(arguments.references)
+        found, count = search(queries, in_memory, **options), len(in_memory)
+    write_matches(arguments.output, found)
+    print(f"{arguments.output}: {len(found)} pairs of {len(queries)} queries and {count} references")
+    return 0
+
+
+def _evaluate(arguments: Namespace) -> int:
+    options = {"protocols": (arguments.protocol,)} if arguments.protocol else {}
+    result = evaluate(read_matches(arguments.matches), read_truth(arguments.truth), **options)
+    print(json.dumps(result.to_dict()) if arguments.json else result)
+    return 0
+
+
+def _report(arguments: Namespace) -> int:
+    def paths(inputs: str) -> dict[str, str]:
+        return {item.id: item.path for item in list_images(inputs, **_given(arguments, "ids")).items}
+
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    options = _given(arguments, "threshold", "max_rows")
+    shown = write_report(
+        arguments.output,
+        read_matches(arguments.matches),
+        queries=paths(arguments.queries),
+        references=paths(arguments.references),
+        truth=truth,
+        **options,
+    )
+    print(f"{arguments.output}: {shown} pairs")
+    return 0
+
+
+def _convert(arguments: Namespace) -> int:
+    files: dict[str, list[str]] = {}
+    for entry in arguments.inputs:
+        name, equals, file = entry.partition("=")
+        named = equals and name in SETS
+        files.setdefault(name if named else "", []).append(file if named else entry)
+    sets = {
+        name: concatenate(
+            [read_descriptors(file, **({"which": arguments.set} if arguments.set else {})) for file in group]
+        )
+        for name, group in files.items()
+    }
+    dialect = arguments.to or "isc-fast"
+    convert(sets, arguments.output, dialect)
+    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {dialect}")
+    return 0
+
+
+def _challenge(arguments: Namespace) -> int:
+    options = _given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers")
+    with _named_progress() as progress:
+        result = run_challenge(
+            arguments.input,
+            _load(arguments),
+            arguments.output,
+            overwrite=arguments.overwrite,
+            progress=progress,
+            **options,
+        )
+    print(result)
+    if result.problems:
+        raise IscFastError(f"what was written breaks {len(result.problems)} rules of the challenge, listed above")
+    return 0
+
+
+def _demo(arguments: Namespace) -> int:
+    with _named_progress() as progress:
+        result = run_demo(progress=progress, **_given(arguments, "output", "engine"))
+    print(result)
+    return 0
+
+
+def _info(arguments: Namespace) -> int:
+    if Path(arguments.file).suffix == ".onnx" or arguments.file == "demo":
+        engine = load_engine(arguments.file)
+        about = {"kind": "engine", "path": str(engine.path), "id": engine.id, **asdict(engine.spec)}
+    elif dialect_of(arguments.file) == "isc-fast":
+        with open_descriptors(arguments.file) as descriptors:
+            if arguments.failures:
+                for failure in descriptors.failures:
+                    print(json.dumps(asdict(failure)))
+                return 0
+            about = {
+                "kind": "descriptors",
+                "path": arguments.file,
+                "count": len(descriptors),
+                "dim": descriptors.dim,
+                "failures": len(descriptors.failures),
+                **descriptors.meta,
+            }
+    else:
+        about = {"kind": f"descriptors, dialect {dialect_of(arguments.file)}", "path": arguments.file}
+    if arguments.json:
+        print(json.dumps(about))
+    else:
+        for key, value in about.items():
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+            print(f"{key:<18} {shown}")
+    return 0
+
+
+HANDLERS: dict[str, Callable[[Namespace], int]] = {
+    "export": _export,
+    "extract": _extract,
+    "negatives": _negatives,
+    "normalize": _normalize,
+    "search": _search,
+    "evaluate": _evaluate,
+    "report": _report,
+    "convert": _convert,
+    "challenge": _challenge,
+    "demo": _demo,
+    "info": _info,
+}

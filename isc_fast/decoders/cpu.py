@@ -1,0 +1,66 @@
+"""Decoding on the processor with Pillow, in threads (Pillow releases the interpreter while it decodes and resizes)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cores import available_cores
+from ..errors import InputError
+from . import Batch, Problem
+from .rules import ImageProblem, load_input
+
+
+class CpuDecoder:
+    """The decoder of the contract itself.
+
+    Args:
+        workers: threads that decode; by default one for each core of this process.
+    """
+
+    name = "pillow"
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"workers must be at least 1, not {workers}")
+        self.workers = workers or available_cores()
+
+    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
+        """See `isc_fast.decoders.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
+        waiting: deque[tuple[npt.NDArray[np.uint8], list[Future[Problem | None]]]] = deque()
+        todo = iter(jobs)
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
+        in_flight = 0
+        try:
+            while True:
+                # One batch ahead at least, and enough images ahead that every worker has something to do.
+                while len(waiting) < 2 or in_flight < 2 * self.workers:
+                    job = next(todo, None)
+                    if job is None:
+                        break
+                    pixels = np.zeros((len(job), height, width, 3), np.uint8)
+                    futures = [pool.submit(_decode_into, path, pixels[i]) for i, path in enumerate(job)]
+                    waiting.append((pixels, futures))
+                    in_flight += len(job)
+                if not waiting:
+                    return
+                pixels, futures = waiting.popleft()
+                problems = [future.result() for future in futures]
+                in_flight -= len(futures)
+                yield Batch(pixels, problems)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _decode_into(path: str, slot: npt.NDArray[np.uint8]) -> Problem | None:
+    try:
+        slot[:] = load_input(path, *slot.shape[:2])
+    except ImageProblem as error:
+        return error.problem
+    except MemoryError:
+        return Problem("decode", "not enough memory")
+    return None

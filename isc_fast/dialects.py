@@ -1,0 +1,315 @@
+"""Descriptor files of other tools, read and written.
+
+| dialect | what it is |
+|---|---|
+| ``isc-fast`` | our own, see `isc_fast.store` |
+| ``submission`` | the challenge's: ``query``, ``query_ids``, ``reference``, ``reference_ids``, perhaps ``train`` |
+| ``reference`` | the reference solution's: a submission with ``train_feats.npy`` beside it |
+| ``kit`` | the evaluation kit's: ``vectors`` and ``image_names``; one set a file, or several files for one set |
+| ``clip-retrieval`` | a folder of ``img_emb/img_emb_*.npy`` and ``metadata/metadata_*.parquet`` |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .atomic import make_folder, replacing
+from .errors import FormatError, InputError, require
+from .hdf5 import create_hdf5, open_hdf5
+from .store import Descriptors, is_ours, load_descriptors, write_descriptors
+
+SETS = ("query", "reference", "train")
+MAX_DIM = 256
+"""Dimensions that the challenge allows."""
+TRAIN_FILE = "train_feats.npy"
+_ROWS_PER_FILE = 1_000_000
+
+
+def _text(values: npt.NDArray[Any]) -> list[str]:
+    return [v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def dialect_of(path: str | os.PathLike[str]) -> str:
+    """The dialect of a file or folder, as named in this module's table (``"submission"`` also for ``reference``).
+
+    Raises:
+        FormatError: it is none of them.
+    """
+    if os.path.isdir(path):
+        if (Path(path) / "img_emb").is_dir():
+            return "clip-retrieval"
+        raise FormatError(f"{os.fspath(path)} is a folder without img_emb; expected a descriptor file")
+    with open_hdf5(path) as file:
+        if is_ours(file):
+            return "isc-fast"
+        names = set(file)
+    if {"query", "query_ids"} <= names or {"reference", "reference_ids"} <= names:
+        return "submission"
+    if {"vectors", "image_names"} <= names:
+        return "kit"
+    raise FormatError(
+        f"{os.fspath(path)} holds {', '.join(sorted(names)) or 'nothing'}; expected vectors and ids (isc-fast), query "
+        "and reference (a submission), or vectors and image_names (the evaluation kit)"
+    )
+
+
+def read_descriptors(path: str | os.PathLike[str], *, which: str | None = None) -> Descriptors:
+    """Read descriptors of any dialect into memory.
+
+    Args:
+        path: a file, or a folder of clip-retrieval.
+        which: ``"query"``, ``"reference"`` or ``"train"``, for a file that holds several sets.
+
+    Raises:
+        FormatError: it is no descriptor file, is damaged, or holds several sets and ``which`` does not choose one.
+    """
+    dialect = dialect_of(path)
+    if dialect == "submission":
+        return _read_submission(Path(path), which)
+    if which is not None:
+        raise FormatError(f"{os.fspath(path)} holds one set of descriptors, so there is no {which!r} to choose")
+    if dialect == "isc-fast":
+        return load_descriptors(path)
+    return _read_kit(path) if dialect == "kit" else _read_clip_retrieval(Path(path))
+
+
+def concatenate(sets: Sequence[Descriptors]) -> Descriptors:
+    """Several sets as one; equal ids are refused.
+
+    Raises:
+        FormatError: dimensions differ, or an id occurs twice.
+        InputError: there is no set at all.
+    """
+    if not sets:
+        raise InputError("there is nothing to put together")
+    if len(sets) == 1:
+        return sets[0]
+    if len({part.dim for part in sets}) > 1:
+        raise FormatError(f"sets of different dimensions ({', '.join(str(part.dim) for part in sets)}) cannot be one")
+    ids = [id_ for part in sets for id_ in part.ids]
+    _refuse_repeated(ids, "the sets together")
+    same = all(part.meta == sets[0].meta for part in sets)
+    failures = [failure for part in sets for failure in part.failures]
+    vectors = np.concatenate([np.asarray(part.vectors[:], np.float32) for part in sets])
+    return Descriptors(vectors, ids, sets[0].meta if same else {}, failures)
+
+
+def _refuse_repeated(ids: Sequence[str], where: str) -> None:
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
+        raise FormatError(f"the id {twice!r} occurs twice in {where}")
+
+
+def _read_submission(path: Path, which: str | None) -> Descriptors:
+    with open_hdf5(path) as file:
+        beside = path.with_name(TRAIN_FILE)
+        held = [name for name in SETS if name in file]
+        if "train" not in held and beside.exists():
+            held.append("train")
+        if which is None and len(held) == 1:
+            which = held[0]
+        if which not in held:
+            asked = f"has no set {which!r}" if which else "holds several sets"
+            raise FormatError(f"{path} {asked}; choose one of {', '.join(held)} (--set, in Python which=)")
+        try:
+            if which != "train":
+                return Descriptors(np.asarray(file[which][:], np.float32), _text(file[f"{which}_ids"][:]))
+            if "train" in file:
+                vectors = np.asarray(file["train"][:], np.float32)
+                ids = _text(file["train_ids"][:]) if "train_ids" in file else _row_ids(len(vectors))
+                return Descriptors(vectors, ids)
+        except (KeyError, OSError, ValueError) as error:
+            raise FormatError(f"{path} is damaged ({error})") from error
+    return _read_npy(beside)
+
+
+def _row_ids(count: int) -> list[str]:
+    """Ids of a set that came without any: the number of the row."""
+    return [f"train/{row}" for row in range(count)]
+
+
+def _read_npy(path: Path) -> Descriptors:
+    try:
+        vectors = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise FormatError(f"{path} is not a numpy array ({error})") from error
+    if vectors.ndim != 2:
+        raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
+    return Descriptors(vectors, _row_ids(len(vectors)))
+
+
+def _kit_id(name: str) -> str:
+    """The kit's own rule: folders and the two suffixes of the data set do not belong to the id."""
+    return PurePosixPath(name).name.removesuffix(".jpg").removesuffix(".png")
+
+
+def _read_kit(path: str | os.PathLike[str]) -> Descriptors:
+    with open_hdf5(path) as file:
+        try:
+            return Descriptors(
+                np.asarray(file["vectors"][:], np.float32), [_kit_id(name) for name in _text(file["image_names"][:])]
+            )
+        except (KeyError, OSError, ValueError) as error:
+            raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
+
+
+def _ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """Fixed-width ASCII, as the challenge's files have it; an id that does not fit is refused, never cut."""
+    if not len(ids):
+        return np.empty(0, "S1")
+    for id_ in ids:
+        if not id_.isascii() or not id_ or "\0" in id_:
+            raise FormatError(f"the id {id_!r} is not ASCII, and this format holds nothing else; give other ids")
+    return np.array([id_.encode("ascii") for id_ in ids], dtype=f"S{max(map(len, ids))}")
+
+
+def write_submission(
+    path: str | os.PathLike[str],
+    queries: Descriptors,
+    references: Descriptors,
+    train: Descriptors | None = None,
+) -> None:
+    """Write the descriptor-track file of the challenge, atomically: rows sorted by id, ids in fixed-width ASCII.
+
+    Args:
+        path: of the HDF5 file.
+        queries, references, train: ``(n, d)`` with d ≤ 256.
+
+    Raises:
+        FormatError: more than 256 dimensions, sides of different dimensions, or an id that is not ASCII or repeated.
+        OutputError: the file cannot be written.
+    """
+    sides = {"query": queries, "reference": references} | ({"train": train} if train is not None else {})
+    dims = {name: side.dim for name, side in sides.items()}
+    if len(set(dims.values())) > 1 or max(dims.values()) > MAX_DIM:
+        raise FormatError(f"a submission has one number of dimensions, at most {MAX_DIM}; these have {dims}")
+    names = {name: _ascii_ids(side.ids) for name, side in sides.items()}
+    for name, side in sides.items():
+        _refuse_repeated(side.ids, f"the {name} set")
+    with create_hdf5(path) as writer:
+        file = writer.file
+        for name, side in sides.items():
+            order = np.argsort(names[name], kind="stable")
+            vectors = np.asarray(side.vectors[:], np.float32)
+            file.create_dataset(name, data=vectors[order])
+            if name != "train":
+                file.create_dataset(f"{name}_ids", data=names[name][order])
+
+
+def _write_reference(path: Path, queries: Descriptors, references: Descriptors, train: Descriptors) -> None:
+    write_submission(path, queries, references)
+    with replacing(path.with_name(TRAIN_FILE)) as temporary, open(temporary, "wb") as out:
+        np.save(out, np.asarray(train.vectors[:], np.float32))
+
+
+def write_kit(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+    """Write one set for the challenge's evaluation kit, atomically.
+
+    Raises:
+        FormatError: an id is not ASCII, or the kit would read it back as another one (it strips folders, .jpg, .png).
+        OutputError: the file cannot be written.
+    """
+    names = _ascii_ids(descriptors.ids)
+    for id_ in descriptors.ids:
+        if _kit_id(id_) != id_:
+            raise FormatError(
+                f"the evaluation kit would read the id {id_!r} as {_kit_id(id_)!r}; extract with --ids stem"
+            )
+    with create_hdf5(path) as writer:
+        file = writer.file
+        file.create_dataset("vectors", data=np.asarray(descriptors.vectors[:], np.float32))
+        file.create_dataset("image_names", data=names)
+
+
+def _read_clip_retrieval(folder: Path) -> Descriptors:
+    arrow = require("pyarrow.parquet", "parquet")
+    vectors: list[npt.NDArray[np.float32]] = []
+    ids: list[str] = []
+    for array in sorted((folder / "img_emb").glob("img_emb_*.npy")):
+        table_file = folder / "metadata" / (array.stem.replace("img_emb", "metadata") + ".parquet")
+        try:
+            rows = np.load(array, allow_pickle=False)
+            table = arrow.read_table(table_file)
+        except Exception as error:  # pyarrow's errors share no base class with numpy's
+            raise FormatError(f"cannot read {array} with {table_file}: {error}") from error
+        column = next((name for name in ("image_path", "id", "key", "url") if name in table.column_names), None)
+        if column is None or table.num_rows != len(rows):
+            raise FormatError(
+                f"{table_file} has {table.num_rows} rows of {', '.join(table.column_names)}; "
+                f"expected {len(rows)} rows with image_path, id, key or url"
+            )
+        vectors.append(np.asarray(rows, np.float32))
+        ids.extend(str(id_) for id_ in table.column(column).to_pylist())
+    if not vectors:
+        raise FormatError(f"{folder / 'img_emb'} holds no img_emb_*.npy")
+    return Descriptors(np.concatenate(vectors), ids)
+
+
+def write_clip_retrieval(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+    """Write the folder that clip-retrieval and autofaiss build an index from: float32, a million rows a file.
+
+    Raises:
+        FormatError: an id is not valid UTF-8.
+        MissingExtraError: pyarrow is not installed.
+        OutputError: a file cannot be written, or the folder holds embeddings already.
+    """
+    arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    folder = Path(path)
+    embeddings, metadata = make_folder(folder / "img_emb"), make_folder(folder / "metadata")
+    if any(embeddings.iterdir()):
+        raise InputError(f"{embeddings} is not empty: files of another run would be read as part of this one")
+    for number, start in enumerate(range(0, max(len(descriptors), 1), _ROWS_PER_FILE)):
+        part = slice(start, start + _ROWS_PER_FILE)
+        try:
+            table = arrow.table({"image_path": arrow.array(list(descriptors.ids[part]), arrow.string())})
+        except UnicodeEncodeError as error:
+            raise FormatError(
+                f"an id is not valid UTF-8 and cannot stand in a parquet file: {error.object!r}"
+            ) from error
+        with replacing(embeddings / f"img_emb_{number:04d}.npy") as temporary, open(temporary, "wb") as out:
+            np.save(out, np.asarray(descriptors.vectors[part], np.float32))
+        with replacing(metadata / f"metadata_{number:04d}.parquet") as temporary:
+            parquet.write_table(table, temporary)
+
+
+def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialect: str) -> None:
+    """Write descriptors in a dialect of this module's table.
+
+    Args:
+        sets: by name: ``query``, ``reference`` and ``train`` for a submission, exactly one set for the others.
+        output: of the file, or for clip-retrieval of the folder.
+        dialect: see the table.
+
+    Raises:
+        InputError: the dialect needs other sets.
+        FormatError, OutputError: see the writers.
+    """
+    if dialect in ("submission", "reference"):
+        needed = ("query", "reference", "train") if dialect == "reference" else ("query", "reference")
+        missing = [name for name in needed if name not in sets]
+        if missing or set(sets) - set(SETS):
+            raise InputError(
+                f"the dialect {dialect} needs the sets {', '.join(needed)} and was given {', '.join(sets) or 'none'}; "
+                "name them: query=FILE reference=FILE"
+            )
+        if dialect == "reference":
+            _write_reference(Path(output), sets["query"], sets["reference"], sets["train"])
+        else:
+            write_submission(output, sets["query"], sets["reference"], sets.get("train"))
+        return
+    writers = {"isc-fast": write_descriptors, "kit": write_kit, "clip-retrieval": write_clip_retrieval}
+    if dialect not in writers:
+        raise InputError(f"there is no dialect {dialect!r}; choose one of {', '.join(DIALECTS)}")
+    if len(sets) != 1:
+        raise InputError(f"the dialect {dialect} holds one set and was given {', '.join(sets) or 'none'}")
+    writers[dialect](output, next(iter(sets.values())))
+
+
+DIALECTS = ("isc-fast", "submission", "reference", "kit", "clip-retrieval")

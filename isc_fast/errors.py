@@ -1,0 +1,80 @@
+"""Every error isc-fast raises on purpose, and the check for optional packages.
+
+    IscFastError
+    ├── InputError            an image source, list file or option that cannot be used
+    ├── FormatError           a descriptor, matches or truth file that is not what it should be
+    ├── MismatchError         two files that are each fine but must not be used together
+    ├── EngineError           an engine that cannot be loaded or run
+    ├── CheckpointError       training weights that cannot be read safely or do not fit
+    ├── ParityError           an exported engine that does not agree with the network it came from
+    ├── DownloadError         published weights that could not be fetched
+    ├── OutputError           a result that cannot be written (disk full, no permission, in use)
+    └── MissingExtraError     an optional package that is not installed
+
+The command line prints the message of any of them as one line, ``error: …``, and exits with status 1. A message names
+what was found, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class IscFastError(Exception):
+    """Base of every error that isc-fast raises on purpose."""
+
+
+class InputError(IscFastError):
+    """An image source, list file or option that cannot be used."""
+
+
+class FormatError(IscFastError):
+    """A descriptor, matches or ground-truth file that is not what it should be."""
+
+
+class MismatchError(IscFastError):
+    """Two files that are each fine but must not be used together."""
+
+
+class EngineError(IscFastError):
+    """An engine file that cannot be loaded or run."""
+
+
+class CheckpointError(IscFastError):
+    """Training weights that cannot be read safely, or that do not fit the network."""
+
+
+class ParityError(IscFastError):
+    """An exported engine whose descriptors differ from the network's."""
+
+
+class DownloadError(IscFastError):
+    """Published weights that could not be fetched."""
+
+
+class OutputError(IscFastError):
+    """A result that cannot be written."""
+
+
+class MissingExtraError(IscFastError):
+    """An optional package that is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say the line that installs it.
+
+    Args:
+        module: dotted name, e.g. ``"onnxruntime"``.
+        extra: the extra of isc-fast that brings it, e.g. ``"cpu"``.
+
+    Raises:
+        MissingExtraError: the package is not installed, or is installed and broken.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        top = module.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == top
+        state = "is not installed" if missing else f"is installed but does not import ({error})"
+        raise MissingExtraError(f"this needs {top}, which {state}; run: pip install 'isc-fast[{extra}]'") from error

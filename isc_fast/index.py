@@ -1,0 +1,159 @@
+"""Exact search: the best references of each query, the best pairs of all, or every pair above a score."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError, MismatchError
+from .knn import Floats, Ints, Metric, knn
+from .matches import Matches
+from .store import Descriptors
+
+DEFAULT_K = 10
+_FIRST_K = 16
+_GROWTH = 4
+_ENTRIES = 1 << 25  # of one result (queries × k), 400 MB with the indices
+
+
+def check_searchable(queries: Descriptors, references: Descriptors, metric: Metric = "ip") -> None:
+    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
+
+    Raises:
+        MismatchError: naming the difference and what to do.
+    """
+    if queries.dim != references.dim:
+        raise MismatchError(
+            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
+        )
+    if not (queries.meta and references.meta):
+        return
+    engines = queries.meta.get("engine_id"), references.meta.get("engine_id")
+    if all(engines) and engines[0] != engines[1]:
+        raise MismatchError(
+            f"queries and references were made by different engines ({str(engines[0])[:12]} and "
+            f"{str(engines[1])[:12]}); extract both with one engine"
+        )
+    stamps = queries.meta.get("normalization"), references.meta.get("normalization")
+    if stamps[0] != stamps[1]:
+        raise MismatchError(
+            f"queries are normalised by {_words(stamps[0])} and references by {_words(stamps[1])}; "
+            "normalise both with the same negatives, or neither"
+        )
+    if stamps[0] and stamps[0]["method"] == "score" and metric != "ip":
+        raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
+
+
+def _words(stamp: dict[str, object] | None) -> str:
+    if not stamp:
+        return "nothing"
+    details = [f"{name}={stamp[name]}" for name in ("k", "beta", "iterations") if name in stamp]
+    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
+    return f"{stamp['method']} ({', '.join(details + negatives)})"
+
+
+def search(
+    queries: Descriptors,
+    references: Descriptors,
+    *,
+    k: int | None = None,
+    max_pairs: int | None = None,
+    threshold: float | None = None,
+    metric: Metric = "ip",
+) -> Matches:
+    """Find, for every query, the references that look like copies. Exact; references are read block by block.
+
+    With no limit given, the 10 best of each query. Limits may be combined; each only takes pairs away.
+
+    Args:
+        queries, references: ``(nq, d)`` and ``(nr, d)``.
+        k: best references of each query.
+        max_pairs: best pairs over all queries together (the challenge's cap is 500,000).
+        threshold: lowest score.
+        metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
+            unit rows is ``2 · cosine − 2``. The order is the same.
+
+    Returns:
+        with ``k`` alone or with a threshold, pairs in the order of the queries, best first; else best first overall.
+
+    Raises:
+        MismatchError: queries and references come from different engines or normalisations.
+        InputError: a limit is out of range, or a side is empty.
+        MissingExtraError: faiss is not installed.
+    """
+    for name, limit in (("k", k), ("max_pairs", max_pairs)):
+        if limit is not None and limit < 1:
+            raise InputError(f"{name} must be at least 1, not {limit}")
+    for side, found in (("query", queries), ("reference", references)):
+        if not len(found):
+            raise InputError(f"there is no {side} descriptor to search")
+    check_searchable(queries, references, metric)
+    if k is None and max_pairs is None and threshold is None:
+        k = DEFAULT_K
+    lowest = np.float32(-np.inf if threshold is None else threshold)
+    if k is not None:
+        pairs = _nearest(queries, references, k, lowest, metric)
+        if max_pairs is not None:
+            pairs = _best(pairs, max_pairs)
+    else:
+        pairs = _best_overall(queries, references, max_pairs, lowest, metric)
+    rows, columns, scores = pairs
+    query_ids, reference_ids = np.array(queries.ids, object), np.array(references.ids, object)
+    return Matches(query_ids[rows].tolist(), reference_ids[columns].tolist(), scores)
+
+
+Pairs = tuple[Ints, Ints, Floats]
+"""Query rows, reference rows and scores of pairs, each ``(n,)``."""
+
+
+def _join(parts: list[Pairs]) -> Pairs:
+    rows, columns, scores = zip(*parts, strict=True)
+    return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
+
+
+def _keep(pairs: Pairs, which: npt.NDArray[np.bool_] | Ints) -> Pairs:
+    return pairs[0][which], pairs[1][which], pairs[2][which]
+
+
+def _best(pairs: Pairs, count: int | None) -> Pairs:
+    """The best pairs first; equal scores in the order of queries, then references."""
+    order = np.lexsort((pairs[1], pairs[0], -pairs[2]))
+    return _keep(pairs, order[:count])
+
+
+def _nearest(
+    queries: Descriptors, references: Descriptors, k: int, lowest: np.float32, metric: Metric, rows: Ints | None = None
+) -> Pairs:
+    """The k best of each query (or of those queries alone) that reach the lowest score."""
+    rows = np.arange(len(queries)) if rows is None else rows
+    step = max(1, _ENTRIES // min(k, len(references)))
+    parts: list[Pairs] = []
+    for start in range(0, len(rows), step):
+        these = rows[start : start + step]
+        scores, indices = knn(queries.vectors[these], references.blocks(), k, metric)
+        pairs = (np.repeat(these, scores.shape[1]), indices.ravel(), scores.ravel())
+        parts.append(_keep(pairs, pairs[2] >= lowest))
+    return _join(parts)
+
+
+def _best_overall(
+    queries: Descriptors, references: Descriptors, max_pairs: int | None, lowest: np.float32, metric: Metric
+) -> Pairs:
+    """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
+
+    Where a query's last neighbour is still good enough to count, it may have more: search again, wider, for those only.
+    """
+    k = min(_FIRST_K, len(references))
+    pairs = _best(_nearest(queries, references, k, lowest, metric), None)
+    while k < len(references):
+        cut = pairs[2][max_pairs - 1] if max_pairs is not None and len(pairs[2]) >= max_pairs else lowest
+        kept = _keep(pairs, pairs[2] >= cut)
+        counts = np.bincount(kept[0], minlength=len(queries))
+        # All k neighbours of such a query reach the cut, so the next one might.
+        unfinished = np.flatnonzero(counts >= k)
+        if not len(unfinished):
+            break
+        k = min(k * _GROWTH, len(references))
+        rest = _keep(kept, ~np.isin(kept[0], unfinished))
+        pairs = _best(_join([rest, _nearest(queries, references, k, cut, metric, unfinished)]), None)
+    return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])

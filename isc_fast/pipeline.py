@@ -1,0 +1,246 @@
+"""Extraction: photos become one descriptor file, through shards that survive any interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .decoders import Batch, Decoder, Problem
+from .decoders.cpu import CpuDecoder
+from .engines import Engine, load_engine
+from .errors import FormatError, InputError, MismatchError, OutputError
+from .parts import PartsFolder
+from .plan import Failure, Item, Plan, Shard, default_shard_size
+from .progress import ProgressCallback
+from .sources import Listing, list_images
+from .store import Descriptors, open_descriptors
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract` did.
+
+    Attributes:
+        path: of the descriptor file.
+        count: descriptors in it.
+        failures: the images that got none, in order.
+        computed: images that this run worked on; the others were done before.
+        ignored: files in the input folders whose name is not an image's.
+        seconds: of this run.
+        note: what the user should know about the listing, or None.
+    """
+
+    path: Path
+    count: int
+    failures: Sequence[Failure]
+    computed: int
+    ignored: int
+    seconds: float
+    note: str | None = None
+
+
+def extract(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Listing,
+    engine: Engine | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    ids: str = "auto",
+    limit: int | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    shard_size: int | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Extraction:
+    """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
+
+    May be interrupted at any moment, also by ``kill -9`` or a power cut: the same call goes on where it stopped. The
+    bytes of the result depend on the images, the engine and the batch size alone, not on ``workers`` or interruptions.
+    An image that cannot be read becomes a row of the file's ledger of failures.
+
+    Args:
+        inputs, ids, limit: what to describe; see `isc_fast.list_images`, whose result may be given too.
+        engine: a loaded engine, or the path of one.
+        output: the descriptor file. While it is being made, ``OUTPUT.parts/`` beside it holds the parts.
+        batch_size: images in one engine call; by default what suits the engine, and on resuming what it was.
+        workers: threads that decode; by default one for each core.
+        shard_size: images of one part, the unit of resuming; rounded up to whole batches.
+        overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
+            that is complete.
+        retry_failed: compute the shards again in which images failed.
+        progress: called after each batch.
+
+    Raises:
+        InputError: there is nothing to describe, or every single image failed.
+        MismatchError: the output, or its parts, come from other inputs or another engine.
+        EngineError: the engine cannot be loaded, or failed.
+        OutputError: the output cannot be written, or another process is writing it.
+    """
+    began = time.monotonic()
+    output = Path(output)
+    for name, number in (("limit", limit), ("batch size", batch_size), ("shard size", shard_size)):
+        if number is not None and number < 1:
+            raise InputError(f"the {name} must be at least 1, not {number}")
+    if output.is_dir():
+        raise OutputError(
+            f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}"
+        )
+    decoder = CpuDecoder(workers)
+    if isinstance(inputs, Listing):
+        listing, described = Listing(inputs.items[:limit], inputs.ignored), [f"limit={limit}"]
+    else:
+        listing = list_images(inputs, ids=ids, limit=limit)
+        roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+        described = [*(os.path.abspath(root) for root in roots), f"ids={ids}", f"limit={limit}"]
+    loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
+
+    def wanted(earlier: tuple[int, int] | None) -> Plan:
+        """The plan of this call; what is not asked for is as it was in an earlier plan (batch size, shard size)."""
+        batch = batch_size or (earlier[0] if earlier else loaded.default_batch_size)
+        size = shard_size or (earlier[1] if earlier else default_shard_size(len(listing.items), batch))
+        return Plan(described, listing.items, loaded.id, decoder.name, batch, -(-size // batch) * batch)
+
+    def result(count: int, failures: Sequence[Failure], computed: int, note: str | None = None) -> Extraction:
+        return Extraction(output, count, failures, computed, listing.ignored, time.monotonic() - began, note)
+
+    parts = PartsFolder(output)
+    with parts.locked():
+        try:
+            if output.exists() and not overwrite:
+                with _finished(output) as whole:
+                    plan = wanted((whole.meta["plan"]["batch_size"], whole.meta["plan"]["shard_size"]))
+                    _refuse_other_plan(output, whole, plan)
+                    if not (retry_failed and whole.failures):
+                        parts.remove()
+                        return result(len(whole), whole.failures, 0)
+                    parts.begin(plan)
+                    parts.split(plan, whole)
+            stored = parts.stored_plan()
+            plan, note = parts.begin_or_resume(
+                wanted((stored.batch_size, stored.shard_size) if stored else None), overwrite=overwrite
+            )
+            missing = parts.missing(plan, and_failed=retry_failed)
+            computed = _compute(parts, plan, missing, loaded, decoder, progress)
+            meta = {
+                "engine_id": loaded.id,
+                "engine": asdict(loaded.spec),
+                "decoder": decoder.name,
+                "plan": {"id": plan.id, "batch_size": plan.batch_size, "shard_size": plan.shard_size},
+                "normalization": None,
+            }
+            count, failures = parts.assemble(plan, loaded.spec.dim, meta)
+            if not count:
+                parts.remove()
+                worst = failures[0]
+                raise InputError(
+                    f"none of the {len(failures)} images could be described; the first is {worst.path}: {worst.reason}"
+                )
+        except BaseException:
+            if not parts.has_parts():
+                parts.remove()  # nothing to resume, so no litter behind a mistyped command
+            raise
+        parts.remove()
+    return result(count, failures, computed, note)
+
+
+@contextlib.contextmanager
+def _finished(output: Path) -> Iterator[Descriptors]:
+    """An output that is there already, with the plan it was made by.
+
+    Raises:
+        MismatchError: it is no result of `extract`.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            whole = stack.enter_context(open_descriptors(output))
+            if not isinstance(whole.meta.get("plan"), dict):
+                raise FormatError("no plan")
+        except FormatError as error:
+            raise MismatchError(
+                f"{output} exists and is not a result of isc-fast extract: give another output, or --overwrite it"
+            ) from error
+        yield whole
+
+
+def _refuse_other_plan(output: Path, whole: Descriptors, plan: Plan) -> None:
+    if whole.meta["plan"]["id"] == plan.id:
+        return
+    if whole.meta["engine_id"] != plan.engine_id:
+        difference = f"by another engine ({whole.meta['engine']['name']} {whole.meta['engine_id'][:12]})"
+    elif whole.meta["plan"]["batch_size"] != plan.batch_size:
+        difference = f"in batches of {whole.meta['plan']['batch_size']}, not {plan.batch_size}"
+    else:
+        count = len(whole) + len(whole.failures)
+        difference = f"from other inputs, or their images have changed ({count} images then, {len(plan.items)} now)"
+    raise MismatchError(f"{output} was made {difference}: give another output, or --overwrite it")
+
+
+def _compute(
+    parts: PartsFolder,
+    plan: Plan,
+    missing: Sequence[int],
+    engine: Engine,
+    decoder: Decoder,
+    progress: ProgressCallback | None,
+) -> int:
+    """Compute the missing shards, decoding ahead of the engine; returns how many images that were."""
+    todo = sum(len(plan.shard(index).items) for index in missing)
+    total = len(plan.items)
+    done, failed = total - todo, 0
+    order: deque[tuple[Shard, Sequence[Item]]] = deque()
+
+    def jobs() -> Iterator[Sequence[str]]:
+        for index in missing:
+            shard = plan.shard(index)
+            for items in shard.batches(plan.batch_size):
+                order.append((shard, items))
+                yield [item.path for item in items]
+
+    if progress:
+        progress(done, total, failed)
+    rows: list[npt.NDArray[np.float32]] = []
+    failures: list[Failure] = []
+    with contextlib.closing(decoder.batches(jobs(), engine.spec.height, engine.spec.width)) as batches:
+        for batch in batches:
+            shard, items = order.popleft()
+            vectors, problems = _describe(engine, items, batch)
+            rows.append(vectors)
+            failures.extend(problems)
+            done, failed = done + len(items), failed + len(problems)
+            if items[-1] is shard.items[-1]:
+                parts.write_part(plan, shard, np.concatenate(rows), failures)
+                rows, failures = [], []
+            if progress:
+                progress(done, total, failed)
+    return todo
+
+
+def _describe(engine: Engine, items: Sequence[Item], batch: Batch) -> tuple[npt.NDArray[np.float32], list[Failure]]:
+    """The descriptors of one batch without its failures, and the failures.
+
+    The engine always runs on the whole batch, with black in the failed slots, so that the last bits of an image's
+    descriptor do not depend on whether its neighbour could be read.
+    """
+    problems = list(batch.problems)
+    if all(problems):
+        vectors = np.empty((len(items), engine.spec.dim), np.float32)
+    else:
+        vectors = engine.run(batch.pixels)
+        for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+            problems[i] = problems[i] or Problem("engine", "the descriptor is not finite")
+    good = [i for i, problem in enumerate(problems) if not problem]
+    failures = [
+        Failure(item.id, item.path, problem.stage, problem.reason)
+        for item, problem in zip(items, problems, strict=True)
+        if problem
+    ]
+    return vectors[good], failures

@@ -1,0 +1,72 @@
+"""Progress on standard error: one line that redraws itself on a terminal, plain lines now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+ProgressCallback = Callable[[int, int, int], None]
+"""Called with (images done, images in all, images that failed), the first time before any work of this run."""
+
+_TERMINAL_EVERY_S = 0.1
+_LOG_EVERY_S = 15.0
+
+
+def duration(seconds: float) -> str:
+    """``75`` → ``1:15``, ``3700`` → ``1:01:40``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class ProgressPrinter:
+    """A `ProgressCallback` that prints images/s and the time left.
+
+    Args:
+        label: what is being done, e.g. ``"extract"``.
+        stream: by default standard error.
+        unit: what is counted.
+    """
+
+    def __init__(self, label: str, stream: TextIO | None = None, unit: str = "images") -> None:
+        self._label = label
+        self._stream = stream or sys.stderr
+        self._unit = unit
+        self._terminal = self._stream.isatty()
+        self._began: float | None = None
+        self._first_done = 0
+        self._printed = 0.0
+        self._open_line = False
+
+    def __call__(self, done: int, total: int, failed: int) -> None:
+        now = time.monotonic()
+        if self._began is None:
+            self._began, self._first_done, self._printed = now, done, now
+            if done:
+                self._write(f"{self._label}: resuming, {done} of {total} {self._unit} are done", last=True)
+            return
+        due = now - self._printed >= (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S)
+        if not due and done < total:
+            return
+        self._printed = now
+        rate = (done - self._first_done) / max(now - self._began, 1e-9)
+        left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
+        bad = f", {failed} failed" if failed else ""
+        share = f"{100 * done // max(total, 1)}%"
+        self._write(f"{self._label}: {done}/{total} {share}, {rate:.1f} {self._unit}/s{left}{bad}", last=done == total)
+
+    def _write(self, line: str, *, last: bool) -> None:
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+            self._open_line = not last
+        else:
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End a line that is still being redrawn, so that what is printed next stands on its own line."""
+        if self._open_line:
+            self._stream.write("\n")
+            self._open_line = False

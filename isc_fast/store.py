@@ -1,0 +1,197 @@
+"""Descriptor files: HDF5 with ``vectors``, ``ids``, the ledger of failures, and how they were made.
+
+Layout of a file, which any HDF5 reader opens:
+
+| name | content |
+|---|---|
+| ``vectors`` | float32 ``(n, d)`` |
+| ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
+| ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: images without a descriptor, and why |
+| attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from .errors import FormatError
+from .hdf5 import create_hdf5, open_hdf5
+from .plan import Failure
+
+FORMAT_VERSION = 1
+ATTRIBUTE = "isc_fast"
+BLOCK_ROWS = 65536
+_TEXT = h5py.string_dtype("utf-8")
+_FAILURE_FIELDS = ("id", "path", "stage", "reason")
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """A set of descriptors.
+
+    Attributes:
+        vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
+        ids: the n ids, in the order of the rows.
+        meta: how they were made: ``engine_id``, ``engine``, ``plan_id``, ``normalization``, …; empty if foreign.
+        failures: the images that got no descriptor.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    ids: Sequence[str]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
+            raise FormatError(f"descriptors of shape {self.vectors.shape} do not go with {len(self.ids)} ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """Length d of one descriptor."""
+        return int(self.vectors.shape[1])
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[np.float32]]:
+        """The vectors in consecutive blocks ``float32 (≤ rows, d)``; reads no more than one block at a time."""
+        for start in range(0, len(self), rows):
+            yield np.ascontiguousarray(self.vectors[start : start + rows], dtype=np.float32)
+
+    def content_id(self) -> str:
+        """SHA-256 of the numbers, in hexadecimal: two sets with one content id are the same set of vectors."""
+        digest = hashlib.sha256(f"{len(self)}x{self.dim}".encode())
+        for block in self.blocks():
+            digest.update(block.data)
+        return digest.hexdigest()
+
+
+def _to_bytes(texts: Iterable[str]) -> npt.NDArray[np.object_]:
+    return np.array([text.encode("utf-8", "surrogateescape") for text in texts] or [], dtype=object)
+
+
+def _to_text(values: npt.NDArray[Any]) -> list[str]:
+    return [value.decode("utf-8", "surrogateescape") for value in values]
+
+
+def write_blocks(
+    path: str | os.PathLike[str],
+    blocks: Iterable[npt.NDArray[np.float32]],
+    *,
+    ids: Sequence[str],
+    dim: int,
+    meta: Mapping[str, Any],
+    failures: Sequence[Failure] = (),
+    scratch: Path | None = None,
+) -> None:
+    """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
+        ids, dim, meta, failures: see `Descriptors`.
+        scratch: folder for the temporary file, on the same disk.
+
+    Raises:
+        OutputError: it cannot be written (disk full, no permission, …).
+        FormatError: the blocks do not make up ``(len(ids), dim)``.
+    """
+    with create_hdf5(path, scratch=scratch) as writer:
+        file = writer.file
+        file.attrs[ATTRIBUTE] = json.dumps({"version": FORMAT_VERSION, **meta}, sort_keys=True)
+        vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
+        done = 0
+        for block in blocks:
+            if block.ndim != 2 or block.shape[1] != dim or done + len(block) > len(ids):
+                raise FormatError(f"a block of shape {block.shape} at row {done} does not fit into {len(ids)} × {dim}")
+            if len(block):
+                vectors[done : done + len(block)] = block
+            writer.check()
+            done += len(block)
+        if done != len(ids):
+            raise FormatError(f"{done} rows of descriptors for {len(ids)} ids")
+        file.create_dataset("ids", data=_to_bytes(ids), dtype=_TEXT)
+        for name in _FAILURE_FIELDS:
+            column = _to_bytes(getattr(failure, name) for failure in failures)
+            file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
+
+
+def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+    """Write a descriptor file, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_blocks(
+        path,
+        descriptors.blocks(),
+        ids=descriptors.ids,
+        dim=descriptors.dim,
+        meta=descriptors.meta,
+        failures=descriptors.failures,
+    )
+
+
+def is_ours(file: h5py.File) -> bool:
+    """Whether an open HDF5 file has our own layout."""
+    return ATTRIBUTE in file.attrs
+
+
+def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads(file.attrs[ATTRIBUTE])
+        version = meta.pop("version")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
+    if version != FORMAT_VERSION:
+        raise FormatError(f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION}")
+    return meta
+
+
+@contextlib.contextmanager
+def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
+    """Open a file of our own layout; its vectors stay on disk and are read block by block.
+
+    Raises:
+        FormatError: it is not such a file, or damaged.
+    """
+    with open_hdf5(path) as file:
+        meta = _read_meta(file, path)
+        try:
+            columns = [_to_text(file[f"failures/{name}"][:]) for name in _FAILURE_FIELDS]
+            found = Descriptors(
+                vectors=file["vectors"],
+                ids=_to_text(file["ids"][:]),
+                meta=meta,
+                failures=[Failure(*row) for row in zip(*columns, strict=True)],
+            )
+        except (KeyError, OSError, ValueError) as error:
+            raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
+        yield found
+
+
+def load_descriptors(path: str | os.PathLike[str]) -> Descriptors:
+    """Read a file of our own layout into memory.
+
+    Raises:
+        FormatError: it is not such a file, or damaged.
+    """
+    with open_descriptors(path) as found:
+        return in_memory(found)
+
+
+def in_memory(descriptors: Descriptors) -> Descriptors:
+    """The same descriptors with their vectors as an array."""
+    vectors = np.asarray(descriptors.vectors[:], dtype=np.float32)
+    return Descriptors(vectors, descriptors.ids, descriptors.meta, descriptors.failures)

@@ -1,0 +1,50 @@
+"""Run as a program: an extraction with the fake engine that kills itself with SIGKILL at a chosen point.
+
+    python killed.py PHOTOS OUT.h5 POINT NUMBER
+
+POINT is ``engine``: at the NUMBER-th engine call; ``before`` or ``after``: around the NUMBER-th rename of a finished file;
+``fsync``: at the NUMBER-th file sync; ``none``: never.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from fakes import FakeEngine
+
+from isc_fast.pipeline import extract
+
+
+def die_at(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    left = number
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **kwargs)
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    return counted
+
+
+def main() -> None:
+    photos, output, point, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+    engine = FakeEngine()
+    if point == "engine":
+        engine.run = die_at(number, engine.run)  # type: ignore[method-assign]
+    elif point in ("before", "after"):
+        os.replace = die_at(number, os.replace, after=point == "after")
+    elif point == "fsync":
+        os.fsync = die_at(number, os.fsync)
+    made = extract(photos, engine, output, batch_size=2, shard_size=4)
+    print(f"computed {made.computed} count {made.count}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The descriptor network: a timm backbone, generalised-mean pooling, a linear head and unit length."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from ..errors import CheckpointError
+
+_SMALLEST = 1e-6  # what the reference clamps feature maps to, so that a power of them has a gradient
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def _unknown_arch(arch: str, reason: str) -> CheckpointError:
+    base = arch.partition(".")[0]
+    close = difflib.get_close_matches(base, timm.list_models(), n=4, cutoff=0.6) if base else []
+    hint = f"close names: {', '.join(close)}" if close else "expected a name from timm.list_models()"
+    return CheckpointError(f"the architecture {arch!r} {reason} (timm {timm.__version__}); {hint}")
+
+
+def _create_backbone(arch: str) -> nn.Module:
+    """The backbone with random weights. timm is never asked to download: names that point to a hub are refused."""
+    if not _PLAIN_NAME.fullmatch(arch):
+        raise _unknown_arch(arch, "is not a plain timm name")
+    if not timm.is_model(arch):
+        raise _unknown_arch(arch, "is not known to timm")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the published checkpoints carry a name that timm has since changed
+            network = timm.create_model(arch, pretrained=False, features_only=True, out_indices=(-1,))
+    except Exception as error:  # each model family of timm raises its own kind
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise _unknown_arch(arch, f"gives no feature maps: {reason}") from error
+    return cast(nn.Module, network)
+
+
+class DescriptorNet(nn.Module):
+    """Normalised images ``float32 (n, 3, h, w)`` → descriptors ``float32 (n, dim)`` of unit length.
+
+    Parameters are named as in the published checkpoints: ``backbone.*``, ``fc.weight``, ``bn.*``. Weights are random
+    until a checkpoint is loaded; nothing is downloaded.
+
+    Args:
+        arch: any timm architecture with feature maps; names that timm has since changed still work.
+        dim: length of the descriptor.
+        gem_p: power of generalised-mean pooling; 1.0 is average pooling.
+
+    Attributes:
+        mean, std: of the images the backbone was made for, in the range 0 to 1, for red, green and blue.
+
+    Raises:
+        CheckpointError: timm does not know the architecture, or it has no feature maps.
+    """
+
+    def __init__(self, arch: str, dim: int = 256, gem_p: float = 1.0) -> None:
+        super().__init__()
+        self.arch = arch
+        self.dim = dim
+        self.gem_p = gem_p
+        self.backbone = _create_backbone(arch)
+        info: Any = self.backbone
+        channels = int(info.feature_info.channels()[-1])
+        self._channels_last = str(getattr(info, "output_fmt", "NCHW")).endswith("NHWC")
+        self.fc = nn.Linear(channels, dim, bias=False)
+        self.bn = nn.BatchNorm1d(dim)
+        nn.init.xavier_normal_(self.fc.weight)
+        config = timm.data.resolve_model_data_config(self.backbone)
+        self.mean = tuple(float(value) for value in config["mean"])
+        self.std = tuple(float(value) for value in config["std"])
+
+    def pool(self, features: torch.Tensor) -> torch.Tensor:
+        """Generalised mean over the last feature map, ``(n, c, h, w)`` → ``(n, c)``."""
+        features = features.clamp(min=_SMALLEST)
+        if self.gem_p == 1.0:
+            return features.mean(dim=(-2, -1))
+        return features.pow(self.gem_p).mean(dim=(-2, -1)).pow(1.0 / self.gem_p)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.backbone(images)[-1]
+        if self._channels_last:
+            features = features.permute(0, 3, 1, 2)
+        vectors: torch.Tensor = self.bn(self.fc(self.pool(features)))
+        # As nn.functional.normalize, but it leaves the broadcasting to the division: three nodes fewer in a graph.
+        return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
