@@ -155,12 +155,14 @@ def run_demo(
     threshold = normalized[_PROTOCOL].threshold_at_p90
     best = _best_of_each(matches)
     sections, found, false_alarms = _sections(best, truth, threshold)
+    at = "" if threshold is None else f" at the threshold {threshold:.3f}, with {false_alarms} false alarms"
     page = folder / "index.html"
     write_page(
         page,
         title="isc-fast: edited copies found in real photos",
-        lead=f"{len(queries)} queries, edited by machine from photos that ship with isc-fast, searched among "
-        f"{len(references)} references with the engine {loaded.spec.name}.",
+        lead=f"{len(queries)} queries, edited by machine from photos that ship with isc-fast, were searched among "
+        f"{len(references)} references with the engine {loaded.spec.name}. {sum(found.values())} of {len(truth.pairs)} "
+        f"copies were found{at}. Left: the query; right: the best reference and its score.",
         sections=sections,
         queries={id_: str(folder / "queries" / f"{id_}.jpg") for id_ in queries.ids},
         references={id_: str(folder / "references" / f"{id_}.jpg") for id_ in references.ids},

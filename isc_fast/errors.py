@@ -73,8 +73,13 @@ def require(module: str, extra: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        top = module.partition(".")[0]
-        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == top
-        state = "is not installed" if missing else f"is installed but does not import ({error})"
-        raise MissingExtraError(f"this needs {top}, which {state}; run: pip install 'isc-fast[{extra}]'") from error
+    except ModuleNotFoundError as error:
+        missing = (error.name or module).partition(".")[0]
+        raise MissingExtraError(
+            f"this needs {missing}, which is not installed; run: pip install 'isc-fast[{extra}]'"
+        ) from error
+    except (ImportError, OSError) as error:  # OSError: torch, when a library of CUDA is missing
+        raise MissingExtraError(
+            f"{module.partition('.')[0]} is installed but does not import ({error}); "
+            f"run: pip install --force-reinstall 'isc-fast[{extra}]'"
+        ) from error

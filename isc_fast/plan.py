@@ -125,6 +125,9 @@ class Plan:
             values = json.loads(text)
             if values["version"] != PLAN_VERSION:
                 raise FormatError(f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION}")
+            for name in ("batch_size", "shard_size"):
+                if not isinstance(values[name], int) or values[name] < 1:
+                    raise ValueError(f"{name} is {values[name]!r}")
             return cls(
                 inputs=values["inputs"],
                 items=[Item(id_, path) for id_, path in values["items"]],
@@ -138,18 +141,19 @@ class Plan:
 
     def difference(self, other: Plan) -> str | None:
         """In words, the first thing but the images in which two plans differ, this one being the older, or None."""
-        fields = (
-            ("inputs", "inputs"),
+        if list(self.inputs) != list(other.inputs):
+            then = ", ".join([text for text in self.inputs if text not in other.inputs] or self.inputs)
+            now = ", ".join([text for text in other.inputs if text not in self.inputs] or other.inputs)
+            return f"other inputs ({then} then, {now} now)"
+        for name, noun in (
             ("engine_id", "engine"),
             ("decoder", "decoder"),
             ("batch_size", "batch size"),
             ("shard_size", "shard size"),
-        )
-        for name, noun in fields:
+        ):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                then, now = (str(value)[:80] if name == "inputs" else str(value)[:12] for value in (mine, theirs))
-                return f"another {noun} ({then} then, {now} now)"
+                return f"another {noun} ({str(mine)[:12]} then, {str(theirs)[:12]} now)"
         return None
 
     def drift(self, other: Plan) -> str | None:
@@ -157,4 +161,6 @@ class Plan:
         mine, theirs = set(self.items), set(other.items)
         if list(self.items) == list(other.items):
             return None
+        if mine == theirs:
+            return "the same ones in another order"
         return f"{len(theirs - mine)} new, {len(mine - theirs)} gone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -59,14 +60,19 @@ class ProgressPrinter:
 
     def _write(self, line: str, *, last: bool) -> None:
         if self._terminal:
-            self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
+            self._put(f"\r\x1b[K{line}" + ("\n" if last else ""))
             self._open_line = not last
         else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+            self._put(line + "\n")
+
+    def _put(self, text: str) -> None:
+        # A terminal that was closed, or a log on a full disk, must not end a run of many hours.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
 
     def close(self) -> None:
         """End a line that is still being redrawn, so that what is printed next stands on its own line."""
         if self._open_line:
-            self._stream.write("\n")
+            self._put("\n")
             self._open_line = False

@@ -34,10 +34,13 @@ _TIMEOUT_S = 30.0
 _BACK_OFF_S = (1.0, 2.0, 5.0, 10.0)
 _CHUNK_BYTES = 1 << 18
 _TORCH_ZIP = b"PK\x03\x04"
-_TORCH_OLD = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
 
-class _Dropped(Exception):
+class _NotWeightsError(DownloadError):
+    """What arrived is something else; trying again would bring it again."""
+
+
+class _DroppedError(Exception):
     """The connection broke or the server had a bad moment; worth another try."""
 
 
@@ -52,14 +55,14 @@ class _Remembered:
 
 def not_a_torch_file(head: bytes) -> str | None:
     """What a file is instead of one that ``torch.save`` wrote, judged by its first bytes; None when it may be one."""
-    if head.startswith(_TORCH_ZIP) or head.startswith(b"\x80\x02"):
-        return None
+    if head.startswith(_TORCH_ZIP) or (head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")):
+        return None  # a zip file as torch writes it today, or the pickle it wrote before
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
     if not head:
         return "the file is empty"
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
         return "it is a web page, perhaps an error or login page"
-    if (head[:1] == b"\x08" and b"pytorch" in head) or b"onnx" in head[:64]:
+    if head[:1] == b"\x08" and (b"pytorch" in head[:64] or b"onnx" in head[:64]):
         return "it is an ONNX file"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return "it is a safetensors file"
@@ -105,15 +108,20 @@ def _validator(headers: Any) -> str:
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified") or ""
 
 
-def _start_and_total(response: Any, offset: int) -> tuple[int, int | None]:
+def _start_and_total(response: Any, offset: int, known: _Remembered | None) -> tuple[int, int | None]:
     """At which byte the answer starts, and how long the whole file is."""
-    length = response.headers.get("Content-Length")
-    if getattr(response, "status", None) == 206:
-        answer = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (response.headers.get("Content-Range") or "").strip())
-        if not answer or int(answer[1]) != offset:
-            raise _Dropped("the server sent another part of the file than it was asked for")
-        return offset, int(answer[2]) if answer[2] != "*" else None
-    return 0, int(length) if length and length.isdigit() else None
+    if getattr(response, "status", None) != 206:
+        length = response.headers.get("Content-Length")
+        return 0, int(length) if length and length.isdigit() else None
+    answer = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (response.headers.get("Content-Range") or "").strip())
+    if not answer or int(answer[1]) != offset:
+        raise _DroppedError("the server sent another part of the file than it was asked for")
+    total = int(answer[2]) if answer[2] != "*" else None
+    now = _validator(response.headers)
+    # If-Range makes an honest server start again by itself; some mirrors know Range and not If-Range.
+    if known and ((now and now != known.validator) or (total and known.total and total != known.total)):
+        raise _DroppedError("the file on the server has changed")
+    return offset, total
 
 
 def _drop(*paths: Path) -> None:
@@ -134,18 +142,18 @@ def _request(url: str, part: Path, note: Path, offset: int, known: _Remembered |
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is longer than what the server has now
             _drop(part, note)
-            raise _Dropped("the file on the server has changed") from error
+            raise _DroppedError("the file on the server has changed") from error
         if error.code in (408, 429) or error.code >= 500:
-            raise _Dropped(f"the server answered {error.code} {error.reason}") from error
+            raise _DroppedError(f"the server answered {error.code} {error.reason}") from error
         raise DownloadError(f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         reason = error.reason
-        if isinstance(reason, TimeoutError):
-            raise _Dropped("no answer in time") from error
+        if isinstance(reason, TimeoutError | ConnectionResetError | BrokenPipeError):
+            raise _DroppedError(f"the connection broke ({reason})") from error
         words = getattr(reason, "strerror", None) or str(reason)
         raise DownloadError(f"no connection: {words}") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Dropped(f"the connection broke ({type(error).__name__})") from error
+    except (http.client.HTTPException, OSError) as error:
+        raise _DroppedError(f"the connection broke ({type(error).__name__})") from error
     except ValueError as error:
         raise DownloadError(f"not a web address: {error}") from error
 
@@ -158,52 +166,56 @@ def _download_once(url: str, part: Path, note: Path, progress: DownloadCallback 
         return
     with _request(url, part, note, offset, known) as response:
         try:
-            done, total = _start_and_total(response, offset)
-        except _Dropped:
+            done, total = _start_and_total(response, offset, known)
+        except _DroppedError:
             _drop(part, note)
             raise
-        if not done:
-            note.write_text(json.dumps(asdict(_Remembered(url, _validator(response.headers), total))))
         with open(part, "ab" if done else "wb") as stream:
+            if not done:  # after the old part is gone: a note may never describe bytes of another file
+                note.write_text(json.dumps(asdict(_Remembered(url, _validator(response.headers), total))))
             if progress:
                 progress(done, total)
-            while True:
-                try:
-                    chunk = response.read(_CHUNK_BYTES)
-                except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                    raise _Dropped(f"the connection broke after {done} bytes") from error
-                if not chunk:
-                    break
-                if not done:
-                    wrong = not_a_torch_file(chunk)
-                    if wrong:
-                        raise DownloadError(f"what arrived are no weights: {wrong}")
+            for chunk in _chunks(response):
+                wrong = None if done else not_a_torch_file(chunk)
+                if wrong:
+                    raise _NotWeightsError(f"what arrived are no weights: {wrong}")
                 stream.write(chunk)
                 done += len(chunk)
                 if progress:
                     progress(done, total)
-            stream.flush()
-            os.fsync(stream.fileno())
     if total is not None and done < total:
-        raise _Dropped(f"the connection broke after {done} of {total} bytes")
-    if not done or (total is not None and done > total):
+        raise _DroppedError(f"the connection broke after {done} of {total} bytes")
+    if total is not None and done > total:
         _drop(part, note)
-        raise _Dropped(f"{done} bytes arrived where {total} were announced")
+        raise _DroppedError(f"{done} bytes arrived where {total} were announced")
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """The body, until it ends or the connection does."""
+    while True:
+        try:
+            chunk = response.read(_CHUNK_BYTES)
+        except (http.client.HTTPException, OSError) as error:
+            raise _DroppedError(f"the connection broke ({type(error).__name__})") from error
+        if not chunk:
+            return
+        yield chunk
 
 
 def _check_whole(part: Path) -> None:
-    """Refuse a file that is long enough and still no weights, e.g. a zip file whose end is missing."""
+    """Refuse a file that is long enough and still no weights, e.g. a zip file whose end is missing; then sync it."""
     with open(part, "rb") as stream:
         head = stream.read(512)
-    wrong = not_a_torch_file(head)
-    if wrong:
-        raise DownloadError(f"what arrived are no weights: {wrong}")
-    if head.startswith(_TORCH_ZIP):
-        try:
-            with zipfile.ZipFile(part):
-                pass
-        except zipfile.BadZipFile as error:
-            raise DownloadError(f"what arrived is damaged ({error})") from error
+        wrong = not_a_torch_file(head)
+        if wrong:
+            raise _NotWeightsError(f"what arrived are no weights: {wrong}")
+        if head.startswith(_TORCH_ZIP):
+            try:
+                with zipfile.ZipFile(stream):
+                    pass
+            except zipfile.BadZipFile as error:
+                raise _NotWeightsError(f"what arrived is damaged ({error})") from error
+        os.fsync(stream.fileno())
 
 
 def _download(url: str, part: Path, note: Path, progress: DownloadCallback | None) -> None:
@@ -212,10 +224,10 @@ def _download(url: str, part: Path, note: Path, progress: DownloadCallback | Non
             _download_once(url, part, note, progress)
             _check_whole(part)
             return
-        except DownloadError:
+        except _NotWeightsError:
             _drop(part, note)
             raise
-        except _Dropped as error:
+        except _DroppedError as error:
             if pause_s is None:
                 kept = part.stat().st_size if part.exists() else 0
                 raise DownloadError(f"{error}, {len(_BACK_OFF_S) + 1} times; {kept} bytes are kept") from error

@@ -142,8 +142,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         bare = content and all(torch.is_tensor(value) for value in content.values())
         holds = "bare tensors without them" if bare else _few([str(key) for key in content]) or "nothing"
         raise CheckpointError(
-            f"{file} lacks {' and '.join(missing)}; it holds {holds}; expected the published format: a dict with epoch, "
-            "arch, state_dict and args"
+            f"{file} lacks {' and '.join(missing)}; it holds {holds}; expected the published format: a dict with "
+            "epoch, arch, state_dict and args"
         )
     arch = content["arch"]
     if not isinstance(arch, str) or not arch:
@@ -230,9 +230,7 @@ def save_checkpoint(
         CheckpointError: an option is more than plain data.
         OutputError: the file cannot be written; an older one is untouched.
     """
-    tensors = {
-        _WRAPPER + key.removeprefix(_WRAPPER): value.detach().cpu() for key, value in net.state_dict().items()
-    }
+    tensors = {_WRAPPER + key.removeprefix(_WRAPPER): value.detach().cpu() for key, value in net.state_dict().items()}
     options = {name: _plain(name, value) for name, value in (args or {}).items()}
     content = {
         "epoch": int(epoch),

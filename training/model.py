@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -33,11 +33,11 @@ def _create_backbone(arch: str) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the published checkpoints carry a name that timm has since changed
-            network = timm.create_model(arch, pretrained=False, features_only=True, out_indices=(-1,))
+            network: nn.Module = timm.create_model(arch, pretrained=False, features_only=True, out_indices=(-1,))
     except Exception as error:  # each model family of timm raises its own kind
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise _unknown_arch(arch, f"gives no feature maps: {reason}") from error
-    return cast(nn.Module, network)
+    return network
 
 
 class DescriptorNet(nn.Module):
@@ -70,9 +70,8 @@ class DescriptorNet(nn.Module):
         self.fc = nn.Linear(channels, dim, bias=False)
         self.bn = nn.BatchNorm1d(dim)
         nn.init.xavier_normal_(self.fc.weight)
-        config = timm.data.resolve_model_data_config(self.backbone)
-        self.mean = tuple(float(value) for value in config["mean"])
-        self.std = tuple(float(value) for value in config["std"])
+        self.mean = tuple(float(value) for value in info.pretrained_cfg["mean"])
+        self.std = tuple(float(value) for value in info.pretrained_cfg["std"])
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """Generalised mean over the last feature map, ``(n, c, h, w)`` → ``(n, c)``."""
@@ -87,4 +86,5 @@ class DescriptorNet(nn.Module):
             features = features.permute(0, 3, 1, 2)
         vectors: torch.Tensor = self.bn(self.fc(self.pool(features)))
         # As nn.functional.normalize, but it leaves the broadcasting to the division: three nodes fewer in a graph.
-        return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
+        return vectors / lengths

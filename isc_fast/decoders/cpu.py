@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageFile
 
 from ..cores import available_cores
 from ..errors import InputError
@@ -27,6 +28,11 @@ class CpuDecoder:
     def __init__(self, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"workers must be at least 1, not {workers}")
+        if ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise InputError(
+                "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "
+                "were whole; set it to False before calling isc-fast"
+            )
         self.workers = workers or available_cores()
 
     def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
@@ -38,7 +44,7 @@ class CpuDecoder:
         try:
             while True:
                 # One batch ahead at least, and enough images ahead that every worker has something to do.
-                while len(waiting) < 2 or in_flight < 2 * self.workers:
+                while len(waiting) < 2 or max(in_flight, len(waiting)) < 2 * self.workers:
                     job = next(todo, None)
                     if job is None:
                         break
@@ -61,6 +67,4 @@ def _decode_into(path: str, slot: npt.NDArray[np.uint8]) -> Problem | None:
         slot[:] = load_input(path, *slot.shape[:2])
     except ImageProblem as error:
         return error.problem
-    except MemoryError:
-        return Problem("decode", "not enough memory")
     return None

@@ -4,15 +4,17 @@ This is the reference every faster decoder is measured against; `isc_fast.spec.P
 
 | file | rule |
 |---|---|
-| EXIF orientation 1–8 | applied; a damaged EXIF block is ignored |
-| grey, 1 bit, YCbCr, HSV | converted to RGB |
+| EXIF orientation 1–8 | applied; any other value, or a damaged EXIF block, is ignored |
+| grey, 1 bit, YCbCr, Lab | converted to RGB |
 | palette | looked up; a transparent entry counts as alpha |
+| a transparent colour (PNG) | counts as alpha at 8 bits a channel; at others only Pillow knows |
 | alpha | composited onto white, as a page would show it |
-| 16 bits a channel | the high byte |
+| 16 bits a channel | the high byte (colour PPM: rounded) |
+| 32-bit integers | taken as 16 bits, clipped |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
 | more than `MAX_PIXELS` | refused before it is decoded |
-| truncated, empty, no image, floating point | refused |
+| truncated, empty, no image, floating point, none of `FORMATS` | refused |
 
 Then the resize to the square: Pillow's ``resize(BILINEAR)``, antialiased, aspect ratio ignored, which is what the
 published networks were trained and evaluated with.
@@ -33,6 +35,13 @@ from . import Problem
 MAX_PIXELS = 178_956_970
 """Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
+"""What Pillow may try, whatever a file is called. It knows some thirty more, rarely used and rarely tested, and hands
+an EPS file to Ghostscript: nothing that should meet files of unknown origin."""
+
+Image.init()  # every plugin is imported here, once, and not by several threads at their first file
+_KNOWN_FORMATS = tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow before 11.3 has no AVIF
+
 
 class ImageProblem(Exception):
     """An image that cannot become network input, with the stage and the reason."""
@@ -45,25 +54,35 @@ class ImageProblem(Exception):
 def _open_regular(path: str) -> IO[bytes]:
     """Open a regular file; a named pipe called ``x.jpg`` would block the run for ever."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            kind = "is a folder" if os.path.isdir(path) else "is not a regular file"
-            raise ImageProblem("read", kind)
-        return open(path, "rb")
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            return open(path, "rb")
+        if not stat.S_ISDIR(mode):
+            raise ImageProblem("read", "is not a regular file")
     except (OSError, ValueError) as error:
         raise ImageProblem("read", getattr(error, "strerror", None) or str(error)) from error
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise ImageProblem("read", f"a folder that cannot be listed ({error.strerror or error})") from error
+    raise ImageProblem("read", "is a folder")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """The colour rules of the contract."""
+    """The colour rules of the contract. No copy that is not needed: of 60 megapixels each takes 240 MB."""
     if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        wide = np.asarray(image)
+        if image.mode == "I":
+            wide = np.clip(wide, 0, 65535)
         image = Image.fromarray((wide >> 8).astype(np.uint8), "L")
     if image.mode == "F":
         raise ImageProblem("decode", "floating-point pixels have no agreed range")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        page = Image.new("RGB", layer.size, "white")
+        page.paste(layer, mask=layer)
+        return page
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -82,11 +101,10 @@ def load_rgb(path: str) -> Image.Image:
         ImageProblem: it cannot be read or decoded.
     """
     with _open_regular(path) as stream:
-        if not stream.read(1):
-            raise ImageProblem("decode", "the file is empty")
-        stream.seek(0)
         try:
-            image = Image.open(stream)
+            if not stream.read(1):
+                raise ImageProblem("decode", "the file is empty")
+            image = Image.open(stream, formats=_KNOWN_FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
@@ -95,13 +113,21 @@ def load_rgb(path: str) -> Image.Image:
             return _to_rgb(image)
         except ImageProblem:
             raise
-        except UnidentifiedImageError as error:
-            raise ImageProblem("decode", "not an image that Pillow can read") from error
-        except Image.DecompressionBombError as error:
-            raise ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels") from error
         except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ImageProblem("decode", reason) from error
+            raise _as_problem(error) from error
+
+
+def _as_problem(error: Exception) -> ImageProblem:
+    if isinstance(error, MemoryError):
+        return ImageProblem("decode", "not enough memory")
+    if isinstance(error, UnidentifiedImageError):
+        return ImageProblem("decode", f"not an image of a known format ({', '.join(_KNOWN_FORMATS)})")
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels")
+    if isinstance(error, OSError) and error.errno:  # the disk's, not Pillow's
+        return ImageProblem("read", error.strerror or str(error))
+    text = "".join(c if c.isprintable() else " " for c in str(error))  # some quote the file's bytes
+    return ImageProblem("decode", " ".join(text.split())[:200] or type(error).__name__)
 
 
 def load_input(path: str, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -111,4 +137,7 @@ def load_input(path: str, height: int, width: int) -> npt.NDArray[np.uint8]:
         ImageProblem: it cannot be read or decoded.
     """
     image = load_rgb(path)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    try:
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    except MemoryError as error:
+        raise _as_problem(error) from error

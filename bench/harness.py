@@ -1,0 +1,59 @@
+"""What every benchmark shares: the machine's card, medians over interleaved rounds, the last line as JSON."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from isc_fast.cores import available_cores
+
+_PACKAGES = ("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm")
+
+
+def machine_card() -> dict[str, Any]:
+    """The processor, the cores this process may use, and the versions that matter."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"processor": model, "cores": available_cores(), "python": platform.python_version(), "versions": versions}
+
+
+def interleaved(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, dict[str, float]]:
+    """Time each way in turn, round after round, so that a machine that slows down slows all of them.
+
+    Args:
+        ways: by name, a function that does the work and returns the number of images it did.
+        rounds: timed runs of each, after whatever warm-up the caller did.
+
+    Returns:
+        by name: the median rate and the range, in images/s.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            began = time.perf_counter()
+            count = run()
+            rates[name].append(count / (time.perf_counter() - began))
+    return {
+        name: {"images_per_s": statistics.median(found), "min": min(found), "max": max(found)}
+        for name, found in rates.items()
+    }
+
+
+def finish(result: Mapping[str, Any]) -> None:
+    """Print the result as the last line, in JSON, with the machine's card."""
+    print(json.dumps({**result, "machine": machine_card()}))

@@ -1,0 +1,166 @@
+"""JPEG files → descriptors, the reference way and ours, side by side in one run.
+
+    python bench/pipeline.py                 the network of v107 (random weights) at 512 × 512
+    python bench/pipeline.py --ckpt v107.pth the published weights
+    python bench/pipeline.py --smoke         seconds, a small network: does it run at all
+
+The reference way is the reference solution's extraction: a torch DataLoader whose workers decode with PIL, torchvision's
+Resize, ToTensor and Normalize, and the network in torch eager mode. It is measured at each batch size given, since it
+gets slower as the batch grows, and the ratio is against its best. Ours is `isc_fast.extract` as a user calls it, with
+listing, part files, fsync and all. Both run the same weights on the same files; the accuracy beside the ratio is the
+cosine between the two results. The machine's limit for this network is set by its matrix peak: the model is 95 % of the
+time on a processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import finish, interleaved
+from isc_fast.export import export_engine
+from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
+from isc_fast.training.model import DescriptorNet
+from PIL import Image
+from torchvision import transforms
+
+import isc_fast
+from isc_fast.assets import demo_photos
+from isc_fast.cores import available_cores
+
+PHOTO_SIZE = (1024, 768)
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
+    """JPEG files of that size, made from the photos of the package."""
+    folder.mkdir()
+    sources = demo_photos()
+    for i in range(count):
+        image = Image.open(sources[i % len(sources)]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / f"{i:05d}.jpg", quality=90)
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def random_checkpoint(path: Path, arch: str, size: int) -> None:
+    """A network with random weights whose batch statistics fit real photos, so that it is not degenerate."""
+    torch.manual_seed(0)
+    net = DescriptorNet(arch)
+    photos = [np.asarray(Image.open(p).convert("RGB").resize((size // 2, size // 2))) for p in demo_photos()[:16]]
+    net.train()
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = None  # the average of all batches seen
+        for start in (0, 8):
+            net((torch.from_numpy(np.stack(photos[start : start + 8])).permute(0, 3, 1, 2).float() - 127.5) / 127.5)
+    save_checkpoint(path, net, arch=arch, input_size=size, epoch=0)
+
+
+class Photos(torch.utils.data.Dataset[torch.Tensor]):
+    """The reference solution's dataset: PIL, then torchvision's transforms."""
+
+    def __init__(self, paths: Sequence[str], size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.paths = paths
+        self.transform = transforms.Compose(
+            [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        tensor: torch.Tensor = self.transform(Image.open(self.paths[index]).convert("RGB"))
+        return tensor
+
+
+def reference_way(net: DescriptorNet, paths: Sequence[str], size: int, batch: int) -> np.ndarray[Any, Any]:
+    """Descriptors ``float32 (n, d)`` as the reference solution computes them."""
+    loader = torch.utils.data.DataLoader(
+        Photos(paths, size, net.mean, net.std), batch_size=batch, num_workers=available_cores()
+    )
+    with torch.inference_mode():
+        return np.concatenate([net(images).numpy() for images in loader])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt", help="checkpoint; by default random weights")
+    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="of the random weights")
+    parser.add_argument("--size", type=int, default=512, help="of the random network's input")
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 32], help="of the reference way")
+    parser.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
+    given = parser.parse_args(arguments)
+    photo_size = PHOTO_SIZE
+    if given.smoke:
+        given.arch, given.size, given.images, given.rounds, given.batches = "resnet18", 64, 6, 1, [2]
+        photo_size = (160, 120)
+    torch.set_num_threads(available_cores())
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        paths = make_photos(work / "photos", given.images, photo_size)
+        checkpoint = Path(given.ckpt) if given.ckpt else work / "random.pth"
+        if not given.ckpt:
+            random_checkpoint(checkpoint, given.arch, given.size)
+        loaded = load_checkpoint(checkpoint)
+        size = loaded.input_size or given.size
+        report = export_engine(checkpoint, work / "engine.onnx", size=size)
+        net, engine = build_network(loaded), isc_fast.load_engine(report.path)
+
+        results: dict[str, np.ndarray[Any, Any]] = {}
+
+        def reference(batch: int) -> Callable[[], int]:
+            def run() -> int:
+                results["reference"] = reference_way(net, paths, size, batch)
+                return len(paths)
+
+            return run
+
+        def ours() -> int:
+            shutil.rmtree(work / "out", ignore_errors=True)
+            (work / "out").mkdir()
+            made = isc_fast.extract(work / "photos", engine, work / "out" / "out.h5")
+            results["ours"] = isc_fast.read_descriptors(made.path).vectors
+            return made.computed
+
+        ways = {f"reference, batch {batch}": reference(batch) for batch in given.batches}
+        ways[f"isc-fast, batch {engine.default_batch_size}"] = ours
+        for run in ways.values():
+            run()  # warm-up
+        rates = interleaved(ways, given.rounds)
+
+    cosine = (results["reference"] * results["ours"]).sum(1)
+    *references, own = rates
+    best = max(references, key=lambda name: rates[name]["images_per_s"])
+    ratio = rates[own]["images_per_s"] / rates[best]["images_per_s"]
+    for name, rate in rates.items():
+        print(f"{name:<22} {rate['images_per_s']:8.2f} images/s   ({rate['min']:.2f} to {rate['max']:.2f})")
+    print(f"{ratio:.2f} × the {best}; cosine between the two: worst {cosine.min():.7f}, mean {cosine.mean():.7f}")
+    network = {"arch": loaded.arch, "size": size, "weights": given.ckpt or "random"}
+    finish(
+        {
+            "bench": "pipeline",
+            "network": network,
+            "images": len(paths),
+            "rounds": given.rounds,
+            "rates": rates,
+            "ratio_to_best_reference": ratio,
+            "best_reference": best,
+            "cosine_min": float(cosine.min()),
+            "cosine_mean": float(cosine.mean()),
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

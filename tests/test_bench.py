@@ -1,0 +1,26 @@
+"""Every benchmark runs in its smoke mode and ends in one line of JSON with the accuracy in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCH.glob("*.py") if path.name != "harness.py"))
+def test_smoke(script):
+    pytest.importorskip("torch")
+    command = [sys.executable, str(BENCH / script), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["bench"] == script.removesuffix(".py")
+    assert result["cosine_min"] > 0.99999
+    assert result["ratio_to_best_reference"] > 0
+    assert result["machine"]["cores"] >= 1
