@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 import torch
 from harness import finish, interleaved
-from isc_fast.export import export_engine
-from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
-from isc_fast.training.model import DescriptorNet
 from PIL import Image
 from torchvision import transforms
 
 import isc_fast
 from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores
+from isc_fast.export import export_engine
+from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
+from isc_fast.training.model import DescriptorNet
 
 PHOTO_SIZE = (1024, 768)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class ExportReport:
     def parity(self) -> dict[str, Any]:
         """What was measured against the network, see `isc_fast.export.verify.verify`."""
         return dict(self.spec.parity)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"path": str(self.path), "size_bytes": self.size_bytes, "seconds": self.seconds, **asdict(self.spec)}
 
     def __str__(self) -> str:
         spec, parity = self.spec, self.parity

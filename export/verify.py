@@ -15,6 +15,9 @@ from ..engines import Engine
 from ..errors import InputError, ParityError
 from ..training.model import DescriptorNet
 
+MIN_ROUNDED_COSINE = 0.999
+"""Lowest cosine of any photo between a network with rounded weights and the network itself."""
+
 _BATCH = 4
 _SINGLES = 8  # photos that are also described one by one
 _NAMED = 3
@@ -78,7 +81,7 @@ def verify(
         network: what the engine has to agree with, in evaluation mode.
         photos: real images; noise hides errors that photos show.
         min_cosine: every photo's two descriptors have to agree at least this well.
-        original: the network before its weights were rounded; it is measured too, without a bound.
+        original: the network before its weights were rounded; with it they have to agree to `MIN_ROUNDED_COSINE`.
         progress: is told (photos done, photos in all).
 
     Returns:
@@ -111,7 +114,7 @@ def verify(
     lengths = np.linalg.norm(found.astype(np.float64), axis=1)
     _refuse(names, np.abs(lengths - 1) > 1e-4, "the engine gives rows that are not of unit length")
     agreement = cosines(found, expected)
-    if agreement.min() < min_cosine:
+    if not agreement.min() >= min_cosine:  # also when it is NaN
         worst = [f"{agreement[i]:.6f} for {names[i]}" for i in np.argsort(agreement)[:_NAMED]]
         raise ParityError(
             f"the engine does not agree with the network it came from: cosine {', '.join(worst)}; expected at least "
@@ -120,7 +123,7 @@ def verify(
         )
     order = sorted(alone)
     single_agreement = cosines(np.concatenate(singles), found[order])
-    if single_agreement.min() < min_cosine:
+    if not single_agreement.min() >= min_cosine:
         name = names[order[int(single_agreement.argmin())]]
         raise ParityError(
             f"the engine describes {name} differently alone and in a batch of {_BATCH}: cosine "
@@ -143,6 +146,12 @@ def verify(
         parity["cosine_between_photos"] = _between(expected)
     if original_blocks:
         rounded = cosines(found, np.concatenate(original_blocks))
+        if not rounded.min() >= MIN_ROUNDED_COSINE:
+            raise ParityError(
+                f"this network does not bear rounded weights: cosine {rounded.min():.6f} for "
+                f"{names[int(rounded.argmin())]}, expected at least {MIN_ROUNDED_COSINE}; nothing was published; keep its "
+                "weights in fp32"
+            )
         parity["original_cosine_min"] = float(rounded.min())
         parity["original_cosine_mean"] = float(rounded.mean())
     return parity

@@ -33,6 +33,9 @@ from .store import open_descriptors, write_descriptors
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
+_MB = 1_000_000
+
+
 def _given(arguments: Namespace, *names: str) -> dict[str, Any]:
     """The flags that were given; the others keep the library's default."""
     values = vars(arguments)
@@ -68,12 +71,12 @@ def _export(arguments: Namespace) -> int:
     options = _given(arguments, "name", "size", "gem_p", "weights_as")
     if arguments.photos:
         options["photos"] = [Path(item.path) for item in list_images(arguments.photos).items]
-    with _progress("download", "bytes") as printer:
+    with _progress("download", "MB") as printer:
         report = export.export_engine(
             arguments.ckpt,
             arguments.output,
             log=_note,
-            progress=lambda done, total: printer(done, total or 0, 0),
+            progress=lambda done, total: printer(done // _MB, (total or done) // _MB, 0),
             **options,
         )
     print(json.dumps(report.to_dict()) if arguments.json else report)

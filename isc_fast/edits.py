@@ -17,7 +17,7 @@ _PHRASES = ("look at this!", "SOLD", "so true", "weekend mood", "BREAKING NEWS",
 def crop(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
     """A part of 45–75 % of each side."""
     width, height = photo.size
-    w, h = round(width * random.uniform(0.45, 0.75)), round(height * random.uniform(0.45, 0.75))
+    w, h = (max(1, round(side * random.uniform(0.45, 0.75))) for side in photo.size)
     x, y = random.randint(0, width - w), random.randint(0, height - h)
     return photo.crop((x, y, x + w, y + h))
 
@@ -81,7 +81,12 @@ def screenshot(photo: Image.Image, _other: Image.Image, random: Random) -> Image
     draw.rectangle((0, 0, width, 24), fill="#000")
     draw.ellipse((12, 36, 48, 72), fill=random.choice(["#3a7", "#a37", "#37a", "#a73"]))
     draw.text((60, 44), random.choice(["some_friend", "photo.daily", "the_traveller"]), fill=ink, font=font)
-    shown = ImageOps.contain(photo, (width, 400), Image.Resampling.BILINEAR)
+    w, h = width, 400
+    if photo.width * h > photo.height * w:
+        h = max(1, round(photo.height / photo.width * w))
+    else:
+        w = max(1, round(photo.width / photo.height * h))
+    shown = photo.resize((w, h), Image.Resampling.BILINEAR)
     top = 84 + (400 - shown.height) // 2
     screen.paste(shown, ((width - shown.width) // 2, top))
     for i in range(3):

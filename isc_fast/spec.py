@@ -59,7 +59,7 @@ class EngineSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            EngineError: not JSON, a field is missing, or the specification is newer than this version understands.
+            EngineError: not JSON, a field is missing or senseless, or the specification is newer than this version understands.
         """
         try:
             values = json.loads(text)
@@ -71,6 +71,11 @@ class EngineSpec:
                 f"the engine's specification has version {version} and this isc-fast reads version {SPEC_VERSION}; "
                 "export the engine again, or install the isc-fast that made it"
             )
+        for name in ("height", "width", "dim"):
+            if name in values and (not isinstance(values[name], int) or values[name] < 1):
+                raise EngineError(
+                    f"the engine's specification is damaged ({name} is {values[name]!r}); export the engine again"
+                )
         known = {entry.name for entry in fields(cls)}
         try:
             return cls(**{key: value for key, value in values.items() if key in known})

@@ -66,8 +66,8 @@ def not_a_torch_file(head: bytes) -> str | None:
         return "it is an ONNX file"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return "it is a safetensors file"
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in head[:256]):
-        return f"it is text that starts with {head[:40].decode('utf-8', 'replace')!r}"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head[:64]):
+        return f"it is text that starts with {head[:40].decode('ascii')!r}"
     return f"it starts with the bytes {head[:8].hex(' ')}"
 
 

@@ -61,7 +61,7 @@ def calibrated(arch: str, photos: Sequence[Path], size: int, dim: int = 32, seed
     return net.eval()
 
 
-def published(net: ReferenceNet, arch: str, size: int | None, **changes: Any) -> dict[str, Any]:
+def published(net: ReferenceNet, arch: str, size: int | None, /, **changes: Any) -> dict[str, Any]:
     """The content of a checkpoint file: a value of ``...`` in ``changes`` removes a key."""
     decay = [p for p in net.parameters() if p.ndim > 1]
     no_decay = [p for p in net.parameters() if p.ndim <= 1]

@@ -130,7 +130,7 @@ def test_subsets_and_dry_runs(tmp_path, disc):
     assert not part.normalized
     assert "without normalisation" in str(part)
     (tmp_path / "wrong.txt").write_text("R000001\nR999999\n")
-    with pytest.raises(InputError, match="1 of the 2 ids .* are not in"):
+    with pytest.raises(InputError, match=r"1 of the 2 ids .* are not in"):
         run_challenge(disc, engine, tmp_path / "part", reference_subset=tmp_path / "wrong.txt")
     with pytest.raises(InputError, match="no set 'x'"):
         run_challenge(disc, engine, tmp_path / "x", sets="qx")

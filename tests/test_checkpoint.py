@@ -18,11 +18,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 pytest.importorskip("torchvision")
 
-from helpers_export import ReferenceNet, calibrated, describe, published, read
-from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
-from isc_fast.training.model import DescriptorNet
+from helpers_export import ReferenceNet, calibrated, describe, published, read  # noqa: E402
 
-from isc_fast.errors import CheckpointError, OutputError
+from isc_fast.errors import CheckpointError, OutputError  # noqa: E402
+from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint  # noqa: E402
+from isc_fast.training.model import DescriptorNet  # noqa: E402
 
 ARCH = "resnet18"
 SIZE = 64
@@ -140,9 +140,15 @@ def test_an_unknown_arch_names_close_ones() -> None:
         DescriptorNet("tf_efficientnetv2_mm")
 
 
-def test_an_arch_without_feature_maps_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"'convit_tiny' gives no feature maps"):
-        DescriptorNet("convit_tiny")
+def test_an_arch_without_feature_maps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_maps(*_: object, **options: object) -> None:
+        assert options["features_only"]
+        assert options["pretrained"] is False
+        raise RuntimeError("features_only not implemented\nfor this model")
+
+    monkeypatch.setattr("timm.create_model", no_maps)
+    with pytest.raises(CheckpointError, match=r"'resnet18' gives no feature maps: features_only not implemented for"):
+        DescriptorNet("resnet18")
 
 
 @pytest.mark.parametrize("arch", ["hf-hub:somebody/something", "local-dir:/tmp", "hf_hub:a/b", "", "../x"])
@@ -216,6 +222,7 @@ def test_a_tensor_that_pretends_to_be_huge_is_refused(net: ReferenceNet, write: 
         (b"PK\x03\x04" + bytes(200), "damaged"),
         (b"\x80\x02" + bytes(200), "damaged"),
     ],
+    ids=["empty", "html", "html later", "lfs", "onnx", "safetensors", "bytes", "zip", "pickle"],
 )
 def test_what_is_no_checkpoint_is_told_apart(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "weights.pth.tar"

@@ -183,10 +183,10 @@ def test_a_senseless_orientation_is_ignored(tmp_path, payload):
 
 
 def test_an_image_is_turned_although_the_rest_of_its_exif_is_damaged(tmp_path):
-    good, bad = orientation(8), struct.pack("<HHII", 0x010F, 2, 400, 9_000)
-    exif = good[:14] + b"\2\0" + bad + good[16:]
-    made = load(tmp_path, with_exif(encode(STORED_AS[8](blocks()), "JPEG"), exif))
-    assert made.shape == blocks().shape
+    good, bad = orientation(8), struct.pack("<HHII", 0x013B, 2, 400, 9_000)
+    exif = good[:14] + b"\2\0" + good[16:-4] + bad + good[-4:]
+    made = load(tmp_path, with_exif(encode(STORED_AS[8](blocks()), "JPEG", subsampling="4:4:4"), exif))
+    np.testing.assert_array_equal(made, load(tmp_path, encode(blocks(), "JPEG", subsampling="4:4:4")))
 
 
 def test_formats_outside_the_list_are_never_tried(tmp_path, monkeypatch):

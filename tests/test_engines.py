@@ -132,7 +132,7 @@ def test_what_is_no_engine(tmp_path, demo):
     with pytest.raises(EngineError, match="is not a file"):
         load_engine(tmp_path / "folder.onnx")
     (tmp_path / "model.plan").write_bytes(b"")
-    with pytest.raises(EngineError, match="expected a name that ends in .onnx"):
+    with pytest.raises(EngineError, match=r"expected a name that ends in \.onnx"):
         load_engine(tmp_path / "model.plan")
     with pytest.raises(EngineError, match="no device 'tpu'"):
         load_engine("demo", device="tpu")

@@ -4,7 +4,7 @@ This is the reference every faster decoder is measured against; `isc_fast.spec.P
 
 | file | rule |
 |---|---|
-| EXIF orientation 1–8 | applied; any other value, or a damaged EXIF block, is ignored |
+| EXIF orientation 1–8 | applied; any other value, or one that Pillow cannot read in a damaged block, is ignored |
 | grey, 1 bit, YCbCr, Lab | converted to RGB |
 | palette | looked up; a transparent entry counts as alpha |
 | a transparent colour (PNG) | counts as alpha at 8 bits a channel; at others only Pillow knows |
