@@ -1,0 +1,38 @@
+"""Run by torchrun: a few steps of a small linear network; rank 0 writes what happened to the file given."""
+
+import sys
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from isc_fast.training.losses import CrossBatchMemory, contrastive_loss, gather, gradient_scale
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(0)
+    network = DistributedDataParallel(torch.nn.Linear(6, 4, bias=False))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)
+    memory = CrossBatchMemory(19, 4)
+    losses = []
+    for step in range(5):
+        random = np.random.default_rng(step)
+        inputs = torch.from_numpy(random.normal(size=(8, 6)).astype(np.float32)).chunk(world)[rank]
+        labels = torch.from_numpy(random.integers(0, 3, 8)).chunk(world)[rank]
+        vectors = torch.nn.functional.normalize(network(inputs))
+        loss = contrastive_loss(*gather(vectors, labels), memory, pos_margin=0.0, neg_margin=1.0).loss
+        losses.append(float(loss))
+        optimizer.zero_grad()
+        (loss * gradient_scale(world, 4)).backward()
+        optimizer.step()
+    if rank == 0:
+        weight = network.module.weight.detach().numpy()
+        np.savez(sys.argv[1], losses=losses, weight=weight, memory=memory.vectors.numpy(), labels=memory.labels.numpy())
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
