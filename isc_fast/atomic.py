@@ -51,12 +51,15 @@ def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> I
     """
     final = Path(path)
     folder = scratch or final.parent
-    temporary = folder / f".{final.name[-100:]}.{os.getpid()}.tmp"
+    # At most 60 characters of the name, 240 bytes: the system allows 255 for the whole.
+    temporary = folder / f".{final.name[-60:]}.{os.getpid()}.tmp"
     try:
-        # Created here so that the most common mistakes show before any work, with the system's own reason.
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if final.exists() and not final.is_file():
+            raise OSError(errno.EINVAL, "it is a device or a pipe, and a file would take its place")
+        # Created here so that the most common mistakes show before any work, with the system's own reason.
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())

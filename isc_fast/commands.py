@@ -29,7 +29,8 @@ from .report import write_report
 from .sources import list_images
 from .store import open_descriptors, write_descriptors
 
-# A warning about one large photo says nothing that the ledger of failures does not.
+# Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 

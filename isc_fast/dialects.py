@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from .atomic import make_folder, replacing
 from .errors import FormatError, InputError, require
 from .hdf5 import create_hdf5, open_hdf5
-from .store import Descriptors, is_ours, load_descriptors, write_descriptors
+from .store import DAMAGE, Descriptors, is_ours, load_descriptors, write_descriptors
 
 SETS = ("query", "reference", "train")
 MAX_DIM = 256
@@ -125,7 +125,7 @@ def _read_submission(path: Path, which: str | None) -> Descriptors:
                 vectors = np.asarray(file["train"][:], np.float32)
                 ids = _text(file["train_ids"][:]) if "train_ids" in file else _row_ids(len(vectors))
                 return Descriptors(vectors, ids)
-        except (KeyError, OSError, ValueError) as error:
+        except DAMAGE as error:
             raise FormatError(f"{path} is damaged ({error})") from error
     return _read_npy(beside)
 
@@ -137,8 +137,8 @@ def _row_ids(count: int) -> list[str]:
 
 def _read_npy(path: Path) -> Descriptors:
     try:
-        vectors = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
+        vectors = np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise FormatError(f"{path} is not a numpy array ({error})") from error
     if vectors.ndim != 2:
         raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
@@ -146,18 +146,20 @@ def _read_npy(path: Path) -> Descriptors:
 
 
 def _kit_id(name: str) -> str:
-    """The kit's own rule: folders and the two suffixes of the data set do not belong to the id."""
-    return PurePosixPath(name).name.removesuffix(".jpg").removesuffix(".png")
+    """The kit's own rule: folders and one suffix, .jpg or .png, do not belong to the id."""
+    stem = name.rpartition("/")[2]
+    return stem[:-4] if stem.endswith((".jpg", ".png")) else stem
 
 
 def _read_kit(path: str | os.PathLike[str]) -> Descriptors:
     with open_hdf5(path) as file:
         try:
-            return Descriptors(
-                np.asarray(file["vectors"][:], np.float32), [_kit_id(name) for name in _text(file["image_names"][:])]
-            )
-        except (KeyError, OSError, ValueError) as error:
+            ids = [_kit_id(name) for name in _text(file["image_names"][:])]
+            found = Descriptors(np.asarray(file["vectors"][:], np.float32), ids)
+        except DAMAGE as error:
             raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
+    _refuse_repeated(ids, f"{os.fspath(path)}, folders and suffixes stripped as the evaluation kit does")
+    return found
 
 
 def _ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
@@ -165,8 +167,10 @@ def _ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
     if not len(ids):
         return np.empty(0, "S1")
     for id_ in ids:
-        if not id_.isascii() or not id_ or "\0" in id_:
+        if not id_.isascii():
             raise FormatError(f"the id {id_!r} is not ASCII, and this format holds nothing else; give other ids")
+        if not id_ or "\0" in id_:
+            raise FormatError(f"the id {id_!r} is empty or holds a zero byte, which this format cannot express")
     return np.array([id_.encode("ascii") for id_ in ids], dtype=f"S{max(map(len, ids))}")
 
 
@@ -213,10 +217,12 @@ def write_kit(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
     """Write one set for the challenge's evaluation kit, atomically.
 
     Raises:
-        FormatError: an id is not ASCII, or the kit would read it back as another one (it strips folders, .jpg, .png).
+        FormatError: an id is not ASCII, or repeated, or the kit would read it back as another one (it strips folders,
+            .jpg and .png).
         OutputError: the file cannot be written.
     """
     names = _ascii_ids(descriptors.ids)
+    _refuse_repeated(descriptors.ids, "the set")
     for id_ in descriptors.ids:
         if _kit_id(id_) != id_:
             raise FormatError(
@@ -235,17 +241,21 @@ def _read_clip_retrieval(folder: Path) -> Descriptors:
     for array in sorted((folder / "img_emb").glob("img_emb_*.npy")):
         table_file = folder / "metadata" / (array.stem.replace("img_emb", "metadata") + ".parquet")
         try:
-            rows = np.load(array, allow_pickle=False)
+            rows = np.asarray(np.load(array, allow_pickle=False), np.float32)
             table = arrow.read_table(table_file)
         except Exception as error:  # pyarrow's errors share no base class with numpy's
             raise FormatError(f"cannot read {array} with {table_file}: {error}") from error
         column = next((name for name in ("image_path", "id", "key", "url") if name in table.column_names), None)
-        if column is None or table.num_rows != len(rows):
+        if rows.ndim != 2 or (vectors and rows.shape[1] != vectors[0].shape[1]):
+            expected = f"(n, {vectors[0].shape[1]}) like the file before" if vectors else "(n, d)"
+            raise FormatError(f"{array} holds an array of shape {rows.shape}; expected {expected}")
+        if column is None or table.num_rows != len(rows) or table.column(column).null_count:
+            empty = f", {table.column(column).null_count} of them without {column}" if column else ""
             raise FormatError(
-                f"{table_file} has {table.num_rows} rows of {', '.join(table.column_names)}; "
+                f"{table_file} has {table.num_rows} rows of {', '.join(table.column_names)}{empty}; "
                 f"expected {len(rows)} rows with image_path, id, key or url"
             )
-        vectors.append(np.asarray(rows, np.float32))
+        vectors.append(rows)
         ids.extend(str(id_) for id_ in table.column(column).to_pylist())
     if not vectors:
         raise FormatError(f"{folder / 'img_emb'} holds no img_emb_*.npy")
@@ -258,21 +268,22 @@ def write_clip_retrieval(path: str | os.PathLike[str], descriptors: Descriptors)
     Raises:
         FormatError: an id is not valid UTF-8.
         MissingExtraError: pyarrow is not installed.
-        OutputError: a file cannot be written, or the folder holds embeddings already.
+        InputError: the folder holds embeddings already.
+        OutputError: a file cannot be written.
     """
     arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    for id_ in descriptors.ids:  # before anything is made
+        try:
+            id_.encode()
+        except UnicodeEncodeError as error:
+            raise FormatError(f"the id {id_!r} is not valid UTF-8 and cannot stand in a parquet file") from error
     folder = Path(path)
     embeddings, metadata = make_folder(folder / "img_emb"), make_folder(folder / "metadata")
     if any(embeddings.iterdir()):
         raise InputError(f"{embeddings} is not empty: files of another run would be read as part of this one")
     for number, start in enumerate(range(0, max(len(descriptors), 1), _ROWS_PER_FILE)):
         part = slice(start, start + _ROWS_PER_FILE)
-        try:
-            table = arrow.table({"image_path": arrow.array(list(descriptors.ids[part]), arrow.string())})
-        except UnicodeEncodeError as error:
-            raise FormatError(
-                f"an id is not valid UTF-8 and cannot stand in a parquet file: {error.object!r}"
-            ) from error
+        table = arrow.table({"image_path": arrow.array(list(descriptors.ids[part]), arrow.string())})
         with replacing(embeddings / f"img_emb_{number:04d}.npy") as temporary, open(temporary, "wb") as out:
             np.save(out, np.asarray(descriptors.vectors[part], np.float32))
         with replacing(metadata / f"metadata_{number:04d}.parquet") as temporary:

@@ -74,7 +74,7 @@ def search(
             unit rows is ``2 · cosine − 2``. The order is the same.
 
     Returns:
-        with ``k`` alone or with a threshold, pairs in the order of the queries, best first; else best first overall.
+        with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; else best first overall.
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
@@ -142,18 +142,24 @@ def _best_overall(
     """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
 
     Where a query's last neighbour is still good enough to count, it may have more: search again, wider, for those only.
+    A pair once found stays: the same pair may score an ulp lower in another batch, and must not drop out for that.
     """
     k = min(_FIRST_K, len(references))
     pairs = _best(_nearest(queries, references, k, lowest, metric), None)
     while k < len(references):
-        cut = pairs[2][max_pairs - 1] if max_pairs is not None and len(pairs[2]) >= max_pairs else lowest
-        kept = _keep(pairs, pairs[2] >= cut)
-        counts = np.bincount(kept[0], minlength=len(queries))
-        # All k neighbours of such a query reach the cut, so the next one might.
-        unfinished = np.flatnonzero(counts >= k)
+        cut, beating = lowest, pairs[0]
+        if max_pairs is not None and len(pairs[2]) >= max_pairs:
+            cut = pairs[2][max_pairs - 1]
+            pairs = _keep(pairs, pairs[2] >= cut)
+            # Of pairs that only equal the cut there are enough: fetching every one could mean all copies of a blank
+            # picture times all others.
+            beating = pairs[0][pairs[2] > cut]
+        # All k neighbours of such a query beat the cut, so the next one might.
+        unfinished = np.flatnonzero(np.bincount(beating, minlength=len(queries)) >= k)
         if not len(unfinished):
             break
         k = min(k * _GROWTH, len(references))
-        rest = _keep(kept, ~np.isin(kept[0], unfinished))
-        pairs = _best(_join([rest, _nearest(queries, references, k, cut, metric, unfinished)]), None)
+        more = _nearest(queries, references, k, cut, metric, unfinished)
+        known = np.isin(more[0] * len(references) + more[1], pairs[0] * len(references) + pairs[1])
+        pairs = _best(_join([pairs, _keep(more, ~known)]), None)
     return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])

@@ -18,6 +18,13 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
+def _require_finite(rows: Floats, what: str, first: int = 0) -> None:
+    """A query with NaN or infinity matches nothing, and faiss answers with the row −1, which would name a wrong id."""
+    if not np.isfinite(rows).all():
+        row = first + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise InputError(f"row {row} of the {what} holds NaN or infinity; extract it again")
+
+
 def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") -> tuple[Floats, Ints]:
     """The k most similar rows of a data base that is read once, block by block.
 
@@ -33,7 +40,7 @@ def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") 
         scores ``float32 (nq, k)``, falling along each row, and indices ``int64 (nq, k)`` into the whole data base.
 
     Raises:
-        InputError: k is below 1, the metric is unknown, or the dimensions differ.
+        InputError: k is below 1, the metric is unknown, the dimensions differ, or a number is not finite.
         MissingExtraError: faiss is not installed.
     """
     if k < 1:
@@ -45,14 +52,20 @@ def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") 
     kind = faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2
     sign = np.float32(1 if metric == "ip" else -1)
     xq = np.ascontiguousarray(xq, np.float32)
+    _require_finite(xq, "queries")
     scores: Floats = np.empty((len(xq), 0), np.float32)
     indices: Ints = np.empty((len(xq), 0), np.int64)
     start = 0
     for block in xb_blocks:
         if block.shape[1] != xq.shape[1]:
             raise InputError(f"queries have {xq.shape[1]} dimensions and the data base has {block.shape[1]}")
+        _require_finite(block, "data base", start)
         if len(block) and len(xq):
             found, where = faiss.knn(xq, np.ascontiguousarray(block, np.float32), min(k, len(block)), kind)
+            if (where < 0).any():
+                raise InputError(
+                    "descriptors so large that their scores are no float32 numbers; use rows of unit length"
+                )
             scores = np.concatenate([scores, found * sign], axis=1)
             indices = np.concatenate([indices, where + start], axis=1)
             order = np.lexsort((indices, -scores), axis=1)[:, :k]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +59,14 @@ class Truth:
 
 
 def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
-    if any(character in text for character in ',"\r\n'):
+    try:
+        text.encode("utf-8", "surrogateescape")
+        bad = "a comma, quote or line end" if any(character in text for character in ',"\r\n') else ""
+    except UnicodeEncodeError:
+        bad = "half a character"
+    if bad:
         raise FormatError(
-            f"the id {text!r} holds a comma, quote or line end, which the challenge's CSV cannot express; "
+            f"the id {text!r} holds {bad}, which the challenge's CSV cannot express; "
             f"write JSON lines instead: -o {Path(path).with_suffix('.jsonl')}"
         )
     return text
@@ -73,9 +79,13 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     ``query_id,reference_id,score``.
 
     Raises:
-        FormatError: an id cannot stand in the CSV.
+        FormatError: an id cannot stand in the CSV, or a score is not a number.
         OutputError: the file cannot be written.
     """
+    if np.isnan(matches.scores).any():
+        first = int(np.flatnonzero(np.isnan(matches.scores))[0])
+        pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
+        raise FormatError(f"the score of {pair} is not a number (nan)")
     as_json = Path(path).suffix == ".jsonl"
     # Checked first and once an id: a bad one must not cost a written half.
     checked = {} if as_json else {id_: _csv_field(id_, path) for id_ in {*matches.query_ids, *matches.reference_ids}}
@@ -105,26 +115,34 @@ def _lines(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[int, s
         raise FormatError(f"cannot read {os.fspath(path)}: {error.strerror or error}; expected {expected}") from error
 
 
-def _score(text: object, where: str) -> np.float32:
+def _score(text: Any, where: str) -> float:
     try:
-        score = np.float32(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: {text!r} is not a number") from error
-    if np.isnan(score):
+        score = float(text)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FormatError(f"{where}: {str(text)[:80]!r} is not a number") from error
+    if score != score:
         raise FormatError(f"{where}: the score is not a number (nan)")
     return score
+
+
+def _id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError
+    return str(value)
 
 
 def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Iterator[tuple[str, list[str]]]:
     """(place for errors, fields) of every row after the header."""
     lines = _lines(path, expected)
     first = next(lines, (1, ""))[1]
-    if first.replace(" ", "") != header:
+    if first.rstrip() != header:
         raise FormatError(f"{os.fspath(path)} begins with {first[:80]!r}; expected {expected}")
-    count = header.count(",") + 1
+    name, count = os.fspath(path), header.count(",") + 1
     for number, line in lines:
         fields = line.split(",")
-        where = f"{os.fspath(path)}, line {number}"
+        where = f"{name}, line {number}"
+        if '"' in line:
+            raise FormatError(f"{where}: quotes, which the challenge's CSV does not know; ids stand there as they are")
         if len(fields) != count:
             raise FormatError(f"{where}: {len(fields)} fields; expected {count}: {header}")
         yield where, fields
@@ -143,8 +161,8 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
             where = f"{os.fspath(path)}, line {number}"
             try:
                 row = json.loads(line)
-                queries.append(str(row["query_id"]))
-                references.append(str(row["reference_id"]))
+                queries.append(_id(row["query_id"]))
+                references.append(_id(row["reference_id"]))
                 scores.append(_score(row["score"], where))
             except (ValueError, KeyError, TypeError) as error:
                 raise FormatError(f"{where}: expected an object with query_id, reference_id and score") from error
@@ -153,7 +171,8 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
             queries.append(query)
             references.append(reference)
             scores.append(_score(score, where))
-    return Matches(queries, references, np.array(scores, np.float32))
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity
+        return Matches(queries, references, np.array(scores, np.float32))
 
 
 def read_truth(path: str | os.PathLike[str]) -> Truth:

@@ -123,16 +123,22 @@ def _of_protocol(all_predictions: _Predictions, truth: Truth, protocol: str) -> 
 
 def _ranks(predictions: _Predictions) -> npt.NDArray[np.int64]:
     """Of each correct prediction, how many of its query's others score at least as high."""
-    ranks = []
+    if not len(predictions.query):
+        return np.empty(0, np.int64)
     by_query = np.argsort(predictions.query, kind="stable")  # within a query, scores still fall
     query, score = predictions.query[by_query], predictions.score[by_query]
-    for i in np.flatnonzero(predictions.correct):
-        low, high = (
-            np.searchsorted(query, predictions.query[i], "left"),
-            np.searchsorted(query, predictions.query[i], "right"),
-        )
-        ranks.append(np.searchsorted(-score[low:high], -predictions.score[i], "right") - 1)
-    return np.array(ranks, np.int64)
+    other_query = query[1:] != query[:-1]
+    first = _runs(other_query)[:, 0]  # of the query
+    last = _runs(other_query | (score[1:] != score[:-1]))[:, 1]  # among equal scores of the query
+    ranks: npt.NDArray[np.int64] = (last - first)[predictions.correct[by_query]]
+    return ranks
+
+
+def _runs(breaks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where the run of each place begins and ends ``(n, 2)``, given the n − 1 breaks between neighbours; n > 0."""
+    starts = np.flatnonzero(np.r_[True, breaks])
+    ends = np.r_[starts[1:] - 1, len(breaks)]
+    return np.repeat(np.stack([starts, ends], axis=1), ends - starts + 1, axis=0)
 
 
 def _score(predictions: _Predictions, truth: Truth, protocol: str) -> Scores:
@@ -169,11 +175,17 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
         protocols: which of `PROTOCOLS`; they differ in what is scored, and µAP differs with them.
 
     Raises:
-        FormatError: a pair is predicted twice.
-        InputError: a protocol is unknown, or no id of the matches is in the ground truth.
+        FormatError: a pair is predicted twice, or a score is not a number.
+        InputError: a protocol is unknown, there is no true pair, or no query of the matches is in the ground truth.
     """
+    if not protocols:
+        raise InputError(f"no protocol is given; choose some of {', '.join(PROTOCOLS)}")
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise InputError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    if not truth.pairs:
+        raise InputError("the ground truth holds no true pair, so there is nothing to find")
+    if np.isnan(matches.scores).any():
+        raise FormatError("a score of the matches is not a number (nan)")
     ordered = _in_order(matches, truth)
     return Evaluation({name: _score(_of_protocol(ordered, truth, name), truth, name) for name in protocols})

@@ -69,6 +69,8 @@ def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int
         raise InputError("these negatives are smoothed already; smoothing is done once")
     if negatives.meta.get("normalization"):
         raise InputError("negatives must be plain descriptors, and these are normalised already")
+    if not len(negatives):
+        raise InputError("there are no negatives")
     table = in_memory(negatives).vectors
     smoothed = np.empty_like(table)
     for start in range(0, len(table), _ROWS):
@@ -124,13 +126,15 @@ def check_negatives(descriptors: Descriptors, negatives: Descriptors) -> None:
 
     Raises:
         MismatchError: another engine made them, or their dimensions differ.
-        InputError: the descriptors are normalised already, or there are no negatives.
+        InputError: either is normalised already, or there are no negatives.
     """
     done = descriptors.meta.get("normalization")
     if done:
         raise InputError(f"these descriptors are normalised already ({done['method']}); start from the extracted ones")
     if not len(negatives):
         raise InputError("there are no negatives")
+    if negatives.meta.get("normalization"):
+        raise InputError("negatives must be plain or smoothed descriptors, and these are normalised already")
     engines = descriptors.meta.get("engine_id"), negatives.meta.get("engine_id")
     if all(engines) and engines[0] != engines[1]:
         raise MismatchError(
@@ -139,6 +143,11 @@ def check_negatives(descriptors: Descriptors, negatives: Descriptors) -> None:
         )
     if descriptors.dim != negatives.dim:
         raise MismatchError(f"descriptors have {descriptors.dim} dimensions and the negatives have {negatives.dim}")
+
+
+def _refuse_smoothed(negatives: Descriptors) -> None:
+    if negatives.meta.get("smoothing"):
+        raise InputError("these negatives are smoothed; score normalisation takes plain descriptors")
 
 
 def nes_meta(
@@ -213,6 +222,7 @@ def normalize_scores(
     """
     check_negatives(queries, negatives)
     check_negatives(references, negatives)
+    _refuse_smoothed(negatives)
     table = in_memory(negatives).vectors
     stamp = score_meta(k=k, beta=beta)
     made = []
@@ -264,6 +274,8 @@ def normalize_to_file(
     else:
         if descriptors.meta.get("normalization"):
             raise InputError("these descriptors are normalised already; start from the extracted ones")
+        if negatives is not None:
+            _refuse_smoothed(negatives)
         k, beta = SCORE_K if k is None else k, SCORE_BETA if beta is None else beta
         blocks = score_blocks(descriptors.blocks(), table, k=k, beta=beta)
         stamp, dim = score_meta(k=k, beta=beta), descriptors.dim + 1

@@ -144,7 +144,7 @@ class Plan:
         if list(self.inputs) != list(other.inputs):
             then = ", ".join([text for text in self.inputs if text not in other.inputs] or self.inputs)
             now = ", ".join([text for text in other.inputs if text not in self.inputs] or other.inputs)
-            return f"another inputs ({then} then, {now} now)"
+            return f"other inputs ({then} then, {now} now)"
         for name, noun in (
             ("engine_id", "engine"),
             ("decoder", "decoder"),

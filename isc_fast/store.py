@@ -33,6 +33,8 @@ FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
 BLOCK_ROWS = 65536
 _TEXT = h5py.string_dtype("utf-8")
+DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)
+"""What reading an HDF5 file raises where something else stands than was expected."""
 _FAILURE_FIELDS = ("id", "path", "stage", "reason")
 
 
@@ -77,8 +79,22 @@ class Descriptors:
         return digest.hexdigest()
 
 
-def _to_bytes(texts: Iterable[str]) -> npt.NDArray[np.object_]:
-    return np.array([text.encode("utf-8", "surrogateescape") for text in texts] or [], dtype=object)
+def _id_bytes(id_: str) -> bytes:
+    try:
+        encoded = id_.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise FormatError(f"the id {id_!r} holds half a character, which a file cannot express") from error
+    if b"\0" in encoded:
+        raise FormatError(f"the id {id_!r} holds a zero byte, which an HDF5 string cannot express")
+    return encoded
+
+
+def _note_bytes(text: str) -> bytes:
+    """Of the ledger: a strange message of some library must not cost a whole run."""
+    try:
+        return _id_bytes(text)
+    except FormatError:
+        return text.replace("\0", "\\0").encode("utf-8", "backslashreplace")
 
 
 def _to_text(values: npt.NDArray[Any]) -> list[str]:
@@ -105,11 +121,11 @@ def write_blocks(
 
     Raises:
         OutputError: it cannot be written (disk full, no permission, …).
-        FormatError: the blocks do not make up ``(len(ids), dim)``.
+        FormatError: the blocks do not make up ``(len(ids), dim)``, or an id holds a zero byte.
     """
     with create_hdf5(path, scratch=scratch) as writer:
         file = writer.file
-        file.attrs[ATTRIBUTE] = json.dumps({"version": FORMAT_VERSION, **meta}, sort_keys=True)
+        file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
         vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
         done = 0
         for block in blocks:
@@ -121,9 +137,9 @@ def write_blocks(
             done += len(block)
         if done != len(ids):
             raise FormatError(f"{done} rows of descriptors for {len(ids)} ids")
-        file.create_dataset("ids", data=_to_bytes(ids), dtype=_TEXT)
+        file.create_dataset("ids", data=np.array([_id_bytes(id_) for id_ in ids], dtype=object), dtype=_TEXT)
         for name in _FAILURE_FIELDS:
-            column = _to_bytes(getattr(failure, name) for failure in failures)
+            column = np.array([_note_bytes(getattr(failure, name)) for failure in failures], dtype=object)
             file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
 
 
@@ -132,6 +148,7 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
 
     Raises:
         OutputError: it cannot be written.
+        FormatError: an id holds a zero byte.
     """
     write_blocks(
         path,
@@ -169,6 +186,8 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
         try:
+            if file["vectors"].dtype.kind != "f":
+                raise FormatError(f"vectors of type {file['vectors'].dtype}, not floats")
             columns = [_to_text(file[f"failures/{name}"][:]) for name in _FAILURE_FIELDS]
             found = Descriptors(
                 vectors=file["vectors"],
@@ -176,7 +195,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
                 meta=meta,
                 failures=[Failure(*row) for row in zip(*columns, strict=True)],
             )
-        except (KeyError, OSError, ValueError) as error:
+        except DAMAGE as error:
             raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
         yield found
 

@@ -124,7 +124,7 @@ def test_unfinished_work_of_something_else_is_refused(tmp_path, folder_of):
     one, two = folder_of(tmp_path / "one", 8), folder_of(tmp_path / "two", 8)
     output = tmp_path / "out.h5"
     run_killed(one, output, "engine", 4)
-    with pytest.raises(MismatchError, match="another inputs"):
+    with pytest.raises(MismatchError, match="other inputs"):
         extract(two, FakeEngine(), output)
     with pytest.raises(MismatchError, match="another engine"):
         extract(one, FakeEngine(seed=3), output)

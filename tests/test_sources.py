@@ -135,9 +135,9 @@ def test_the_order_is_that_of_the_bytes(tree):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_names_need_not_be_utf8(tree):
-    folder = tree(os.fsdecode(b"\xff\xfe.jpg"), os.fsdecode(b"caf\xe9/a.jpg"), "new\nline.jpg")
+    folder = tree(os.fsdecode(b"\xff\xfe.jpg"), os.fsdecode(b"caf\xe9/a.jpg"), "new\nline.jpg", "🦊.jpg")
     items = list_images(folder).items
-    assert [os.fsencode(item.id) for item in items] == [b"caf\xe9/a", b"new\nline", b"\xff\xfe"]
+    assert [os.fsencode(item.id) for item in items] == [b"caf\xe9/a", b"new\nline", "🦊".encode(), b"\xff\xfe"]
     assert all(os.path.isfile(item.path) for item in items)
 
 
