@@ -209,8 +209,15 @@ def write_submission(
 
 def _write_reference(path: Path, queries: Descriptors, references: Descriptors, train: Descriptors) -> None:
     write_submission(path, queries, references)
-    with replacing(path.with_name(TRAIN_FILE)) as temporary, open(temporary, "wb") as out:
-        np.save(out, np.asarray(train.vectors[:], np.float32))
+    _write_npy(path.with_name(TRAIN_FILE), train.vectors[:])
+
+
+def _write_npy(path: Path, vectors: npt.NDArray[Any]) -> None:
+    """What `numpy.save` writes; that one hides the reason when the disk is full ("1000 requested and 10 written")."""
+    rows = np.ascontiguousarray(vectors, np.float32)
+    with replacing(path) as temporary, open(temporary, "wb") as out:
+        np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(rows))
+        out.write(rows.reshape(-1).data)
 
 
 def write_kit(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
@@ -249,12 +256,13 @@ def _read_clip_retrieval(folder: Path) -> Descriptors:
         if rows.ndim != 2 or (vectors and rows.shape[1] != vectors[0].shape[1]):
             expected = f"(n, {vectors[0].shape[1]}) like the file before" if vectors else "(n, d)"
             raise FormatError(f"{array} holds an array of shape {rows.shape}; expected {expected}")
-        if column is None or table.num_rows != len(rows) or table.column(column).null_count:
-            empty = f", {table.column(column).null_count} of them without {column}" if column else ""
+        if column is None or table.num_rows != len(rows):
             raise FormatError(
-                f"{table_file} has {table.num_rows} rows of {', '.join(table.column_names)}{empty}; "
+                f"{table_file} has {table.num_rows} rows of {', '.join(table.column_names)}; "
                 f"expected {len(rows)} rows with image_path, id, key or url"
             )
+        if table.column(column).null_count:
+            raise FormatError(f"{table_file} has {table.column(column).null_count} rows without {column}")
         vectors.append(rows)
         ids.extend(str(id_) for id_ in table.column(column).to_pylist())
     if not vectors:
@@ -281,13 +289,19 @@ def write_clip_retrieval(path: str | os.PathLike[str], descriptors: Descriptors)
     embeddings, metadata = make_folder(folder / "img_emb"), make_folder(folder / "metadata")
     if any(embeddings.iterdir()):
         raise InputError(f"{embeddings} is not empty: files of another run would be read as part of this one")
-    for number, start in enumerate(range(0, max(len(descriptors), 1), _ROWS_PER_FILE)):
-        part = slice(start, start + _ROWS_PER_FILE)
-        table = arrow.table({"image_path": arrow.array(list(descriptors.ids[part]), arrow.string())})
-        with replacing(embeddings / f"img_emb_{number:04d}.npy") as temporary, open(temporary, "wb") as out:
-            np.save(out, np.asarray(descriptors.vectors[part], np.float32))
-        with replacing(metadata / f"metadata_{number:04d}.parquet") as temporary:
-            parquet.write_table(table, temporary)
+    made: list[Path] = []
+    try:
+        for number, start in enumerate(range(0, max(len(descriptors), 1), _ROWS_PER_FILE)):
+            part = slice(start, start + _ROWS_PER_FILE)
+            made += [embeddings / f"img_emb_{number:04d}.npy", metadata / f"metadata_{number:04d}.parquet"]
+            _write_npy(made[-2], descriptors.vectors[part])
+            table = arrow.table({"image_path": arrow.array(list(descriptors.ids[part]), arrow.string())})
+            with replacing(made[-1]) as temporary:
+                parquet.write_table(table, temporary)
+    except BaseException:  # a part of the set would look like the whole, and stand in the way of another try
+        for path_made in made:
+            path_made.unlink(missing_ok=True)
+        raise
 
 
 def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialect: str) -> None:

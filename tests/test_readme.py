@@ -16,7 +16,9 @@ from isc_fast.metrics import PROTOCOLS
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.startswith("isc-fast ")]
+COMMANDS = [
+    line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.startswith("isc-fast ")
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,307 @@
+"""Exact search against a plain numpy brute force: every limit, metric and block size; and what must be refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracles import best_pairs, named, similarity, unit_rows
+
+import isc_fast.index
+from isc_fast.errors import InputError, MismatchError
+from isc_fast.index import search
+from isc_fast.knn import METRICS, knn
+from isc_fast.store import Descriptors, open_descriptors, write_descriptors
+
+pytest.importorskip("faiss")
+
+QUERIES, REFERENCES = unit_rows(1, 23, 16), unit_rows(2, 150, 16)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Let every set of descriptors be read in blocks of a few rows."""
+    whole = Descriptors.blocks
+
+    def use(rows):
+        monkeypatch.setattr(Descriptors, "blocks", lambda self, _rows=None: whole(self, rows))
+
+    return use
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """The searches that the index makes: (number of queries, k)."""
+    made = []
+
+    def recorded(xq, blocks, k, metric):
+        made.append((len(xq), k))
+        return knn(xq, blocks, k, metric)
+
+    monkeypatch.setattr(isc_fast.index, "knn", recorded)
+    return made
+
+
+def rows_of(matches):
+    return [(int(q[1:]), int(r[1:]), score) for q, r, score in matches]
+
+
+def assert_same_pairs(matches, expected, ordered=True):
+    found = rows_of(matches)
+    if not ordered:
+        found.sort(key=lambda row: (-row[2], *row[:2]))
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2] for row in found], [row[2] for row in expected], atol=2e-6)
+    assert matches.scores.dtype == np.float32
+
+
+LIMITS = [
+    {"k": 1},
+    {"k": 7},
+    {"k": 1000},
+    {"max_pairs": 1},
+    {"max_pairs": 90},
+    {"max_pairs": 2000},
+    {"max_pairs": 10**6},
+    {"threshold": 0.3},
+    {"threshold": -2.0},
+    {"threshold": 5.0},
+    {"k": 3, "max_pairs": 20},
+    {"k": 3, "threshold": 0.4},
+    {"max_pairs": 20, "threshold": 0.3},
+    {"max_pairs": 2000, "threshold": 0.3},
+    {"k": 20, "max_pairs": 60, "threshold": 0.1},
+]
+
+
+@pytest.mark.parametrize("rows", [1, 9, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_equals_brute_force(small_blocks, limits, metric, rows):
+    small_blocks(rows)
+    if metric == "l2" and "threshold" in limits:
+        limits = {**limits, "threshold": 2 * limits["threshold"] - 2}
+    found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)
+    by_query = "k" in limits and "max_pairs" not in limits
+    assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, metric, **limits), ordered=not by_query)
+    if by_query:  # then in the order of the queries, best first
+        assert rows_of(found) == sorted(rows_of(found), key=lambda row: (row[0], -row[2]))
+
+
+def test_ten_of_each_query_without_limits():
+    assert_same_pairs(search(named(QUERIES, "q"), named(REFERENCES)), best_pairs(QUERIES, REFERENCES, k=10), False)
+
+
+def test_l2_is_twice_the_cosine_minus_two():
+    by_metric = [search(named(QUERIES, "q"), named(REFERENCES), k=5, metric=metric) for metric in METRICS]
+    assert [row[:2] for row in rows_of(by_metric[0])] == [row[:2] for row in rows_of(by_metric[1])]
+    np.testing.assert_allclose(by_metric[1].scores, 2 * by_metric[0].scores - 2, atol=2e-6)
+
+
+def test_l2_of_rows_of_any_length():
+    xq, xb = QUERIES * np.linspace(1, 9, 23)[:, None].astype(np.float32), REFERENCES * np.float32(4)
+    assert_same_pairs(search(named(xq, "q"), named(xb), max_pairs=99, metric="l2"), best_pairs(xq, xb, "l2", None, 99))
+
+
+@pytest.mark.parametrize("limits", [{"k": 3}, {"max_pairs": 5}, {"threshold": -9.0}], ids=str)
+@pytest.mark.parametrize(("nq", "nr"), [(1, 1), (1, 150), (23, 1)])
+def test_single_rows(limits, nq, nr):
+    found = search(named(QUERIES[:nq], "q"), named(REFERENCES[:nr]), **limits)
+    assert_same_pairs(found, best_pairs(QUERIES[:nq], REFERENCES[:nr], **limits), "max_pairs" in limits)
+
+
+# Whole numbers, so that scores are exact and equal rows have equal scores.
+COPIES = np.eye(4, dtype=np.float32)[np.random.default_rng(3).integers(0, 4, 200)] * np.float32(2)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 5, 120, 500])
+def test_ties_are_ordered_by_index(rows, metric, k):
+    xq = np.eye(4, dtype=np.float32)
+    scores, indices = knn(xq, (COPIES[i : i + rows] for i in range(0, 200, rows)), k, metric)
+    expected = similarity(xq, COPIES, metric)
+    np.testing.assert_array_equal(scores, -np.sort(-expected, axis=1)[:, :k])
+    np.testing.assert_array_equal(scores, np.take_along_axis(expected, indices, 1))
+    assert (np.diff(indices, axis=1)[np.diff(scores, axis=1) == 0] > 0).all()
+
+
+@pytest.mark.parametrize("max_pairs", [1, 16, 17, 50, 64, 65, 199, 200, 201, 10**5])
+@pytest.mark.parametrize("threshold", [None, 2.0])
+def test_ties_keep_the_global_search_exact(max_pairs, threshold):
+    found = search(named(np.eye(4), "q"), named(COPIES), max_pairs=max_pairs, threshold=threshold)
+    expected = best_pairs(np.eye(4), COPIES, max_pairs=max_pairs, threshold=threshold)
+    assert [row[2] for row in rows_of(found)] == [row[2] for row in expected]
+    assert len({row[:2] for row in rows_of(found)}) == len(expected)
+    assert all(COPIES[r][q] == score for q, r, score in rows_of(found))
+
+
+def test_copies_without_end_do_not_widen_the_search(searches):
+    """40 queries are all copies of 300 references: 12,000 equal pairs, of which 100 are asked for."""
+    found = search(named(np.ones((40, 2)), "q"), named(np.ones((300, 2))), max_pairs=100)
+    assert (len(found), set(found.scores)) == (100, {2})
+    assert searches == [(40, 16)]
+
+
+def test_only_unfinished_queries_are_searched_again(searches):
+    xb = REFERENCES.copy()
+    xb[:60] = QUERIES[0]  # the first query alone has more than 16 good ones
+    found = search(named(QUERIES, "q"), named(xb), threshold=0.9)
+    assert_same_pairs(found, best_pairs(QUERIES, xb, threshold=0.9))
+    assert searches == [(23, 16), (1, 64)]
+
+
+@pytest.mark.parametrize("max_pairs", range(10, 24))
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_a_pair_found_once_stays_found(monkeypatch, max_pairs, threshold):
+    """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
+    calls = []
+
+    def drifting(xq, blocks, k, metric):
+        scores, indices = knn(xq, blocks, k, metric)
+        for _ in calls:
+            scores = np.nextafter(scores, np.float32(-np.inf))
+        calls.append(k)
+        return scores, indices
+
+    monkeypatch.setattr(isc_fast.index, "knn", drifting)
+    xb = REFERENCES.copy()
+    xb[:40] = np.float32(0.99) * QUERIES[0] + np.float32(0.1) * unit_rows(5, 40, 16)
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=max_pairs, threshold=threshold)
+    expected = best_pairs(QUERIES, xb, max_pairs=max_pairs, threshold=threshold)
+    assert {row[:2] for row in rows_of(found)} == {row[:2] for row in expected}
+    assert (len(found), len(calls) > 1) == (max_pairs, max_pairs > 16)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [1, 2, 13, 149, 150, 151])
+@pytest.mark.parametrize("k", [1, 10, 149, 150, 400])
+def test_knn_over_blocks(metric, rows, k):
+    read = []
+
+    def blocks():
+        for start in range(0, 150, rows):
+            read.append(start)
+            yield REFERENCES[start : start + rows]
+
+    scores, indices = knn(QUERIES, blocks(), k, metric)
+    expected = similarity(QUERIES, REFERENCES, metric)
+    order = np.argsort(-expected, axis=1)[:, :k]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, order, 1), atol=2e-6)
+    assert (scores.dtype, indices.dtype) == (np.float32, np.int64)
+    assert read == list(range(0, 150, rows))  # once each
+
+
+def test_knn_of_nothing():
+    empty = np.empty((0, 16), np.float32)
+    assert [a.shape for a in knn(empty, [REFERENCES], 3)] == [(0, 0), (0, 0)]
+    assert [a.shape for a in knn(QUERIES, [], 3)] == [(23, 0), (23, 0)]
+    scores, indices = knn(QUERIES, [empty, REFERENCES[:2], empty, REFERENCES[2:], empty], 3)
+    np.testing.assert_array_equal(indices, knn(QUERIES, [REFERENCES], 3)[1])
+    assert scores.shape == (23, 3)
+
+
+def test_descriptors_on_disk_are_searched_alike(tmp_path, small_blocks):
+    small_blocks(11)
+    for name, rows in (("q", QUERIES), ("r", REFERENCES)):
+        write_descriptors(tmp_path / f"{name}.h5", named(rows, name))
+    with open_descriptors(tmp_path / "q.h5") as queries, open_descriptors(tmp_path / "r.h5") as references:
+        for limits in ({"k": 4}, {"max_pairs": 700}, {"threshold": 0.2}):
+            found = search(queries, references, **limits)
+            assert rows_of(found) == rows_of(search(named(QUERIES, "q"), named(REFERENCES), **limits))
+        assert not isinstance(references.vectors, np.ndarray)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("metric", METRICS)
+def test_numbers_that_are_not_finite(bad, metric):
+    """faiss answers such a query with the row −1, which is a valid Python index: of the wrong reference."""
+    for side, rows in (("queries", QUERIES), ("data base", REFERENCES)):
+        broken = {"queries": QUERIES, "data base": REFERENCES, side: rows.copy()}
+        broken[side][5, 2] = bad
+        base = broken["data base"]
+        with pytest.raises(InputError, match=f"row 5 of the {side} .*extract"):
+            knn(broken["queries"], [base[:3], base[3:]], 4, metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_numbers_too_large_for_a_score(metric):
+    huge = np.full((2, 4), 1e30, np.float32)
+    with pytest.raises(InputError, match="unit length"):
+        knn(huge, [-huge], 1, metric)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, not 0"),
+        ({"k": -3}, "k must be at least 1, not -3"),
+        ({"max_pairs": 0}, "max_pairs must be at least 1, not 0"),
+        ({"metric": "cosine"}, "no metric 'cosine'; choose one of ip, l2"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(InputError, match=message):
+        search(named(QUERIES, "q"), named(REFERENCES), **options)
+
+
+@pytest.mark.parametrize("side", ["query", "reference"])
+def test_an_empty_side(side):
+    sides = {"query": QUERIES, "reference": REFERENCES, side: np.empty((0, 16))}
+    with pytest.raises(InputError, match=f"no {side} descriptor"):
+        search(named(sides["query"], "q"), named(sides["reference"]))
+
+
+NES = {"method": "nes", "k": 10, "beta": 0.35, "iterations": 1, "negatives": "0123456789abcdef"}
+SCORE = {"method": "score", "k": 3, "beta": 1.0}
+OURS = {"engine_id": "e1"}
+
+
+@pytest.mark.parametrize(
+    ("query", "reference", "message"),
+    [
+        ({"engine_id": "aaaa"}, {"engine_id": "bbbb"}, r"different engines \(aaaa and bbbb\); extract both"),
+        ({**OURS, "normalization": NES}, OURS, r"by nes .*references by nothing; normalise both .*, or neither"),
+        (OURS, {**OURS, "normalization": NES}, "queries are normalised by nothing and references by nes"),
+        (
+            {**OURS, "normalization": NES},
+            {**OURS, "normalization": {**NES, "negatives": "fedcba9876543210"}},
+            "negatives 0123456789ab.*negatives fedcba987654",
+        ),
+        ({**OURS, "normalization": NES}, {**OURS, "normalization": {**NES, "beta": 0.5}}, "beta=0.35.*beta=0.5"),
+        ({**OURS, "normalization": NES}, {**OURS, "normalization": SCORE}, "by nes .* by score"),
+    ],
+)
+def test_sides_that_do_not_belong_together(query, reference, message):
+    with pytest.raises(MismatchError, match=message):
+        search(named(QUERIES, "q", **query), named(REFERENCES, **reference))
+
+
+def test_sides_that_belong_together():
+    same = {**OURS, "normalization": NES}
+    for query, reference in ((same, dict(same)), (OURS, OURS), (same, {}), ({}, OURS), ({"plan_id": "x"}, OURS)):
+        assert len(search(named(QUERIES, "q", **query), named(REFERENCES, **reference), k=1)) == 23
+
+
+def test_different_dimensions():
+    with pytest.raises(MismatchError, match="queries have 16 dimensions and references 8"):
+        search(named(QUERIES, "q"), named(REFERENCES[:, :8]))
+    with pytest.raises(InputError, match="queries have 16 dimensions and the data base has 8"):
+        knn(QUERIES, [REFERENCES[:, :8]], 1)
+
+
+def test_normalised_scores_are_searched_by_inner_product_only():
+    sides = [named(rows, normalization=SCORE) for rows in (QUERIES, REFERENCES)]
+    with pytest.raises(MismatchError, match="metric ip"):
+        search(*sides, metric="l2")
+    assert len(search(*sides, k=1)) == 23
+
+
+def test_inputs_stay_as_they_are():
+    """`unit_rows` are read-only; here writable ones, in column order and float64, must come out as they went in."""
+    for make in (np.array, np.asfortranarray, lambda rows: rows.astype(np.float64)):
+        xq, xb = make(QUERIES), make(REFERENCES)
+        found = search(Descriptors(xq, [f"q{i}" for i in range(23)]), Descriptors(xb, [f"r{i}" for i in range(150)]))
+        assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, k=10), False)
+        np.testing.assert_array_equal(xq, QUERIES)
+        np.testing.assert_array_equal(xb, REFERENCES)
