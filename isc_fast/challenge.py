@@ -16,7 +16,7 @@ from .dialects import read_descriptors, write_submission
 from .engines import Engine, load_engine
 from .errors import InputError, MismatchError
 from .index import search
-from .matches import read_matches, read_truth, write_matches
+from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from .negatives import normalize_to_file, smooth_negatives
 from .pipeline import extract
@@ -44,6 +44,7 @@ class PhaseResult:
     matches: Path
     problems: list[str]
     evaluation: Evaluation | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class ChallengeResult:
                 lines.append("without normalisation: there are no training images to take negatives from")
             if phase.evaluation:
                 lines.append(str(phase.evaluation))
+            if phase.note:
+                lines.append(phase.note)
             lines += [f"breaks the rules: {problem}" for problem in phase.problems] or [
                 "both keep the challenge's rules"
             ]
@@ -127,7 +130,8 @@ def _find_truth(root: Path, letter: str, given: str | os.PathLike[str] | None) -
     """The ground truth of a set of queries: the one given, or the one whose name says so."""
     if given is not None:
         return Path(given)
-    files = sorted(file for file in root.rglob("*.csv") if "truth" in file.name.lower())
+    found = [*root.glob("*.csv"), *root.glob("*/*.csv")]  # no deeper: there may be a million images
+    files = sorted(file for file in found if "truth" in file.name.lower())
     fitting = [file for file in files if any(hint in file.name.lower() for hint in _TRUTH_HINTS[letter])]
     if not fitting and len(files) == 1 and letter == "q":
         fitting = files
@@ -160,6 +164,7 @@ def run_challenge(
     batch_size: int | None = None,
     workers: int | None = None,
     overwrite: bool = False,
+    retry_failed: bool = False,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> ChallengeResult:
     """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
@@ -178,7 +183,8 @@ def run_challenge(
         reference_subset: text file with one reference id a line; only those are used.
         ground_truth: CSV, where the one to use is not clear from its name.
         batch_size, workers: see `isc_fast.extract`.
-        overwrite: start the extraction again where it was made by another engine or from other images.
+        overwrite: replace descriptors that were made by another engine or from other images.
+        retry_failed: see `isc_fast.extract`.
         progress: gives a callback for each named step.
 
     Raises:
@@ -216,6 +222,7 @@ def run_challenge(
             folder / f"{name}.h5",
             batch_size=batch_size,
             workers=workers,
+            retry_failed=retry_failed,
             progress=progress(name) if progress else None,
         )
         try:
@@ -227,7 +234,8 @@ def run_challenge(
         ids[letter] = [item.id for item in items]
         counts[name], failures[name] = made.count, len(made.failures)
         with open_descriptors(made.path) as descriptors:
-            stamps[letter] = str(descriptors.meta["plan"]["id"])
+            failed = [failure.id for failure in descriptors.failures]
+            stamps[letter] = f"{loaded.id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
 
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
     suffix = ""
@@ -243,6 +251,10 @@ def run_challenge(
                 steps, folder, letter, suffix, [stamps[letter], stamps["r"]], (ids[letter], ids["r"]), truths[letter]
             )
     return result
+
+
+def _digest(ids: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 def _smooth(steps: _Steps, folder: Path, made_from: str) -> str:
@@ -291,9 +303,25 @@ def _phase(
     query_ids, reference_ids = ids
     problems = check_submission(submission, query_ids=query_ids, reference_ids=reference_ids)
     problems += check_matches(csv, query_ids=query_ids, reference_ids=reference_ids)
-    evaluation = None
+    evaluation, note = None, None
     if truth_file is not None:
-        evaluation = evaluate(read_matches(csv), read_truth(truth_file))
-        report = {"ground_truth": str(truth_file), "protocols": evaluation.to_dict()}
-        write_text(folder / f"evaluation{phase}.json", json.dumps(report, indent=2) + "\n")
-    return PhaseResult(submission, csv, problems, evaluation)
+        whole = read_truth(truth_file)
+        truth = _among(whole, set(query_ids), set(reference_ids))
+        if truth.pairs:
+            evaluation = evaluate(read_matches(csv), truth)
+            report = {"ground_truth": str(truth_file), "protocols": evaluation.to_dict()}
+            write_text(folder / f"evaluation{phase}.json", json.dumps(report, indent=2) + "\n")
+        if len(truth.pairs) < len(whole.pairs):
+            note = (
+                f"only {len(truth.pairs)} of the {len(whole.pairs)} true pairs in {truth_file.name} are among the images of "
+                "this run, so figures of it compare with no published ones"
+            )
+    return PhaseResult(submission, csv, problems, evaluation, note)
+
+
+def _among(truth: Truth, query_ids: set[str], reference_ids: set[str]) -> Truth:
+    """The truth about those images alone."""
+    pairs = {
+        (query, reference) for query, reference in truth.pairs if query in query_ids and reference in reference_ids
+    }
+    return Truth(truth.queries & query_ids, frozenset(pairs))

@@ -142,6 +142,7 @@ def _challenge(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("--reference-subset", metavar="FILE", help="only the references listed there, one id a line")
     p.add_argument("--ground-truth", metavar="CSV", help="by default the *truth*.csv whose name fits")
     p.add_argument("--overwrite", action="store_true", help="replace descriptors of other images or another engine")
+    p.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
     _add_run_flags(p)
 
 
@@ -154,8 +155,10 @@ def _demo(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _report(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = _add(verbs, "report", "make a page of matches with their pictures")
     p.add_argument("matches", metavar="MATCHES.csv")
-    p.add_argument("--queries", required=True, metavar="PHOTOS", help="what the queries were extracted from")
-    p.add_argument("--references", required=True, metavar="PHOTOS", help="what the references were extracted from")
+    for side in ("queries", "references"):
+        p.add_argument(
+            f"--{side}", required=True, nargs="+", metavar="PHOTOS", help=f"what the {side} were extracted from"
+        )
     p.add_argument("-o", "--output", required=True, metavar="FILE.html")
     p.add_argument("--ids", choices=("auto", "path", "stem"), help="as given to extract")
     p.add_argument("--truth", metavar="CSV", help="ground truth, to colour right and wrong")
@@ -202,13 +205,13 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, 1 (``error: …``), 2 (usage), 130 (interrupted)."""
     given = make_parser().parse_args(arguments)
-    from . import commands
-
     signal.signal(signal.SIGTERM, _interrupt)  # a stopped container leaves a state that resumes, like Ctrl-C
     # Ids may hold bytes that are no valid text; print them as they are.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
+        from . import commands
+
         status = commands.HANDLERS[given.verb](given)
         sys.stdout.flush()
         return status

@@ -19,6 +19,7 @@ from .demo import run_demo
 from .dialects import SETS, concatenate, convert, dialect_of, read_descriptors
 from .engines import Engine, load_engine
 from .errors import InputError, IscFastError, require
+from .hdf5 import open_hdf5
 from .index import search
 from .matches import read_matches, read_truth, write_matches
 from .metrics import evaluate
@@ -27,7 +28,7 @@ from .pipeline import extract
 from .progress import ProgressPrinter, duration
 from .report import write_report
 from .sources import list_images
-from .store import open_descriptors, write_descriptors
+from .store import Descriptors, open_descriptors, write_descriptors
 
 # Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -129,6 +130,10 @@ def _negatives(arguments: Namespace) -> int:
 
 def _normalize(arguments: Namespace) -> int:
     method = arguments.method or "nes"
+    if method != "score" and arguments.role is not None:
+        raise InputError("--role belongs to --method score; negative embedding subtraction treats both sides alike")
+    if method == "score" and arguments.iterations is not None:
+        raise InputError("--iterations belongs to --method nes")
     if method == "score" and arguments.role is None:
         raise InputError("score normalisation treats the two sides differently: give --role query or --role reference")
     negatives = None
@@ -136,11 +141,8 @@ def _normalize(arguments: Namespace) -> int:
         if arguments.negatives is None:
             raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
         negatives = read_descriptors(arguments.negatives)
-        smoothed = bool(negatives.meta.get("smoothing"))
-        if method == "nes" and not smoothed:
+        if method == "nes" and not negatives.meta.get("smoothing"):
             _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
-        if method == "score" and smoothed:
-            raise InputError(f"{arguments.negatives} is smoothed; score normalisation takes plain descriptors")
     options = _given(arguments, "k", "beta", "iterations")
     if dialect_of(arguments.descriptors) == "isc-fast":
         with open_descriptors(arguments.descriptors) as descriptors:
@@ -158,11 +160,13 @@ def _search(arguments: Namespace) -> int:
     queries = read_descriptors(arguments.queries)
     if dialect_of(arguments.references) == "isc-fast":
         with open_descriptors(arguments.references) as references:
-            found, count = search(queries, references, **options), len(references)
+            found, count, stamped = search(queries, references, **options), len(references), bool(references.meta)
     else:
         in_memory = read_descriptors(arguments.references)
-        found, count = search(queries, in_memory, **options), len(in_memory)
+        found, count, stamped = search(queries, in_memory, **options), len(in_memory), False
     write_matches(arguments.output, found)
+    if not queries.meta or not stamped:
+        _note("note: not both sides say which engine made them, so nobody has checked that they belong together")
     print(f"{arguments.output}: {len(found)} pairs of {len(queries)} queries and {count} references")
     return 0
 
@@ -175,7 +179,7 @@ def _evaluate(arguments: Namespace) -> int:
 
 
 def _report(arguments: Namespace) -> int:
-    def paths(inputs: str) -> dict[str, str]:
+    def paths(inputs: list[str]) -> dict[str, str]:
         return {item.id: item.path for item in list_images(inputs, **_given(arguments, "ids")).items}
 
     truth = read_truth(arguments.truth) if arguments.truth else None
@@ -198,12 +202,13 @@ def _convert(arguments: Namespace) -> int:
         name, equals, file = entry.partition("=")
         named = equals and name in SETS
         files.setdefault(name if named else "", []).append(file if named else entry)
-    sets = {
-        name: concatenate(
-            [read_descriptors(file, **({"which": arguments.set} if arguments.set else {})) for file in group]
-        )
-        for name, group in files.items()
-    }
+
+    def read(name: str, file: str) -> Descriptors:
+        """The set of that name where the file holds several."""
+        several = dialect_of(file) == "submission"
+        return read_descriptors(file, which=arguments.set or (name if several and name else None))
+
+    sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
     dialect = arguments.to or "isc-fast"
     convert(sets, arguments.output, dialect)
     print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {dialect}")
@@ -218,6 +223,7 @@ def _challenge(arguments: Namespace) -> int:
             _load(arguments),
             arguments.output,
             overwrite=arguments.overwrite,
+            retry_failed=arguments.retry_failed,
             progress=progress,
             **options,
         )
@@ -235,25 +241,18 @@ def _demo(arguments: Namespace) -> int:
 
 
 def _info(arguments: Namespace) -> int:
-    if Path(arguments.file).suffix == ".onnx" or arguments.file == "demo":
-        engine = load_engine(arguments.file)
-        about = {"kind": "engine", "path": str(engine.path), "id": engine.id, **asdict(engine.spec)}
-    elif dialect_of(arguments.file) == "isc-fast":
-        with open_descriptors(arguments.file) as descriptors:
-            if arguments.failures:
-                for failure in descriptors.failures:
-                    print(json.dumps(asdict(failure)))
-                return 0
-            about = {
-                "kind": "descriptors",
-                "path": arguments.file,
-                "count": len(descriptors),
-                "dim": descriptors.dim,
-                "failures": len(descriptors.failures),
-                **descriptors.meta,
-            }
-    else:
-        about = {"kind": f"descriptors, dialect {dialect_of(arguments.file)}", "path": arguments.file}
+    about = _about(arguments.file)
+    failures = about.pop("failures", None)
+    if arguments.failures:
+        if failures is None:
+            raise InputError(
+                f"{arguments.file} has no ledger of failures; expected descriptors made by isc-fast extract"
+            )
+        for failure in failures:
+            print(json.dumps(asdict(failure)))
+        return 0
+    if failures is not None:
+        about["failures"] = len(failures)
     if arguments.json:
         print(json.dumps(about))
     else:
@@ -261,6 +260,28 @@ def _info(arguments: Namespace) -> int:
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
             print(f"{key:<18} {shown}")
     return 0
+
+
+def _about(file: str) -> dict[str, Any]:
+    """What there is to say of a file; ``failures`` are the rows of its ledger."""
+    if file == "demo" or Path(file).suffix == ".onnx":
+        engine = load_engine(file)
+        return {"kind": "engine", "path": str(engine.path), "id": engine.id, **asdict(engine.spec)}
+    if Path(file).suffix in (".csv", ".jsonl"):
+        matches = read_matches(file)
+        queries = len(set(matches.query_ids))
+        return {"kind": "matches", "path": file, "pairs": len(matches), "queries": queries}
+    dialect = dialect_of(file)
+    if dialect == "isc-fast":
+        with open_descriptors(file) as found:
+            shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
+            return {"kind": "descriptors", "path": file, **shape, **found.meta}
+    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": dialect}
+    if dialect == "clip-retrieval":
+        found = read_descriptors(file)
+        return {**about, "count": len(found), "dim": found.dim}
+    with open_hdf5(file) as raw:
+        return {**about, **{name: f"{data.dtype} {data.shape}" for name, data in raw.items()}}
 
 
 HANDLERS: dict[str, Callable[[Namespace], int]] = {

@@ -29,6 +29,7 @@ from .store import Descriptors, load_descriptors
 
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers
+_TITLES = {"without_normalization": "without normalisation", "with_nes": "with negative embedding subtraction"}
 _PROTOCOL = "per-query"  # the one whose figures the page speaks of; all are in the table
 
 
@@ -38,7 +39,8 @@ class DemoResult:
 
     Attributes:
         page: the HTML file to look at.
-        plain, normalized: evaluation without and with negative embedding subtraction.
+        plain: evaluation without normalisation.
+        normalized: with negative embedding subtraction; None for an engine that the package has no negatives of.
         found: of how many copies the best match is the right photo, at or above the threshold, by kind of edit.
         copies: copies of each kind.
         false_alarms: queries that match nothing, or a wrong photo, at or above the threshold.
@@ -49,7 +51,7 @@ class DemoResult:
 
     page: Path
     plain: Evaluation
-    normalized: Evaluation
+    normalized: Evaluation | None
     found: dict[str, int]
     copies: int
     false_alarms: int
@@ -62,13 +64,12 @@ class DemoResult:
         lines = [
             f"{self.queries} queries against {self.references} references, {self.images_per_s:.0f} images/s",
             "",
-            "without normalisation",
+            _TITLES["without_normalization"],
             str(self.plain),
             "",
-            "with negative embedding subtraction",
-            str(self.normalized),
-            "",
         ]
+        if self.normalized:
+            lines += [_TITLES["with_nes"], str(self.normalized), ""]
         if self.threshold is not None:
             lines.append(f"copies found at the score {self.threshold:.3f} or above, {self.false_alarms} false alarms:")
             lines += [f"  {name:<11} {count:>3} of {self.copies}" for name, count in self.found.items()]
@@ -142,17 +143,19 @@ def run_demo(
         return load_descriptors(made.path), made
 
     (references, first), (queries, second) = described("references"), described("queries")
-    plain = evaluate(search(queries, references), truth)
+    matches = search(queries, references)
+    evaluations = {"without_normalization": evaluate(matches, truth)}
     negatives = load_descriptors(DEMO_NEGATIVES)
     if negatives.meta.get("engine_id") == loaded.id:
         queries, references = subtract_negatives(queries, negatives), subtract_negatives(references, negatives)
-    matches = search(queries, references)
-    normalized = evaluate(matches, truth)
+        matches = search(queries, references)
+        evaluations["with_nes"] = evaluate(matches, truth)
     write_matches(folder / "matches.csv", matches)
-    figures = {"without_normalization": plain.to_dict(), "with_nes": normalized.to_dict()}
+    figures = {name: evaluation.to_dict() for name, evaluation in evaluations.items()}
     write_text(folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
 
-    threshold = normalized[_PROTOCOL].threshold_at_p90
+    plain, *rest = evaluations.values()
+    threshold = (rest[0] if rest else plain)[_PROTOCOL].threshold_at_p90
     best = _best_of_each(matches)
     sections, found, false_alarms = _sections(best, truth, threshold)
     at = "" if threshold is None else f" at the threshold {threshold:.3f}, with {false_alarms} false alarms"
@@ -166,12 +169,12 @@ def run_demo(
         sections=sections,
         queries={id_: str(folder / "queries" / f"{id_}.jpg") for id_ in queries.ids},
         references={id_: str(folder / "references" / f"{id_}.jpg") for id_ in references.ids},
-        evaluations={"without normalisation": plain, "with negative embedding subtraction": normalized},
+        evaluations={_TITLES[name]: evaluation for name, evaluation in evaluations.items()},
     )
     return DemoResult(
         page=page,
         plain=plain,
-        normalized=normalized,
+        normalized=rest[0] if rest else None,
         found=found,
         copies=len(truth.pairs) // len(EDITS),
         false_alarms=false_alarms,

@@ -20,9 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from .atomic import make_folder, replacing
-from .errors import FormatError, InputError, require
+from .errors import FormatError, InputError, MismatchError, require
 from .hdf5 import create_hdf5, open_hdf5
-from .store import DAMAGE, Descriptors, is_ours, load_descriptors, write_descriptors
+from .store import (
+    DAMAGE,
+    Descriptors,
+    check_comparable,
+    is_ours,
+    load_descriptors,
+    provenance,
+    repeated_id,
+    write_descriptors,
+)
 
 SETS = ("query", "reference", "train")
 MAX_DIM = 256
@@ -84,6 +93,7 @@ def concatenate(sets: Sequence[Descriptors]) -> Descriptors:
 
     Raises:
         FormatError: dimensions differ, or an id occurs twice.
+        MismatchError: they come from different engines or normalisations.
         InputError: there is no set at all.
     """
     if not sets:
@@ -94,16 +104,17 @@ def concatenate(sets: Sequence[Descriptors]) -> Descriptors:
         raise FormatError(f"sets of different dimensions ({', '.join(str(part.dim) for part in sets)}) cannot be one")
     ids = [id_ for part in sets for id_ in part.ids]
     _refuse_repeated(ids, "the sets together")
-    same = all(part.meta == sets[0].meta for part in sets)
+    stamps = [provenance(part) for part in sets]
+    if any(stamp != stamps[0] for stamp in stamps):
+        raise MismatchError("these sets were made by different engines or normalised differently; keep them apart")
     failures = [failure for part in sets for failure in part.failures]
     vectors = np.concatenate([np.asarray(part.vectors[:], np.float32) for part in sets])
-    return Descriptors(vectors, ids, sets[0].meta if same else {}, failures)
+    return Descriptors(vectors, ids, stamps[0], failures)
 
 
 def _refuse_repeated(ids: Sequence[str], where: str) -> None:
-    if len(set(ids)) != len(ids):
-        seen: set[str] = set()
-        twice = next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
+    twice = repeated_id(ids)
+    if twice is not None:
         raise FormatError(f"the id {twice!r} occurs twice in {where}")
 
 
@@ -314,6 +325,7 @@ def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialec
 
     Raises:
         InputError: the dialect needs other sets.
+        MismatchError: queries and references do not belong together.
         FormatError, OutputError: see the writers.
     """
     if dialect in ("submission", "reference"):
@@ -324,6 +336,7 @@ def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialec
                 f"the dialect {dialect} needs the sets {', '.join(needed)} and was given {', '.join(sets) or 'none'}; "
                 "name them: query=FILE reference=FILE"
             )
+        check_comparable(sets["query"], sets["reference"])
         if dialect == "reference":
             _write_reference(Path(output), sets["query"], sets["reference"], sets["train"])
         else:

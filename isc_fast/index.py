@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, MismatchError
 from .knn import Floats, Ints, Metric, knn
 from .matches import Matches
-from .store import Descriptors
+from .store import Descriptors, check_comparable, repeated_id
 
 DEFAULT_K = 10
 _FIRST_K = 16
 _GROWTH = 4
 _ENTRIES = 1 << 25  # of one result (queries × k), 400 MB with the indices
-
-
-def check_searchable(queries: Descriptors, references: Descriptors, metric: Metric = "ip") -> None:
-    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
-
-    Raises:
-        MismatchError: naming the difference and what to do.
-    """
-    if queries.dim != references.dim:
-        raise MismatchError(
-            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
-        )
-    if not (queries.meta and references.meta):
-        return
-    engines = queries.meta.get("engine_id"), references.meta.get("engine_id")
-    if all(engines) and engines[0] != engines[1]:
-        raise MismatchError(
-            f"queries and references were made by different engines ({str(engines[0])[:12]} and "
-            f"{str(engines[1])[:12]}); extract both with one engine"
-        )
-    stamps = queries.meta.get("normalization"), references.meta.get("normalization")
-    if stamps[0] != stamps[1]:
-        raise MismatchError(
-            f"queries are normalised by {_words(stamps[0])} and references by {_words(stamps[1])}; "
-            "normalise both with the same negatives, or neither"
-        )
-    if stamps[0] and stamps[0]["method"] == "score" and metric != "ip":
-        raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
-
-
-def _words(stamp: dict[str, object] | None) -> str:
-    if not stamp:
-        return "nothing"
-    details = [f"{name}={stamp[name]}" for name in ("k", "beta", "iterations") if name in stamp]
-    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
-    return f"{stamp['method']} ({', '.join(details + negatives)})"
 
 
 def search(
@@ -87,7 +53,20 @@ def search(
     for side, found in (("query", queries), ("reference", references)):
         if not len(found):
             raise InputError(f"there is no {side} descriptor to search")
-    check_searchable(queries, references, metric)
+    check_comparable(queries, references)
+    by_score = (queries.meta.get("normalization") or {}).get("method") == "score"
+    if by_score and metric != "ip":
+        raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
+    if threshold is not None and math.isnan(threshold):
+        raise InputError("the threshold is not a number")
+    if threshold is not None and metric == "l2" and threshold > 0:
+        raise InputError(
+            f"with the metric l2 scores are minus squared distances, at most 0; the threshold is {threshold}"
+        )
+    for side, found in (("query", queries), ("reference", references)):
+        twice = repeated_id(found.ids)
+        if twice is not None:
+            raise InputError(f"the {side} id {twice!r} occurs twice, so its pairs could not be told apart")
     if k is None and max_pairs is None and threshold is None:
         k = DEFAULT_K
     lowest = np.float32(-np.inf if threshold is None else threshold)

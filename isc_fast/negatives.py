@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import InputError, MismatchError
 from .knn import Floats, Ints, knn
-from .store import Descriptors, in_memory, write_blocks
+from .store import Descriptors, derived_meta, in_memory, write_blocks
 
 _ROWS = 8192  # of a block; 8 MB at 256 dimensions
 
@@ -45,10 +45,12 @@ def _weighted_sum(table: Floats, indices: Ints, weights: Floats | None) -> Float
     return total
 
 
-def _positive(**numbers: int) -> None:
-    for name, number in numbers.items():
+def _check(*, beta: float = 0.0, **counts: int) -> None:
+    for name, number in counts.items():
         if number < 1:
             raise InputError(f"{name} must be at least 1, not {number}")
+    if not np.isfinite(beta):
+        raise InputError(f"beta must be a number, not {beta}")
 
 
 def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER) -> Descriptors:
@@ -64,7 +66,7 @@ def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int
     Raises:
         InputError: a number is out of range, or these negatives are smoothed or normalised already.
     """
-    _positive(k=k, power=power)
+    _check(k=k, power=power)
     if negatives.meta.get("smoothing"):
         raise InputError("these negatives are smoothed already; smoothing is done once")
     if negatives.meta.get("normalization"):
@@ -76,7 +78,7 @@ def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int
     for start in range(0, len(table), _ROWS):
         scores, indices = knn(table[start : start + _ROWS], [table], k)
         smoothed[start : start + _ROWS] = _unit(_weighted_sum(table, indices, scores**power))
-    meta = {**negatives.meta, "smoothing": {"k": k, "power": power, "source": negatives.content_id()}}
+    meta = derived_meta(negatives, smoothing={"k": k, "power": power, "source": negatives.content_id()})
     return Descriptors(smoothed, negatives.ids, meta)
 
 
@@ -92,7 +94,7 @@ def nes_blocks(
 
     The inputs stay as they are; memory holds one block beside the negatives ``float32 (n, d)``.
     """
-    _positive(k=k, iterations=iterations)
+    _check(k=k, iterations=iterations, beta=beta)
     for block in blocks:
         for start in range(0, len(block), _ROWS):
             rows = block[start : start + _ROWS]
@@ -111,7 +113,7 @@ def score_blocks(
     A query becomes ``[q, −beta · mean score of its k nearest negatives]``, a reference (``negatives`` None)
     ``[r, 1]``. Blocks ``float32 (m, d)`` in, ``(m, d + 1)`` out; search them by inner product only.
     """
-    _positive(k=k)
+    _check(k=k, beta=beta)
     for block in blocks:
         if negatives is None:
             extra = np.ones((len(block), 1), np.float32)
@@ -164,9 +166,11 @@ def nes_meta(
     }
 
 
-def score_meta(*, k: int = SCORE_K, beta: float = SCORE_BETA) -> dict[str, Any]:
-    """What is stamped into a file normalised by scores; the references do not depend on the negatives."""
-    return {"method": "score", "k": k, "beta": beta}
+def score_meta(negatives: Descriptors | None, *, k: int = SCORE_K, beta: float = SCORE_BETA) -> dict[str, Any]:
+    """What is stamped into a file normalised by scores; references (no negatives) depend on none of the numbers."""
+    if negatives is None:
+        return {"method": "score", "role": "reference"}
+    return {"method": "score", "role": "query", "k": k, "beta": beta, "negatives": negatives.content_id()}
 
 
 def subtract_negatives(
@@ -194,7 +198,7 @@ def subtract_negatives(
     table = in_memory(negatives).vectors
     rows = list(nes_blocks(descriptors.blocks(), table, k=k, beta=beta, iterations=iterations))
     vectors = np.concatenate(rows) if rows else np.empty((0, descriptors.dim), np.float32)
-    meta = {**descriptors.meta, "normalization": nes_meta(negatives, k=k, beta=beta, iterations=iterations)}
+    meta = derived_meta(descriptors, normalization=nes_meta(negatives, k=k, beta=beta, iterations=iterations))
     return Descriptors(vectors, descriptors.ids, meta, descriptors.failures)
 
 
@@ -224,12 +228,12 @@ def normalize_scores(
     check_negatives(references, negatives)
     _refuse_smoothed(negatives)
     table = in_memory(negatives).vectors
-    stamp = score_meta(k=k, beta=beta)
     made = []
     for side, against in ((queries, table), (references, None)):
         rows = list(score_blocks(side.blocks(), against, k=k, beta=beta))
         vectors = np.concatenate(rows) if rows else np.empty((0, side.dim + 1), np.float32)
-        made.append(Descriptors(vectors, side.ids, {**side.meta, "normalization": stamp}, side.failures))
+        stamp = score_meta(None if against is None else negatives, k=k, beta=beta)
+        made.append(Descriptors(vectors, side.ids, derived_meta(side, normalization=stamp), side.failures))
     return made[0], made[1]
 
 
@@ -278,12 +282,12 @@ def normalize_to_file(
             _refuse_smoothed(negatives)
         k, beta = SCORE_K if k is None else k, SCORE_BETA if beta is None else beta
         blocks = score_blocks(descriptors.blocks(), table, k=k, beta=beta)
-        stamp, dim = score_meta(k=k, beta=beta), descriptors.dim + 1
+        stamp, dim = score_meta(negatives, k=k, beta=beta), descriptors.dim + 1
     write_blocks(
         Path(output),
         blocks,
         ids=descriptors.ids,
         dim=dim,
-        meta={**descriptors.meta, "normalization": stamp},
+        meta=derived_meta(descriptors, normalization=stamp),
         failures=descriptors.failures,
     )

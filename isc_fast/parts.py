@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,11 +17,6 @@ from .atomic import make_folder, output_error, write_text
 from .errors import FormatError, MismatchError, OutputError
 from .plan import Failure, Plan, Shard
 from .store import Descriptors, load_descriptors, open_descriptors, write_blocks
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, the rest works
-    fcntl = None  # type: ignore[assignment]
 
 
 class PartsFolder:
@@ -37,20 +34,24 @@ class PartsFolder:
         Raises:
             OutputError: it cannot be made, or another process has it.
         """
-        make_folder(self.folder)
-        try:
-            lock = open(self.folder / "lock", "w")  # noqa: SIM115 - closed below, also when locking fails
-        except OSError as error:
-            raise output_error(self.folder, error) from error
-        with lock:
-            if fcntl is not None:
+        while True:
+            make_folder(self.folder)
+            path = self.folder / "lock"
+            try:
+                lock = open(path, "w")  # noqa: SIM115 - closed below, also when locking fails
+            except OSError as error:
+                raise output_error(self.folder, error) from error
+            with lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError as error:
                     raise OutputError(
                         f"another process is extracting to {self.output}: wait for it, or end it"
                     ) from error
-            yield
+                # Whoever had the lock may have ended and removed the folder since it was opened: then it locks nothing.
+                if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    yield
+                    return
 
     def stored_plan(self) -> Plan | None:
         """The plan that was begun here, or None.
@@ -126,15 +127,22 @@ class PartsFolder:
             failures=failures,
         )
 
-    def split(self, plan: Plan, whole: Descriptors) -> None:
-        """Turn a finished result of the same plan back into parts."""
+    def begin_again(self, plan: Plan, whole: Descriptors) -> None:
+        """Turn a finished result of the same plan back into parts, without the shards in which images failed.
+
+        Where that was begun already, what has been computed since is kept.
+        """
+        stored = self.stored_plan()
+        if stored is not None and stored.id == plan.id:
+            return
+        self.begin(plan)
         row = 0
-        failures = {failure.id: failure for failure in whole.failures}
+        failures = {failure.id for failure in whole.failures}
         for index in range(plan.shard_count):
             shard = plan.shard(index)
-            failed = [failures[item.id] for item in shard.items if item.id in failures]
-            rows = len(shard.items) - len(failed)
-            self.write_part(plan, shard, np.asarray(whole.vectors[row : row + rows], np.float32), failed)
+            rows = sum(item.id not in failures for item in shard.items)
+            if rows == len(shard.items):
+                self.write_part(plan, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
             row += rows
 
     def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:

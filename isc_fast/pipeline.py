@@ -65,7 +65,8 @@ def extract(
 
     May be interrupted at any moment, also by ``kill -9`` or a power cut: the same call goes on where it stopped. The
     bytes of the result depend on the images, the engine and the batch size alone, not on ``workers`` or interruptions.
-    An image that cannot be read becomes a row of the file's ledger of failures.
+    An image that cannot be read becomes a row of the file's ledger of failures. Images are told apart by their paths: one
+    that was replaced by another under the same name is not noticed, and ``overwrite`` describes it again.
 
     Args:
         inputs, ids, limit: what to describe; see `isc_fast.list_images`, whose result may be given too.
@@ -101,13 +102,15 @@ def extract(
         listing = list_images(inputs, ids=ids, limit=limit)
         roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
         described = [*(os.path.abspath(root) for root in roots), f"ids={ids}", f"limit={limit}"]
+    # Absolute, so that resuming from another folder finds the same files.
+    items = [Item(item.id, os.path.abspath(item.path)) for item in listing.items]
     loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
 
     def wanted(earlier: tuple[int, int] | None) -> Plan:
         """The plan of this call; what is not asked for is as it was in an earlier plan (batch size, shard size)."""
         batch = batch_size or (earlier[0] if earlier else loaded.default_batch_size)
-        size = shard_size or (earlier[1] if earlier else default_shard_size(len(listing.items), batch))
-        return Plan(described, listing.items, loaded.id, decoder.name, batch, -(-size // batch) * batch)
+        size = shard_size or (earlier[1] if earlier else default_shard_size(len(items), batch))
+        return Plan(described, items, loaded.id, decoder.name, batch, -(-size // batch) * batch)
 
     def result(count: int, failures: Sequence[Failure], computed: int, note: str | None = None) -> Extraction:
         return Extraction(output, count, failures, computed, listing.ignored, time.monotonic() - began, note)
@@ -122,13 +125,12 @@ def extract(
                     if not (retry_failed and whole.failures):
                         parts.remove()
                         return result(len(whole), whole.failures, 0)
-                    parts.begin(plan)
-                    parts.split(plan, whole)
+                    parts.begin_again(plan, whole)
             stored = parts.stored_plan()
             plan, note = parts.begin_or_resume(
                 wanted((stored.batch_size, stored.shard_size) if stored else None), overwrite=overwrite
             )
-            missing = parts.missing(plan, and_failed=retry_failed)
+            missing = parts.missing(plan, and_failed=retry_failed and not output.exists())
             computed = _compute(parts, plan, missing, loaded, decoder, progress)
             meta = {
                 "engine_id": loaded.id,
@@ -162,8 +164,9 @@ def _finished(output: Path) -> Iterator[Descriptors]:
     with contextlib.ExitStack() as stack:
         try:
             whole = stack.enter_context(open_descriptors(output))
-            if not isinstance(whole.meta.get("plan"), dict):
-                raise FormatError("no plan")
+            made_otherwise = whole.meta.get("normalization") or whole.meta.get("smoothing")
+            if made_otherwise or not isinstance(whole.meta.get("plan"), dict):
+                raise FormatError("no plan of an extraction")
         except FormatError as error:
             raise MismatchError(
                 f"{output} exists and is not a result of isc-fast extract: give another output, or --overwrite it"
@@ -180,7 +183,7 @@ def _refuse_other_plan(output: Path, whole: Descriptors, plan: Plan) -> None:
         difference = f"in batches of {whole.meta['plan']['batch_size']}, not {plan.batch_size}"
     else:
         count = len(whole) + len(whole.failures)
-        difference = f"from other inputs, or their images have changed ({count} images then, {len(plan.items)} now)"
+        difference = f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"
     raise MismatchError(f"{output} was made {difference}: give another output, or --overwrite it")
 
 

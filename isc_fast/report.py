@@ -13,6 +13,7 @@ from PIL import Image
 
 from .atomic import write_text
 from .decoders.rules import ImageProblem, load_rgb
+from .errors import InputError
 from .matches import Matches, Truth
 from .metrics import Evaluation
 
@@ -79,7 +80,7 @@ class _Page:
 
 def _text(value: str) -> str:
     """For HTML, whatever bytes a file name holds."""
-    return html.escape(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    return html.escape(value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
 
 
 def _evaluation_table(name: str, evaluation: Evaluation) -> str:
@@ -149,10 +150,18 @@ def write_report(
         the number of pairs on the page.
 
     Raises:
+        InputError: not one id of the pairs is among the queries, or among the references.
         OutputError: the file cannot be written.
     """
     order = sorted(range(len(matches)), key=lambda i: -float(matches.scores[i]))
     chosen = [i for i in order if threshold is None or matches.scores[i] >= threshold][:max_rows]
+    for side, ids, paths in (("query", matches.query_ids, queries), ("reference", matches.reference_ids, references)):
+        if chosen and not any(ids[i] in paths for i in chosen):
+            some = next(iter(paths), "none at all")
+            raise InputError(
+                f"no {side} of the matches is among the photos given: ids such as {ids[chosen[0]]!r} against {some!r}; give "
+                "what extract was given, and the same --ids"
+            )
     rows = []
     for i in chosen:
         pair = (matches.query_ids[i], matches.reference_ids[i])

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from .errors import FormatError
+from .errors import FormatError, MismatchError
 from .hdf5 import create_hdf5, open_hdf5
 from .plan import Failure
 
@@ -148,8 +148,11 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
 
     Raises:
         OutputError: it cannot be written.
-        FormatError: an id holds a zero byte.
+        FormatError: an id holds a zero byte, or occurs twice.
     """
+    twice = repeated_id(descriptors.ids)
+    if twice is not None:
+        raise FormatError(f"the id {twice!r} occurs twice; every descriptor needs an id of its own")
     write_blocks(
         path,
         descriptors.blocks(),
@@ -208,6 +211,68 @@ def load_descriptors(path: str | os.PathLike[str]) -> Descriptors:
     """
     with open_descriptors(path) as found:
         return in_memory(found)
+
+
+_PROVENANCE = ("engine_id", "engine", "normalization", "smoothing")
+
+
+def provenance(descriptors: Descriptors) -> dict[str, Any]:
+    """What decides whether two sets belong together: the engine, and how they were normalised. Empty for foreign files."""
+    return {key: descriptors.meta[key] for key in _PROVENANCE if key in descriptors.meta}
+
+
+def derived_meta(descriptors: Descriptors, **changes: Any) -> dict[str, Any]:
+    """The meta of a set computed from this one: no longer the result of an extraction's plan."""
+    return {**{key: value for key, value in descriptors.meta.items() if key != "plan"}, **changes}
+
+
+def _stamp_words(stamp: Mapping[str, Any] | None) -> str:
+    if not stamp:
+        return "nothing"
+    details = [f"{name}={stamp[name]}" for name in ("role", "k", "beta", "iterations") if name in stamp]
+    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
+    return f"{stamp['method']} ({', '.join(details + negatives)})"
+
+
+def check_comparable(queries: Descriptors, references: Descriptors) -> None:
+    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
+
+    Raises:
+        MismatchError: naming the difference and what to do.
+    """
+    if queries.dim != references.dim:
+        raise MismatchError(
+            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
+        )
+    sides = {"queries": provenance(queries), "references": provenance(references)}
+    for side, found in sides.items():
+        if found.get("smoothing"):
+            raise MismatchError(f"the {side} are smoothed negatives, not descriptors of photos; use the extracted ones")
+    if not all(sides.values()):
+        return
+    engines = [str(found.get("engine_id")) for found in sides.values()]
+    if engines[0] != engines[1]:
+        raise MismatchError(
+            f"queries and references were made by different engines ({engines[0][:12]} and {engines[1][:12]}); "
+            "extract both with one engine"
+        )
+    stamps = [found.get("normalization") or {} for found in sides.values()]
+    by_score = [stamp.get("method") == "score" for stamp in stamps]
+    roles = [stamp.get("role") for stamp in stamps]
+    fit = roles == ["query", "reference"] if all(by_score) else stamps[0] == stamps[1]
+    if not fit:
+        raise MismatchError(
+            f"queries are normalised by {_stamp_words(stamps[0])} and references by {_stamp_words(stamps[1])}; "
+            "normalise both with the same negatives, or neither"
+        )
+
+
+def repeated_id(ids: Sequence[str]) -> str | None:
+    """The first id that occurs a second time, or None."""
+    if len(set(ids)) == len(ids):
+        return None
+    seen: set[str] = set()
+    return next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
 
 
 def in_memory(descriptors: Descriptors) -> Descriptors:

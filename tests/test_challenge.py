@@ -146,6 +146,36 @@ def test_a_bad_image_breaks_a_rule_and_not_the_run(tmp_path, disc):
     assert result.problems == ["query: 1 of 8 images have no descriptor: Q00003"]
 
 
+def test_a_mended_image_reaches_the_submission(tmp_path, disc, photos):
+    victim = disc / "query_images" / "Q00003.jpg"
+    good = victim.read_bytes()
+    victim.write_bytes(b"")
+    out = tmp_path / "out"
+    assert run_challenge(disc, FakeEngine(dim=64), out, sets="qrt").problems
+    victim.write_bytes(good)
+    assert run_challenge(disc, FakeEngine(dim=64), out, sets="qrt").problems, "failures are kept until asked"
+    again = run_challenge(disc, FakeEngine(dim=64), out, sets="qrt", retry_failed=True)
+    assert again.problems == []
+    assert again.failures["query"] == 0
+    assert "Q00003" in isc_fast.read_descriptors(out / "submission.h5", which="query").ids
+    assert "Q00003" in isc_fast.read_matches(out / "matches.csv").query_ids
+
+
+def test_a_dry_run_is_scored_on_its_own_images(tmp_path, disc):
+    dry = run_challenge(disc, "demo", tmp_path / "dry", sets="qr", limit=3).phases["q"]
+    assert dry.evaluation is not None
+    assert dry.evaluation["kit"].positives == 3
+    assert dry.evaluation["kit"].micro_ap > 0.9
+    assert "only 3 of the 5 true pairs in public_ground_truth.csv" in str(dry.note)
+
+
+def test_one_truth_for_two_phases_scores_the_one_it_is_of(tmp_path, disc):
+    truth = disc / "public_ground_truth.csv"
+    result = run_challenge(disc, FakeEngine(dim=64), tmp_path / "out", ground_truth=truth)
+    assert result.phases["q"].evaluation is not None
+    assert result.phases["p"].evaluation is None
+
+
 def test_which_truth(tmp_path, disc):
     engine = FakeEngine(dim=64)
     shutil.copy(disc / "public_ground_truth.csv", disc / "dev_truth.csv")

@@ -76,6 +76,11 @@ def test_from_photos_to_figures(capsys, tmp_path, collection):
     )  # fmt: skip
     assert out == f"{tmp_path / 'p.html'}: 5 pairs\n"
     assert (tmp_path / "p.html").read_text().count('class="row"') == 5
+    status, _, err = run(
+        capsys, "report", tmp_path / "m.csv", "--queries", collection / "references", "--references",
+        collection / "references", "-o", tmp_path / "wrong.html",
+    )  # fmt: skip
+    assert (status, "no query of the matches is among the photos given" in err) == (1, True)
 
 
 def test_score_normalisation(capsys, tmp_path, collection):
@@ -115,6 +120,11 @@ def test_convert_there_and_back(capsys, tmp_path, collection):
     status, _, err = run(capsys, "convert", tmp_path / "s.h5", "-o", tmp_path / "back.h5")
     assert (status, "--set" in err) == (1, True)
     assert run(capsys, "convert", tmp_path / "s.h5", "--set", "query", "-o", tmp_path / "back.h5")[0] == 0
+    _, out, _ = run(capsys, "info", tmp_path / "s.h5")
+    assert "query              float32 (270, 256)" in out
+    named = f"query={tmp_path / 's.h5'}"
+    assert run(capsys, "convert", named, "-o", tmp_path / "named.h5")[0] == 0
+    assert (tmp_path / "named.h5").read_bytes() == (tmp_path / "back.h5").read_bytes()
     back = isc_fast.read_descriptors(tmp_path / "back.h5")
     assert back.ids == sorted(isc_fast.read_descriptors(collection / "queries.h5").ids)
     assert run(capsys, "convert", tmp_path / "back.h5", "--to", "kit", "-o", tmp_path / "k.h5")[0] == 0
@@ -129,8 +139,12 @@ def test_info(capsys, collection):
     _, out, _ = run(capsys, "info", collection / "queries.h5", "--json")
     about = json.loads(out)
     assert (about["count"], about["dim"], about["normalization"]) == (270, 256, None)
+    _, out, _ = run(capsys, "info", collection / "matches.csv")
+    assert "pairs              2700" in out
     status, _, err = run(capsys, "info", collection / "ground_truth.csv")
-    assert (status, "not an HDF5 file" in err) == (1, True)
+    assert (status, "expected matches" in err) == (1, True)
+    status, _, err = run(capsys, "info", "demo", "--failures")
+    assert (status, "no ledger" in err) == (1, True)
 
 
 def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
@@ -171,6 +185,7 @@ def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
         ("negatives notes.onnx -o n.h5", "not an HDF5 file"),
         ("challenge empty --engine demo -o out", "none of the folders query_images"),
         ("challenge nowhere --engine demo -o out", "there is no folder nowhere"),
+        ("extract photos --engine demo --threads 0 -o out.h5", "threads must be at least 1"),
         ("export --ckpt none.pth -o x.onnx", "none.pth does not exist"),
         ("export --ckpt notes.onnx -o x.onnx", "is not a checkpoint"),
         ("export --ckpt v107.pth -o x.plan", "writes .onnx engines only"),

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from fakes import FakeEngine
 
 import isc_fast
 from isc_fast.assets import DEMO_LICENCES, demo_photos
@@ -59,6 +60,14 @@ def test_the_page_shows_every_copy_and_needs_no_other_file(result):
 def test_it_can_be_run_again_in_the_same_folder(result):
     again = isc_fast.run_demo(result.page.parent)
     assert again.normalized == result.normalized
+
+
+def test_another_engine_is_shown_without_negatives(tmp_path, monkeypatch):
+    monkeypatch.setattr("isc_fast.demo.load_engine", lambda _: FakeEngine())
+    result = isc_fast.run_demo(tmp_path, engine="fake.onnx")
+    assert result.normalized is None
+    assert "negative" not in str(result)
+    assert "negative" not in result.page.read_text("utf-8")
 
 
 def test_every_photo_has_its_licence_and_source():

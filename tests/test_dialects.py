@@ -398,7 +398,20 @@ def test_put_together_keeps_what_all_agree_on():
     both = concatenate([a, b])
     assert_equal(both, np.concatenate([QUERY, REFERENCE]), [*a.ids, *b.ids])
     assert (both.meta, both.failures) == ({"engine_id": "e"}, [failure])
-    assert concatenate([a, named(REFERENCE, "b", engine_id="f")]).meta == {}
+    for other in ({"engine_id": "f"}, {}, {"engine_id": "e", "normalization": {"method": "nes"}}):
+        with pytest.raises(MismatchError, match="different engines or normalised differently"):
+            concatenate([a, named(REFERENCE, "b", **other)])
+    planned = [Descriptors(QUERY, ids_of(side, 4), {"engine_id": "e", "plan": {"id": side}}) for side in "ab"]
+    assert concatenate(planned).meta == {"engine_id": "e"}, "two extractions by one engine still say so"
+
+
+def test_a_submission_of_what_does_not_belong_together_is_refused(tmp_path):
+    sides = {
+        "query": named(QUERY, "q", engine_id="e", normalization={"method": "nes"}),
+        "reference": named(REFERENCE, "r", engine_id="e"),
+    }
+    with pytest.raises(MismatchError, match="queries are normalised by nes"):
+        convert(sides, tmp_path / "s.h5", "submission")
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,81 @@ def test_retry_failed_computes_only_their_shards(tmp_path, engine, folder_of, ph
     assert output.read_bytes() == whole.read_bytes()
 
 
+def test_resuming_from_another_folder_finds_the_same_photos(tmp_path, engine, folder_of, monkeypatch):
+    folder = folder_of(tmp_path / "in", 12)
+    monkeypatch.chdir(tmp_path)
+    run_killed(Path("in"), tmp_path / "out.h5", "engine", 3)
+    monkeypatch.chdir("/")
+    made = extract(folder, engine, tmp_path / "out.h5")
+    assert (made.count, made.note, list(made.failures)) == (12, None, [])
+    monkeypatch.chdir(folder)
+    for same in (".", "../in", folder):
+        assert extract(same, engine, tmp_path / "out.h5").computed == 0
+
+
+def test_an_output_that_was_normalised_in_place_is_no_extraction(tmp_path, engine, folder_of):
+    folder = folder_of(tmp_path / "in", 6)
+    made = extract(folder, engine, tmp_path / "out.h5")
+    whole = load_descriptors(made.path)
+    for changed in (isc_fast.smooth_negatives(whole), isc_fast.subtract_negatives(whole, whole)):
+        isc_fast.write_descriptors(made.path, changed)
+        with pytest.raises(MismatchError, match="not a result of isc-fast extract"):
+            extract(folder, engine, made.path)
+
+
+def test_an_interrupted_retry_goes_on_where_it_stopped(tmp_path, folder_of, photos):
+    folder = folder_of(tmp_path / "in", 12)
+    output = tmp_path / "out.h5"
+    victims = [sorted(photos)[i].name for i in (0, 5, 9)]  # one in each shard
+    for name in victims:
+        (folder / name).unlink()
+        (folder / name).write_bytes(b"")
+    extract(folder, FakeEngine(), output, batch_size=2, shard_size=4)
+    for name in victims:
+        (folder / name).write_bytes((photos[0].parent / name).read_bytes())
+
+    class Interrupted(FakeEngine):
+        def run(self, pixels):
+            if len(self.calls) == 3:
+                raise KeyboardInterrupt
+            return super().run(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, Interrupted(), output, retry_failed=True)
+    assert len(load_descriptors(output)) == 9, "what there was stays until the rest is done"
+    again = extract(folder, FakeEngine(), output, retry_failed=True)
+    assert (again.computed, again.count) == (8, 12)
+
+
+def test_a_lock_whose_folder_was_removed_locks_nothing(tmp_path):
+    """A process that opened the lock just before another one ended must not work beside a third."""
+    from isc_fast.parts import PartsFolder
+
+    first, second = PartsFolder(tmp_path / "out.h5"), PartsFolder(tmp_path / "out.h5")
+    real = first.folder / "lock"
+    removed = []
+
+    def flock(lock, flags):
+        if not removed:
+            removed.append(os.fstat(lock.fileno()).st_ino)
+            real.unlink()  # the other process ends here
+        return original(lock, flags)
+
+    import fcntl
+
+    original = fcntl.flock
+    fcntl.flock = flock
+    try:
+        with first.locked():
+            assert real.stat().st_ino == os.stat(real).st_ino
+            fcntl.flock = original
+            with pytest.raises(OutputError, match="another process"), second.locked():
+                pass
+    finally:
+        fcntl.flock = original
+    assert len(removed) == 1
+
+
 def test_not_finite_descriptors_are_failures(tmp_path, folder_of):
     class Broken(FakeEngine):
         def run(self, pixels):

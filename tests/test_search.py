@@ -76,10 +76,12 @@ LIMITS = [
 @pytest.mark.parametrize("rows", [1, 9, 10**6])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("limits", LIMITS, ids=str)
-def test_equals_brute_force(small_blocks, limits, metric, rows):
+def test_equals_brute_force(monkeypatch, small_blocks, limits, metric, rows):
     small_blocks(rows)
+    if rows == 9:  # and the queries a few at a time, as where the result would not fit into memory
+        monkeypatch.setattr(isc_fast.index, "_ENTRIES", 40)
     if metric == "l2" and "threshold" in limits:
-        limits = {**limits, "threshold": 2 * limits["threshold"] - 2}
+        limits = {**limits, "threshold": min(0.0, 2 * limits["threshold"] - 2)}
     found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)
     by_query = "k" in limits and "max_pairs" not in limits
     assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, metric, **limits), ordered=not by_query)
@@ -150,9 +152,8 @@ def test_only_unfinished_queries_are_searched_again(searches):
     assert searches == [(23, 16), (1, 64)]
 
 
-@pytest.mark.parametrize("max_pairs", range(10, 24))
-@pytest.mark.parametrize("threshold", [None, 0.5])
-def test_a_pair_found_once_stays_found(monkeypatch, max_pairs, threshold):
+@pytest.mark.parametrize(("limit", "count"), [*(("max_pairs", n) for n in range(10, 24)), ("threshold", 16)])
+def test_a_pair_found_once_stays_found(monkeypatch, limit, count):
     """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
     calls = []
 
@@ -166,10 +167,11 @@ def test_a_pair_found_once_stays_found(monkeypatch, max_pairs, threshold):
     monkeypatch.setattr(isc_fast.index, "knn", drifting)
     xb = REFERENCES.copy()
     xb[:40] = np.float32(0.99) * QUERIES[0] + np.float32(0.1) * unit_rows(5, 40, 16)
-    found = search(named(QUERIES, "q"), named(xb), max_pairs=max_pairs, threshold=threshold)
-    expected = best_pairs(QUERIES, xb, max_pairs=max_pairs, threshold=threshold)
-    assert {row[:2] for row in rows_of(found)} == {row[:2] for row in expected}
-    assert (len(found), len(calls) > 1) == (max_pairs, max_pairs > 16)
+    lowest = float(knn(QUERIES[:1], [xb], count)[0][0, -1])  # exactly the score of the last pair that is wanted
+    found = search(named(QUERIES, "q"), named(xb), **{limit: count if limit == "max_pairs" else lowest})
+    assert {row[:2] for row in rows_of(found)} == {row[:2] for row in best_pairs(QUERIES, xb, max_pairs=count)}
+    assert len(found) == count
+    assert (len(calls) > 1) == (limit == "threshold" or count > 16)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -291,10 +293,32 @@ def test_different_dimensions():
 
 
 def test_normalised_scores_are_searched_by_inner_product_only():
-    sides = [named(rows, normalization=SCORE) for rows in (QUERIES, REFERENCES)]
+    stamps = [{"method": "score", "role": "query", "k": 3}, {"method": "score", "role": "reference"}]
+    sides = [named(rows, normalization=stamp) for rows, stamp in zip((QUERIES, REFERENCES), stamps, strict=True)]
     with pytest.raises(MismatchError, match="metric ip"):
         search(*sides, metric="l2")
     assert len(search(*sides, k=1)) == 23
+    for wrong in ((sides[0], sides[0]), (sides[1], sides[0])):
+        with pytest.raises(MismatchError, match="queries are normalised by"):
+            search(*wrong)
+
+
+def test_smoothed_negatives_are_no_references():
+    with pytest.raises(MismatchError, match="references are smoothed negatives"):
+        search(named(QUERIES), named(REFERENCES, smoothing={"k": 10}))
+
+
+def test_thresholds_that_cannot_be_meant():
+    with pytest.raises(InputError, match="not a number"):
+        search(named(QUERIES), named(REFERENCES), threshold=float("nan"))
+    with pytest.raises(InputError, match="at most 0"):
+        search(named(QUERIES), named(REFERENCES), threshold=0.5, metric="l2")
+
+
+def test_ids_that_occur_twice_are_refused():
+    twice = Descriptors(QUERIES, ["same"] * len(QUERIES))
+    with pytest.raises(InputError, match="the query id 'same' occurs twice"):
+        search(twice, named(REFERENCES))
 
 
 def test_inputs_stay_as_they_are():

@@ -74,6 +74,8 @@ def load_engine(path: str | os.PathLike[str], *, device: str = "cpu", threads: i
     file = DEMO_ENGINE if os.fspath(path) == "demo" and not os.path.exists(path) else Path(path)
     if device not in DEVICES:
         raise EngineError(f"there is no device {device!r}; choose one of {', '.join(DEVICES)}")
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads must be at least 1, not {threads}")
     if not file.exists():
         raise EngineError(f"there is no engine {file}; make one: isc-fast export --ckpt CHECKPOINT -o {file.stem}.onnx")
     if not file.is_file():
