@@ -20,7 +20,7 @@ from isc_fast.dialects import (
     write_kit,
     write_submission,
 )
-from isc_fast.errors import FormatError, InputError, OutputError
+from isc_fast.errors import FormatError, InputError, MismatchError, OutputError
 from isc_fast.plan import Failure
 from isc_fast.store import Descriptors
 
