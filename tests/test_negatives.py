@@ -108,6 +108,18 @@ def test_what_is_passed_on_and_stamped():
     assert rows.meta == OURS
 
 
+def test_score_stamps_tell_the_sides_apart():
+    """Queries [q, s] against queries, or references [r, 1] against references, would give numbers without meaning."""
+    sides = normalize_scores(named(ROWS, "q", **OURS), named(REFERENCES, **OURS), named(NEGATIVES, **OURS), k=4)
+    expected = {"method": "score", "role": "query", "k": 4, "beta": 1.0, "negatives": named(NEGATIVES).content_id()}
+    assert sides[0].meta["normalization"] == expected
+    # Nothing to redo on the side of the references when negatives or numbers change.
+    assert sides[1].meta["normalization"] == {"method": "score", "role": "reference"}
+    for queries, references in ((0, 0), (1, 1), (1, 0)):
+        with pytest.raises(MismatchError, match=r"by score .*role=.*by score .*role="):
+            search(sides[queries], sides[references])
+
+
 def test_other_parameters_give_other_stamps():
     stamps = [
         subtract_negatives(named(ROWS), negatives, **options).meta["normalization"]
@@ -193,10 +205,11 @@ METHODS = {
         (named(ROWS), named(NEGATIVES, **NORMALISED), {}, InputError, "negatives must be plain .*normalised already"),
         (named(ROWS), named(np.empty((0, 24))), {}, InputError, "no negatives"),
         (named(ROWS), named(NEGATIVES), {"k": 0}, InputError, "k must be at least 1, not 0"),
+        (named(ROWS), named(NEGATIVES), {"beta": np.nan}, InputError, "beta must be a number, not nan"),
         (named(ROWS), named(NEGATIVES[:, :8]), {}, MismatchError, "24 dimensions and the negatives have 8"),
         (named(ROWS, engine_id="e1"), named(NEGATIVES, engine_id="e2"), {}, MismatchError, r"engine \(e2\).*\(e1\)"),
     ],
-    ids=["rows twice", "negatives normalised", "empty", "k", "dimensions", "engines"],
+    ids=["rows twice", "negatives normalised", "empty", "k", "beta", "dimensions", "engines"],
 )
 def test_refusals(tmp_path, method, rows, negatives, options, error, message):
     with pytest.raises(error, match=message):

@@ -197,6 +197,12 @@ def test_ids_that_no_file_can_hold(tmp_path, id_, message):
     assert os.listdir(tmp_path) == []
 
 
+def test_ids_that_occur_twice(tmp_path):
+    with pytest.raises(FormatError, match="the id 'b' occurs twice"):
+        write_descriptors(tmp_path / "a.h5", Descriptors(np.zeros((4, 4), np.float32), ["a", "b", "c", "b"]))
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_strange_reason_does_not_cost_the_run(tmp_path):
     failures = [Failure("f", "f.jpg", "decode", "bad marker \0 at \ud800")]
     write_descriptors(tmp_path / "a.h5", replace(named(np.zeros((1, 4))), failures=failures))
