@@ -108,8 +108,12 @@ class _Steps:
         return stamp
 
 
-def _find_sets(root: Path, sets: str | None) -> dict[str, Path]:
-    """The folder of each set that is asked for, or that is there."""
+def find_sets(root: Path, sets: str | None) -> dict[str, Path]:
+    """The folder of each set that is asked for, or that is there, by its letter.
+
+    Raises:
+        InputError: a letter is unknown, or a folder that is asked for, or every folder, is missing.
+    """
     unknown = set(sets or "") - set(FOLDERS)
     if unknown:
         raise InputError(f"there is no set {sorted(unknown)[0]!r}; choose from {', '.join(FOLDERS)}, such as qrt")
@@ -126,8 +130,12 @@ def _find_sets(root: Path, sets: str | None) -> dict[str, Path]:
     return found
 
 
-def _find_truth(root: Path, letter: str, given: str | os.PathLike[str] | None) -> Path | None:
-    """The ground truth of a set of queries: the one given, or the one whose name says so."""
+def find_truth(root: Path, letter: str, given: str | os.PathLike[str] | None) -> Path | None:
+    """The ground truth of a set of queries: the one given, or the one whose name says so; None where there is none.
+
+    Raises:
+        InputError: several files could be it.
+    """
     if given is not None:
         return Path(given)
     found = [*root.glob("*.csv"), *root.glob("*/*.csv")]  # no deeper: there may be a million images
@@ -194,8 +202,8 @@ def run_challenge(
     base, folder = Path(root), Path(output)
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
-    folders = _find_sets(base, sets)
-    truths = {letter: _find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
+    folders = find_sets(base, sets)
+    truths = {letter: find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
     loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
     make_folder(folder)
     steps = _Steps(folder)

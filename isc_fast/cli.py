@@ -49,6 +49,61 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
+def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = _add(
+        verbs, "train", "train a stage of the schedule, or all up to one; stop it as you like, the same command goes on"
+    )
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--stage", metavar="NAME", help="one stage: v83, v83-2, v86, v98, v107, v198, v207, tiny-1, …")
+    what.add_argument("--schedule", metavar="NAME", help="every stage up to this one: v107, v207, tiny")
+    p.add_argument("--data", required=True, metavar="FOLDER", help="folder laid out like DISC21")
+    p.add_argument(
+        "-o", "--output", metavar="FOLDER", help="for checkpoints and logs; with --schedule one for each stage"
+    )
+    p.add_argument(
+        "--init",
+        metavar="FILE",
+        help="weights to start from: the checkpoint of the stage before, or a timm backbone's file; by default ImageNet "
+        "weights through timm, for stages that begin with them",
+    )
+    p.add_argument("--ground-truth", metavar="CSV", help="labelled pairs; by default the *truth*.csv whose name fits")
+    p.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="change a value of the stage, such as batch_size=64, hard_view.blur=0.1 or, in a schedule, v98.learning_rate=0.05",
+    )
+    p.add_argument(
+        "--dry-run", action="store_true", help="print the plan, with a measured step's estimate of time, and stop"
+    )
+    p.add_argument("--device", choices=("cpu", "cuda"), help="by default a GPU if there is one")
+    p.add_argument("--workers", type=int, metavar="N", help="processes that make views, for each training process")
+    p.add_argument(
+        "--views-on",
+        choices=("workers", "device"),
+        help="where views are made (default: workers; device: decoded there too)",
+    )
+    p.add_argument("--seed", type=int, metavar="N", help="of everything that is drawn (default: 0)")
+    p.add_argument(
+        "--accumulate", type=int, metavar="N", help="parts that a batch is computed in, to save memory (default: 1)"
+    )
+    p.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    p.add_argument(
+        "--ema-decay", type=float, metavar="D", help="also keep a moving average of the weights, such as 0.999"
+    )
+    p.add_argument("--log-every", type=int, metavar="N", help="steps between rows of log.csv (default: 20)")
+    p.add_argument(
+        "--checkpoint-minutes", type=float, metavar="M", help="time between states to resume from (default: 10)"
+    )
+    p.add_argument("--evaluate", metavar="FOLDER", help="queries, references and truth to evaluate on after each epoch")
+    p.add_argument("--fonts", metavar="FOLDER", help="fonts for the hard views; by default those that are installed")
+    p.add_argument(
+        "--emoji", metavar="FOLDER", help="emoji pictures for the hard views; by default those that are installed"
+    )
+    p.add_argument("--max-steps", type=int, metavar="N", help="stop after so many steps, as if interrupted")
+    p.add_argument("--overwrite", action="store_true", help="begin anew, whatever the output folder holds")
+
+
 def _extract(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = _add(verbs, "extract", "describe photos; interrupt it as you like, the same command goes on")
     p.add_argument("inputs", nargs="+", metavar="PHOTOS", help="folder, image, or list file (.txt: one path a line)")
@@ -174,6 +229,7 @@ def _info(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 VERBS: dict[str, Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]] = {
+    "train": _train,
     "export": _export,
     "extract": _extract,
     "negatives": _negatives,

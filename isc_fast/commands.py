@@ -58,14 +58,21 @@ def _progress(label: str, unit: str = "images") -> Iterator[ProgressPrinter]:
 
 
 @contextlib.contextmanager
-def _named_progress() -> Iterator[Callable[[str], ProgressPrinter]]:
+def _named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPrinter]]:
     """Printers for the steps of a longer run; each ends its line when it is done or the run breaks off."""
     with contextlib.ExitStack() as stack:
-        yield lambda label: stack.enter_context(_progress(label))
+        yield lambda label: stack.enter_context(_progress(label, unit))
 
 
 def _load(arguments: Namespace) -> Engine:
     return load_engine(arguments.engine, **_given(arguments, "device", "threads"))
+
+
+def _train(arguments: Namespace) -> int:
+    training = require("isc_fast.training.verb", "train")
+    with _named_progress("steps") as progress:
+        training.train(arguments, progress=progress, note=_note, show=print)
+    return 0
 
 
 def _export(arguments: Namespace) -> int:
@@ -285,6 +292,7 @@ def _about(file: str) -> dict[str, Any]:
 
 
 HANDLERS: dict[str, Callable[[Namespace], int]] = {
+    "train": _train,
     "export": _export,
     "extract": _extract,
     "negatives": _negatives,

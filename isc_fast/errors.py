@@ -6,6 +6,7 @@
     ├── MismatchError         two files that are each fine but must not be used together
     ├── EngineError           an engine that cannot be loaded or run
     ├── CheckpointError       training weights that cannot be read safely or do not fit
+    ├── TrainingError         a training run that cannot go on
     ├── ParityError           an exported engine that does not agree with the network it came from
     ├── DownloadError         published weights that could not be fetched
     ├── OutputError           a result that cannot be written (disk full, no permission, in use)
@@ -43,6 +44,10 @@ class EngineError(IscFastError):
 
 class CheckpointError(IscFastError):
     """Training weights that cannot be read safely, or that do not fit the network."""
+
+
+class TrainingError(IscFastError):
+    """A training run that cannot go on: its loss is no number any more."""
 
 
 class ParityError(IscFastError):

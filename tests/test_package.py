@@ -70,7 +70,9 @@ KNOWN = {name for name, _ in modules()}
 
 
 def top(name: str) -> str:
-    """``isc_fast.engines.ort`` → ``engines``."""
+    """``isc_fast.engines.ort`` → ``engines``; what is run as a program is ``__main__``, wherever it lies."""
+    if name.endswith(".__main__"):
+        return "__main__"
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 

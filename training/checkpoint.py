@@ -35,6 +35,7 @@ class Checkpoint:
         epoch: finished epochs; None when the file does not say.
         sha256: of the file, in hexadecimal.
         args: the options it was trained with, as far as the file holds them.
+        optimizer: its state, as the file holds it; None when it does not.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Checkpoint:
     epoch: int | None
     sha256: str
     args: Mapping[str, Any]
+    optimizer: Any = None
 
 
 def _few(names: Sequence[str]) -> str:
@@ -69,8 +71,12 @@ def _refused_globals(path: Path, error: Exception) -> list[str]:
     return sorted(set(found))
 
 
-def _read(path: Path) -> tuple[Any, str]:
-    """The unpickled object, with nothing executed, and the file's sha256."""
+def read_safely(path: Path) -> tuple[Any, str]:
+    """What ``torch.save`` wrote, with nothing executed, and the file's sha256.
+
+    Raises:
+        CheckpointError: it cannot be read, is no such file, is damaged, or asks for more than plain data.
+    """
     try:
         with open(path, "rb") as stream:
             not_torch = weights.not_a_torch_file(stream.read(512))
@@ -110,7 +116,12 @@ def _is_plain_tensor(value: Any) -> bool:
     )
 
 
-def _state_dict(path: Path, found: Any) -> dict[str, torch.Tensor]:
+def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a ``state_dict``, checked, without the ``module.`` of distributed training.
+
+    Raises:
+        CheckpointError: it is none, or holds something else or values that are not finite.
+    """
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"the state_dict of {path} is {type(found).__name__}; expected names and tensors")
     wrong = [str(key) for key, value in found.items() if not isinstance(key, str) or not _is_plain_tensor(value)]
@@ -134,7 +145,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             or ``state_dict``, or holds values that are not finite.
     """
     file = Path(path)
-    content, sha256 = _read(file)
+    content, sha256 = read_safely(file)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}; expected a dict with arch and state_dict")
     missing = [key for key in ("arch", "state_dict") if key not in content]
@@ -161,24 +172,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(
         path=file,
         arch=arch,
-        state_dict=_state_dict(file, content["state_dict"]),
+        state_dict=named_tensors(file, content["state_dict"]),
         input_size=size,
         epoch=epoch if isinstance(epoch, int) else None,
         sha256=sha256,
         args=args,
+        optimizer=content.get("optimizer"),
     )
 
 
-def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNet:
-    """The network with the checkpoint's weights, in evaluation mode; the descriptor's length follows ``fc.weight``.
+def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
+    """Give a network the checkpoint's weights, all of them and no others.
 
     Raises:
-        CheckpointError: timm does not know the architecture, or a tensor is missing, left over or of another shape.
+        CheckpointError: a tensor is missing, left over or of another shape.
     """
-    found = checkpoint.state_dict
-    head = found.get("fc.weight")
-    net = DescriptorNet(checkpoint.arch, head.shape[0] if head is not None and head.ndim == 2 else 256, gem_p)
-    expected = net.state_dict()
+    found, expected = checkpoint.state_dict, net.state_dict()
     missing = [key for key in expected if key not in found]
     left_over = [key for key in found if key not in expected]
     shapes = [
@@ -189,11 +198,23 @@ def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNe
     lists = (("missing", missing), ("unexpected", left_over), ("of another shape", shapes))
     problems = [f"{len(names)} {what}: {_few(names)}" for what, names in lists if names]
     if problems:
+        own = "" if checkpoint.arch == net.arch else f"; it holds a {checkpoint.arch}"
         raise CheckpointError(
-            f"{checkpoint.path} does not fit {checkpoint.arch} ({len(expected)} tensors): {'; '.join(problems)}; "
+            f"{checkpoint.path} does not fit {net.arch} ({len(expected)} tensors): {'; '.join(problems)}{own}; "
             "is it a checkpoint of this network?"
         )
     net.load_state_dict(dict(found), strict=True)
+
+
+def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNet:
+    """The network with the checkpoint's weights, in evaluation mode; the descriptor's length follows ``fc.weight``.
+
+    Raises:
+        CheckpointError: timm does not know the architecture, or a tensor is missing, left over or of another shape.
+    """
+    head = checkpoint.state_dict.get("fc.weight")
+    net = DescriptorNet(checkpoint.arch, head.shape[0] if head is not None and head.ndim == 2 else 256, gem_p)
+    load_weights(net, checkpoint)
     return net.eval()
 
 
@@ -239,6 +260,15 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict() if optimizer is not None else None,
         "args": argparse.Namespace(**{**options, "arch": arch, "input_size": int(input_size)}),
     }
+    save_atomically(path, content)
+
+
+def save_atomically(path: str | os.PathLike[str], content: Any) -> None:
+    """``torch.save`` to a file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written; an older file is untouched.
+    """
     with replacing(path) as temporary:
         try:
             with open(temporary, "wb") as stream:

@@ -80,11 +80,15 @@ class DescriptorNet(nn.Module):
             return features.mean(dim=(-2, -1))
         return features.pow(self.gem_p).mean(dim=(-2, -1)).pow(1.0 / self.gem_p)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """What the head gets, ``(n, c)``."""
         features = self.backbone(images)[-1]
         if self._channels_last:
             features = features.permute(0, 3, 1, 2)
-        vectors: torch.Tensor = self.bn(self.fc(self.pool(features)))
+        return self.pool(features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.bn(self.fc(self.pooled(images)))
         # As nn.functional.normalize, but it leaves the broadcasting to the division: three nodes fewer in a graph.
         lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
         return vectors / lengths

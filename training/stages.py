@@ -7,11 +7,17 @@ the field it concerns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Negatives = Literal["none", "reference", "training"]
 Views = Literal["augmented", "pairs"]
+HeadStart = Literal["random", "whitened"]
+Precision = Literal["fp16", "bf16", "fp32"]
+
+PUBLISHED_ARCH = (
+    "tf_efficientnetv2_m_in21ft1k"  # timm has renamed it and still knows it; the published files carry this
+)
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,14 @@ class HardView:
         overlay: of pasting the photo onto another, or another onto it.
         overlay_opacity: lowest opacity of what is pasted; the highest is 1.
         overlay_size: lowest and highest size of it, as a share of the background's height.
-        colour_jitter, pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: as named.
+        colour_jitter: not how often but how much, in every view: brightness, contrast and saturation are multiplied by
+            1 − this to 1 + this, and the hue moves by up to a fifth of a turn.
+        pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: as named.
         flip, turn_over: of mirroring left and right, and top and bottom.
         erase: of one rectangle of noise.
+        blur_radius: largest radius of the blur, in pixels.
+        blur_reference_size: None leaves that radius as it is at any size of view, as published, which blurs small views
+            far more than large ones; with a number, the radius grows and shrinks as view size / number.
     """
 
     rotation: float
@@ -45,6 +56,8 @@ class HardView:
     flip: float = 0.5
     turn_over: float = 0.1
     erase: float = 0.25
+    blur_radius: float = 10.0
+    blur_reference_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Stage:
     Attributes:
         name: as its authors number it; the second run of v83 is ``v83-2``.
         start: where the weights come from: ``"imagenet"``, or the stage before.
+        arch: the backbone's timm name, as checkpoints carry it.
         resume: also take over that stage's optimizer and epoch count, not only its weights.
         input_size: side of the square input, in pixels.
         reference_world_size: processes the published run had. Its gradient was the true one divided by this number, and the
@@ -72,6 +86,12 @@ class Stage:
         momentum, weight_decay: of SGD; biases and normalisation layers do not decay.
         sample_size: training images that are used, the first in order of their names.
         gem_p, dim: see `isc_fast.training.model.DescriptorNet`.
+        precision: of the arithmetic on a GPU, under autocast. A processor has no use for fp16 and takes fp32 instead.
+        channels_last: memory order of images and feature maps; results are the same, the speed is not.
+        head_start: ``"whitened"`` begins with a head fitted in closed form, see `isc_fast.training.whitening`; a small
+            network on little data needs it, the published stages begin at random.
+        backbone_rate: learning rate of the backbone as a share of the head's; 0 leaves it as it is.
+        freeze_statistics: whether the backbone normalises with the statistics it came with, not with the batch's.
     """
 
     name: str
@@ -97,6 +117,12 @@ class Stage:
     sample_size: int = 1_000_000
     gem_p: float = 1.0
     dim: int = 256
+    arch: str = PUBLISHED_ARCH
+    precision: Precision = "fp16"
+    channels_last: bool = False
+    head_start: HeadStart = "random"
+    backbone_rate: float = 1.0
+    freeze_statistics: bool = False
 
     @property
     def images_per_step(self) -> int:
@@ -121,6 +147,14 @@ _V98 = HardView(
     jpeg=0.35, perspective=0.35, text=0.35, emoji=0.35, edge_enhance=0.30,
 )  # fmt: skip
 
+# The same in small, for two cores and a thousand photos. What differs, differs because the recipe taken literally does not
+# start at this scale: the head begins in closed form, the backbone follows slowly with the statistics it came with, and
+# the blur, which is in pixels, shrinks with the input.
+_TINY: dict[str, Any] = {
+    "arch": "tf_efficientnet_lite0", "reference_world_size": 1, "memory_size": 1_024, "gem_p": 3.0, "precision": "bf16",
+    "channels_last": True, "backbone_rate": 0.08, "freeze_statistics": True, "learning_rate": 0.01, "falling": True,
+}  # fmt: skip
+
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -140,6 +174,12 @@ STAGES: dict[str, Stage] = {
         Stage("v207", "v198", 512, 16, 16, epochs=10, use_epoch=9, learning_rate=0.5, falling=True,
               neg_margin=1.1, memory_size=1_000, hard_view=None, views="pairs",
               negatives_per_sample=30, negatives_from="training"),
+        Stage("tiny-1", "imagenet", 160, batch_size=64, epochs=12, use_epoch=11, head_start="whitened", neg_margin=1.0,
+              hard_view=replace(_V83, blur_reference_size=512), **_TINY),
+        Stage("tiny-2", "tiny-1", 160, batch_size=64, epochs=24, use_epoch=23, neg_margin=1.0,
+              hard_view=replace(_V98, blur_reference_size=512), **_TINY),
+        Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, neg_margin=1.1, hard_view=None,
+              views="pairs", negatives_per_sample=2, negatives_from="reference", **_TINY),
     )
 }  # fmt: skip
 

@@ -101,20 +101,29 @@ def load_rgb(path: str) -> Image.Image:
         ImageProblem: it cannot be read or decoded.
     """
     with _open_regular(path) as stream:
-        try:
-            if not stream.read(1):
-                raise ImageProblem("decode", "the file is empty")
-            image = Image.open(stream, formats=_KNOWN_FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
-            image.load()
-            _turn_upright(image)
-            return _to_rgb(image)
-        except ImageProblem:
-            raise
-        except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
-            raise _as_problem(error) from error
+        return read_rgb(stream)
+
+
+def read_rgb(stream: IO[bytes]) -> Image.Image:
+    """`load_rgb` from an open file.
+
+    Raises:
+        ImageProblem: it cannot be read or decoded.
+    """
+    try:
+        if not stream.read(1):
+            raise ImageProblem("decode", "the file is empty")
+        image = Image.open(stream, formats=_KNOWN_FORMATS)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
+        image.load()
+        _turn_upright(image)
+        return _to_rgb(image)
+    except ImageProblem:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
+        raise _as_problem(error) from error
 
 
 def _as_problem(error: Exception) -> ImageProblem:

@@ -1,0 +1,187 @@
+"""Photos → augmented views: images/s of one core, with Pillow and with torch, and what each edit costs.
+
+    python bench/views.py            v83 at 256, v86 at 384, v98 at 512, from JPEG files of 1024 × 768
+    python bench/views.py --smoke    seconds, few small photos: does it run at all
+
+Both ways carry out the same plans on the same decoded photos, on one thread, so that a machine's rate is this times the
+workers it can keep busy; the difference beside the rates is the mean over all views in grey levels of 255. Decoding is
+the loader's, Pillow's: its own line says how much of the time it is. The way it is compared with is Pillow's, which the
+published training took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one thread is one worker of the loader
+
+import numpy as np
+import torch
+from harness import finish, interleaved
+from PIL import Image
+
+from isc_fast.assets import demo_photos
+from isc_fast.decoders.rules import load_rgb
+from isc_fast.training import apply_pil, apply_torch, steps
+from isc_fast.training.artwork import Artwork, find_artwork
+from isc_fast.training.plans import draw_hard, draw_moderate, view_random
+from isc_fast.training.stages import STAGES
+
+PHOTO_SIZE = (1024, 768)
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
+    """JPEG files of that size, made from the photos of the package."""
+    sources = demo_photos()
+    for i in range(count):
+        image = Image.open(sources[i % len(sources)]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / f"{i:05d}.jpg", quality=90)
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def draw_views(
+    kind: str, stage: str, size: int, paths: Sequence[str], count: int, artwork: Artwork
+) -> list[steps.ViewPlan]:
+    """The plans of ``count`` views, of the photos in turn."""
+    hard = STAGES[stage].hard_view
+    assert hard is not None
+    with Image.open(paths[0]) as first:
+        photo_size = first.size
+    plans = []
+    for i in range(count):
+        random, other = view_random(0, 0, i, 1), partial(load_rgb, paths[(i + 1) % len(paths)])
+        if kind == "moderate":
+            plans.append(draw_moderate(photo_size, size, random))
+        else:
+            plans.append(draw_hard(hard, photo_size, size, random, open_other=other, artwork=artwork))
+    return plans
+
+
+def name_of(step: steps.Step) -> str:
+    return step.kind if isinstance(step, steps.Paste) else type(step).__name__.lower()
+
+
+def time_steps(plans: Sequence[steps.ViewPlan], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
+    """Milliseconds of each step, the median over its uses, with Pillow and with torch on the same input."""
+    times: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"pillow": [], "torch": []})
+    for i, plan in enumerate(plans):
+        image = photos[i % len(photos)]
+        for step in plan.steps:
+            tensor = apply_torch.to_tensor(image)
+            began = time.perf_counter()
+            apply_torch.apply_step(step, tensor)
+            middle = time.perf_counter()
+            image = apply_pil.apply_step(step, image)
+            ended = time.perf_counter()
+            times[name_of(step)]["torch"].append(1000 * (middle - began))
+            times[name_of(step)]["pillow"].append(1000 * (ended - middle))
+    return {name: {way: statistics.median(found) for way, found in ways.items()} for name, ways in times.items()}
+
+
+def with_torch(plan: steps.ViewPlan, photo: Image.Image) -> torch.Tensor:
+    """The view uint8 ``(3, size, size)`` of a decoded photo."""
+    return apply_torch.apply_torch(plan, apply_torch.to_tensor(photo))
+
+
+def make_views(
+    plans: Sequence[steps.ViewPlan],
+    apply: Callable[[steps.ViewPlan, Image.Image], object],
+    open_photo: Callable[[int], Image.Image],
+) -> int:
+    """Carry the plans out; ``open_photo`` gives the photo of a number."""
+    for i, plan in enumerate(plans):
+        apply(plan, open_photo(i))
+    return len(plans)
+
+
+def measure(stage: str, size: int, paths: Sequence[str], views: int, rounds: int) -> dict[str, Any]:
+    """Rates of drawing, decoding, and making the views of a stage."""
+    photos, artwork = [load_rgb(path) for path in paths], find_artwork()
+    result: dict[str, Any] = {"stage": stage, "size": size, "rates": {}, "difference": {}}
+    cosines = []
+
+    def decoded(i: int) -> Image.Image:
+        return photos[i % len(photos)]
+
+    def from_file(i: int) -> Image.Image:
+        return load_rgb(paths[i % len(paths)])
+
+    for kind in ("moderate", "hard"):
+        draw = partial(draw_views, kind, stage, size, paths, views, artwork)
+        plans = draw()
+        ways: dict[str, Callable[[], int]] = {
+            f"{kind}, drawing": lambda draw=draw: len(draw()),  # type: ignore[misc]
+            f"{kind}, Pillow": partial(make_views, plans, apply_pil.apply_pil, decoded),
+            f"{kind}, torch": partial(make_views, plans, with_torch, decoded),
+            f"{kind}, decoding and Pillow": partial(make_views, plans, apply_pil.apply_pil, from_file),
+            f"{kind}, decoding and torch": partial(make_views, plans, with_torch, from_file),
+        }
+        for way in ways.values():
+            way()  # warm-up
+        result["rates"].update(interleaved(ways, rounds))
+        apart = []
+        for i, plan in enumerate(plans):
+            one = apply_pil.apply_pil(plan, decoded(i)).astype(np.float64)
+            two = with_torch(plan, decoded(i)).permute(1, 2, 0).numpy().astype(np.float64)
+            apart.append(float(np.abs(one - two).mean()))
+            cosines.append(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum())))
+        result["difference"][kind] = {"mean": statistics.mean(apart), "worst": max(apart)}
+    result["cosine_min"] = min(cosines)
+    result["ms"] = time_steps(plans, photos)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=12)
+    parser.add_argument("--views", type=int, default=60, help="of each kind and stage")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="one stage, few small photos, one round")
+    given = parser.parse_args(arguments)
+    stages, photo_size = {"v83": 256, "v86": 384, "v98": 512}, PHOTO_SIZE
+    if given.smoke:
+        given.photos, given.views, given.rounds, stages, photo_size = 2, 4, 1, {"v98": 64}, (160, 120)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = make_photos(Path(scratch), given.photos, photo_size)
+        results = [measure(stage, size, paths, given.views, given.rounds) for stage, size in stages.items()]
+    for result in results:
+        print(f"\n{result['stage']}, views of {result['size']} × {result['size']}, one core")
+        for name, rate in result["rates"].items():
+            print(f"  {name:<30} {rate['images_per_s']:8.1f} views/s   ({rate['min']:.1f} to {rate['max']:.1f})")
+        for kind, apart in result["difference"].items():
+            print(f"  {kind}: the two ways differ by {apart['mean']:.3f} grey levels, worst view {apart['worst']:.3f}")
+        print("  ms (median)        Pillow    torch")
+        for name, ms in sorted(result["ms"].items(), key=lambda entry: -entry[1]["pillow"]):
+            print(f"  {name:<16} {ms['pillow']:8.2f} {ms['torch']:8.2f}")
+    rates = results[-1]["rates"]
+    ratio = rates["hard, decoding and torch"]["images_per_s"] / rates["hard, decoding and Pillow"]["images_per_s"]
+    print(f"\nhard views of {results[-1]['stage']}, decoding included: torch {ratio:.2f} × Pillow")
+    finish(
+        {
+            "bench": "views",
+            "photo_size": photo_size,
+            "views": given.views,
+            "rounds": given.rounds,
+            "stages": results,
+            "ratio_to_best_reference": ratio,
+            "best_reference": "hard, decoding and Pillow",
+            "cosine_min": min(result["cosine_min"] for result in results),
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Run as a program, alone or by torchrun: trains a toy stage as the JSON on the command line says.
+
+    python training_run.py '{"stage": "v98", "data": …, "start": …, "output": …, "changes": {}, "options": {}, "kill": null}'
+
+``kill``: [step, signal]: the process sends itself the signal while it works on that step.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+import torch
+from helpers_training import toy
+
+from isc_fast.errors import IscFastError
+from isc_fast.training.learner import Learner
+from isc_fast.training.options import RunOptions
+from isc_fast.training.run import train_stage
+
+torch.set_num_threads(1)
+
+
+def signal_at(step: int, number: int) -> None:
+    """Send the signal in the middle of a step, counted from 1."""
+    original, done = Learner.step, [0]
+
+    def counted(self: Learner, *args: Any) -> Any:
+        done[0] += 1
+        if done[0] == step:
+            os.kill(os.getpid(), number)
+        return original(self, *args)
+
+    Learner.step = counted  # type: ignore[method-assign]
+
+
+def main() -> int:
+    job = json.loads(sys.argv[1])
+    if job.get("kill"):
+        signal_at(*job["kill"])
+    options = RunOptions(**{"device": "cpu", "workers": 0, "log_every": 1, **job.get("options", {})})
+    try:
+        print(
+            train_stage(
+                toy(job["stage"], **job.get("changes", {})),
+                job["data"],
+                job["output"],
+                start=job["start"],
+                options=options,
+            )
+        )
+    except KeyboardInterrupt:
+        return 130
+    except IscFastError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""``python -m isc_fast.training`` is ``isc-fast train``, in the form that torchrun starts:
+
+torchrun --nproc-per-node=8 -m isc_fast.training --stage v86 --data DISC21 --init … -o runs/v86
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ..cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

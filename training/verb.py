@@ -1,0 +1,94 @@
+"""``isc-fast train``: from the flags to `train_stage` and `train_schedule`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, IscFastError
+from .collection import collect
+from .distributed import current_rank, joined
+from .estimate import plan_stage, render
+from .options import RunOptions
+from .overrides import override
+from .run import Progress, check, train_schedule, train_stage
+from .stages import STAGES, Stage, schedule
+
+_OPTIONS = (
+    "device", "workers", "views_on", "seed", "accumulate", "compile", "ema_decay", "log_every", "checkpoint_minutes",
+    "evaluate", "fonts", "emoji", "max_steps",
+)  # fmt: skip
+_PATHS = {"evaluate", "fonts", "emoji"}
+
+
+def _stages(given: Namespace) -> list[Stage]:
+    name = given.schedule or given.stage
+    if name not in STAGES:
+        raise InputError(f"there is no stage {name!r}; choose one of {', '.join(STAGES)}")
+    chosen = schedule(name) if given.schedule else [STAGES[name]]
+    return [override(stage, given.set or []) for stage in chosen]
+
+
+def _options(given: Namespace) -> RunOptions:
+    values: dict[str, Any] = {name: getattr(given, name) for name in _OPTIONS if getattr(given, name) is not None}
+    for name in _PATHS & values.keys():
+        values[name] = Path(values[name])
+    return RunOptions(**values)
+
+
+def _start(given: Namespace, first: Stage) -> str:
+    if given.init is None and first.start != "imagenet":
+        raise InputError(
+            f"{first.name} starts from {first.start}: name its checkpoint with --init, or run the chain with --schedule"
+        )
+    return given.init or "imagenet"
+
+
+def _dry_run(given: Namespace, stages: list[Stage], options: RunOptions) -> str:
+    with joined(options.device) as process:
+        plans = []
+        for stage in stages:
+            collection = collect(given.data, stage, ground_truth=given.ground_truth)
+            check(stage, collection, process.world_size, options.accumulate)
+            plans.append(plan_stage(stage, collection, process, measure=process.first))
+        return render(plans, process) if process.first else ""
+
+
+def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], show: Callable[[str], None]) -> None:
+    """Do what the flags say.
+
+    Args:
+        progress: gives a callback for a named stage.
+        note: gets a line for each epoch.
+        show: gets the result.
+
+    Raises:
+        SystemExit: this is not the first process, and the first one says what is wrong.
+        IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
+    """
+    try:
+        stages, options = _stages(given), _options(given)
+        if given.dry_run:
+            shown = _dry_run(given, stages, options)
+            if shown:
+                show(shown)
+            return
+        if given.output is None:
+            raise InputError("name a folder for the checkpoints: -o FOLDER")
+        start = _start(given, stages[0])
+        common = {
+            "ground_truth": given.ground_truth, "overwrite": given.overwrite, "options": options,
+            "progress": progress, "log": note,
+        }  # fmt: skip
+        if given.schedule:
+            made = train_schedule(stages, given.data, given.output, start=start, **common)
+        else:
+            made = train_stage(stages[0], given.data, given.output, start=start, **common)
+    except (IscFastError, KeyboardInterrupt):
+        if current_rank() == 0:
+            raise
+        raise SystemExit(1) from None
+    if current_rank() == 0:
+        show(str(made))
