@@ -11,9 +11,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm")
+PHOTO_SIZE = (1024, 768)
+"""Width and height of a photo as people share them."""
+
+
+def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
+    """JPEG files of that size, made from the photos of the package."""
+    folder.mkdir()
+    sources = demo_photos()
+    for i in range(count):
+        image = Image.open(sources[i % len(sources)]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / f"{i:05d}.jpg", quality=90)
+    return sorted(str(path) for path in folder.iterdir())
 
 
 def machine_card() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import finish, interleaved
+from harness import PHOTO_SIZE, finish, interleaved, make_photos
 from PIL import Image
 from torchvision import transforms
 
@@ -34,18 +34,6 @@ from isc_fast.cores import available_cores
 from isc_fast.export import export_engine
 from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
 from isc_fast.training.model import DescriptorNet
-
-PHOTO_SIZE = (1024, 768)
-
-
-def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
-    """JPEG files of that size, made from the photos of the package."""
-    folder.mkdir()
-    sources = demo_photos()
-    for i in range(count):
-        image = Image.open(sources[i % len(sources)]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        image.save(folder / f"{i:05d}.jpg", quality=90)
-    return sorted(str(path) for path in folder.iterdir())
 
 
 def random_checkpoint(path: Path, arch: str, size: int) -> None:

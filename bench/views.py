@@ -27,26 +27,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one thread is one
 
 import numpy as np
 import torch
-from harness import finish, interleaved
+from harness import PHOTO_SIZE, finish, interleaved, make_photos
 from PIL import Image
 
-from isc_fast.assets import demo_photos
 from isc_fast.decoders.rules import load_rgb
 from isc_fast.training import apply_pil, apply_torch, steps
 from isc_fast.training.artwork import Artwork, find_artwork
 from isc_fast.training.plans import draw_hard, draw_moderate, view_random
 from isc_fast.training.stages import STAGES
-
-PHOTO_SIZE = (1024, 768)
-
-
-def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
-    """JPEG files of that size, made from the photos of the package."""
-    sources = demo_photos()
-    for i in range(count):
-        image = Image.open(sources[i % len(sources)]).convert("RGB").resize(size, Image.Resampling.BICUBIC)
-        image.save(folder / f"{i:05d}.jpg", quality=90)
-    return sorted(str(path) for path in folder.iterdir())
 
 
 def draw_views(
@@ -154,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.photos, given.views, given.rounds, stages, photo_size = 2, 4, 1, {"v98": 64}, (160, 120)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        paths = make_photos(Path(scratch), given.photos, photo_size)
+        paths = make_photos(Path(scratch, "photos"), given.photos, photo_size)
         results = [measure(stage, size, paths, given.views, given.rounds) for stage, size in stages.items()]
     for result in results:
         print(f"\n{result['stage']}, views of {result['size']} × {result['size']}, one core")

@@ -133,7 +133,7 @@ def export_engine(
         output: the engine; its suffix picks the kind, and this version writes ``.onnx``. An older one is replaced.
         name: what the engine calls itself; by default the preset that the checkpoint's name mentions, or its stem.
         size: side of the input in pixels; by default what the checkpoint was trained with.
-        gem_p: power of the pooling; by default that of the preset, or 1.
+        gem_p: power of the pooling; by default that of the preset, or what it was trained with, or 1.
         weights_as: ``"fp32"``, or ``"fp16"``, which halves the file; the arithmetic stays fp32.
         photos: real images to verify on; by default those that ship with the package.
         min_cosine: every photo has to agree with the network at least this well.
@@ -166,7 +166,8 @@ def export_engine(
     if side is None:
         raise CheckpointError(f"{file} does not say the size of its input; pass it, for example --size 512")
     preset = preset_in_name(file.name) or preset_in_name(name or "")
-    power = gem_p if gem_p is not None else (preset.gem_p if preset else 1.0)
+    # The published networks were evaluated as their presets say; any other as it was trained.
+    power = next(p for p in (gem_p, preset.gem_p if preset else None, checkpoint.gem_p, 1.0) if p is not None)
     if not power > 0:
         raise InputError(f"the power of the pooling is {power}; expected a number above 0")
     net = build_network(checkpoint, gem_p=power)

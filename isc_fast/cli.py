@@ -39,7 +39,12 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="engine to make, such as v107.onnx")
     p.add_argument("--name", help="what the engine calls itself; by default the preset's name or the file's")
     p.add_argument("--size", type=int, metavar="PX", help="side of the input; by default the checkpoint's")
-    p.add_argument("--gem-p", type=float, metavar="P", help="power of GeM pooling; by default the preset's, 1.0")
+    p.add_argument(
+        "--gem-p",
+        type=float,
+        metavar="P",
+        help="power of GeM pooling; by default the preset's, 1.0, or the checkpoint's",
+    )
     p.add_argument(
         "--weights-as",
         choices=("fp32", "fp16"),

@@ -208,11 +208,11 @@ def _sections(
         if score >= limit and right:
             found[edit] += 1
             rows[edit].append((query, reference, f"{score:.3f} found", "good"))
-        elif score >= limit:
-            alarms.append((query, reference, f"{score:.3f} wrong", "bad"))
         elif query in original:
             caption = "right photo, score too low" if right else "another photo came first"
             rows[edit].append((query, reference, f"{score:.3f} missed: {caption}", "bad"))
+        if score >= limit and not right:  # a copy can be both: missed, and mistaken for another photo
+            alarms.append((query, reference, f"{score:.3f} wrong", "bad"))
     sections = [
         Section(f"{name}: {found[name]} of {len(rows[name])} found", EDITS[name].__doc__ or "", rows[name])
         for name in EDITS

@@ -270,6 +270,12 @@ def test_an_input_size_that_is_none(net: ReferenceNet, write: Callable[..., Path
     assert "input_size" in refused(write(published(net, ARCH, SIZE, args=argparse.Namespace(input_size=value))))
 
 
+@pytest.mark.parametrize("value", [0, -1.0, "3", True])
+def test_a_pooling_power_that_is_none(net: ReferenceNet, write: Callable[..., Path], value: object) -> None:
+    options = argparse.Namespace(input_size=SIZE, gem_p=value)
+    assert "gem_p" in refused(write(published(net, ARCH, SIZE, args=options)))
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_named(net: ReferenceNet, write: Callable[..., Path], bad: float) -> None:
     content = published(net, ARCH, SIZE)

@@ -40,6 +40,7 @@ from isc_fast.export.fold import fold_norms  # noqa: E402
 from isc_fast.export.threads import best_threads  # noqa: E402
 from isc_fast.export.verify import verify  # noqa: E402
 from isc_fast.spec import METADATA_KEY, EngineSpec  # noqa: E402
+from isc_fast.training.checkpoint import save_checkpoint  # noqa: E402
 from isc_fast.training.model import DescriptorNet  # noqa: E402
 
 ARCH = "resnet18"
@@ -232,6 +233,9 @@ def test_pooling_power_size_and_name(
     powered = ReferenceNet(ARCH, DIM, 3.0)
     powered.load_state_dict(net.state_dict())
     assert cosines(run(load_engine(report.path), photos[:4]), describe(powered, photos[:4], 96)).min() > 0.99999
+    # Without being told, it pools as the network was trained, as far as the checkpoint says.
+    save_checkpoint(tmp_path / "own.pth", net, arch=ARCH, input_size=SIZE, epoch=1, args={"gem_p": 2.0})
+    assert export_engine(tmp_path / "own.pth", tmp_path / "own.onnx", photos=photos[:3]).spec.gem_p == 2.0
 
 
 def test_the_shipped_photos_are_the_default(checkpoint: Path, photos: Sequence[Path], tmp_path: Path) -> None:

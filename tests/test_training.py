@@ -78,12 +78,12 @@ def assert_same(one: Path, two: Path, *, exactly: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["v98", "v107"])
-def test_two_processes_equal_one(job, tmp_path, name):
-    """Losses, weights and normalisation statistics, with a memory that the batches do not divide (60 of 32 or 56)."""
-    changes = {"negatives_per_sample": 2, "use_epoch": 0}
+@pytest.mark.parametrize(("name", "accumulate"), [("v98", 1), ("v107", 1), ("v98", 2)])
+def test_two_processes_equal_one(job, tmp_path, name, accumulate):
+    """Losses, weights and normalisation statistics, with a memory that the batches do not divide (60 of 32); in parts too."""
+    changes, options = {"negatives_per_sample": 2, "use_epoch": 0}, {"accumulate": accumulate}
     for processes in (1, 2):
-        done = job(name, str(processes), processes=processes, changes=changes)
+        done = job(name, str(processes), processes=processes, changes=changes, options=options)
         assert done.returncode == 0, done.stderr
     first, second = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert len(first) == len(second) == (STEPS if name == "v98" else 2)

@@ -98,7 +98,17 @@ def test_v107_trains_on_pairs_against_the_other_references(data):
         ("Q00001", "R000001"),
     ]
     assert [item.id for item in collection.negatives] == [f"R{number:06d}" for number in range(20, 60)]
-    assert collection.others == ()
+
+
+def test_pairs_that_share_an_image_share_a_label():
+    def pair(*names: str) -> tuple[Item, ...]:
+        return tuple(Item(name, f"{name}.jpg") for name in names)
+
+    chain = [pair("q0", "r0"), pair("q1", "r1"), pair("q2", "r0"), pair("q1", "r2"), pair("q4", "r3"), pair("q5", "r2")]
+    assert Collection(chain).labels.tolist() == [0, 1, 0, 1, 4, 1]
+    # The last pair shows that the first two belong together.
+    assert Collection([*chain, pair("q0", "r1")]).labels.tolist() == [0, 0, 0, 0, 4, 0, 0]
+    assert Collection([pair("a"), pair("b"), pair("c")]).labels.tolist() == [0, 1, 2]
 
 
 def test_v207_takes_its_negatives_from_the_training_images(data):
@@ -236,7 +246,7 @@ def test_the_moving_average_follows():
 
 
 def test_a_frozen_backbone_stays_as_it_is():
-    learner = _learner(backbone_rate=0.0, freeze_statistics=True)
+    learner = _learner(frozen=("backbone.*",), freeze_statistics=True)
     before = {name: value.clone() for name, value in learner.net.state_dict().items()}
     learner.step(torch.randn(32, 3, 64, 64), torch.arange(8).repeat(4))
     changed = {name for name, value in learner.net.state_dict().items() if not torch.equal(value, before[name])}

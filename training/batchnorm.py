@@ -12,11 +12,26 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import nn
 
 _Net = TypeVar("_Net", bound=nn.Module)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; what each did with it flows back to all."""
+
+    @staticmethod
+    def forward(_context: Any, values: torch.Tensor) -> torch.Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(_context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
 
 
 def _normalize(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -26,8 +41,8 @@ def _normalize(layer: Any, x: torch.Tensor) -> torch.Tensor:
     values = x.float()
     count = values.new_full((1,), values.numel() / values.shape[1])
     totals = torch.cat([values.sum(axes), values.square().sum(axes), count])
-    totals = dist_functional.all_reduce(totals)  # type: ignore[no-untyped-call]
-    total, squares, count = (*totals[:-1].chunk(2), totals[-1])
+    totals = _Sum.apply(totals)
+    (total, squares), count = totals[:-1].chunk(2), totals[-1]
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0)
     with torch.no_grad():
@@ -46,7 +61,8 @@ class AllReduceStatistics:
         """As the layer's own, with shared statistics in training."""
         layer: Any = self
         if not layer.training:
-            return super().forward(x)  # type: ignore[misc]
+            normalized: torch.Tensor = super().forward(x)  # type: ignore[misc]
+            return normalized
         x = _normalize(layer, x)
         return layer.act(layer.drop(x)) if isinstance(layer, BatchNormAct2d) else x
 
@@ -59,7 +75,7 @@ class _Shared2d(AllReduceStatistics, nn.BatchNorm2d):
     pass
 
 
-class _SharedAct2d(AllReduceStatistics, BatchNormAct2d):  # type: ignore[misc]
+class _SharedAct2d(AllReduceStatistics, BatchNormAct2d):
     pass
 
 

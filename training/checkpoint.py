@@ -32,6 +32,7 @@ class Checkpoint:
         arch: the backbone's timm name.
         state_dict: the network's tensors, on the processor, without the ``module.`` of distributed training.
         input_size: side of the square input in pixels; None when the file does not say.
+        gem_p: power of the pooling; None when the file does not say.
         epoch: finished epochs; None when the file does not say.
         sha256: of the file, in hexadecimal.
         args: the options it was trained with, as far as the file holds them.
@@ -42,6 +43,7 @@ class Checkpoint:
     arch: str
     state_dict: Mapping[str, torch.Tensor]
     input_size: int | None
+    gem_p: float | None
     epoch: int | None
     sha256: str
     args: Mapping[str, Any]
@@ -168,12 +170,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     size = args.get("input_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise CheckpointError(f"args.input_size of {file} is {size!r}; expected pixels, such as 512")
+    gem_p = args.get("gem_p")
+    if gem_p is not None and (not isinstance(gem_p, int | float) or isinstance(gem_p, bool) or not gem_p > 0):
+        raise CheckpointError(f"args.gem_p of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
     epoch = content.get("epoch")
     return Checkpoint(
         path=file,
         arch=arch,
         state_dict=named_tensors(file, content["state_dict"]),
         input_size=size,
+        gem_p=float(gem_p) if gem_p is not None else None,
         epoch=epoch if isinstance(epoch, int) else None,
         sha256=sha256,
         args=args,

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from ..challenge import FOLDERS, find_sets, find_truth
 from ..errors import InputError
@@ -24,14 +28,33 @@ class Collection:
     """The images of one stage.
 
     Attributes:
-        samples: of each sample the photo alone, or the labelled query and its reference.
+        samples: of each sample the photo alone, or the labelled query and its reference. Photos are also what hard views
+            are pasted onto.
         negatives: images to draw negatives from; empty where the stage has none.
-        others: images that a hard view is pasted onto, or that are pasted onto it; empty where there is no hard view.
     """
 
     samples: Sequence[tuple[Item, ...]]
-    negatives: Sequence[Item] = field(default=())
-    others: Sequence[Item] = field(default=())
+    negatives: Sequence[Item] = ()
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Of each sample, ``int64 (n,)``: its number, or that of the first one that shares an image with it. Several
+        copies of one reference must not be each other's negatives."""
+        first: dict[str, int] = {}
+        parent = np.arange(len(self.samples))
+
+        def root(number: int) -> int:
+            while parent[number] != number:
+                number = int(parent[number])
+            return number
+
+        for number, items in enumerate(self.samples):
+            for item in items:
+                low, high = sorted((root(first.setdefault(item.path, number)), root(number)))
+                parent[high] = low
+        for number in range(len(parent)):  # a parent comes before its children
+            parent[number] = parent[parent[number]]
+        return parent
 
     @property
     def label_offset(self) -> int:
@@ -101,16 +124,16 @@ def collect(
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21: {', '.join(FOLDERS['t'])}, …")
     negatives: Sequence[Item] = ()
-    others: Sequence[Item] = ()
+    photos: list[Item] = []
     if stage.views == "pairs":
         samples, rest = _pairs(base, stage, Path(ground_truth) if ground_truth is not None else None)
     else:
         photos = _listed(base, "t", stage)[: stage.sample_size]
-        samples, rest, others = [(item,) for item in photos], [], photos
+        samples, rest = [(item,) for item in photos], []
     if stage.negatives_from == "training":
-        negatives = others or _listed(base, "t", stage)[: stage.sample_size]
+        negatives = photos or _listed(base, "t", stage)[: stage.sample_size]
     elif stage.negatives_from == "reference":
         negatives = rest or _listed(base, "r", stage)
     if stage.negatives_per_sample and not negatives:
         raise InputError(f"the stage {stage.name} draws negatives, and there is none in {base}")
-    return Collection(samples, negatives, others)
+    return Collection(samples, negatives)

@@ -75,8 +75,7 @@ class SampleDataset(Dataset[Sample]):
         self._stage, self._seed, self._artwork = stage, seed, artwork
         self._samples = collection.samples
         self._negatives = [(item,) for item in collection.negatives]
-        self._others = [(item,) for item in collection.others]
-        self._offset = collection.label_offset
+        self._labels, self._offset = collection.labels, collection.label_offset
         self._views_on = views_on
 
     def __len__(self) -> int:
@@ -102,7 +101,7 @@ class SampleDataset(Dataset[Sample]):
             photos *= 2
         else:
             plans = [draw_plain(self._stage.input_size) for _ in photos]
-        labels = [number] * len(photos)
+        labels = [int(self._labels[number])] * len(photos)
         random = self._random(key, _NEGATIVES)
         for _ in range(self._stage.negatives_per_sample):
             place, drawn = reader.draw(random, self._negatives)
@@ -137,7 +136,7 @@ class SampleDataset(Dataset[Sample]):
                 photo.size,
                 size,
                 random,
-                open_other=lambda: reader.draw_image(random, self._others),
+                open_other=lambda: reader.draw_image(random, self._samples),
                 artwork=self._artwork,
             ),
         ]

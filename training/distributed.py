@@ -49,6 +49,11 @@ def current_rank() -> int:
     return _from_environment("RANK", 0)
 
 
+def local_world_size() -> int:
+    """Processes of this run on this machine, 1 without torchrun."""
+    return max(1, _from_environment("LOCAL_WORLD_SIZE", 1))
+
+
 def choose_device(name: str | None) -> torch.device:
     """``cpu`` or this process's GPU; by default a GPU if there is one.
 

@@ -70,6 +70,8 @@ class Journal:
     def __init__(self, folder: Path, rank: int, start: Position) -> None:
         self._log, self._evaluation = folder / "log.csv", folder / "evaluation.jsonl"
         self._skipped = folder / ("skipped.jsonl" if rank == 0 else f"skipped-{rank}.jsonl")
+        if not start.skipped:
+            self._skipped.unlink(missing_ok=True)
         if rank == 0:
             kept = read_log(self._log) if self._log.exists() else []
             place = (start.epoch, start.step)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from .model import DescriptorNet
 from .optimizer import make_optimizer, set_learning_rate
 from .stages import Precision, Stage
 
+# torch 2.14 has renamed what it was called before.
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+_KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -51,7 +56,8 @@ class Learner:
         device = process.device
         layout = torch.channels_last if stage.channels_last else torch.contiguous_format
         self.net: DescriptorNet = share_statistics(net.to(device).to(memory_format=layout), device)
-        self.net.backbone.requires_grad_(stage.backbone_rate != 0)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in stage.frozen))
         self.optimizer = make_optimizer(self.net, stage)
         self.memory = CrossBatchMemory(stage.memory_size, stage.dim, device)
         precision = usable_precision(stage.precision, device)
@@ -66,7 +72,7 @@ class Learner:
         if process.world_size > 1:
             # The buffers are equal on all processes already: each has seen the statistics of all.
             on = [device] if device.type == "cuda" else None
-            model = DistributedDataParallel(model, device_ids=on, broadcast_buffers=False, gradient_as_bucket_view=True)
+            model = DistributedDataParallel(model, device_ids=on, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
         self._model: nn.Module = model
         self.train()
 
@@ -117,7 +123,8 @@ class Learner:
         with self._autocast:
             vectors = self._model(images)
         parts = self._loss(vectors.float(), labels)
-        self.scaler.scale(parts.loss * self._scale).backward()
+        loss: Any = parts.loss * self._scale
+        self.scaler.scale(loss).backward()
         return parts
 
     def _in_parts(self, images: torch.Tensor, labels: torch.Tensor) -> LossParts:

