@@ -12,6 +12,7 @@ from fakes import FakeEngine
 from PIL import Image
 
 from isc_fast.assets import DEMO_ENGINE, demo_photos
+from isc_fast.engines import file_sha256
 from isc_fast.errors import InputError, IscFastError, MissingExtraError
 from isc_fast.index import search
 from isc_fast.matches import Matches, Truth
@@ -248,3 +249,30 @@ def test_from_the_command_line(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: there is no folder")
     assert len(done.stderr.splitlines()) == 1
+
+
+# --- the card in the package ---
+
+
+def test_the_card_in_the_package_shows_what_was_measured_of_this_engine():
+    root = Path(__file__).resolve().parent.parent
+    figures = json.loads((root / "bench/results/model_card.json").read_text("utf-8"))
+    assert figures["engines"]["demo"]["sha256"] == file_sha256(DEMO_ENGINE)
+    card = (root / "isc_fast/data/MODEL_CARD.md").read_text("utf-8")
+    names = {
+        "**demo.onnx**": "demo", "**demo.onnx, with NES**": "demo, with NES",
+        "ImageNet features, 224 px": "ImageNet features, 224 px",
+        "ImageNet features, with NES": "ImageNet features, 224 px, with NES", "perceptual hash, 256 bits": "phash, 256 bits",
+        "difference hash, 64 bits": "dhash, 64 bits",
+    }  # fmt: skip
+    measured = {row["name"]: row["subsets"] for row in figures["systems"]}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("| ")]
+    shown = {row[0]: row[1:] for row in rows if row[0] in names}
+    assert set(shown) == set(names)
+    for name, cells in shown.items():
+        expected = [value for subset in SUBSETS for value in _shown(measured[names[name]][subset])]
+        assert [cell.split(" ")[0] for cell in cells] == expected, name
+
+
+def _shown(figures):
+    return f"{figures['micro_ap']:.3f}", f"{figures['recall_at_p90']:.3f}"
