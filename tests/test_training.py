@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,38 @@ def test_steps_that_are_stopped_at_everywhere(data, start, tmp_path):
     assert_same(whole, pieces, exactly=True)
 
 
+def test_a_stop_in_the_very_last_step_ends_a_schedule_too(job, tmp_path):
+    """The stage is complete, and whoever runs several does not begin the next one."""
+    done = job("v83", "last", changes={"use_epoch": 0}, kill=[STEPS, signal.SIGTERM])
+    assert done.returncode == 130, done.stderr
+    assert (tmp_path / "last/checkpoint_0000.pth.tar").exists()
+    assert not (tmp_path / "last/resume.pt").exists()
+    again = job("v83", "last", changes={"use_epoch": 0})
+    assert again.returncode == 0
+    assert len(losses(tmp_path / "last")) == STEPS
+
+
+def test_weights_that_are_no_numbers_are_not_saved(data, start, tmp_path, monkeypatch):
+    """The loss of the last step is still a number when its gradient is none."""
+    from isc_fast.training.learner import Learner
+
+    original, done = Learner.step, [0]
+
+    def spoilt(self: Learner, *args: Any) -> Any:
+        found = original(self, *args)
+        done[0] += 1
+        if done[0] == STEPS:
+            with torch.no_grad():
+                self.net.fc.weight[0, 0] = float("inf")
+        return found
+
+    monkeypatch.setattr(Learner, "step", spoilt)
+    with pytest.raises(TrainingError, match=r"a weight of v83 is no number at epoch 0, step 4; .*T0000\d\d"):
+        train_stage(toy("v83"), data, tmp_path / "a", start=start, options=QUICK)
+    assert not (tmp_path / "a/checkpoint_0000.pth.tar").exists()
+    assert not (tmp_path / "a/resume.pt").exists()
+
+
 def test_a_chain_hands_the_right_checkpoints_on(data, start, tmp_path, monkeypatch):
     stages = [
         toy("v83"),
@@ -270,6 +303,19 @@ def test_workers_make_the_same_batches(data, start, tmp_path):
                 toy("v86"), data, tmp_path / str(workers), start=start, options=replace(options, workers=workers)
             )
     assert losses(tmp_path / "0") == losses(tmp_path / "2")
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike_under_the_same_names(data, start, tmp_path):
+    if not (shutil.which("g++") or shutil.which("c++")):
+        pytest.skip("torch.compile needs a C++ compiler on a processor")
+    stage = toy("v83", use_epoch=0)
+    plain = train_stage(stage, data, tmp_path / "plain", start=start, options=QUICK)
+    compiled = train_stage(stage, data, tmp_path / "compiled", start=start, options=replace(QUICK, compile=True))
+    assert [row[2] for row in losses(tmp_path / "compiled")] == pytest.approx(
+        [row[2] for row in losses(tmp_path / "plain")], rel=1e-3
+    )
+    assert_same(plain, compiled, exactly=False)
 
 
 def test_another_seed_is_another_run(data, start, tmp_path):

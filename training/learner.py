@@ -104,6 +104,10 @@ class Learner:
             self.ema.update_parameters(self.net)
         return parts
 
+    def is_finite(self) -> bool:
+        """Whether every weight and statistic is a number."""
+        return all(bool(torch.isfinite(value).all()) for value in self.net.state_dict().values())
+
     def _loss(self, vectors: torch.Tensor, labels: torch.Tensor) -> LossParts:
         stage, world = self.stage, self.process.world_size
         vectors, labels = gather(vectors, labels)

@@ -132,16 +132,20 @@ class Trainer:
         with _signals_noted() as signals:
             self._signals = signals
             self._report(position)
+            stop = False
             try:
-                while position.epoch <= self._stage.use_epoch:
+                while position.epoch <= self._stage.use_epoch and not stop:
                     position = self._epoch(position)
+                    stop = bool(self._flags(0)[0])  # asked for in the last step, or while the checkpoint was written
             except IscFastError as error:
                 if not self._process.first:  # what goes wrong on one process only would end the others without a word
                     self._log(f"process {self._process.rank}: {error}")
                 raise
-        if self._process.first:
+        if self._process.first and position.epoch > self._stage.use_epoch:
             state.unlink(missing_ok=True)
         wait_for_all()
+        if stop:  # complete or not: whoever runs a schedule must not begin the next stage
+            raise KeyboardInterrupt
 
     def _next_state(self) -> float:
         return time.monotonic() + 60 * self._options.checkpoint_minutes
@@ -173,14 +177,11 @@ class Trainer:
             pending[-1].seconds, began = now - began, now
             stop |= self._options.max_steps == self._done
             if stop or save:
-                while pending:
-                    _, _, position = self._settle(pending.pop(0), window, position)
+                position = self._settle_all(pending, window, position)
                 self._save(position)
             if stop:
                 raise KeyboardInterrupt
-        while pending:
-            _, _, position = self._settle(pending.pop(0), window, position)
-        return self._end_epoch(position, window)
+        return self._end_epoch(self._settle_all(pending, window, position), window)
 
     def _flags(self, skipped: int) -> torch.Tensor:
         """What the processes tell each other after a step; the first one's clock says when a state is due."""
@@ -195,18 +196,30 @@ class Trainer:
         figures = step.figures.tolist()
         stop, save, skipped = step.flags.tolist()
         if not math.isfinite(figures[0]):
-            shown = ", ".join(step.names[:8]) + (f", … ({len(step.names)} images)" if len(step.names) > 8 else "")
-            raise TrainingError(
-                f"the loss of {self._stage.name} is {figures[0]} at epoch {step.position.epoch}, step "
-                f"{step.position.step - 1}; this process's batch: {shown}. The last state is from before: lower the "
-                "learning rate (--set learning_rate=…) or use another precision (--set precision=fp32), and look at these images"
-            )
+            raise self._no_number("the loss", figures[0], step.position, step.names)
         position = Position(position.epoch, position.step, position.skipped + skipped)
         window.add(figures, step)
         if step.position.step % self._options.log_every == 0:
             self._write_row(window, step.position.step - 1, position)
         self._report(position)
         return bool(stop), bool(save), position
+
+    def _settle_all(self, pending: list[_Step], window: _Window, position: Position) -> Position:
+        """Look at what is left, and at the weights, before anything is written: a loss can be the last good number."""
+        names = pending[-1].names if pending else []
+        while pending:
+            _, _, position = self._settle(pending.pop(0), window, position)
+        if not self.learner.is_finite():
+            raise self._no_number("a weight", "no number", position, names)
+        return position
+
+    def _no_number(self, what: str, value: object, position: Position, names: list[str]) -> TrainingError:
+        shown = ", ".join(names[:8]) + (f", … ({len(names)} images)" if len(names) > 8 else "")
+        return TrainingError(
+            f"{what} of {self._stage.name} is {value} at epoch {position.epoch}, step {position.step - 1}; this process's "
+            f"batch: {shown}. The last state is from before: lower the learning rate (--set learning_rate=…) or use another "
+            "precision (--set precision=fp32), and look at these images"
+        )
 
     def _write_row(self, window: _Window, step: int, position: Position) -> None:
         row = window.close(position.epoch, step, position.skipped)
