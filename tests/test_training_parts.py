@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -31,6 +32,7 @@ from isc_fast.training.learner import Learner, usable_precision  # noqa: E402
 from isc_fast.training.model import DescriptorNet  # noqa: E402
 from isc_fast.training.optimizer import make_optimizer, set_learning_rate, take_over_momentum  # noqa: E402
 from isc_fast.training.overrides import override  # noqa: E402
+from isc_fast.training.photos import PhotoReader  # noqa: E402
 from isc_fast.training.pretrained import load_start  # noqa: E402
 from isc_fast.training.sampling import KeySampler, epoch_order, steps_per_epoch  # noqa: E402
 from isc_fast.training.stages import STAGES  # noqa: E402
@@ -151,6 +153,17 @@ def test_pairs_are_not_augmented(data):
         np.testing.assert_array_equal(pixels, load_input(item.path, 64, 64))
     again = SampleDataset(collection, stage, seed=0, artwork=None)[(1, 4)]
     np.testing.assert_array_equal(sample.pixels[0], again.pixels[0])
+
+
+@pytest.mark.parametrize("value", [1, 3, 5, 6, 8, 9, 0])
+def test_a_header_tells_the_size_that_decoding_gives(tmp_path, value):
+    """A view's plan is drawn for that size; 9 and 0 are no orientations and turn nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    item = Item("a", str(tmp_path / "a.jpg"))
+    sizes = [PhotoReader(decoded=decoded).open([item])[0].size for decoded in (False, True)]
+    assert sizes == [(20, 30) if value in (5, 6, 8) else (30, 20)] * 2
 
 
 def test_negatives_are_drawn_evenly():

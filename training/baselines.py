@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..decoders.rules import ImageProblem, load_rgb
 from ..engines import check_pixels
-from ..errors import InputError, require
+from ..errors import require
 from ..matches import Matches
 from ..plan import Item
 from ..spec import EngineSpec
 from ..store import Descriptors
+from .apply_torch import finish
 from .model import DescriptorNet
+from .photo_split import load_photo
 from .pretrained import load_imagenet
 
 ARCH = "tf_efficientnet_lite0"
@@ -49,11 +50,9 @@ class ImageNetEngine:
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         check_pixels(self.spec, pixels)
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self._net.mean, self._net.std))
+        images = finish(torch.from_numpy(pixels), None, self._net.mean, self._net.std, channels_last=True)
         with torch.inference_mode():
-            images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
-            pooled = self._net.pool(self._net.backbone(images)[-1])
-            vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(pooled).numpy()
+            vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(self._net.pooled(images)).numpy()
         return vectors
 
 
@@ -70,12 +69,7 @@ def describe_by_hash(items: Sequence[Item], name: str, side: int) -> Descriptors
         MissingExtraError: imagehash is not installed.
     """
     function: Any = getattr(require("imagehash", "dev"), name)
-    rows = []
-    for item in items:
-        try:
-            rows.append(function(load_rgb(item.path), hash_size=side).hash.ravel())
-        except ImageProblem as error:
-            raise InputError(f"{item.path} cannot be used: {error}") from error
+    rows = [function(load_photo(item), hash_size=side).hash.ravel() for item in items]
     vectors = (np.stack(rows).astype(np.float32) * 2 - 1) / np.float32(side)
     return Descriptors(vectors, [item.id for item in items])
 

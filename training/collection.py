@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..matches import read_truth
 from ..plan import Item
 from ..sources import list_images
+from .components import Components
 from .stages import Stage
 
 LABEL_OFFSET = 1_000_000
@@ -41,20 +42,11 @@ class Collection:
         """Of each sample, ``int64 (n,)``: its number, or that of the first one that shares an image with it. Several
         copies of one reference must not be each other's negatives."""
         first: dict[str, int] = {}
-        parent = np.arange(len(self.samples))
-
-        def root(number: int) -> int:
-            while parent[number] != number:
-                number = int(parent[number])
-            return number
-
+        together = Components(len(self.samples))
         for number, items in enumerate(self.samples):
             for item in items:
-                low, high = sorted((root(first.setdefault(item.path, number)), root(number)))
-                parent[high] = low
-        for number in range(len(parent)):  # a parent comes before its children
-            parent[number] = parent[parent[number]]
-        return parent
+                together.join(first.setdefault(item.path, number), number)
+        return together.roots()
 
     @property
     def label_offset(self) -> int:

@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ..decoders.rules import MAX_PIXELS, ImageProblem, read_rgb
+from ..decoders.rules import MAX_PIXELS, ImageProblem, orientation, read_rgb
 
-_ORIENTATION = 0x0112
 _END = b"\xff\xd9"
 
 
@@ -56,10 +55,7 @@ def _orientation(file: bytes) -> int | None:
         or width * height > MAX_PIXELS
     ):
         return None
-    try:
-        return int(header.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block counts as none
-        return 1
+    return orientation(header)
 
 
 def _decode(files: Sequence[bytes], device: torch.device | str) -> list[torch.Tensor | None]:

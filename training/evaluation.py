@@ -68,9 +68,8 @@ def _describe(net: DescriptorNet, items: Sequence[Item], size: int, process: Pro
         if not read:
             continue
         batch = torch.from_numpy(np.stack(pixels)).to(process.device)
-        none = torch.zeros(len(read), 5, dtype=torch.int64)
         with torch.inference_mode():
-            vectors = net(finish(batch, none, net.mean, net.std)).float().cpu().numpy()
+            vectors = net(finish(batch, None, net.mean, net.std)).float().cpu().numpy()
         mine += [(place, items[place].id, vector) for place, vector in zip(read, vectors, strict=True)]
     everyone = [mine]
     if process.world_size > 1:

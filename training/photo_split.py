@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from ..decoders.rules import ImageProblem, load_rgb
 from ..errors import InputError
 from ..plan import Item
+from .components import Components
 from .photo_pool import difference_bits
 
 # Photos are alike, and their sources must not be parted, if at most this share of their hashes' bits and at most so much
@@ -48,22 +49,17 @@ def group_photos(photos: Sequence[Item], threads: ThreadPoolExecutor) -> list[li
 
     views = list(threads.map(looks, photos))
     bits, colours = (np.stack([view[0][part] for view in views]) for part in (0, 1))
-    names = [source_of(item.id) for item in photos]
-    parent = {name: name for name in names}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for i, name in enumerate(names):
+    first: dict[str, int] = {}
+    together = Components(len(photos))
+    for i, item in enumerate(photos):
+        together.join(first.setdefault(source_of(item.id), i), i)
         for view_bits, view_colours in views[i]:
             near = np.flatnonzero(np.abs(bits[:i] - view_bits).mean(axis=1) <= ALIKE_BITS)
             for j in near[np.abs(colours[near] - view_colours).mean(axis=1) <= ALIKE_COLOURS]:
-                parent[root(name)] = root(names[j])
-    groups: dict[str, list[Item]] = {}
-    for name, item in zip(names, photos, strict=True):
-        groups.setdefault(root(name), []).append(item)
+                together.join(int(j), i)
+    groups: dict[int, list[Item]] = {}
+    for number, item in zip(together.roots().tolist(), photos, strict=True):
+        groups.setdefault(number, []).append(item)
     return list(groups.values())
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..decoders.rules import MAX_PIXELS, ImageProblem, load_rgb
+from ..decoders.rules import MAX_PIXELS, ImageProblem, load_rgb, orientation
 from ..errors import InputError
 from ..plan import Item
 
 _TRIES = 50  # draws in a row that cannot be read before the run gives up
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height change places
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,12 @@ def _bytes_and_size(item: Item) -> Photo:
         with open(item.path, "rb") as stream:
             data = stream.read()
         header = Image.open(io.BytesIO(data))
-        turned = int(header.getexif().get(_ORIENTATION, 1)) >= 5
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged data
         raise ImageProblem("read", " ".join(str(error).split())[:200] or type(error).__name__) from error
     width, height = header.size
     if width * height > MAX_PIXELS:
         raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
-    return Photo(item, (height, width) if turned else (width, height), file=data)
+    return Photo(item, (height, width) if orientation(header) >= 5 else (width, height), file=data)
 
 
 class PhotoReader:

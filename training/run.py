@@ -154,7 +154,7 @@ def train_stage(
         wait_for_all()  # nobody looks for the state after the first process has begun to write
         dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
         if process.first:
-            _describe(folder, stage, collection, options, start)
+            _describe(folder, identity, collection, options, start)
         with _cores_shared(options, process.device) as workers:
             learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
             trainer = Trainer(
@@ -204,14 +204,14 @@ def _begin(
 
 
 def _describe(
-    folder: Path, stage: Stage, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
+    folder: Path, identity: Identity, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
 ) -> None:
     content: dict[str, Any] = {
-        "stage": asdict(stage),
+        "stage": asdict(identity.stage),
         "start": os.fspath(start),
         "samples": len(collection.samples),
         "negatives": len(collection.negatives),
-        "images_sha256": collection.digest(),
+        "images_sha256": identity.data,
         "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
     }
     write_text(folder / "stage.json", json.dumps(content, indent=2) + "\n")

@@ -31,10 +31,8 @@ from .state import Identity, Position, load_state, save_state
 
 STATE_FILE = "resume.pt"
 _FIGURES = ("loss", "positive", "negative", "positive_distance", "negative_distance", "active_negatives")
-_COLLAPSING, _GROWN = (
-    0.05,
-    2.0,
-)  # a run is likely to be collapsing above this share of active negatives, if it has grown so
+# A run is likely to be collapsing above this share of active negatives, if it has grown so many times.
+_COLLAPSING, _GROWN = 0.05, 2.0
 _Log = Callable[[str], None]
 
 

@@ -28,7 +28,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from . import Problem
 
@@ -83,6 +83,17 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         page.paste(layer, mask=layer)
         return page
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation that counts, 1 to 8, for who turns the pixels himself; from 5 on, width and height change places."""
+    try:
+        value = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # as below
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _turn_upright(image: Image.Image) -> None:
