@@ -37,7 +37,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,export,train,parquet,dev]'
+	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,dev]'
 	@touch $@ $(VENV)/.runtime
 
 clean:

@@ -16,7 +16,10 @@ from PIL import Image
 from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores
 
-_PACKAGES = ("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm")
+_PACKAGES = (
+    *("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm"),
+    *("torchvision", "simplejpeg", "cykooz-resizer"),  # what decode.py compares
+)
 PHOTO_SIZE = (1024, 768)
 """Width and height of a photo as people share them."""
 

@@ -7,14 +7,17 @@
 The reference way is the reference solution's extraction: a torch DataLoader whose workers decode with PIL, torchvision's
 Resize, ToTensor and Normalize, and the network in torch eager mode. It is measured at each batch size given, since it
 gets slower as the batch grows, and the ratio is against its best. Ours is `isc_fast.extract` as a user calls it, with
-listing, part files, fsync and all. Both run the same weights on the same files; the accuracy beside the ratio is the
-cosine between the two results. The machine's limit for this network is set by its matrix peak: the model is 95 % of the
+listing, part files, fsync and all, in fp32 by ONNX Runtime and, where the processor computes in bf16, in bf16 and in a mix
+of int8 and bf16 by OpenVINO, each for that share of the arithmetic which passed the accuracy gate on a trained network
+(`networks.ACCEPTED`). All run the same weights on the same files; the accuracy beside the ratio is the cosine with the
+reference's result. The machine's limit for this network is set by its matrix peak: the model is 95 % of the
 time on a processor.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import sys
 import tempfile
@@ -25,30 +28,15 @@ from typing import Any
 import numpy as np
 import torch
 from harness import PHOTO_SIZE, finish, interleaved, make_photos
+from networks import ACCEPTED, lowered_engine, random_checkpoint
 from PIL import Image
 from torchvision import transforms
 
 import isc_fast
-from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores
+from isc_fast.cores import available_cores, has_bf16
 from isc_fast.export import export_engine
-from isc_fast.training.checkpoint import build_network, load_checkpoint, save_checkpoint
+from isc_fast.training.checkpoint import build_network, load_checkpoint
 from isc_fast.training.model import DescriptorNet
-
-
-def random_checkpoint(path: Path, arch: str, size: int) -> None:
-    """A network with random weights whose batch statistics fit real photos, so that it is not degenerate."""
-    torch.manual_seed(0)
-    net = DescriptorNet(arch)
-    photos = [np.asarray(Image.open(p).convert("RGB").resize((size // 2, size // 2))) for p in demo_photos()[:16]]
-    net.train()
-    with torch.no_grad():
-        for layer in net.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = None  # the average of all batches seen
-        for start in (0, 8):
-            net((torch.from_numpy(np.stack(photos[start : start + 8])).permute(0, 3, 1, 2).float() - 127.5) / 127.5)
-    save_checkpoint(path, net, arch=arch, input_size=size, epoch=0)
 
 
 class Photos(torch.utils.data.Dataset[torch.Tensor]):
@@ -104,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = export_engine(checkpoint, work / "engine.onnx", size=size)
         net, engine = build_network(loaded), isc_fast.load_engine(report.path)
 
+        engines: dict[str, isc_fast.Engine] = {"fp32": engine}
+        for precision, (int8, bf16) in ACCEPTED.items():
+            if precision == "int8" or not has_bf16() or importlib.util.find_spec("openvino") is None:
+                continue
+            made = work / f"{precision}.onnx"
+            lowered_engine(report.path, made, precision, int8, bf16, "openvino")
+            engines[precision] = isc_fast.load_engine(made)
         results: dict[str, np.ndarray[Any, Any]] = {}
 
         def reference(batch: int) -> Callable[[], int]:
@@ -113,26 +108,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run
 
-        def ours() -> int:
-            shutil.rmtree(work / "out", ignore_errors=True)
-            (work / "out").mkdir()
-            made = isc_fast.extract(work / "photos", engine, work / "out" / "out.h5")
-            results["ours"] = isc_fast.read_descriptors(made.path).vectors
-            return made.computed
+        def ours(precision: str) -> Callable[[], int]:
+            def run() -> int:
+                shutil.rmtree(work / "out", ignore_errors=True)
+                (work / "out").mkdir()
+                made = isc_fast.extract(work / "photos", engines[precision], work / "out" / "out.h5")
+                results[precision] = isc_fast.read_descriptors(made.path).vectors
+                return made.computed
+
+            return run
 
         ways = {f"reference, batch {batch}": reference(batch) for batch in given.batches}
-        ways[f"isc-fast, batch {engine.default_batch_size}"] = ours
+        for precision, loaded_engine in engines.items():
+            ways[f"isc-fast {precision}, batch {loaded_engine.default_batch_size}"] = ours(precision)
         for run in ways.values():
             run()  # warm-up
         rates = interleaved(ways, given.rounds)
 
-    cosine = (results["reference"] * results["ours"]).sum(1)
-    *references, own = rates
+    references = [name for name in rates if name.startswith("reference")]
     best = max(references, key=lambda name: rates[name]["images_per_s"])
-    ratio = rates[own]["images_per_s"] / rates[best]["images_per_s"]
+    cosines = {name: (results["reference"] * found).sum(1) for name, found in results.items()}
+    ratios = {}
     for name, rate in rates.items():
-        print(f"{name:<22} {rate['images_per_s']:8.2f} images/s   ({rate['min']:.2f} to {rate['max']:.2f})")
-    print(f"{ratio:.2f} × the {best}; cosine between the two: worst {cosine.min():.7f}, mean {cosine.mean():.7f}")
+        ratios[name] = rate["images_per_s"] / rates[best]["images_per_s"]
+        print(
+            f"{name:<30} {rate['images_per_s']:8.2f} images/s   ({rate['min']:.2f} to {rate['max']:.2f})"
+            f"   {ratios[name]:.2f} × the {best}"
+        )
+    for precision in engines:
+        note = "" if precision == "fp32" or given.ckpt else "; random weights, so judge precision by bench/precision.py"
+        found = cosines[precision]
+        print(f"cosine of {precision} with the reference: worst {found.min():.7f}, mean {found.mean():.7f}{note}")
     network = {"arch": loaded.arch, "size": size, "weights": given.ckpt or "random"}
     finish(
         {
@@ -141,10 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "images": len(paths),
             "rounds": given.rounds,
             "rates": rates,
-            "ratio_to_best_reference": ratio,
+            "ratio_to_best_reference": next(ratio for name, ratio in ratios.items() if "fp32" in name),
+            "ratios": ratios,
             "best_reference": best,
-            "cosine_min": float(cosine.min()),
-            "cosine_mean": float(cosine.mean()),
+            "cosine_min": float(cosines["fp32"].min()),
+            "cosine_mean": float(cosines["fp32"].mean()),
+            "cosine_min_by_precision": {name: float(cosines[name].min()) for name in engines},
+            "shares_of_arithmetic": {name: ACCEPTED[name] for name in engines if name in ACCEPTED},
         }
     )
     return 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from ..assets import demo_photos
 from ..atomic import replacing
 from ..errors import CheckpointError, EngineError, InputError, OutputError, ParityError, require
 from ..presets import preset_in_name
-from ..spec import EngineSpec
+from ..spec import PLAN_PRECISIONS, PRECISIONS, RUNTIMES, EngineSpec, uses_bf16
 from ..weights import RELEASES, DownloadCallback, fetch_weights
 
+SUFFIXES = (".onnx", ".pt2", ".plan")
 WEIGHTS_AS = ("fp32", "fp16")
 _LARGEST_SIZE = 4096
 _SAME_FOR_ALL = 0.999  # mean cosine between different photos from which on a comparison says little
@@ -49,14 +52,16 @@ class ExportReport:
 
     def __str__(self) -> str:
         spec, parity = self.spec, self.parity
-        stored = "fp32" if spec.weights_as == spec.precision else f"stored as {spec.weights_as}"
+        compared = spec.runtime == "tensorrt" and not spec.accuracy
+        against = "the fp32 engine" if compared else "torch"
+        stored = spec.weights_as if spec.weights_as == spec.precision else f"stored as {spec.weights_as}"
         rows = [
             ("engine", f"{self.path}  {self.size_bytes / 1e6:.1f} MB, made in {self.seconds:.0f} s"),
             ("network", f"{spec.name}: {spec.arch}, GeM p = {spec.gem_p:g}"),
             ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
             ("output", f"float32 (n, {spec.dim}), unit length"),
             ("weights", f"{stored}, from {spec.checkpoint_sha256[:16]}…"),
-            ("verified", f"{parity['photos']} photos against torch, bound {parity['min_cosine']:g}"),
+            ("verified", f"{parity['photos']} photos against {against}, bound {parity['min_cosine']:g}"),
             ("cosine", f"min {parity['cosine_min']:.8f}, median {parity['cosine_p50']:.8f}"),
             (
                 "difference",
@@ -65,7 +70,35 @@ class ExportReport:
         ]
         if "original_cosine_min" in parity:
             rows.append(("rounding", f"cosine with the fp32 weights: min {parity['original_cosine_min']:.8f}"))
+        if spec.runtime == "aoti":
+            rows.append(
+                ("precision", f"{spec.precision}, compiled by torch {spec.tools['torch']}: {parity['runtime']}")
+            )
+        if spec.accuracy:
+            rows += _accuracy_rows(spec)
         return "\n".join(f"{key:<11}{value}" for key, value in rows)
+
+
+def _accuracy_rows(spec: EngineSpec) -> list[tuple[str, str]]:
+    found = spec.accuracy
+    shares = [
+        f"{found[f'{kind}_share']:.0%} of the arithmetic in {kind}"
+        for kind in ("int8", "fp8", "bf16", "fp16")
+        if found.get(f"{kind}_share")
+    ]
+    return [
+        ("precision", f"{spec.precision}: {', '.join(shares)}, the rest in fp32; run by {spec.runtime}"),
+        (
+            "measured",
+            f"{found['queries']} copies by {found['edits']} edits of photos that calibration never saw, against fp32",
+        ),
+        (
+            "cosine",
+            f"min {found['cosine_min']:.5f}, 1st percentile {found['cosine_p01']:.5f}, median {found['cosine_p50']:.5f}",
+        ),
+        ("best match", f"unchanged for {found['top1_agreement']:.2%} of copies"),
+        ("µAP", f"{found['micro_ap']:.4f}, in fp32 {found['micro_ap_fp32']:.4f}"),
+    ]
 
 
 def _find_checkpoint(ckpt: str | os.PathLike[str], progress: DownloadCallback | None) -> Path:
@@ -81,14 +114,34 @@ def _find_checkpoint(ckpt: str | os.PathLike[str], progress: DownloadCallback | 
     )
 
 
-def _check_request(output: Path, size: int | None, weights_as: str, photos: Sequence[Path]) -> None:
-    if output.suffix.lower() != ".onnx":
+def _check_request(
+    output: Path, size: int | None, weights_as: str, precision: str, runtime: str | None, photos: Sequence[Path]
+) -> None:
+    if output.suffix.lower() not in SUFFIXES:
         raise EngineError(
-            f"cannot export {output.name!r}: this version writes .onnx engines only; run again with "
+            f"cannot export {output.name!r}: this version writes {', '.join(SUFFIXES)} engines only; run again with "
             f"-o {output.with_suffix('.onnx')}"
         )
+    if output.suffix.lower() == ".plan":
+        if precision not in PLAN_PRECISIONS:
+            raise EngineError(
+                f"a .plan computes in {', '.join(PLAN_PRECISIONS)}, not in {precision}; choose one of them"
+            )
+        if runtime not in (None, "tensorrt"):
+            raise EngineError(f"a .plan is run by TensorRT, not by {runtime}; leave out the runtime")
+        runtime = None
     if weights_as not in WEIGHTS_AS:
         raise EngineError(f"cannot store weights as {weights_as!r}; choose one of {', '.join(WEIGHTS_AS)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if runtime is not None and (runtime not in RUNTIMES or precision == "fp32"):
+        raise EngineError(
+            f"the runtime {runtime!r} cannot be chosen here: an fp32 engine is run by any of {', '.join(RUNTIMES)}"
+            if precision == "fp32"
+            else f"there is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}"
+        )
+    if precision != "fp32" and weights_as != "fp32":
+        raise EngineError(f"weights are stored as {weights_as} in fp32 engines only; leave out one of the two")
     if size is not None and not 32 <= size <= _LARGEST_SIZE:
         raise InputError(f"the input size {size} cannot be used; expected 32 to {_LARGEST_SIZE} pixels")
     if not output.parent.is_dir():
@@ -113,50 +166,16 @@ def _tools(model: Any) -> dict[str, str]:
     }
 
 
-def export_engine(
+def _load_network(
     ckpt: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    name: str | None = None,
-    size: int | None = None,
-    gem_p: float | None = None,
-    weights_as: str = "fp32",
-    photos: Sequence[str | os.PathLike[str]] | None = None,
-    min_cosine: float = 0.99999,
-    log: Callable[[str], None] | None = None,
-    progress: DownloadCallback | None = None,
-) -> ExportReport:
-    """Make an engine from a checkpoint. It is verified on photos first; until then nothing stands under its name.
-
-    Args:
-        ckpt: a checkpoint in the published format, or the name of published weights, which are then fetched.
-        output: the engine; its suffix picks the kind, and this version writes ``.onnx``. An older one is replaced.
-        name: what the engine calls itself; by default the preset that the checkpoint's name mentions, or its stem.
-        size: side of the input in pixels; by default what the checkpoint was trained with.
-        gem_p: power of the pooling; by default that of the preset, or what it was trained with, or 1.
-        weights_as: ``"fp32"``, or ``"fp16"``, which halves the file; the arithmetic stays fp32.
-        photos: real images to verify on; by default those that ship with the package.
-        min_cosine: every photo has to agree with the network at least this well.
-        log: is told in one line what is being done.
-        progress: is told how far a download is: (bytes here, bytes in all).
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-        DownloadError: published weights cannot be fetched.
-        InputError: the size or a photo cannot be used.
-        EngineError: this kind of engine cannot be made, or the exporter failed.
-        ParityError: the engine does not agree with the network; nothing is published.
-        OutputError: the engine cannot be written.
-        MissingExtraError: torch, timm, onnx or ONNX Runtime is not installed.
-    """
-    began = time.monotonic()
-    say = log or (lambda line: None)
-    target = Path(output)
-    paths = [Path(photo) for photo in photos] if photos is not None else demo_photos()
-    _check_request(target, size, weights_as, paths)
-    for module in ("torch", "timm", "onnx", "onnxscript"):
-        require(module, "export")
-    require("onnxruntime", "cpu")
+    name: str | None,
+    size: int | None,
+    gem_p: float | None,
+    weights_as: str,
+    say: Callable[[str], None],
+    progress: DownloadCallback | None,
+) -> tuple[Any, EngineSpec]:
+    """The network of a checkpoint, in evaluation mode, and the specification of an fp32 engine of it."""
     from ..training.checkpoint import build_network, load_checkpoint
 
     file = _find_checkpoint(ckpt, progress)
@@ -181,10 +200,180 @@ def export_engine(
         weights_as=weights_as,
         checkpoint_sha256=checkpoint.sha256,
     )
+    return net, spec
+
+
+def export_engine(
+    ckpt: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    size: int | None = None,
+    gem_p: float | None = None,
+    weights_as: str = "fp32",
+    precision: str | None = None,
+    runtime: str | None = None,
+    device: str | None = None,
+    photos: Sequence[str | os.PathLike[str]] | None = None,
+    min_cosine: float = 0.99999,
+    batch: Sequence[int] | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
+    version_compatible: bool = False,
+    hardware_compatible: bool = False,
+    log: Callable[[str], None] | None = None,
+    progress: DownloadCallback | None = None,
+) -> ExportReport:
+    """Make an engine from a checkpoint. It is verified on photos first; until then nothing stands under its name.
+
+    Args:
+        ckpt: a checkpoint in the published format; or the name of published weights, which are then fetched; or, for
+            another precision or a ``.plan``, an fp32 engine: then no torch is needed.
+        output: the engine; its suffix picks the kind: ``.onnx``, ``.pt2`` for the network compiled by torch for one kind
+            of machine, or ``.plan`` for one compiled by TensorRT for this GPU. An older one is replaced.
+        name: what the engine calls itself; by default the preset that the checkpoint's name mentions, or its stem.
+        size: side of the input in pixels; by default what the checkpoint was trained with.
+        gem_p: power of the pooling; by default that of the preset, or what it was trained with, or 1.
+        weights_as: ``"fp32"``, or ``"fp16"``, which halves the file; the arithmetic stays fp32.
+        precision: ``"fp32"`` (the default), ``"bf16"``, ``"int8"`` or ``"int8-bf16"``; for a ``.pt2`` on a GPU ``"fp32"``,
+            ``"fp16"`` or ``"bf16"``; for a ``.plan`` ``"fp16"`` (the default), ``"fp32"``, ``"bf16"``, ``"int8"`` or
+            ``"fp8"``, where those with eight bits leave in fp16 what does not bear them. Reduced, an ``.onnx`` engine is
+            calibrated with every second photo and measured on edited copies of the others; layers that do not bear it are
+            kept in fp32.
+        runtime: what an engine in reduced precision is measured with, and will be run by: by default ``"openvino"`` where
+            bf16 is in it, and else ``"onnxruntime"``.
+        device: for a ``.pt2``: what it is compiled for, ``"cpu"`` or ``"cuda"``; by default a GPU if torch sees one.
+        photos: real images to verify on; by default those that ship with the package.
+        min_cosine: every photo has to agree with the network at least this well; a ``.pt2`` in fp16 or bf16 has bounds of
+            its own, `isc_fast.export.to_aoti.MIN_COSINE`, and so has a ``.plan``, `isc_fast.export.to_plan.MIN_COSINE`.
+        batch: for a ``.plan``: images in one execution, fewest, what it is tuned for, most; or one number for a plan of just
+            that; by default 1, 16, 64.
+        timing_cache: for a ``.plan``: file that keeps measured kernels between builds; its name is extended by the GPU's
+            and TensorRT's.
+        version_compatible: for a ``.plan``: let later versions of TensorRT run it; it then holds program code.
+        hardware_compatible: for a ``.plan``: let other GPUs, from Ampere on, run it.
+        log: is told in one line what is being done.
+        progress: is told how far a download is: (bytes here, bytes in all).
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        DownloadError: published weights cannot be fetched.
+        InputError: the size or a photo cannot be used.
+        EngineError: this kind of engine cannot be made, or the exporter failed.
+        ParityError: the engine does not agree with the network, or loses more by its precision than `isc_fast.export.gate`
+            allows; nothing is published.
+        OutputError: the engine cannot be written.
+        MissingExtraError: torch, timm, onnx or ONNX Runtime is not installed.
+    """
+    began = time.monotonic()
+    say = log or (lambda line: None)
+    target = Path(output)
+    paths = [Path(photo) for photo in photos] if photos is not None else demo_photos()
+    kind = target.suffix.lower()
+    precision = precision or ("fp16" if kind == ".plan" else "fp32")
+    _check_request(target, size, weights_as, precision, runtime, paths)
+    if kind == ".plan":
+        if device not in (None, "cuda"):
+            raise EngineError(f"a .plan runs on an NVIDIA GPU only; leave out the device {device}")
+        for module, extra in (("onnx", "export"), ("onnxruntime", "cpu")):
+            require(module, extra)
+        from .to_plan import export_plan, plan_options
+
+        options = plan_options(batch, timing_cache, version_compatible, hardware_compatible)
+        with fp32_engine(ckpt, paths, name, size, gem_p, min_cosine, log, progress) as source:
+            spec = export_plan(source, target, precision=precision, options=options, photos=paths, name=name, say=say)
+        return ExportReport(target, spec, target.stat().st_size, time.monotonic() - began)
+    if batch is not None or timing_cache is not None or version_compatible or hardware_compatible:
+        raise EngineError(
+            "a batch, a timing cache and compatibility are chosen for TensorRT plans only; leave them out, or run again with "
+            f"-o {target.with_suffix('.plan')}"
+        )
+    if kind == ".pt2":
+        for module in ("torch", "timm"):
+            require(module, "export")
+        from .to_aoti import check_request, export_aoti
+
+        chosen_device = check_request(target, Path(ckpt), precision, weights_as, runtime, device)
+        net, spec = _load_network(ckpt, name, size, gem_p, weights_as, say, progress)
+        spec = export_aoti(
+            net, spec, target, precision=precision, device=chosen_device, photos=paths, min_cosine=min_cosine, say=say
+        )
+        return ExportReport(target, spec, target.stat().st_size, time.monotonic() - began)
+    if device is not None:
+        raise EngineError(f"an .onnx engine is made for any device; leave out the device {device}")
+    require("onnx", "export")
+    require("onnxruntime", "cpu")
+    if precision in ("fp16", "fp8"):
+        raise EngineError(
+            f"an .onnx engine is not made in {precision}, in which no processor computes; run again with "
+            f"-o {target.with_suffix('.plan')}"
+            + (f" or -o {target.with_suffix('.pt2')}" if precision == "fp16" else "")
+        )
+    if precision != "fp32":
+        from .photos import split_photos
+        from .reduce import check_possible, reduce_engine
+
+        chosen = runtime or ("openvino" if uses_bf16(precision) else "onnxruntime")
+        check_possible(precision, chosen)  # before minutes of exporting to fp32
+        require(chosen, "openvino" if chosen == "openvino" else "cpu")
+        split = split_photos(paths)
+        with (
+            replacing(target) as temporary,
+            fp32_engine(ckpt, paths, name, size, gem_p, min_cosine, log, progress) as source,
+        ):
+            spec = reduce_engine(
+                source, temporary, precision=precision, runtime=chosen, photos=split, name=name, say=say
+            )
+            size_bytes = temporary.stat().st_size
+        return ExportReport(target, spec, size_bytes, time.monotonic() - began)
+    if Path(ckpt).suffix.lower() == ".onnx":
+        raise EngineError(
+            f"{ckpt} is not a checkpoint but, by its name, an engine; give a checkpoint, or for an engine another --precision: "
+            "bf16, int8 or int8-bf16"
+        )
+    for module in ("torch", "timm", "onnxscript"):
+        require(module, "export")
+    net, spec = _load_network(ckpt, name, size, gem_p, weights_as, say, progress)
     with replacing(target) as temporary:
         spec = _make(net, spec, temporary, paths, min_cosine, say)
         size_bytes = temporary.stat().st_size
     return ExportReport(target, spec, size_bytes, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def fp32_engine(
+    ckpt: str | os.PathLike[str],
+    photos: Sequence[Path],
+    name: str | None,
+    size: int | None,
+    gem_p: float | None,
+    min_cosine: float,
+    log: Callable[[str], None] | None,
+    progress: DownloadCallback | None,
+) -> Iterator[Path]:
+    """The fp32 ``.onnx`` engine that another one is made from: the given one, or one made for the time being.
+
+    Raises:
+        as `export_engine`.
+    """
+    if Path(ckpt).suffix.lower() == ".onnx":
+        if size is not None or gem_p is not None:
+            raise EngineError(f"{ckpt} is an engine; its size and pooling are in it and cannot be changed")
+        yield Path(ckpt)
+        return
+    with tempfile.TemporaryDirectory(prefix="isc-fast-") as scratch:
+        made = Path(scratch, "fp32.onnx")
+        export_engine(
+            ckpt,
+            made,
+            name=name,
+            size=size,
+            gem_p=gem_p,
+            photos=photos,
+            min_cosine=min_cosine,
+            log=log,
+            progress=progress,
+        )
+        yield made
 
 
 def _make(
@@ -193,9 +382,11 @@ def _make(
     """Write the engine to the temporary path, verify it there, and return the specification with the parity in it."""
     from ..engines.ort import OrtEngine
     from .fold import fold_norms
+    from .model_file import check_graph, write_engine
+    from .photos import load_photos
     from .threads import best_threads
-    from .to_onnx import check_graph, round_weights, store_as_fp16, to_onnx, write_engine
-    from .verify import describe, load_photos, verify
+    from .to_onnx import round_weights, store_as_fp16, to_onnx
+    from .verify import describe, verify
 
     def tell(done: int, total: int) -> None:
         if done == total or done % 20 == 0:

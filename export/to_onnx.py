@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
 
 from ..errors import EngineError
-from ..spec import METADATA_KEY, EngineSpec
 from ..training.model import DescriptorNet
+from .graph import PixelGraph, quiet
 
 INPUT, OUTPUT = "pixels", "descriptors"
 LARGE = 1024
 """Weights of this many values and of two or more axes are stored as float16 when that is asked for."""
-
-
-class _Graph(nn.Module):
-    """``uint8 (n, h, w, 3)`` RGB → unit ``float32 (n, dim)``: the whole arithmetic of an engine."""
-
-    middle: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, net: DescriptorNet) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("middle", 255.0 * torch.tensor(net.mean).reshape(1, 1, 1, 3), persistent=False)
-        self.register_buffer("scale", 1.0 / (255.0 * torch.tensor(net.std).reshape(1, 1, 1, 3)), persistent=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        # TensorRT takes uint8 only into a cast; the cast stands before the transpose for that reason.
-        images = (pixels.float() - self.middle) * self.scale
-        return self.net(images.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what the exporter prints, warns and logs away from the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def to_onnx(net: DescriptorNet, size: int) -> Any:
@@ -66,10 +23,10 @@ def to_onnx(net: DescriptorNet, size: int) -> Any:
     Raises:
         EngineError: the exporter cannot express this network.
     """
-    graph = _Graph(net).eval()
+    graph = PixelGraph(net).eval()
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # with one image the batch would become a constant
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -133,29 +90,3 @@ def store_as_fp16(model: Any) -> None:
     nodes = list(graph.node)
     graph.ClearField("node")
     graph.node.extend([*casts, *nodes])
-
-
-def write_engine(model: Any, spec: EngineSpec, path: Path) -> None:
-    """Write the graph with its specification; an older specification in it is replaced.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    model.ClearField("metadata_props")
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    with open(path, "wb") as stream:
-        stream.write(model.SerializeToString())
-
-
-def check_graph(model: Any) -> None:
-    """Let onnx check the graph.
-
-    Raises:
-        EngineError: it is not a valid graph.
-    """
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise EngineError(
-            f"the exported graph is not valid: {str(error).splitlines()[0]}; try another torch"
-        ) from error

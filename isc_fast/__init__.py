@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .store import Descriptors as Descriptors
     from .store import open_descriptors as open_descriptors
     from .store import write_descriptors as write_descriptors
+    from .tuner import tune as tune
 
 _HOME = {
     "challenge": ("run_challenge",),
@@ -62,6 +63,7 @@ _HOME = {
     "sources": ("list_images",),
     "spec": ("EngineSpec",),
     "store": ("Descriptors", "open_descriptors", "write_descriptors"),
+    "tuner": ("tune",),  # a module of that name would take the function's place
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

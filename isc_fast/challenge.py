@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import make_folder, write_text
+from .decoders import AUTO
 from .dialects import read_descriptors, write_submission
 from .engines import Engine, load_engine
 from .errors import InputError, MismatchError
@@ -171,6 +172,7 @@ def run_challenge(
     ground_truth: str | os.PathLike[str] | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    decoder: str = AUTO,
     overwrite: bool = False,
     retry_failed: bool = False,
     progress: Callable[[str], ProgressCallback] | None = None,
@@ -190,7 +192,7 @@ def run_challenge(
         limit: only the first so many images of each set, for a dry run.
         reference_subset: text file with one reference id a line; only those are used.
         ground_truth: CSV, where the one to use is not clear from its name.
-        batch_size, workers: see `isc_fast.extract`.
+        batch_size, workers, decoder: see `isc_fast.extract`.
         overwrite: replace descriptors that were made by another engine or from other images.
         retry_failed: see `isc_fast.extract`.
         progress: gives a callback for each named step.
@@ -230,6 +232,7 @@ def run_challenge(
             folder / f"{name}.h5",
             batch_size=batch_size,
             workers=workers,
+            decoder=decoder,
             retry_failed=retry_failed,
             progress=progress(name) if progress else None,
         )

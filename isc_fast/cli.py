@@ -14,19 +14,47 @@ from types import FrameType
 
 from . import __version__
 from .errors import IscFastError
+from .spec import PRECISIONS, RUNTIMES
 
-_ENGINE_HELP = "an .onnx file made by isc-fast export; 'demo' stands for the small engine inside the package"
+_ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
 
 
 def _add(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
     return verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    """``"1,16,64"`` → (1, 16, 64)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+_numbers.__name__ = "numbers"  # what argparse calls it in its message
+
+
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="images in one engine call")
     parser.add_argument("--workers", type=int, metavar="N", help="threads that decode; by default one for each core")
+    parser.add_argument(
+        "--decoder",
+        choices=("auto", "pillow", "turbo", "turbo-scaled", "dali", "dali-cpu"),
+        help="what decodes; auto, the default: the one this output was begun with, else turbo if installed (pixels within one "
+        "grey level of pillow's), else pillow; dali decodes JPEGs on the GPU",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine; by default one for each core")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="what the engine runs on (default: cpu)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="what the engine runs on (default: cpu, for a .plan cuda)"
+    )
+    parser.add_argument(
+        "--trust-plan",
+        action="store_true",
+        help="let a version-compatible .plan run the program code that it holds; only where you trust its origin",
+    )
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, help="what runs an fp32 engine (default: as tuned, or onnxruntime)"
+    )
+    parser.add_argument(
+        "--provider", choices=("cuda", "tensorrt"), help="what ONNX Runtime computes with on a GPU (default: cuda)"
+    )
 
 
 def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,9 +62,16 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument(
         "--ckpt",
         required=True,
-        help="checkpoint file, or the name of published weights that are then downloaded: isc_ft_v107, isc_selfsup_v98",
+        help="checkpoint file, or the name of published weights that are then downloaded: isc_ft_v107, isc_selfsup_v98; "
+        "for another precision or a .plan also an fp32 engine",
     )
-    p.add_argument("-o", "--output", required=True, metavar="FILE", help="engine to make, such as v107.onnx")
+    p.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="engine to make: v107.onnx; v107.pt2, compiled by torch; v107.plan, compiled by TensorRT for this GPU",
+    )
     p.add_argument("--name", help="what the engine calls itself; by default the preset's name or the file's")
     p.add_argument("--size", type=int, metavar="PX", help="side of the input; by default the checkpoint's")
     p.add_argument(
@@ -49,6 +84,42 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--weights-as",
         choices=("fp32", "fp16"),
         help="how weights are stored; fp16 halves the file, the arithmetic stays fp32 (default: fp32)",
+    )
+    p.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of the arithmetic (default: fp32, for a .plan fp16); reduced, it is calibrated, measured on copies of other "
+        "photos, and published only within the bounds",
+    )
+    p.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        help="what runs an engine in reduced precision: openvino where bf16 is in it, else onnxruntime (the default)",
+    )
+    p.add_argument(
+        "--batch",
+        type=_numbers,
+        metavar="N[,N,N]",
+        help="for a .plan: images in one execution: fewest, what it is tuned for, most (default: 1,16,64); or one number for "
+        "a plan of just that",
+    )
+    p.add_argument(
+        "--timing-cache",
+        metavar="FILE",
+        help="for a .plan: keeps measured kernels between builds; the GPU's and TensorRT's names are put into its name",
+    )
+    p.add_argument(
+        "--version-compatible",
+        action="store_true",
+        help="for a .plan: later versions of TensorRT run it too; it then holds program code",
+    )
+    p.add_argument(
+        "--hardware-compatible", action="store_true", help="for a .plan: other GPUs, from Ampere on, run it too; slower"
+    )
+    p.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="for a .pt2: what it is compiled for; by default a GPU if there is one",
     )
     p.add_argument("--photos", metavar="FOLDER", help="photos to verify with; by default those inside the package")
     p.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -226,6 +297,18 @@ def _report(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument("--max-rows", type=int, metavar="N", help="pairs shown at most (default: 200)")
 
 
+def _tune(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = _add(verbs, "tune", "find how an engine runs fastest on this machine, and keep that beside it")
+    p.add_argument("--engine", required=True, metavar="FILE", help=_ENGINE_HELP)
+    p.add_argument("--seconds", type=float, metavar="S", help="that it may take, beside loading (default: 45)")
+    p.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _doctor(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = _add(verbs, "doctor", "find out what works on this machine, and the line that installs or repairs the rest")
+    p.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _info(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = _add(verbs, "info", "say what an engine or a descriptor file is")
     p.add_argument("file", metavar="FILE")
@@ -245,6 +328,8 @@ VERBS: dict[str, Callable[[argparse._SubParsersAction[argparse.ArgumentParser]],
     "convert": _convert,
     "challenge": _challenge,
     "demo": _demo,
+    "tune": _tune,
+    "doctor": _doctor,
     "info": _info,
 }
 

@@ -17,7 +17,8 @@ from PIL import Image
 from .challenge import run_challenge
 from .demo import run_demo
 from .dialects import SETS, concatenate, convert, dialect_of, read_descriptors
-from .engines import Engine, load_engine
+from .doctor import diagnose
+from .engines import Engine, engine_file, file_sha256, load_engine
 from .errors import InputError, IscFastError, require
 from .hdf5 import open_hdf5
 from .index import search
@@ -29,6 +30,7 @@ from .progress import ProgressPrinter, duration
 from .report import write_report
 from .sources import list_images
 from .store import Descriptors, open_descriptors, write_descriptors
+from .tuner import tune
 
 # Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -65,7 +67,8 @@ def _named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPr
 
 
 def _load(arguments: Namespace) -> Engine:
-    return load_engine(arguments.engine, **_given(arguments, "device", "threads"))
+    options = _given(arguments, "device", "threads", "runtime", "provider", "trust_plan")
+    return load_engine(arguments.engine, **options)
 
 
 def _train(arguments: Namespace) -> int:
@@ -77,7 +80,8 @@ def _train(arguments: Namespace) -> int:
 
 def _export(arguments: Namespace) -> int:
     export = require("isc_fast.export", "export")
-    options = _given(arguments, "name", "size", "gem_p", "weights_as")
+    options = _given(arguments, "name", "size", "gem_p", "weights_as", "precision", "runtime", "device")
+    options |= _given(arguments, "batch", "timing_cache", "version_compatible", "hardware_compatible")
     if arguments.photos:
         options["photos"] = [Path(item.path) for item in list_images(arguments.photos).items]
     with _progress("download", "MB") as printer:
@@ -92,9 +96,19 @@ def _export(arguments: Namespace) -> int:
     return 0
 
 
+def _tune(arguments: Namespace) -> int:
+    found = tune(arguments.engine, log=_note, **_given(arguments, "seconds"))
+    if arguments.json:
+        rates = [{**asdict(setting), "images_per_s": round(rate, 3)} for setting, rate in found.images_per_s.items()]
+        print(json.dumps({"path": str(found.path), "tried": rates}))
+    else:
+        print(found)
+    return 0
+
+
 def _extract(arguments: Namespace) -> int:
     engine = _load(arguments)
-    options = _given(arguments, "ids", "limit", "shard_size", "batch_size", "workers")
+    options = _given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder")
     with _progress("extract") as printer:
         made = extract(
             arguments.inputs,
@@ -223,7 +237,7 @@ def _convert(arguments: Namespace) -> int:
 
 
 def _challenge(arguments: Namespace) -> int:
-    options = _given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers")
+    options = _given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers", "decoder")
     with _named_progress() as progress:
         result = run_challenge(
             arguments.input,
@@ -245,6 +259,13 @@ def _demo(arguments: Namespace) -> int:
         result = run_demo(progress=progress, **_given(arguments, "output", "engine"))
     print(result)
     return 0
+
+
+def _doctor(arguments: Namespace) -> int:
+    _note("trying out what is installed; this takes some seconds")
+    found = diagnose()
+    print(json.dumps(found.to_dict()) if arguments.json else found)
+    return 0 if found.can_run else 1
 
 
 def _info(arguments: Namespace) -> int:
@@ -271,6 +292,19 @@ def _info(arguments: Namespace) -> int:
 
 def _about(file: str) -> dict[str, Any]:
     """What there is to say of a file; ``failures`` are the rows of its ledger."""
+    if Path(file).suffix == ".pt2":
+        from .engines.aoti import read_package
+
+        path = engine_file(file)
+        spec, made_for = read_package(path)  # not loaded: that would run what is in it
+        made = {"made_for": asdict(made_for)}
+        return {"kind": "engine", "path": str(path), "id": file_sha256(path), **asdict(spec), **made}
+    if Path(file).suffix == ".plan":
+        from .engines.sidecar import read_sidecar
+
+        path = engine_file(file)
+        spec, facts = read_sidecar(path)  # not loaded: that takes the GPU it was made for
+        return {"kind": "engine", "path": str(path), "id": facts.plan_sha256, **asdict(spec), "plan": asdict(facts)}
     if file == "demo" or Path(file).suffix == ".onnx":
         engine = load_engine(file)
         return {"kind": "engine", "path": str(engine.path), "id": engine.id, **asdict(engine.spec)}
@@ -303,5 +337,7 @@ HANDLERS: dict[str, Callable[[Namespace], int]] = {
     "convert": _convert,
     "challenge": _challenge,
     "demo": _demo,
+    "tune": _tune,
+    "doctor": _doctor,
     "info": _info,
 }

@@ -1,12 +1,15 @@
-"""How many processor cores this process may really use."""
+"""The processor: how many cores this process may really use, and what they can do."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def _cgroup_quota(root: Path) -> float | None:
@@ -32,3 +35,30 @@ def available_cores(cgroup_root: Path = _CGROUP) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _cgroup_quota(cgroup_root)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+def processor_flags() -> frozenset[str]:
+    """What the processor can do, in the system's words (``avx512_vnni``, ``amx_int8``); empty where it does not say."""
+    try:
+        text = _CPUINFO.read_text()
+    except OSError:
+        return frozenset()
+    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
+    return frozenset(flag for line in lines for flag in line.partition(":")[2].split())
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 numbers by itself (AVX-512 BF16, AMX, Arm's BF16), not by imitation.
+
+    False also where the system does not say.
+    """
+    return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def processor() -> str:
+    """The processor's name, for figures that hold on one kind of machine only."""
+    with contextlib.suppress(OSError):
+        for line in _CPUINFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

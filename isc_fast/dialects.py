@@ -23,6 +23,7 @@ from .atomic import make_folder, replacing
 from .errors import FormatError, InputError, MismatchError, require
 from .hdf5 import create_hdf5, open_hdf5
 from .store import (
+    BLOCK_ROWS,
     DAMAGE,
     Descriptors,
     check_comparable,
@@ -212,8 +213,13 @@ def write_submission(
         file = writer.file
         for name, side in sides.items():
             order = np.argsort(names[name], kind="stable")
-            vectors = np.asarray(side.vectors[:], np.float32)
-            file.create_dataset(name, data=vectors[order])
+            vectors, made = (
+                np.asarray(side.vectors[:], np.float32),
+                file.create_dataset(name, (len(side), side.dim), "f4"),
+            )
+            for start in range(0, len(side), BLOCK_ROWS):  # in order, but never twice in memory
+                made[start : start + BLOCK_ROWS] = vectors[order[start : start + BLOCK_ROWS]]
+                writer.check()
             if name != "train":
                 file.create_dataset(f"{name}_ids", data=names[name][order])
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, MismatchError
-from .knn import Floats, Ints, Metric, knn
+from .knn import Ints, Metric, Pairs, knn, within
 from .matches import Matches
-from .store import Descriptors, check_comparable, repeated_id
+from .store import BLOCK_ROWS, Descriptors, check_comparable, ids_at, repeated_id
 
 DEFAULT_K = 10
 _FIRST_K = 16
@@ -74,15 +74,12 @@ def search(
         pairs = _nearest(queries, references, k, lowest, metric)
         if max_pairs is not None:
             pairs = _best(pairs, max_pairs)
+    elif max_pairs is None:
+        pairs = _best(_above(queries, references, lowest, metric), None)
     else:
         pairs = _best_overall(queries, references, max_pairs, lowest, metric)
     rows, columns, scores = pairs
-    query_ids, reference_ids = np.array(queries.ids, object), np.array(references.ids, object)
-    return Matches(query_ids[rows].tolist(), reference_ids[columns].tolist(), scores)
-
-
-Pairs = tuple[Ints, Ints, Floats]
-"""Query rows, reference rows and scores of pairs, each ``(n,)``."""
+    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
 
 
 def _join(parts: list[Pairs]) -> Pairs:
@@ -105,7 +102,7 @@ def _nearest(
 ) -> Pairs:
     """The k best of each query (or of those queries alone) that reach the lowest score."""
     rows = np.arange(len(queries)) if rows is None else rows
-    step = max(1, _ENTRIES // min(k, len(references)))
+    step = min(BLOCK_ROWS, max(1, _ENTRIES // min(k, len(references))))
     parts: list[Pairs] = []
     for start in range(0, len(rows), step):
         these = rows[start : start + step]
@@ -115,8 +112,19 @@ def _nearest(
     return _join(parts)
 
 
+def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, metric: Metric) -> Pairs:
+    """Every pair that reaches the lowest score; beside them, memory holds two blocks."""
+    parts: list[Pairs] = []
+    start = 0
+    for block in queries.blocks():
+        for rows, columns, scores in within(block, references.blocks(), lowest, metric):
+            parts.append((rows + start, columns, scores))
+        start += len(block)
+    return _join(parts)
+
+
 def _best_overall(
-    queries: Descriptors, references: Descriptors, max_pairs: int | None, lowest: np.float32, metric: Metric
+    queries: Descriptors, references: Descriptors, max_pairs: int, lowest: np.float32, metric: Metric
 ) -> Pairs:
     """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
 
@@ -127,7 +135,7 @@ def _best_overall(
     pairs = _best(_nearest(queries, references, k, lowest, metric), None)
     while k < len(references):
         cut, beating = lowest, pairs[0]
-        if max_pairs is not None and len(pairs[2]) >= max_pairs:
+        if len(pairs[2]) >= max_pairs:
             cut = pairs[2][max_pairs - 1]
             pairs = _keep(pairs, pairs[2] >= cut)
             # Of pairs that only equal the cut there are enough: fetching every one could mean all copies of a blank

@@ -7,15 +7,16 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .atomic import make_folder, output_error, write_text
+from .atomic import make_folder, output_error, replacing
 from .errors import FormatError, MismatchError, OutputError
-from .plan import Failure, Plan, Shard
+from .plan import Failure, Plan, Shard, Texts
 from .store import Descriptors, load_descriptors, open_descriptors, write_blocks
 
 
@@ -53,23 +54,33 @@ class PartsFolder:
                     yield
                     return
 
-    def stored_plan(self) -> Plan | None:
-        """The plan that was begun here, or None.
+    def stored_plan(self, *, with_items: bool = True) -> Plan | None:
+        """The plan that was begun here, perhaps without its items, or None.
 
         Raises:
             FormatError: it is damaged.
         """
         try:
-            return Plan.from_json(self._plan_file.read_text("ascii"))
+            with open(self._plan_file, encoding="ascii") as stream:
+                return Plan.from_lines(stream, with_items=with_items)
         except FileNotFoundError:
             return None
-        except FormatError as error:
+        except (FormatError, UnicodeDecodeError) as error:
             raise FormatError(f"{error}; remove the folder {self.folder} to start again") from error
+
+    def _holds(self, plan: Plan) -> bool:
+        """Whether this very plan was begun here, told line by line, so that no second one has to fit into memory."""
+        try:
+            with open(self._plan_file, encoding="ascii", errors="replace") as stream:
+                return all(mine == theirs for mine, theirs in zip_longest(stream, plan.lines()))
+        except FileNotFoundError:
+            return False
 
     def begin(self, plan: Plan) -> None:
         """Forget all parts and begin a plan."""
         self._clear()
-        write_text(self._plan_file, plan.to_json())
+        with replacing(self._plan_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
+            stream.writelines(plan.lines())
 
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
         """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
@@ -80,6 +91,8 @@ class PartsFolder:
         Raises:
             MismatchError: what was begun here is something else, and ``overwrite`` is not given.
         """
+        if self._holds(wanted):
+            return wanted, None
         stored = self.stored_plan()
         if stored is not None:
             difference = stored.difference(wanted)
@@ -132,8 +145,7 @@ class PartsFolder:
 
         Where that was begun already, what has been computed since is kept.
         """
-        stored = self.stored_plan()
-        if stored is not None and stored.id == plan.id:
+        if self._holds(plan):
             return
         self.begin(plan)
         row = 0
@@ -154,13 +166,14 @@ class PartsFolder:
         Raises:
             OutputError: it cannot be written; the parts stay.
         """
-        ids: list[str] = []
+        ids = Texts()
         failures: list[Failure] = []
         for index in range(plan.shard_count):
             with open_descriptors(self.part(index)) as part:
-                ids.extend(part.ids)
+                for id_ in part.ids:
+                    ids.append(id_)
                 failures.extend(part.failures)
-        if ids:
+        if len(ids):
             blocks = (load_descriptors(self.part(index)).vectors for index in range(plan.shard_count))
             write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, failures=failures, scratch=self.folder)
         return len(ids), failures

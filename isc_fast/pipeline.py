@@ -6,19 +6,19 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from .decoders import Batch, Decoder, Problem
-from .decoders.cpu import CpuDecoder
+from .decoders import AUTO, Batch, Decoder, DeviceBatch, DeviceDecoder, Problem, make_decoder
 from .engines import Engine, load_engine
 from .errors import FormatError, InputError, MismatchError, OutputError
 from .parts import PartsFolder
-from .plan import Failure, Item, Plan, Shard, default_shard_size
+from .plan import Failure, Item, Items, Plan, Shard, default_shard_size
 from .progress import ProgressCallback
 from .sources import Listing, list_images
 from .store import Descriptors, open_descriptors
@@ -56,6 +56,7 @@ def extract(
     limit: int | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    decoder: str = AUTO,
     shard_size: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
@@ -64,7 +65,8 @@ def extract(
     """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
 
     May be interrupted at any moment, also by ``kill -9`` or a power cut: the same call goes on where it stopped. The
-    bytes of the result depend on the images, the engine and the batch size alone, not on ``workers`` or interruptions.
+    bytes of the result depend on the images, the engine, the decoder and the batch size alone, not on ``workers`` or
+    interruptions.
     An image that cannot be read becomes a row of the file's ledger of failures. Images are told apart by their paths: one
     that was replaced by another under the same name is not noticed, and ``overwrite`` describes it again.
 
@@ -74,6 +76,8 @@ def extract(
         output: the descriptor file. While it is being made, ``OUTPUT.parts/`` beside it holds the parts.
         batch_size: images in one engine call; by default what suits the engine, and on resuming what it was.
         workers: threads that decode; by default one for each core.
+        decoder: one of `isc_fast.decoders.DECODERS`; by default (``"auto"``) the one that the output or its parts were
+            begun with, else turbo where its libraries are installed, else pillow.
         shard_size: images of one part, the unit of resuming; rounded up to whole batches.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
@@ -82,7 +86,8 @@ def extract(
 
     Raises:
         InputError: there is nothing to describe, or every single image failed.
-        MismatchError: the output, or its parts, come from other inputs or another engine.
+        MismatchError: the output, or its parts, come from other inputs, another engine or another decoder.
+        MissingExtraError: what the decoder needs is not installed.
         EngineError: the engine cannot be loaded, or failed.
         OutputError: the output cannot be written, or another process is writing it.
     """
@@ -95,22 +100,25 @@ def extract(
         raise OutputError(
             f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}"
         )
-    decoder = CpuDecoder(workers)
+    decoding = make_decoder(decoder, workers)
     if isinstance(inputs, Listing):
-        listing, described = Listing(inputs.items[:limit], inputs.ignored), [f"limit={limit}"]
+        found = inputs.found if limit is None else inputs.found[:limit]
+        listing, described = Listing(found, inputs.ignored), [f"limit={limit}"]
     else:
         listing = list_images(inputs, ids=ids, limit=limit)
         roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
         described = [*(os.path.abspath(root) for root in roots), f"ids={ids}", f"limit={limit}"]
     # Absolute, so that resuming from another folder finds the same files.
-    items = [Item(item.id, os.path.abspath(item.path)) for item in listing.items]
+    items = Items(Item(item.id, os.path.abspath(item.path)) for item in listing.found)
+    listing = Listing((), listing.ignored)  # so that what was found is not in memory twice
     loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
 
-    def wanted(earlier: tuple[int, int] | None) -> Plan:
-        """The plan of this call; what is not asked for is as it was in an earlier plan (batch size, shard size)."""
+    def wanted(earlier: tuple[int, int, str] | None) -> Plan:
+        """The plan of this call; what is not asked for is as in an earlier plan (batch size, shard size, decoder)."""
         batch = batch_size or (earlier[0] if earlier else loaded.default_batch_size)
         size = shard_size or (earlier[1] if earlier else default_shard_size(len(items), batch))
-        return Plan(described, items, loaded.id, decoder.name, batch, -(-size // batch) * batch)
+        name = earlier[2] if earlier and decoder == AUTO else decoding.name
+        return Plan(described, items, loaded.id, name, batch, -(-size // batch) * batch)
 
     def result(count: int, failures: Sequence[Failure], computed: int, note: str | None = None) -> Extraction:
         return Extraction(output, count, failures, computed, listing.ignored, time.monotonic() - began, note)
@@ -120,22 +128,25 @@ def extract(
         try:
             if output.exists() and not overwrite:
                 with _finished(output) as whole:
-                    plan = wanted((whole.meta["plan"]["batch_size"], whole.meta["plan"]["shard_size"]))
+                    made_by = whole.meta["plan"]
+                    plan = wanted((made_by["batch_size"], made_by["shard_size"], whole.meta["decoder"]))
                     _refuse_other_plan(output, whole, plan)
                     if not (retry_failed and whole.failures):
                         parts.remove()
                         return result(len(whole), whole.failures, 0)
                     parts.begin_again(plan, whole)
-            stored = parts.stored_plan()
+            stored = parts.stored_plan(with_items=False)
             plan, note = parts.begin_or_resume(
-                wanted((stored.batch_size, stored.shard_size) if stored else None), overwrite=overwrite
+                wanted((stored.batch_size, stored.shard_size, stored.decoder) if stored else None), overwrite=overwrite
             )
             missing = parts.missing(plan, and_failed=retry_failed and not output.exists())
-            computed = _compute(parts, plan, missing, loaded, decoder, progress)
+            if decoding.name != plan.decoder:
+                decoding = make_decoder(plan.decoder, workers)
+            computed = _compute(parts, plan, missing, loaded, decoding, progress)
             meta = {
                 "engine_id": loaded.id,
                 "engine": asdict(loaded.spec),
-                "decoder": decoder.name,
+                "decoder": plan.decoder,
                 "plan": {"id": plan.id, "batch_size": plan.batch_size, "shard_size": plan.shard_size},
                 "normalization": None,
             }
@@ -179,12 +190,21 @@ def _refuse_other_plan(output: Path, whole: Descriptors, plan: Plan) -> None:
         return
     if whole.meta["engine_id"] != plan.engine_id:
         difference = f"by another engine ({whole.meta['engine']['name']} {whole.meta['engine_id'][:12]})"
+    elif whole.meta["decoder"] != plan.decoder:
+        difference = f"with the decoder {whole.meta['decoder']}, not {plan.decoder}"
     elif whole.meta["plan"]["batch_size"] != plan.batch_size:
         difference = f"in batches of {whole.meta['plan']['batch_size']}, not {plan.batch_size}"
     else:
         count = len(whole) + len(whole.failures)
         difference = f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"
     raise MismatchError(f"{output} was made {difference}: give another output, or --overwrite it")
+
+
+@runtime_checkable
+class _DeviceEngine(Protocol):
+    """An engine that also takes a batch which is on its GPU already, complete; see `isc_fast.engines.trt.TrtEngine`."""
+
+    def run_device(self, pointer: int, count: int, /) -> npt.NDArray[np.float32]: ...
 
 
 def _compute(
@@ -196,7 +216,7 @@ def _compute(
     progress: ProgressCallback | None,
 ) -> int:
     """Compute the missing shards, decoding ahead of the engine; returns how many images that were."""
-    todo = sum(len(plan.shard(index).items) for index in missing)
+    todo = sum(len(plan.rows(index)) for index in missing)
     total = len(plan.items)
     done, failed = total - todo, 0
     order: deque[tuple[Shard, Sequence[Item]]] = deque()
@@ -212,7 +232,11 @@ def _compute(
         progress(done, total, failed)
     rows: list[npt.NDArray[np.float32]] = []
     failures: list[Failure] = []
-    with contextlib.closing(decoder.batches(jobs(), engine.spec.height, engine.spec.width)) as batches:
+    # Pixels that a decoder has on the GPU stay there, for an engine that takes them there.
+    make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
+    if isinstance(decoder, DeviceDecoder) and isinstance(engine, _DeviceEngine):
+        make = decoder.device_batches
+    with contextlib.closing(make(jobs(), engine.spec.height, engine.spec.width)) as batches:
         for batch in batches:
             shard, items = order.popleft()
             vectors, problems = _describe(engine, items, batch)
@@ -227,7 +251,9 @@ def _compute(
     return todo
 
 
-def _describe(engine: Engine, items: Sequence[Item], batch: Batch) -> tuple[npt.NDArray[np.float32], list[Failure]]:
+def _describe(
+    engine: Engine, items: Sequence[Item], batch: Batch | DeviceBatch
+) -> tuple[npt.NDArray[np.float32], list[Failure]]:
     """The descriptors of one batch without its failures, and the failures.
 
     The engine always runs on the whole batch, with black in the failed slots, so that the last bits of an image's
@@ -237,7 +263,10 @@ def _describe(engine: Engine, items: Sequence[Item], batch: Batch) -> tuple[npt.
     if all(problems):
         vectors = np.empty((len(items), engine.spec.dim), np.float32)
     else:
-        vectors = engine.run(batch.pixels)
+        if isinstance(batch, DeviceBatch):
+            vectors = cast(_DeviceEngine, engine).run_device(batch.pointer, len(items))
+        else:
+            vectors = engine.run(batch.pixels)
         for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             problems[i] = problems[i] or Problem("engine", "the descriptor is not finite")
     good = [i for i, problem in enumerate(problems) if not problem]

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import heapq
 import os
+import re
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from .errors import InputError
-from .plan import Item
+from .plan import Item, Items, Texts, repeated_rows
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k .ppm .pgm .pbm .pnm .tga".split()
@@ -27,13 +34,20 @@ class Listing:
     """The images that were found.
 
     Attributes:
-        items: in order: by the bytes of their path, or as the list file has them. A folder below an input that cannot
-            be listed is an item too, ``name/``, so that it becomes a row of the ledger and its photos are missed.
+        found: the items, in order: by the bytes of their path, or as the list file has them. A folder below an input
+            that cannot be listed is an item too, ``name/``, so that it becomes a row of the ledger and its photos are
+            missed. As `list_images` makes it, it takes about 40 bytes an item.
         ignored: number of files in the folders whose name is not an image's.
+        items: what was found, as a list; it is made, and takes about 300 bytes an item, when it is first asked for.
     """
 
-    items: list[Item]
+    found: Sequence[Item]
     ignored: int = 0
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """See above."""
+        return list(self.found)
 
 
 def _suffix(path: str) -> str:
@@ -49,83 +63,151 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return suffix not in IMAGE_SUFFIXES
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
+def _children(folder: str) -> Texts:
+    """What a folder holds, in the order of the bytes of what is below it: names of files, and ``name/`` to look into."""
+    with os.scandir(folder) as entries:
+        names = [f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries]
+    # Nearly always ASCII, and then no second copy of ten million names is needed.
+    names.sort(key=None if all(map(str.isascii, names)) else os.fsencode)
+    return Texts(names)  # while they are walked through, a third of the list's memory
+
+
+def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
+    """A folder that is behind several links is listed under the first: of those of the last folder, the first name.
+
+    The order has no merit but that it stays: ids depend on it.
+    """
+    *folders, last = os.fsencode(name).split(b"/")[:-1]
+    return [bytes(255 - byte for byte in folder) + b"\xff" for folder in folders], last
+
+
+def _walk(root: str) -> Iterator[Iterator[tuple[str, str]]]:
     """(name relative to the root, path) of every file below it, and ``name/`` of each folder that cannot be listed.
 
-    Symbolic links are followed, but no folder is listed twice: links in a circle come to an end, and links across do
-    not multiply. Links come last, so that a folder is listed under its own name if it has one below the root.
+    Comes in runs, each in the order of the bytes of the names: the tree itself, then what is behind each symbolic link.
+    No folder is listed twice: links in a circle come to an end, and links across do not multiply. Links come last, so
+    that a folder is listed under its own name if it has one below the root.
     """
     seen: set[tuple[int, int]] = set()
-    folders, links = [("", root)], deque[tuple[str, str]]()
-    while folders or links:
-        name, path = folders.pop() if folders else links.popleft()
-        try:
-            status = os.stat(path)
-            key = (status.st_dev, status.st_ino)
-            if key in seen:
-                continue
-            seen.add(key)
-            with os.scandir(path) as entries:
-                children = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            if not name:
-                raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
+    queue, links = deque([("", root)]), list[tuple[str, str]]()
+
+    def run(name: str, path: str) -> Iterator[tuple[str, str]]:
+        open_folders: list[tuple[str, str, Iterator[str]]] = []
+
+        def enter(name: str, path: str) -> bool:
+            """Whether a folder could be listed, or was before."""
+            try:
+                status = os.stat(path)
+                key = (status.st_dev, status.st_ino)
+                if key not in seen:
+                    seen.add(key)
+                    open_folders.append((name, path, iter(_children(path))))
+            except OSError as error:
+                if not name:
+                    raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
+                return False
+            return True
+
+        if not enter(name, path):
             yield name, path
-            continue
-        for entry in children:
-            if _is_folder(entry):
-                (links if entry.is_symlink() else folders).append((f"{name}{entry.name}/", entry.path))
+        while open_folders:
+            name, path, children = open_folders[-1]
+            child = next(children, None)
+            if child is None:
+                open_folders.pop()
+                continue
+            below, inner = name + child, os.path.join(path, child.removesuffix("/"))
+            if not child.endswith("/"):
+                yield below, inner
+            elif os.path.islink(inner):
+                links.append((below, inner))
+            elif not enter(below, inner):
+                yield below, inner
+
+    while queue:
+        yield run(*queue.popleft())
+        links.sort(key=lambda link: _order_of_links(link[0]))
+        queue.extend(links)
+        links.clear()
+
+
+def _from_folder(folder: str) -> tuple[Iterable[Item], int]:
+    """Name relative to the folder and path of each image, and how many other files there were."""
+    runs, ignored = [], 0
+    for run in _walk(folder):
+        found = Items()
+        for name, path in run:
+            if name.endswith("/") or _suffix(name) in IMAGE_SUFFIXES:
+                found.append(Item(name, path))
             else:
-                yield name + entry.name, entry.path
+                ignored += 1
+        if len(found):
+            runs.append(found)
+    if len(runs) == 1:
+        return runs[0], ignored
+    return heapq.merge(*runs, key=lambda item: os.fsencode(item.id)), ignored
 
 
-def _from_folder(folder: str) -> tuple[list[tuple[str, str]], int]:
-    """(name relative to the folder, path) of each image, and how many other files there were."""
-    found, ignored = [], 0
-    for name, path in _walk(folder):
-        if name.endswith("/") or _suffix(name) in IMAGE_SUFFIXES:
-            found.append((name, path))
-        else:
-            ignored += 1
-    found.sort(key=lambda pair: os.fsencode(pair[0]))
-    return found, ignored
-
-
-def _from_list(list_file: str) -> list[tuple[str, str, str | None]]:
-    """(name as written, path, id if the line gives one) of each line; see `list_images` for the format."""
+def _from_list(list_file: str) -> Iterator[tuple[str, str, str]]:
+    """(name as written, path, id or "" where the line gives none) of each line; see `list_images` for the format."""
     try:
         raw = Path(list_file).read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise InputError(f"cannot read the list file {list_file}: {error.strerror or error}") from error
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")
-    lines = raw.split(b"\0") if b"\0" in raw else raw.splitlines()
     folder = os.path.dirname(list_file)
-    entries: list[tuple[str, str, str | None]] = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
+    parts = rb"[^\0]+|\0" if b"\0" in raw else rb"[^\r\n]+|\r\n?|\n"  # what stands in a line, or a line's end
+    number = 1
+    for match in re.finditer(parts, raw):
+        line = match[0]
+        if line in (b"\0", b"\n", b"\r", b"\r\n"):
+            number += 1
+        elif line.strip():
             head, tab, tail = os.fsdecode(line).partition("\t")
             if tab and not (head and tail):
                 raise InputError(f"entry {number} of the list file {list_file} is {line!r}; expected id<TAB>path")
-            name, given = (tail, head) if tab else (head, None)
-            entries.append((name, os.path.join(folder, name), given))
-    return entries
+            name, given = (tail, head) if tab else (head, "")
+            yield name, os.path.join(folder, name), given
 
 
-def _unique_ids(names: Sequence[str], rule: str) -> list[str]:
-    """An id for each relative name, by rule; see `list_images`."""
-    if rule == "path":
-        return list(names)
+def _unique_ids(named: Sequence[Item], rule: str) -> Iterator[str]:
+    """An id for each item's name, by rule; see `list_images`. The names are in the place of the ids."""
     if rule == "stem":
-        return [os.path.splitext(os.path.basename(name))[0] or name for name in names]
-    ids = [os.path.splitext(name)[0] for name in names]
-    while True:
-        counts = Counter(ids)
-        clashing = [i for i, id_ in enumerate(ids) if counts[id_] > 1 and id_ != names[i]]
-        if not clashing:
-            return ids
-        for i in clashing:
-            ids[i] = names[i]
+        for item in named:
+            yield os.path.splitext(os.path.basename(item.id))[0] or item.id
+        return
+    whole: npt.NDArray[np.bool_] = np.full(len(named), rule == "path")  # which items keep their suffix
+
+    def ids() -> Iterator[str]:
+        for item, all_of_it in zip(named, whole, strict=True):
+            yield item.id if all_of_it else os.path.splitext(item.id)[0]
+
+    while rule == "auto":
+        rows = repeated_rows(ids(), len(named))
+        names = [named[row].id for row in rows.tolist()]
+        found = [name if whole[row] else os.path.splitext(name)[0] for row, name in zip(rows, names, strict=True)]
+        counts = Counter(found)
+        clashing = [counts[id_] > 1 and id_ != name for id_, name in zip(found, names, strict=True)]
+        if not any(clashing):
+            break
+        whole[rows[clashing]] = True
+    yield from ids()
+
+
+def _from_input(root: str, *, several: bool) -> tuple[Iterator[tuple[str, str, str]], int]:
+    """(name, path, id or "" where none is given) of each image of one input, and how many other files there were."""
+    if os.path.isdir(root):
+        prefix = os.path.basename(os.path.abspath(root)) + "/" if several else ""
+        found, ignored = _from_folder(root)
+        return ((prefix + item.id, item.path, "") for item in found), ignored
+    if not os.path.lexists(root):
+        raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
+    if _suffix(root) in IMAGE_SUFFIXES:
+        return iter([(os.path.basename(root), root, "")]), 0
+    if _suffix(root) in LIST_SUFFIXES:
+        return _from_list(root), 0
+    raise InputError(f"{root} is neither a folder, nor an image, nor a list file ({', '.join(sorted(LIST_SUFFIXES))})")
 
 
 def list_images(
@@ -151,46 +233,28 @@ def list_images(
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1, not {limit}")
     roots = [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
-    names: list[str] = []
-    paths: list[str] = []
-    given: list[str | None] = []
+    named, given = Items(), Texts()
     ignored = 0
     for root in roots:
-        prefix = ""
-        found: list[tuple[str, str, str | None]]
-        if os.path.isdir(root):
-            if len(roots) > 1:
-                prefix = os.path.basename(os.path.abspath(root)) + "/"
-            in_folder, others = _from_folder(root)
-            ignored += others
-            found = [(name, path, None) for name, path in in_folder]
-        elif not os.path.lexists(root):
-            raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
-        elif _suffix(root) in IMAGE_SUFFIXES:
-            found = [(os.path.basename(root), root, None)]
-        elif _suffix(root) in LIST_SUFFIXES:
-            found = _from_list(root)
-        else:
-            raise InputError(
-                f"{root} is neither a folder, nor an image, nor a list file ({', '.join(sorted(LIST_SUFFIXES))})"
-            )
+        found, others = _from_input(root, several=len(roots) > 1)
+        ignored += others
         for name, path, id_ in found:
-            names.append(prefix + name)
-            paths.append(path)
+            named.append(Item(name, path))
             given.append(id_)
-    if not names:
+    if not len(named):
         shown = ", ".join(roots) or "the inputs"
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"found no image in {shown} ({ignored} other files); looked for {known}")
-    made = _unique_ids(names, ids)
-    items = [Item(made[i] if id_ is None else id_, paths[i]) for i, id_ in enumerate(given)]
+    made = zip(_unique_ids(named, ids), given, named, strict=True)
+    items = Items(Item(given_id or id_, item.path) for id_, given_id, item in made)
     _refuse_equal_ids(items)
-    return Listing(items[:limit], ignored)
+    return Listing(items if limit is None else Items(islice(items, limit)), ignored)
 
 
 def _refuse_equal_ids(items: Sequence[Item]) -> None:
     first: dict[str, str] = {}
-    for item in items:
+    for row in repeated_rows((item.id for item in items), len(items)).tolist():
+        item = items[row]
         if item.id in first:
             raise InputError(
                 f"two images would have the id {item.id!r}: {first[item.id]} and {item.path}; use the id rule 'auto' "

@@ -6,6 +6,7 @@ Layout of a file, which any HDF5 reader opens:
 |---|---|
 | ``vectors`` | float32 ``(n, d)`` |
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
+| attribute ``unique`` of ``ids`` | true if whoever wrote them saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: images without a descriptor, and why |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation |
 """
@@ -27,11 +28,12 @@ import numpy.typing as npt
 
 from .errors import FormatError, MismatchError
 from .hdf5 import create_hdf5, open_hdf5
-from .plan import Failure
+from .plan import Failure, Lazy, Texts, repeated_rows
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
 BLOCK_ROWS = 65536
+_BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
 DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)
 """What reading an HDF5 file raises where something else stands than was expected."""
@@ -44,7 +46,7 @@ class Descriptors:
 
     Attributes:
         vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
-        ids: the n ids, in the order of the rows.
+        ids: the n ids, in the order of the rows; of an open file, they are read when they are asked for.
         meta: how they were made: ``engine_id``, ``engine``, ``plan_id``, ``normalization``, …; empty if foreign.
         failures: the images that got no descriptor.
     """
@@ -101,6 +103,44 @@ def _to_text(values: npt.NDArray[Any]) -> list[str]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
+class StoredIds(Lazy[str]):
+    """The ids of an open file, of which memory holds those that are asked for.
+
+    Attributes:
+        unique: whether the file says that no two are equal.
+    """
+
+    def __init__(self, column: h5py.Dataset) -> None:
+        if column.ndim != 1 or h5py.check_string_dtype(column.dtype) is None:
+            raise FormatError(f"ids of type {column.dtype} and shape {column.shape}, not a row of strings")
+        self._column, self._count = column, len(column)
+        self.unique = bool(column.attrs.get("unique", False))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        return _to_text(self._column[start:stop])
+
+    def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The ids of rows that rise."""
+        return _to_text(self._column[rows]) if len(rows) else []
+
+
+def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
+    """The ids of rows, in any order; a row that is asked for often gives the same string each time."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    found = ids.at(wanted) if isinstance(ids, StoredIds) else [ids[row] for row in wanted.tolist()]
+    made: list[str] = np.array(found, object)[places].tolist()
+    return made
+
+
+def kept_ids(ids: Sequence[str]) -> Sequence[str]:
+    """The same ids, for longer than their file is open."""
+    return Texts(ids) if isinstance(ids, StoredIds) else ids
+
+
 def write_blocks(
     path: str | os.PathLike[str],
     blocks: Iterable[npt.NDArray[np.float32]],
@@ -116,7 +156,7 @@ def write_blocks(
     Args:
         path: of the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures: see `Descriptors`.
+        ids, dim, meta, failures: see `Descriptors`. The ids are gone through two times.
         scratch: folder for the temporary file, on the same disk.
 
     Raises:
@@ -137,7 +177,12 @@ def write_blocks(
             done += len(block)
         if done != len(ids):
             raise FormatError(f"{done} rows of descriptors for {len(ids)} ids")
-        file.create_dataset("ids", data=np.array([_id_bytes(id_) for id_ in ids], dtype=object), dtype=_TEXT)
+        column = file.create_dataset("ids", (len(ids),), _TEXT)
+        for start in range(0, len(ids), _BLOCK_IDS):
+            rows = ids[start : start + _BLOCK_IDS]
+            column[start : start + len(rows)] = np.array([_id_bytes(id_) for id_ in rows], dtype=object)
+            writer.check()
+        column.attrs["unique"] = repeated_id(ids) is None
         for name in _FAILURE_FIELDS:
             column = np.array([_note_bytes(getattr(failure, name)) for failure in failures], dtype=object)
             file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
@@ -181,7 +226,9 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
-    """Open a file of our own layout; its vectors stay on disk and are read block by block.
+    """Open a file of our own layout; its vectors and ids stay on disk and are read block by block.
+
+    Both are gone when the file is closed; `load_descriptors` reads what stays.
 
     Raises:
         FormatError: it is not such a file, or damaged.
@@ -194,7 +241,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
             columns = [_to_text(file[f"failures/{name}"][:]) for name in _FAILURE_FIELDS]
             found = Descriptors(
                 vectors=file["vectors"],
-                ids=_to_text(file["ids"][:]),
+                ids=StoredIds(file["ids"]),
                 meta=meta,
                 failures=[Failure(*row) for row in zip(*columns, strict=True)],
             )
@@ -268,14 +315,19 @@ def check_comparable(queries: Descriptors, references: Descriptors) -> None:
 
 
 def repeated_id(ids: Sequence[str]) -> str | None:
-    """The first id that occurs a second time, or None."""
-    if len(set(ids)) == len(ids):
+    """The first id that occurs a second time, or None. Ids of a file that says that there is none are not looked at."""
+    if isinstance(ids, StoredIds) and ids.unique:
         return None
     seen: set[str] = set()
-    return next(id_ for id_ in ids if id_ in seen or seen.add(id_))  # type: ignore[func-returns-value]
+    for row in repeated_rows(ids, len(ids)).tolist():
+        id_: str = ids[row]
+        if id_ in seen:
+            return id_
+        seen.add(id_)
+    return None
 
 
 def in_memory(descriptors: Descriptors) -> Descriptors:
-    """The same descriptors with their vectors as an array."""
+    """The same descriptors with their vectors as an array, and ids that outlast the file."""
     vectors = np.asarray(descriptors.vectors[:], dtype=np.float32)
-    return Descriptors(vectors, descriptors.ids, descriptors.meta, descriptors.failures)
+    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, descriptors.failures)

@@ -188,7 +188,7 @@ def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
         ("extract photos --engine demo --threads 0 -o out.h5", "threads must be at least 1"),
         ("export --ckpt none.pth -o x.onnx", "none.pth does not exist"),
         ("export --ckpt notes.onnx -o x.onnx", "is not a checkpoint"),
-        ("export --ckpt v107.pth -o x.plan", "writes .onnx engines only"),
+        ("export --ckpt v107.pth -o x.trt", "writes .onnx, .pt2, .plan engines only"),
         ("demo -o file", "there is a file of that name"),
         ("report none.csv --queries photos --references photos -o r.html", "none.csv"),
     ],

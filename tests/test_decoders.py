@@ -9,7 +9,8 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from images import STORED_AS, UNKNOWN, blocks, encode, make_zoo, noise, orientat
 from PIL import Image, ImageFile, features
 
 from isc_fast.cores import available_cores
-from isc_fast.decoders import Batch, Problem, cpu
+from isc_fast.decoders import AUTO, DECODERS, Batch, Decoder, Problem, make_decoder
 from isc_fast.decoders.cpu import CpuDecoder
 from isc_fast.decoders.rules import FORMATS, MAX_PIXELS, ImageProblem, load_input, load_rgb
+from isc_fast.decoders.rules import orientation as orientation_of
+from isc_fast.decoders.threads import ThreadedDecoder
 from isc_fast.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF blocks
@@ -180,6 +183,7 @@ def test_every_orientation_is_turned_upright(tmp_path, form, options, tag):
 def test_a_senseless_orientation_is_ignored(tmp_path, payload):
     jpeg = encode(blocks(), "JPEG")
     np.testing.assert_array_equal(load(tmp_path, with_exif(jpeg, payload)), load(tmp_path, jpeg))
+    assert orientation_of(Image.open(io.BytesIO(with_exif(jpeg, payload)))) == 1
 
 
 def test_an_image_is_turned_although_the_rest_of_its_exif_is_damaged(tmp_path):
@@ -309,33 +313,61 @@ def test_what_is_not_a_file_says_what_it_is(tmp_path):
     assert refusal("x" * 300).reason == "File name too long"
 
 
-# --- batches ---
+# --- batches, of every decoder that takes one file after the other ---
+
+THREADED = ("pillow", "turbo", "turbo-scaled")
+
+
+def outcome(decoder: Decoder, path: str | os.PathLike[str], height: int, width: int) -> npt.NDArray[np.uint8] | Problem:
+    """What becomes of one file."""
+    (batch,) = decoder.batches([[os.fspath(path)]], height, width)
+    return batch.problems[0] or batch.pixels[0]
+
+
+@pytest.fixture(params=DECODERS, scope="module")
+def make(request) -> Callable[..., Decoder]:
+    """Makes the decoder, given the number of workers."""
+    if request.param.startswith("dali"):
+        pytest.importorskip("nvidia.dali")
+        try:
+            make_decoder(request.param, 1)
+        except InputError as error:  # no GPU
+            pytest.skip(str(error))
+    elif request.param != "pillow":
+        pytest.importorskip("simplejpeg")
+        pytest.importorskip("cykooz_resizer")
+    return partial(make_decoder, request.param)
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory) -> tuple[dict[str, str | None], dict[str, npt.NDArray[np.uint8] | Problem]]:
-    """path → expected reason, and path → what becomes of the image when it is alone."""
+def zoo(tmp_path_factory) -> dict[str, str | None]:
+    """path → a part of the reason why it cannot be decoded, or None."""
     folder = tmp_path_factory.mktemp("zoo")
-    expected = {str(folder / name): reason for name, reason in make_zoo(folder).items()}
-    alone: dict[str, npt.NDArray[np.uint8] | Problem] = {}
-    for path in expected:
-        try:
-            alone[path] = load_input(path, 20, 28)
-        except ImageProblem as error:
-            alone[path] = error.problem
-    return expected, alone
+    return {str(folder / name): reason for name, reason in make_zoo(folder).items()}
+
+
+@pytest.fixture(scope="module")
+def alone(zoo, make) -> dict[str, npt.NDArray[np.uint8] | Problem]:
+    """path → what becomes of the image when it is the only one of its batch and its decoder."""
+    return {path: outcome(make(1), path, 20, 28) for path in zoo}
 
 
 @pytest.mark.timeout(60)
-def test_each_kind_of_file_is_decoded_or_refused_for_its_reason(zoo):
-    expected, alone = zoo
+def test_each_kind_of_file_is_decoded_or_refused_for_its_reason(zoo, alone):
     wrong = {}
-    for path, reason in expected.items():
+    for path, reason in zoo.items():
         got = alone[path].reason if isinstance(alone[path], Problem) else None
         if (got is None) != (reason is None) or (reason is not None and reason not in (got or "")):
             wrong[os.path.basename(path)] = got, reason
     assert not wrong
-    assert sum(reason is None for reason in expected.values()) > 80
+    assert sum(reason is None for reason in zoo.values()) > 80
+
+
+def test_what_is_decoded_by_pillow_is_what_the_contract_says(zoo):
+    (batch,) = CpuDecoder(2).batches([list(zoo)], 20, 28)
+    for path, pixels, problem in zip(zoo, batch.pixels, batch.problems, strict=True):
+        if problem is None:
+            np.testing.assert_array_equal(pixels, load_input(path, 20, 28), err_msg=path)
 
 
 def batched(paths: Sequence[str], size: int) -> list[Sequence[str]]:
@@ -344,12 +376,11 @@ def batched(paths: Sequence[str], size: int) -> list[Sequence[str]]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("workers", "size"), [(1, 4), (2, 1), (2, 7), (5, 3), (5, 1000)])
-def test_neighbours_and_workers_change_nothing(zoo, workers, size):
-    _, alone = zoo
+def test_neighbours_and_workers_change_nothing(alone, make, workers, size):
     paths = list(alone)
     random.Random(size).shuffle(paths)
     jobs = batched(paths, size)
-    batches = list(CpuDecoder(workers).batches(jobs, 20, 28))
+    batches = list(make(workers).batches(jobs, 20, 28))
     assert [len(batch.problems) for batch in batches] == [len(job) for job in jobs]
     slots = [slot for batch in batches for slot in zip(batch.pixels, batch.problems, strict=True)]
     for path, (pixels, problem) in zip(paths, slots, strict=True):
@@ -363,14 +394,15 @@ def test_neighbours_and_workers_change_nothing(zoo, workers, size):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-def test_nothing_is_left_open_or_changed(zoo):
+def test_nothing_is_left_open_or_changed(zoo, make):
     def state() -> tuple[object, ...]:
         settings = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, Image.WARN_POSSIBLE_FORMATS
         return len(os.listdir("/proc/self/fd")), decoding_threads(), list(warnings.filters), settings
 
+    make(1)  # imports what it needs
     before = state()
-    paths = [path for path in zoo[0] if "sixty" not in path]
-    for _ in CpuDecoder(3).batches(batched(paths, 10), 8, 8):
+    paths = [path for path in zoo if "sixty" not in path]
+    for _ in make(3).batches(batched(paths, 10), 8, 8):
         pass
     assert state() == before
 
@@ -380,7 +412,7 @@ def decoding_threads() -> list[str]:
 
 
 @pytest.mark.parametrize(("workers", "size"), [(1, 1), (5, 1), (3, 4), (2, 100)])
-def test_an_endless_list_is_taken_as_it_is_needed(workers, size):
+def test_an_endless_list_is_taken_as_it_is_needed(make, workers, size):
     taken = itertools.count()
     latest = 0
 
@@ -389,8 +421,8 @@ def test_an_endless_list_is_taken_as_it_is_needed(workers, size):
         for latest in taken:
             yield [f"gone{latest}"] * size
 
-    ahead = max(2, -(-2 * workers // size))
-    batches = CpuDecoder(workers).batches(jobs(), 4, 4)
+    ahead = max(3 if make.args[0].startswith("dali") else 2, -(-2 * workers // size))
+    batches = make(workers).batches(jobs(), 4, 4)
     assert latest == 0
     for number, _ in enumerate(itertools.islice(batches, 5)):
         assert latest + 1 == number + ahead
@@ -411,23 +443,25 @@ def test_no_jobs_no_batches():
     assert not decoding_threads()
 
 
-def test_order_is_kept_when_the_first_is_the_slowest(monkeypatch):
-    def slow(path: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-        time.sleep(0.05 if int(path) % 4 == 0 else 0)
-        return np.full((height, width, 3), int(path), np.uint8)
+def test_order_is_kept_when_the_first_is_the_slowest():
+    class Slow(ThreadedDecoder):
+        def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+            time.sleep(0.05 if int(path) % 4 == 0 else 0)
+            slot[:] = int(path)
 
-    monkeypatch.setattr(cpu, "load_input", slow)
     jobs = batched([str(i) for i in range(22)], 3)
-    batches = list(CpuDecoder(4).batches(jobs, 2, 2))
+    batches = list(Slow(4).batches(jobs, 2, 2))
     assert [batch.pixels[:, 0, 0, 0].tolist() for batch in batches] == [[int(path) for path in job] for job in jobs]
 
 
-def test_images_are_decoded_while_the_consumer_works(monkeypatch):
+def test_images_are_decoded_while_the_consumer_works():
     seen: list[str] = []
-    monkeypatch.setattr(
-        cpu, "load_input", lambda path, height, width: seen.append(path) or np.zeros((height, width, 3))
-    )
-    batches = CpuDecoder(2).batches(batched(["a", "b", "c", "d"], 2), 2, 2)
+
+    class Seeing(ThreadedDecoder):
+        def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+            seen.append(path)
+
+    batches = Seeing(2).batches(batched(["a", "b", "c", "d"], 2), 2, 2)
     next(batches)
     until = time.monotonic() + 5
     while len(seen) < 4 and time.monotonic() < until:
@@ -446,24 +480,30 @@ def test_an_error_of_the_job_list_ends_the_threads():
     assert not decoding_threads()
 
 
-def test_a_batch_is_what_it_says(photos):
-    (batch,) = CpuDecoder(2).batches([[str(photos[0]), "gone.jpg"]], 9, 7)
+def test_a_batch_is_what_it_says(make, photos):
+    (batch,) = make(2).batches([[str(photos[0]), "gone.jpg"]], 9, 7)
     assert isinstance(batch, Batch)
     assert (batch.pixels.shape, batch.pixels.dtype) == ((2, 9, 7, 3), np.uint8)
     assert batch.pixels.flags.c_contiguous
     assert batch.problems == [None, Problem("read", "No such file or directory")]
 
 
-def test_workers():
-    assert CpuDecoder().workers == available_cores()
+def test_workers(make):
+    assert make().workers == available_cores()
     with pytest.raises(InputError, match="workers must be at least 1, not 0"):
-        CpuDecoder(0)
+        make(0)
 
 
-def test_a_program_that_accepts_half_photos_is_told(monkeypatch):
+def test_a_program_that_accepts_half_photos_is_told(make, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(InputError, match=r"LOAD_TRUNCATED_IMAGES.* set it to False"):
-        CpuDecoder(1)
+        make(1)
+
+
+def test_a_decoder_has_the_name_it_is_made_by(make):
+    assert make(1).name == make.args[0]
+    with pytest.raises(InputError, match=f"no decoder 'none'; choose one of {', '.join((AUTO, *DECODERS))}"):
+        make_decoder("none")
 
 
 def test_metadata_bombs_cost_no_memory(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import h5py
 import numpy as np
 import oracles
 import pytest
@@ -12,7 +13,13 @@ from oracles import named, unit_rows
 import isc_fast.negatives
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.index import search
-from isc_fast.negatives import normalize_scores, normalize_to_file, smooth_negatives, subtract_negatives
+from isc_fast.negatives import (
+    normalize_scores,
+    normalize_to_file,
+    smooth_negatives,
+    smooth_to_file,
+    subtract_negatives,
+)
 from isc_fast.plan import Failure
 from isc_fast.store import Descriptors, load_descriptors, open_descriptors, write_descriptors
 
@@ -33,6 +40,7 @@ def small_blocks(request, monkeypatch):
     if request.param:
         whole = Descriptors.blocks
         monkeypatch.setattr(isc_fast.negatives, "_ROWS", request.param)
+        monkeypatch.setattr(isc_fast.negatives, "_STEP", request.param)
         monkeypatch.setattr(Descriptors, "blocks", lambda self, _rows=None: whole(self, 2 * request.param + 1))
 
 
@@ -53,6 +61,55 @@ def test_nes(options, small_blocks):
     found = subtract_negatives(named(ROWS, "q", **OURS), named(NEGATIVES), **options)
     close(found.vectors, oracles.subtracted(ROWS, NEGATIVES, **options))
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"k": 4, "power": 1}], ids=str)
+def test_smoothing_into_a_file(tmp_path, options, small_blocks):
+    """The same bits, whether the negatives are in memory or on disk."""
+    plain = named(NEGATIVES, "t", **OURS)
+    expected = smooth_negatives(plain, **options)
+    write_descriptors(tmp_path / "plain.h5", plain)
+    with open_descriptors(tmp_path / "plain.h5") as lazy:
+        for given in (plain, lazy):
+            smooth_to_file(given, tmp_path / "out.h5", **options)
+            found = load_descriptors(tmp_path / "out.h5")
+            np.testing.assert_array_equal(found.vectors, expected.vectors)
+            assert (found.ids, found.meta) == (list(expected.ids), expected.meta)
+        in_memory = smooth_negatives(lazy, **options)
+        assert isinstance(in_memory.vectors, np.ndarray)
+    np.testing.assert_array_equal(in_memory.vectors, expected.vectors)
+    assert list(in_memory.ids) == list(expected.ids), "they outlast the file"
+
+
+def test_negatives_on_disk_give_the_same_bits(tmp_path, small_blocks):
+    """As plain rows, as rows in half precision, and where a row is among the nearest of many."""
+    plain = {"n": NEGATIVES, "half": NEGATIVES.astype(np.float16), "few": NEGATIVES[:3]}
+    for name, rows in plain.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["vectors"] = rows
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            lazy = Descriptors(file["vectors"], [f"r{i}" for i in range(len(rows))])
+            found, in_memory = (subtract_negatives(named(ROWS), side).vectors for side in (lazy, named(rows)))
+            np.testing.assert_array_equal(found, in_memory)
+            found, in_memory = (normalize_scores(named(ROWS), named(ROWS), side)[0] for side in (lazy, named(rows)))
+            np.testing.assert_array_equal(found.vectors, in_memory.vectors)
+
+
+def test_sums_of_rows_do_not_depend_on_steps(monkeypatch):
+    rows, negatives = unit_rows(5, 5000, 24), named(NEGATIVES)
+    expected = subtract_negatives(named(rows), negatives).vectors
+    for name, size in (("_STEP", 1), ("_STEP", 999), ("_STEP", 10**6), ("_ROWS", 1024)):
+        monkeypatch.setattr(isc_fast.negatives, name, size)
+        np.testing.assert_array_equal(subtract_negatives(named(rows), negatives).vectors, expected)
+
+
+@pytest.mark.parametrize("make", [np.asfortranarray, lambda rows: rows.astype(np.float64)])
+def test_negatives_in_any_layout(make):
+    found = subtract_negatives(named(ROWS), Descriptors(make(NEGATIVES), list(map(str, range(80))))).vectors
+    close(found, oracles.subtracted(ROWS, NEGATIVES))
+    close(
+        smooth_negatives(Descriptors(make(NEGATIVES), list(map(str, range(80))))).vectors, oracles.smoothed(NEGATIVES)
+    )
 
 
 def test_nes_with_smoothed_negatives():
@@ -233,9 +290,12 @@ def test_scores_take_plain_negatives(tmp_path, method):
         (named(NEGATIVES), {"power": 0}, "power must be at least 1"),
     ],
 )
-def test_smoothing_refuses(negatives, options, message):
+def test_smoothing_refuses(tmp_path, negatives, options, message):
     with pytest.raises(InputError, match=message):
         smooth_negatives(negatives, **options)
+    with pytest.raises(InputError, match=message):
+        smooth_to_file(negatives, tmp_path / "out.h5", **options)
+    assert os.listdir(tmp_path) == []
 
 
 def test_files_refuse_what_the_functions_cannot_be_asked(tmp_path):

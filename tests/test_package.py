@@ -22,11 +22,11 @@ PACKAGES = {"isc_fast": ROOT / "isc_fast", "isc_fast.training": ROOT / "training
 # A module may import from the lines above its own, and from its own package.
 LAYERS = [
     "errors cores",
-    "spec presets plan assets atomic progress knn",
+    "spec presets plan assets atomic progress knn trials",
     "sources matches hdf5 decoders engines weights edits",
     "store metrics",
     "parts dialects negatives index report",
-    "pipeline validate",
+    "pipeline validate tuner doctor",
     "challenge demo",
     "training export",
     "__init__ commands",
@@ -34,7 +34,7 @@ LAYERS = [
     "__main__",
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
-HEAVY = ("torch", "timm", "onnx", "onnxruntime", "faiss", "pyarrow", "tensorrt", "h5py", "PIL", "numpy")
+HEAVY = ("torch", "timm", "onnx", "onnxruntime", "openvino", "faiss", "pyarrow", "tensorrt", "h5py", "PIL", "numpy")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -97,6 +97,7 @@ def test_only_leaves_import_heavy_libraries():
         "timm": ("isc_fast.training", "isc_fast.export"),
         "onnx": ("isc_fast.export",),
         "onnxruntime": ("isc_fast.export",),  # elsewhere through errors.require only
+        "openvino": (),
         "faiss": (),
         "pyarrow": (),
     }
@@ -139,14 +140,14 @@ sys.meta_path.insert(0, Block())
 
 def test_every_runtime_module_imports_without_any_extra():
     names = [name for name in KNOWN if top(name) not in ("training", "export", "__main__")]
-    blocked = "BLOCKED = {'torch', 'timm', 'onnx', 'onnxruntime', 'faiss', 'pyarrow', 'torchvision'}"
+    blocked = "BLOCKED = {'torch', 'timm', 'onnx', 'onnxruntime', 'openvino', 'faiss', 'pyarrow', 'torchvision'}"
     code = blocked + BLOCK + f"import importlib\nfor name in {names!r}: importlib.import_module(name)\nprint('fine')"
     assert run_python(code) == "fine\n"
 
 
 def test_the_runtime_works_without_torch(tmp_path):
     """From photos to figures, with torch and its friends out of reach."""
-    code = "BLOCKED = {'torch', 'timm', 'onnx', 'onnxscript', 'torchvision'}" + BLOCK
+    code = "BLOCKED = {'torch', 'timm', 'onnx', 'onnxscript', 'torchvision', 'openvino'}" + BLOCK
     code += "import isc_fast, sys; isc_fast.run_demo(sys.argv[1]); print('fine')"
     assert run_python(code, str(tmp_path)) == "fine\n"
 
@@ -155,14 +156,16 @@ def test_the_runtime_works_without_torch(tmp_path):
     ("blocked", "call", "extra"),
     [
         ("onnxruntime", "isc_fast.load_engine('demo')", "cpu"),
+        ("openvino", "isc_fast.load_engine('demo', runtime='openvino')", "openvino"),
+        ("openvino", "isc_fast.export.export_engine('x', 'y.onnx', precision='int8', runtime='openvino')", "openvino"),
         ("faiss", "isc_fast.search(*[isc_fast.Descriptors(eye(2, dtype='f4'), ['a', 'b'])] * 2)", "cpu"),
         ("pyarrow", "isc_fast.convert({'': isc_fast.Descriptors(eye(1), ['a'])}, 'x', 'clip-retrieval')", "parquet"),
-        ("torch", "__import__('isc_fast.export').export.export_engine('x.pth', 'x.onnx')", "export"),
-        ("onnxscript", "__import__('isc_fast.export').export.export_engine('x.pth', 'x.onnx')", "export"),
+        ("torch", "isc_fast.export.export_engine('x.pth', 'x.onnx')", "export"),
+        ("onnxscript", "isc_fast.export.export_engine('x.pth', 'x.onnx')", "export"),
     ],
 )  # fmt: skip
 def test_a_missing_extra_says_the_line_that_installs_it(blocked, call, extra):
-    code = f"BLOCKED = {{{blocked!r}}}{BLOCK}import isc_fast, isc_fast.errors; from numpy import eye\n"
+    code = f"BLOCKED = {{{blocked!r}}}{BLOCK}import isc_fast, isc_fast.errors, isc_fast.export; from numpy import eye\n"
     code += f"try: {call}\nexcept isc_fast.errors.MissingExtraError as error: print(error)"
     assert f"pip install 'isc-fast[{extra}]'" in run_python(code)
 
@@ -173,6 +176,8 @@ def test_public_names_are_the_ones_listed():
         assert value.__doc__, f"{name} has no docstring"
         assert value.__module__.startswith("isc_fast")
     assert set(isc_fast.__all__) <= set(dir(isc_fast))
+    code = "import isc_fast.commands, isc_fast as i; print(*[name for name in i.__all__ if not callable(getattr(i, name))])"
+    assert run_python(code) == "\n", "a module has the name of a function and takes its place"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = isc_fast.nothing
     typed = ast.parse((ROOT / "isc_fast" / "__init__.py").read_text("utf-8"))

@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from isc_fast.errors import FormatError
-from isc_fast.plan import MAX_SHARDS, MIN_SHARD_ITEMS, Item, Plan, Shard, default_shard_size
+from isc_fast.plan import (
+    MAX_SHARDS,
+    MIN_SHARD_ITEMS,
+    Item,
+    Items,
+    Plan,
+    Shard,
+    Texts,
+    default_shard_size,
+    repeated_rows,
+)
 
 SIZES = (0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 255, 256, 257, 1000)
 
@@ -27,6 +37,8 @@ def test_shards_and_batches_hold_everything_once_in_order(count, batch_size, bat
     assert [item for shard in shards for item in shard.items] == list(plan.items)
     runs = [run for shard in shards for run in shard.batches(batch_size)]
     assert [item for run in runs for item in run] == list(plan.items)
+    assert [row for shard in shards for row in plan.rows(shard.index)] == list(range(count))
+    assert all(len(plan.rows(shard.index)) == len(shard.items) for shard in shards)
     assert all(len(run) == batch_size for run in runs[:-1]), "only the last batch of the plan may be short"
     assert all(shards[i].items for i in range(len(shards)))
     assert (plan.shard_count == 0) == (count == 0)
@@ -48,14 +60,144 @@ def test_default_shard_size(count, batch_size):
     assert size - batch_size < max(MIN_SHARD_ITEMS, count / MAX_SHARDS + 1), "no larger than it must be"
 
 
+NAMES = [
+    "a",
+    "",
+    "ä 🦊",
+    os.fsdecode(b"\xff\xed\xa0\x80\xe9"),
+    'q"uote',
+    "new\nline",
+    "nul\0",
+    "\ud800",
+    "]}",
+    "\x85",
+    "3 x",
+]
+
+
 def test_json_keeps_every_name():
-    names = ["a", "", "ä 🦊", os.fsdecode(b"\xff\xed\xa0\x80\xe9"), 'q"uote', "new\nline", "nul\0", "\ud800"]
+    names = NAMES
     plan = replace(plan_of(0), items=[Item(name, name + ".jpg") for name in names], inputs=[os.fsdecode(b"/\xff")])
     text = plan.to_json()
     assert text.isascii()
     assert Plan.from_json(text) == plan
     assert Plan.from_json(text).id == plan.id
     assert len(plan.id) == 64
+    assert json.loads(text)["items"] == [[item.id, item.path] for item in plan.items]
+    assert Plan.from_lines(plan.lines()) == plan
+    assert json.loads("".join(plan.lines())) == json.loads(text), "with its line ends it is still one document"
+
+
+@pytest.mark.parametrize("count", [0, 1, 4095, 4096, 4097, 9000])
+def test_lines_stay_short_however_many_items_there_are(count):
+    lines = list(plan_of(count).lines())
+    assert "".join(line.removesuffix("\n") for line in lines) == plan_of(count).to_json()
+    assert max(map(len, lines)) < 200_000
+    assert len(lines) == 2 + -(-count // 4096)
+    found = Plan.from_lines(lines)
+    assert (found, found.id) == (plan_of(count), plan_of(count).id)
+    head = Plan.from_lines(iter(lines[:1]), with_items=False)
+    assert head == replace(plan_of(count), items=[])
+    for cut in {1, len(lines) // 2, len(lines) - 1}:
+        with pytest.raises(FormatError, match=r"damaged \(it is cut short"):
+            Plan.from_lines(lines[:cut])
+
+
+def test_ids_of_plans_stay():
+    """They stand in finished files; with another id the same command would refuse its own result."""
+    assert plan_of(3).id == "a6aeed26ecbb2da3edd743eb1702fd2031dbac6e324ec38886887fb716e7a8c2"
+    assert plan_of(9000).id == "5c1c871d71fbe77658c9b40791cbcb362a5dbb76a775d2a05d412bd458c24880"
+
+
+def sequences():
+    """(lazy sequence, the list that it stands for), longer than one of its blocks."""
+    texts = [*NAMES, *(f"photos/{i}" for i in range(5000)), *NAMES]
+    items = [Item(text, f"/data/{text}.jpg") for text in texts]
+    return [(Texts(texts), texts), (Items(items), items)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_lazy_sequences_are_like_lists(number):
+    lazy, plain = sequences()[number]
+    assert len(lazy) == len(plain)
+    assert list(lazy) == plain
+    assert lazy == plain
+    assert plain == lazy
+    assert lazy != plain[:-1]
+    assert lazy != [*plain[:-1], plain[0]]
+    assert lazy != "text"
+    assert list(reversed(lazy)) == plain[::-1]
+    assert all(lazy[row] == plain[row] for row in (0, 1, 4095, 4096, 5010, -1, -len(plain)))
+    for part in (
+        slice(None),
+        slice(3, 9),
+        slice(4090, 4100),
+        slice(9, 3),
+        slice(-3, None),
+        slice(0, 0),
+        slice(8, 1, -2),
+    ):
+        assert list(lazy[part]) == plain[part]
+    for row in (len(plain), -len(plain) - 1):
+        with pytest.raises(IndexError):
+            lazy[row]
+    assert plain[20] in lazy
+    assert len(repr(lazy)) < 300
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(lazy)
+    assert list(type(lazy)()) == []
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Item("a", "/data/a.jpg"),
+        Item("a", "a"),
+        Item("a", "/a/a/a.a"),
+        Item("", ""),
+        Item("", "/data/x.jpg"),
+        Item("given", "/data/other.jpg"),
+        Item("12 x", "/data/other.jpg"),
+        Item("x\0y", "\0"),
+        Item(" ", "/data/other.jpg"),
+        Item(os.fsdecode(b"\xff"), os.fsdecode(b"/\xfe/\xff.jpg")),
+        Item(os.fsdecode(b"\xff"), os.fsdecode(b"/\xfe/other")),
+    ],
+    ids=repr,
+)
+def test_items_of_every_kind(item):
+    both = Items([item, Item("b", "/data/b.jpg"), item])
+    assert [both[0], both[2], *both] == [item, item, item, Item("b", "/data/b.jpg"), item]
+
+
+def test_more_places_than_two_bytes_can_number():
+    items = [Item("x", f"/{i}/x.jpg") for i in range(70_000)]
+    packed = Items(items)
+    assert all(packed[row] == items[row] for row in (0, 65_533, 65_534, 65_535, 65_536, 65_537, 69_999))
+    assert packed == items
+
+
+class Same(str):
+    """Texts of one hash, as two of ten million may be."""
+
+    def __hash__(self):
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("texts", "rows"),
+    [
+        ([], []),
+        (["a"], []),
+        (["a", "b", "c"], []),
+        (["a", "b", "a"], [0, 2]),
+        (["x", "a", "b", "b", "a", "y", "b"], [1, 2, 3, 4, 6]),
+        (["", ""], [0, 1]),
+        ([Same("a"), "b", Same("c")], [0, 2]),
+    ],
+)
+def test_rows_of_texts_that_may_be_repeated(texts, rows):
+    assert repeated_rows(texts, len(texts)).tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -94,6 +236,9 @@ GOOD = json.loads(plan_of(3).to_json())
         *(json.dumps(GOOD | {"items": items}) for items in (None, 3, [["a"]], [["a", "b", "c"]], [3])),
         *(json.dumps(GOOD | {"batch_size": size}) for size in (None, 0, -4, "4", 2.5)),
         json.dumps(GOOD | {"shard_size": 0}),
+        json.dumps(GOOD | {"items": [[1, 2]]}),
+        plan_of(3).to_json()[:-2],
+        plan_of(3).to_json()[:-3],
     ],
 )
 def test_a_damaged_plan_is_refused(text):

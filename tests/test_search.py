@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
 import isc_fast.index
+import isc_fast.knn
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.index import search
-from isc_fast.knn import METRICS, knn
-from isc_fast.store import Descriptors, open_descriptors, write_descriptors
+from isc_fast.knn import METRICS, knn, within
+from isc_fast.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 
 pytest.importorskip("faiss")
 
@@ -147,13 +150,26 @@ def test_copies_without_end_do_not_widen_the_search(searches):
 def test_only_unfinished_queries_are_searched_again(searches):
     xb = REFERENCES.copy()
     xb[:60] = QUERIES[0]  # the first query alone has more than 16 good ones
-    found = search(named(QUERIES, "q"), named(xb), threshold=0.9)
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=10**4, threshold=0.9)
     assert_same_pairs(found, best_pairs(QUERIES, xb, threshold=0.9))
     assert searches == [(23, 16), (1, 64)]
 
 
-@pytest.mark.parametrize(("limit", "count"), [*(("max_pairs", n) for n in range(10, 24)), ("threshold", 16)])
-def test_a_pair_found_once_stays_found(monkeypatch, limit, count):
+@pytest.mark.parametrize("rows", [7, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_threshold_alone_is_one_search_however_many_pairs(small_blocks, searches, metric, rows):
+    """Every query is all of 120 references: a search for neighbours would be widened to 16, 64, 256 of them."""
+    small_blocks(rows)
+    xq, xb = np.full((40, 4), 0.5, np.float32), np.full((150, 4), 0.5, np.float32)
+    xb[::5] *= np.float32(0.5)
+    lowest = 0.75 if metric == "ip" else 0.0
+    found = search(named(xq, "q"), named(xb), threshold=lowest, metric=metric)
+    assert rows_of(found) == best_pairs(xq, xb, metric, threshold=lowest)
+    assert (len(found), searches) == (40 * 120, [])
+
+
+@pytest.mark.parametrize("count", range(10, 24))
+def test_a_pair_found_once_stays_found(monkeypatch, count):
     """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
     calls = []
 
@@ -167,11 +183,60 @@ def test_a_pair_found_once_stays_found(monkeypatch, limit, count):
     monkeypatch.setattr(isc_fast.index, "knn", drifting)
     xb = REFERENCES.copy()
     xb[:40] = np.float32(0.99) * QUERIES[0] + np.float32(0.1) * unit_rows(5, 40, 16)
-    lowest = float(knn(QUERIES[:1], [xb], count)[0][0, -1])  # exactly the score of the last pair that is wanted
-    found = search(named(QUERIES, "q"), named(xb), **{limit: count if limit == "max_pairs" else lowest})
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=count)
     assert {row[:2] for row in rows_of(found)} == {row[:2] for row in best_pairs(QUERIES, xb, max_pairs=count)}
     assert len(found) == count
-    assert (len(calls) > 1) == (limit == "threshold" or count > 16)
+    assert (len(calls) > 1) == (count > 16)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 2, 16, 100])
+def test_a_threshold_includes_the_score_itself(metric, count):
+    """Also one that no decimal number is equal to, and of neighbours one ulp apart."""
+    scores = knn(QUERIES, [REFERENCES], 150, metric)[0]
+    lowest = np.sort(scores.ravel())[-count]
+    for given, expected in (
+        (lowest, scores >= lowest),
+        (np.nextafter(lowest, np.float32(9)), scores > lowest),
+        (np.nextafter(lowest, np.float32(-9)), scores >= np.nextafter(lowest, np.float32(-9))),
+    ):
+        found = search(named(QUERIES, "q"), named(REFERENCES), threshold=float(given), metric=metric)
+        assert len(found) == expected.sum()
+        assert found.scores.min(initial=np.inf) >= given
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [1, 13, 150])
+@pytest.mark.parametrize("lowest", [-np.inf, -1.5, -0.2, 0.0, 0.3, np.inf])
+def test_within_over_blocks(metric, rows, lowest):
+    read = []
+
+    def blocks():
+        for start in range(0, 150, rows):
+            read.append(start)
+            yield REFERENCES[start : start + rows]
+
+    parts = list(within(QUERIES, blocks(), np.float32(lowest), metric))
+    assert len(parts) == len(read) == -(-150 // rows)
+    found = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    expected = similarity(QUERIES, REFERENCES, metric)
+    order = np.lexsort(found[1::-1])
+    np.testing.assert_array_equal(np.stack(found[:2])[:, order], np.nonzero(expected >= lowest))
+    np.testing.assert_allclose(found[2][order], expected[expected >= lowest], atol=2e-6)
+    assert [column.dtype for column in found] == [np.int64, np.int64, np.float32]
+
+
+def test_within_of_nothing():
+    empty = np.empty((0, 16), np.float32)
+    assert [
+        list(within(*sides, np.float32(0))) for sides in ((empty, [REFERENCES]), (QUERIES, []), (QUERIES, [empty]))
+    ] == [
+        [],
+        [],
+        [],
+    ]
+    (pairs,) = within(QUERIES, [empty, REFERENCES, empty], np.float32(0.2))
+    assert len(pairs[0]) == (similarity(QUERIES, REFERENCES) >= 0.2).sum()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -214,6 +279,31 @@ def test_descriptors_on_disk_are_searched_alike(tmp_path, small_blocks):
         assert not isinstance(references.vectors, np.ndarray)
 
 
+def test_of_ids_on_disk_only_those_of_the_pairs_are_read(tmp_path, monkeypatch):
+    write_descriptors(tmp_path / "r.h5", named(REFERENCES))
+    read = []
+    at = StoredIds.at
+    monkeypatch.setattr(StoredIds, "read", lambda *rows: pytest.fail(f"ids {rows} were read"))
+    monkeypatch.setattr(StoredIds, "at", lambda self, rows: read.append(rows.tolist()) or at(self, rows))
+    with open_descriptors(tmp_path / "r.h5") as references:
+        found = search(named(QUERIES[:2], "q"), references, k=2)
+    assert rows_of(found) == rows_of(search(named(QUERIES[:2], "q"), named(REFERENCES), k=2))
+    assert read == [sorted({row[1] for row in rows_of(found)})]
+
+
+@pytest.mark.parametrize("limits", [{"k": 2}, {"max_pairs": 50}, {"threshold": 0.2}], ids=str)
+def test_many_queries_are_searched_a_few_at_a_time(monkeypatch, small_blocks, limits):
+    small_blocks(5)
+    monkeypatch.setattr(isc_fast.index, "BLOCK_ROWS", 5)
+    sizes = []
+    for name in ("knn", "within"):
+        real = getattr(isc_fast.index, name)
+        monkeypatch.setattr(isc_fast.index, name, lambda xq, *rest, real=real: sizes.append(len(xq)) or real(xq, *rest))
+    found = search(named(QUERIES, "q"), named(REFERENCES), **limits)
+    assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, **limits), "k" not in limits)
+    assert sizes[:5] == [5, 5, 5, 5, 3]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("metric", METRICS)
 def test_numbers_that_are_not_finite(bad, metric):
@@ -224,6 +314,8 @@ def test_numbers_that_are_not_finite(bad, metric):
         base = broken["data base"]
         with pytest.raises(InputError, match=f"row 5 of the {side} .*extract"):
             knn(broken["queries"], [base[:3], base[3:]], 4, metric)
+        with pytest.raises(InputError, match=f"row 5 of the {side} .*extract"):
+            list(within(broken["queries"], [base[:3], base[3:]], np.float32(0), metric))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -231,6 +323,9 @@ def test_numbers_too_large_for_a_score(metric):
     huge = np.full((2, 4), 1e30, np.float32)
     with pytest.raises(InputError, match="unit length"):
         knn(huge, [-huge], 1, metric)
+    if metric == "ip":  # pairs that are infinitely far apart reach no threshold
+        with pytest.raises(InputError, match="unit length"):
+            list(within(huge, [huge], np.float32(0.5), metric))
 
 
 @pytest.mark.parametrize(
@@ -290,6 +385,8 @@ def test_different_dimensions():
         search(named(QUERIES, "q"), named(REFERENCES[:, :8]))
     with pytest.raises(InputError, match="queries have 16 dimensions and the data base has 8"):
         knn(QUERIES, [REFERENCES[:, :8]], 1)
+    with pytest.raises(InputError, match="queries have 16 dimensions and the data base has 8"):
+        list(within(QUERIES, [REFERENCES[:, :8]], np.float32(0)))
 
 
 def test_normalised_scores_are_searched_by_inner_product_only():
@@ -319,6 +416,8 @@ def test_ids_that_occur_twice_are_refused():
     twice = Descriptors(QUERIES, ["same"] * len(QUERIES))
     with pytest.raises(InputError, match="the query id 'same' occurs twice"):
         search(twice, named(REFERENCES))
+    with pytest.raises(InputError, match="the reference id 'same' occurs twice"):
+        search(named(REFERENCES), twice)
 
 
 def test_inputs_stay_as_they_are():
@@ -329,3 +428,165 @@ def test_inputs_stay_as_they_are():
         assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, k=10), False)
         np.testing.assert_array_equal(xq, QUERIES)
         np.testing.assert_array_equal(xb, REFERENCES)
+
+
+# --- the first pass in bytes
+
+
+WIDE_QUERIES, WIDE = unit_rows(11, 60, 96), unit_rows(12, 900, 96)
+
+
+@pytest.fixture
+def first_pass(monkeypatch):
+    """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None)."""
+    pytest.importorskip("onnxruntime")
+    if isc_fast.knn._byte_product() is None:
+        pytest.skip("products of bytes are not exact on this processor")
+    sizes = {"_COARSE_QUERIES": 1, "_COARSE_ROWS": 40, "_TILE": 16, "_PART": 32}
+    for name, size in sizes.items():
+        monkeypatch.setattr(isc_fast.knn, name, size)
+    asked = []
+    pairs = isc_fast.knn._FirstPass.pairs
+
+    def recorded(self, block, lowest):
+        found = pairs(self, block, lowest)
+        asked.append((len(block), None if found is None else len(found[0])))
+        return found
+
+    monkeypatch.setattr(isc_fast.knn._FirstPass, "pairs", recorded)
+    return asked
+
+
+def spread(rows, seed):
+    """The same directions at lengths from a tenth to ten."""
+    return rows * np.exp(np.random.default_rng(seed).uniform(-2.3, 2.3, (len(rows), 1))).astype(np.float32)
+
+
+FIRST_PASS_DATA = {
+    "unit": (WIDE_QUERIES, WIDE),
+    "lengths": (spread(WIDE_QUERIES, 1), spread(WIDE, 2)),
+    "tiny": (WIDE_QUERIES * np.float32(1e-9), WIDE * np.float32(1e-9)),
+    "large": (WIDE_QUERIES * np.float32(1e6), WIDE * np.float32(1e6)),
+    "far from zero": (WIDE_QUERIES + np.float32(1), WIDE + np.float32(1)),
+    "one number stands out": (
+        WIDE_QUERIES + 3 * np.eye(60, 96, dtype=np.float32),
+        WIDE + 3 * np.eye(900, 96, dtype=np.float32),
+    ),
+    "zeros": (np.where(np.arange(60)[:, None] % 7, WIDE_QUERIES, 0), np.where(np.arange(900)[:, None] % 3, WIDE, 0)),
+}
+
+
+@pytest.mark.parametrize("rows", [900, 333])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("data", FIRST_PASS_DATA)
+def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
+    xq, xb = (np.ascontiguousarray(side, np.float32) for side in FIRST_PASS_DATA[data])
+    scores, indices = knn(xq, (xb[i : i + rows] for i in range(0, 900, rows)), 2, metric)
+    exact = similarity(xq, xb, metric)
+    of_found = np.take_along_axis(exact, indices, 1)
+    size = np.abs(exact).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(of_found, -np.sort(-exact, axis=1)[:, :2], atol=float(2e-6 * size.max()))
+    np.testing.assert_allclose(scores, of_found, atol=float(2e-6 * size.max()))
+    assert first_pass, "it was not used"
+    lowest = np.float32(np.sort(exact.ravel())[-300])
+    found = list(within(xq, (xb[i : i + rows] for i in range(0, 900, rows)), lowest, metric))
+    pairs = set(zip(*(np.concatenate(column).tolist() for column in list(zip(*found, strict=True))[:2]), strict=True))
+    for slack in (-1, 1):
+        sure = set(zip(*(side.tolist() for side in np.nonzero(exact >= lowest + slack * 2e-6 * size)), strict=True))
+        assert pairs <= sure if slack < 0 else pairs >= sure
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rounded", ["references", "queries"])
+def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded):
+    """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
+    halfway = (np.arange(96, dtype=np.float32) + np.float32(0.5) - np.arange(96) % 2) / 128  # rounded down, all of them
+    halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
+    ones = np.ones(96, np.float32)
+    one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
+    xb = np.zeros((64, 96), np.float32)
+    xb[5] = one
+    lowest = similarity(other[None], one[None], metric).astype(np.float32)[0]
+    if metric == "l2":
+        xb[np.arange(64) != 5] = -one  # as long, since the bound is for the shortest
+    with isc_fast.knn.ThreadPoolExecutor(1) as threads:
+        coarse = isc_fast.knn._FirstPass(other[None], metric, isc_fast.knn._byte_product(), threads)
+        rows, columns, scores = coarse.pairs(xb, lowest)
+    assert (rows.tolist(), columns.tolist(), scores.tolist()) == ([0], [5], lowest.tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_of_the_first_pass_do_not_depend_on_the_company(first_pass, metric):
+    """Neither on blocks nor on other queries; and of equal rows, the first comes first."""
+    xb = np.concatenate([WIDE, WIDE[::-1]])
+    whole = knn(WIDE_QUERIES, [xb], 2, metric)
+    for rows, queries in ((1800, 7), (70, 60), (500, 1)):
+        blocks = [xb[i : i + rows] for i in range(0, 1800, rows)]
+        found = [knn(WIDE_QUERIES[i : i + queries], blocks, 2, metric) for i in range(0, 60, queries)]
+        np.testing.assert_array_equal(np.concatenate([scores for scores, _ in found]), whole[0])
+        np.testing.assert_array_equal(np.concatenate([indices for _, indices in found]), whole[1])
+    np.testing.assert_array_equal(whole[0][:, 0], whole[0][:, 1])
+    np.testing.assert_array_equal(whole[1].sum(axis=1), 1799)
+    assert (whole[1][:, 0] < 900).all()
+
+
+def test_dense_data_are_left_to_faiss(first_pass):
+    xb = np.concatenate([WIDE[:600], np.tile(WIDE_QUERIES[:1], (600, 1)), WIDE[600:]])
+    scores, indices = knn(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], 2)
+    np.testing.assert_array_equal(indices, [[600, 601]] * 50)
+    np.testing.assert_allclose(scores, 1, atol=1e-6)
+    assert first_pass[-1][1] is None
+    assert sum(found is None for _, found in first_pass) == 1, "once it knows, it does not try again"
+    assert len(next(within(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], np.float32(0.9)))[0]) == 50 * 600
+
+
+def test_where_the_first_pass_is_not_used(first_pass, monkeypatch):
+    knn(WIDE_QUERIES, [WIDE[:40]], 2)
+    knn(WIDE_QUERIES[:, :63], [WIDE[:, :63]], 2)
+    knn(WIDE_QUERIES, [WIDE], 300)
+    monkeypatch.setattr(isc_fast.knn, "_COARSE_QUERIES", 61)
+    knn(WIDE_QUERIES, [WIDE], 2)
+    assert first_pass == []
+    for size in (np.float32(1e-18), np.float32(1e17)):  # squares that float32 cannot hold
+        monkeypatch.setattr(isc_fast.knn, "_COARSE_QUERIES", 1)
+        _, indices = knn(WIDE_QUERIES, [WIDE * size], 2)
+        np.testing.assert_array_equal(indices, np.argsort(-similarity(WIDE_QUERIES, WIDE), axis=1)[:, :2])
+    assert [found for _, found in first_pass] == [None, None]
+
+
+@pytest.mark.parametrize("trouble", ["absent", "inexact"])
+def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
+    """As where ONNX Runtime is not installed, or the processor cuts off sums of pairs."""
+    import onnxruntime
+
+    expected = knn(WIDE_QUERIES, [WIDE], 2)
+    used = len(first_pass)
+    if trouble == "absent":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+
+        class Saturating(onnxruntime.InferenceSession):
+            def run(self, *arguments):
+                return [np.minimum(result, 2**15) for result in super().run(*arguments)]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Saturating)
+    isc_fast.knn._byte_product.cache_clear()
+    try:
+        assert isc_fast.knn._byte_product() is None
+        found = knn(WIDE_QUERIES, [WIDE], 2)
+    finally:
+        isc_fast.knn._byte_product.cache_clear()
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+    assert used
+    assert len(first_pass) == used
+
+
+def test_the_model_of_the_first_pass_is_what_it_says():
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(isc_fast.knn._BYTE_MODEL)
+    onnx.checker.check_model(model)
+    (node,) = model.graph.node
+    assert (node.op_type, list(node.input), list(node.output)) == ("MatMulInteger", ["a", "b"], ["y"])
+    types = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
+    assert types == [onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32]

@@ -17,7 +17,17 @@ from oracles import named, unit_rows
 
 from isc_fast.errors import FormatError, OutputError
 from isc_fast.plan import Failure
-from isc_fast.store import Descriptors, load_descriptors, open_descriptors, write_blocks, write_descriptors
+from isc_fast.store import (
+    Descriptors,
+    StoredIds,
+    ids_at,
+    in_memory,
+    load_descriptors,
+    open_descriptors,
+    repeated_id,
+    write_blocks,
+    write_descriptors,
+)
 
 IDS = [
     "Q00001",
@@ -99,6 +109,61 @@ def test_vectors_stay_on_disk_until_they_are_read(tmp_path):
         np.testing.assert_array_equal(np.concatenate(list(found.blocks(4))), expected.vectors)
         assert found.content_id() == expected.content_id()
     assert not found.vectors  # closed
+
+
+def test_ids_stay_on_disk_until_they_are_read(tmp_path, monkeypatch):
+    ids = [*IDS, *(f"id{i}" for i in range(9000))]
+    write_descriptors(tmp_path / "a.h5", Descriptors(np.zeros((len(ids), 2), np.float32), ids))
+    with open_descriptors(tmp_path / "a.h5") as found:
+        monkeypatch.setattr(StoredIds, "read", lambda *rows: pytest.fail(f"ids {rows} were read"))
+        assert (len(found), repeated_id(found.ids)) == (len(ids), None)
+        rows = np.array([9003, 2, 0, 2, 4000, len(ids) - 1, 2])
+        assert ids_at(found.ids, rows) == ids_at(ids, rows) == [ids[row] for row in rows]
+        assert ids_at(found.ids, rows[:0]) == []
+        assert len({id(text) for text in ids_at(found.ids, rows[[1, 3, 6]])}) == 1, "one string, however often"
+        monkeypatch.undo()
+        assert found.ids == ids
+        assert found.ids[4090:4100] == ids[4090:4100]
+        kept = in_memory(found)
+    assert kept.ids == ids, "they outlast the file"
+    assert isinstance(kept.ids[3], str)
+
+
+@pytest.mark.parametrize(("ids", "unique"), [(["a", "b", "c"], True), (["a", "b", "a"], False), ([], True)])
+def test_a_file_says_whether_its_ids_are_unique(tmp_path, ids, unique):
+    write_blocks(tmp_path / "a.h5", [np.zeros((len(ids), 4), np.float32)], ids=ids, dim=4, meta={})
+    with open_descriptors(tmp_path / "a.h5") as found:
+        assert found.ids.unique == unique
+        assert repeated_id(found.ids) == (None if unique else "a")
+
+
+def test_a_file_that_does_not_say_so_is_looked_at(tmp_path):
+    by_hand(tmp_path / "a.h5", ids=np.array(["b", "b"], TEXT))
+    with open_descriptors(tmp_path / "a.h5") as found:
+        assert not found.ids.unique
+        assert repeated_id(found.ids) == "b"
+
+
+class Same(str):
+    """Texts of one hash."""
+
+    def __hash__(self):
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("ids", "twice"),
+    [
+        ([], None),
+        (["a", "b", "c"], None),
+        (["a", "b", "c", "b", "a"], "b"),
+        (["", "x", ""], ""),
+        ([Same("a"), Same("b"), Same("c")], None),
+        ([Same("a"), Same("b"), Same("c"), Same("b")], "b"),
+    ],
+)
+def test_the_first_id_that_is_repeated(ids, twice):
+    assert repeated_id(ids) == twice
 
 
 def test_content_id_is_of_the_numbers_alone():
@@ -395,6 +460,7 @@ def test_other_versions(tmp_path, version):
         {"ids": np.arange(2)},
         {"ids": np.array([["a"], ["b"]], TEXT)},
         {"ids": 7},
+        {"ids": np.ones(2, np.float32)},
         {"failures/id": np.array([], TEXT)},
         {"failures/stage": np.arange(1)},
     ],

@@ -1,13 +1,28 @@
-"""Decoders turn image files into batches of network input; every decoder keeps the same contract."""
+"""Decoders turn image files into batches of network input; `make_decoder` makes any of them by its name.
+
+| name | what it is | pixels |
+|---|---|---|
+| pillow | the contract itself (`isc_fast.decoders.rules`) | |
+| turbo | libjpeg-turbo and a vectorised resize | within one grey level, but for one value in 100 million |
+| turbo-scaled | as turbo, large JPEGs decoded at a fraction of their size | other ones: never chosen unless named |
+| dali | NVIDIA DALI: JPEGs decoded and resized on the GPU | other ones: never chosen unless named |
+| dali-cpu | the same on the processor, slower than the others: to test and to compare | other ones: likewise |
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import InputError, MissingExtraError
+
+DECODERS = ("pillow", "turbo", "turbo-scaled", "dali", "dali-cpu")
+AUTO = "auto"
+"""Stands for turbo where its libraries are installed, else for pillow."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,21 @@ class Batch:
     problems: Sequence[Problem | None]
 
 
+@dataclass(frozen=True)
+class DeviceBatch:
+    """One batch of network input that lies on the GPU, complete: nothing has to be waited for.
+
+    Attributes:
+        pointer: device address of dense ``uint8 (n, height, width, 3)`` RGB.
+        problems: as of `Batch`.
+        owner: what keeps the memory; who drops it may no longer read there.
+    """
+
+    pointer: int
+    problems: Sequence[Problem | None]
+    owner: object
+
+
 class Decoder(Protocol):
     """Turns lists of paths into batches, in order, decoding ahead of the consumer.
 
@@ -44,3 +74,45 @@ class Decoder(Protocol):
     def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
         """Yield one `Batch` for each list of paths."""
         ...
+
+
+@runtime_checkable
+class DeviceDecoder(Decoder, Protocol):
+    """A decoder that can leave batches on the GPU, for engines that take them there."""
+
+    def device_batches(
+        self, jobs: Iterable[Sequence[str]], height: int, width: int
+    ) -> Generator[Batch | DeviceBatch, None, None]:
+        """As `batches`, but where all of a batch is on the GPU it is yielded as a `DeviceBatch`, of the same pixels."""
+        ...
+
+
+def make_decoder(name: str = AUTO, workers: int | None = None) -> Decoder:
+    """Make a decoder.
+
+    Args:
+        name: one of `DECODERS`, or `AUTO`.
+        workers: threads that decode; by default one for each core of this process.
+
+    Raises:
+        InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
+        MissingExtraError: what the decoder needs is not installed.
+    """
+    if name == AUTO:
+        try:
+            return make_decoder("turbo", workers)
+        except MissingExtraError:
+            return make_decoder("pillow", workers)
+    if name not in DECODERS:
+        raise InputError(f"there is no decoder {name!r}; choose one of {', '.join((AUTO, *DECODERS))}")
+    if name == "pillow":
+        from .cpu import CpuDecoder
+
+        return CpuDecoder(workers)
+    if name.startswith("dali"):
+        from .dali import DaliCpuDecoder, DaliDecoder
+
+        return (DaliDecoder if name == "dali" else DaliCpuDecoder)(workers)
+    from .turbo import TurboDecoder, TurboScaledDecoder
+
+    return (TurboDecoder if name == "turbo" else TurboScaledDecoder)(workers)

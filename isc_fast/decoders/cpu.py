@@ -1,70 +1,19 @@
-"""Decoding on the processor with Pillow, in threads (Pillow releases the interpreter while it decodes and resizes)."""
+"""Decoding on the processor with Pillow, which releases the interpreter while it decodes and resizes."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageFile
 
-from ..cores import available_cores
-from ..errors import InputError
-from . import Batch, Problem
-from .rules import ImageProblem, load_input
+from .rules import load_input
+from .threads import ThreadedDecoder
 
 
-class CpuDecoder:
-    """The decoder of the contract itself.
-
-    Args:
-        workers: threads that decode; by default one for each core of this process.
-    """
+class CpuDecoder(ThreadedDecoder):
+    """The decoder of the contract itself."""
 
     name = "pillow"
 
-    def __init__(self, workers: int | None = None) -> None:
-        if workers is not None and workers < 1:
-            raise InputError(f"workers must be at least 1, not {workers}")
-        if ImageFile.LOAD_TRUNCATED_IMAGES:
-            raise InputError(
-                "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "
-                "were whole; set it to False before calling isc-fast"
-            )
-        self.workers = workers or available_cores()
-
-    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """See `isc_fast.decoders.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
-        waiting: deque[tuple[npt.NDArray[np.uint8], list[Future[Problem | None]]]] = deque()
-        todo = iter(jobs)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
-        in_flight = 0
-        try:
-            while True:
-                # One batch ahead at least, and enough images ahead that every worker has something to do.
-                while len(waiting) < 2 or max(in_flight, len(waiting)) < 2 * self.workers:
-                    job = next(todo, None)
-                    if job is None:
-                        break
-                    pixels = np.zeros((len(job), height, width, 3), np.uint8)
-                    futures = [pool.submit(_decode_into, path, pixels[i]) for i, path in enumerate(job)]
-                    waiting.append((pixels, futures))
-                    in_flight += len(job)
-                if not waiting:
-                    return
-                pixels, futures = waiting.popleft()
-                problems = [future.result() for future in futures]
-                in_flight -= len(futures)
-                yield Batch(pixels, problems)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _decode_into(path: str, slot: npt.NDArray[np.uint8]) -> Problem | None:
-    try:
+    def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+        """See `isc_fast.decoders.threads.ThreadedDecoder.decode_into`."""
         slot[:] = load_input(path, *slot.shape[:2])
-    except ImageProblem as error:
-        return error.problem
-    return None

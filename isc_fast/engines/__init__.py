@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..assets import DEMO_ENGINE
-from ..errors import EngineError
-from ..spec import EngineSpec
+from ..errors import EngineError, MissingExtraError
+from ..spec import RUNTIMES, EngineSpec
+
+if TYPE_CHECKING:
+    from .tuning import Setting
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
+SUFFIXES = (".onnx", ".pt2", ".plan")
 DEVICES = ("cpu", "cuda")
+PROVIDERS = ("cuda", "tensorrt")
+"""What ONNX Runtime computes with on a GPU: its own CUDA kernels and cuDNN, or TensorRT."""
 
 
 class Engine(Protocol):
@@ -59,23 +66,13 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_engine(path: str | os.PathLike[str], *, device: str = "cpu", threads: int | None = None) -> Engine:
-    """Open an engine file.
-
-    Args:
-        path: an ``.onnx`` file made by ``isc-fast export``; ``"demo"`` stands for the engine inside the package.
-        device: ``"cpu"`` or ``"cuda"``. A device that is asked for and is not there is an error, never a slower run.
-        threads: of the processor, for the arithmetic; by default one for each core of this process.
+def engine_file(path: str | os.PathLike[str]) -> Path:
+    """The file of an engine: ``"demo"`` stands for the one inside the package.
 
     Raises:
-        EngineError: there is no such file, it is not an engine, it is damaged, or the device is missing.
-        MissingExtraError: the runtime is not installed.
+        EngineError: there is no such file, or its name is not an engine's.
     """
     file = DEMO_ENGINE if os.fspath(path) == "demo" and not os.path.exists(path) else Path(path)
-    if device not in DEVICES:
-        raise EngineError(f"there is no device {device!r}; choose one of {', '.join(DEVICES)}")
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads must be at least 1, not {threads}")
     if not file.exists():
         raise EngineError(f"there is no engine {file}; make one: isc-fast export --ckpt CHECKPOINT -o {file.stem}.onnx")
     if not file.is_file():
@@ -86,8 +83,139 @@ def load_engine(path: str | os.PathLike[str], *, device: str = "cpu", threads: i
         raise EngineError(
             f"{file} is a training checkpoint, not an engine; run: isc-fast export --ckpt {file} -o {made}"
         )
-    if suffix != ".onnx":
-        raise EngineError(f"cannot tell what kind of engine {file} is: expected a name that ends in .onnx")
-    from .ort import OrtEngine
+    if suffix not in SUFFIXES:
+        raise EngineError(
+            f"cannot tell what kind of engine {file} is: expected a name that ends in {' or '.join(SUFFIXES)}"
+        )
+    return file
 
-    return OrtEngine(file, device=device, threads=threads)
+
+def load_engine(
+    path: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    runtime: str | None = None,
+    provider: str | None = None,
+    trust_plan: bool = False,
+) -> Engine:
+    """Open an engine file.
+
+    What `isc_fast.tune` found for this engine on such a machine is used, as far as the arguments leave it open.
+
+    Args:
+        path: a file made by ``isc-fast export``, ``.onnx``, ``.pt2`` or ``.plan``; ``"demo"`` stands for the engine inside
+            the package.
+            Loading a ``.pt2`` runs code that is in it: load only those that you trust.
+        device: ``"cpu"`` or ``"cuda"``; by default cuda for a ``.plan`` and else cpu. A device that is asked for and is not
+            there is an error, never a slower run.
+        threads: of the processor, for the arithmetic; by default one for each core of this process.
+        runtime: ``"onnxruntime"`` or ``"openvino"``, for an engine in fp32, which both can run; an engine in reduced
+            precision is run by the one it was verified with.
+        provider: of ONNX Runtime on the device cuda: ``"cuda"`` (the default), or ``"tensorrt"``, which takes minutes to build
+            at first and keeps what it built beside the engine. One that is asked for and is not there is an error.
+        trust_plan: let a version-compatible ``.plan`` run the program code that it holds.
+
+    Raises:
+        EngineError: there is no such file, it is not an engine, it is damaged, the device is missing, or the processor
+            cannot compute in the engine's precision.
+        MissingExtraError: the runtime is not installed.
+    """
+    file = engine_file(path)
+    is_plan = file.suffix.lower() == ".plan"
+    device = device or ("cuda" if is_plan else "cpu")
+    if device not in DEVICES:
+        raise EngineError(f"there is no device {device!r}; choose one of {', '.join(DEVICES)}")
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads must be at least 1, not {threads}")
+    if runtime is not None and runtime not in RUNTIMES:
+        raise EngineError(f"there is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}")
+    if provider is not None and (provider not in PROVIDERS or device != "cuda" or runtime == "openvino"):
+        raise EngineError(
+            f"there is no provider {provider!r}; choose one of {', '.join(PROVIDERS)}"
+            if provider not in PROVIDERS
+            else f"the provider {provider} is ONNX Runtime's on the device cuda; leave it out, or use that device"
+        )
+    if is_plan:
+        return _open_plan(file, device, threads, runtime, provider, trust_plan)
+    return _open(file, device, threads, runtime, provider)
+
+
+def _open_plan(
+    file: Path, device: str, threads: int | None, runtime: str | None, provider: str | None, trust: bool
+) -> Engine:
+    if device != "cuda":
+        raise EngineError(f"{file} runs on an NVIDIA GPU only, not on the {device}; use the .onnx engine there")
+    for what, given in (("threads", threads), ("runtime", runtime), ("provider", provider)):
+        if given is not None:
+            raise EngineError(
+                f"{file} is run by TensorRT on the GPU, which has no {what} to choose; leave out the {what}"
+            )
+    from .trt import TrtEngine
+
+    return TrtEngine(file, trust_code=trust)
+
+
+def _open(file: Path, device: str, threads: int | None, runtime: str | None, provider: str | None) -> Engine:
+    if file.suffix.lower() == ".pt2":
+        if runtime is not None:
+            raise EngineError(f"{file} is compiled by torch and is not run by {runtime}; leave out the runtime")
+        if provider is not None:
+            raise EngineError(f"{file} is compiled by torch and has no providers; leave out the provider {provider}")
+        from .aoti import AotiEngine
+
+        return AotiEngine(file, device=device, threads=threads)
+    from .header import read_spec
+    from .tuning import saved_setting, tuning_path
+
+    spec = read_spec(file)
+    if spec.precision != "fp32" and runtime not in (None, spec.runtime):
+        raise EngineError(
+            f"{file} in {spec.precision} was verified with {spec.runtime}; run by {runtime} it would be another engine; "
+            "leave out the runtime"
+        )
+    if spec.precision != "fp32" and device != "cpu":
+        raise EngineError(
+            f"{file} in {spec.precision} is made for the processor; use the device cpu, or an fp32 engine"
+        )
+    tuned = device == "cpu" and tuning_path(file).exists()
+    setting = saved_setting(file, file_sha256(file)) if tuned else None
+    fits = (
+        setting
+        and threads in (None, setting.threads)
+        and runtime in (None, setting.runtime)
+        and (spec.precision == "fp32" or setting.runtime == spec.runtime)
+    )
+    if setting and fits:
+        # A setting is about speed only: where its runtime is gone by now, the engine is opened as if there were none.
+        with contextlib.suppress(EngineError, MissingExtraError):
+            return open_with(file, setting.runtime, setting=setting)
+    return open_with(file, runtime or spec.runtime, device=device, threads=threads, provider=provider)
+
+
+def open_with(
+    file: Path,
+    runtime: str,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    setting: Setting | None = None,
+    provider: str | None = None,
+) -> Engine:
+    """Open an ``.onnx`` engine with one runtime and, where there is one, a setting that `isc_fast.tune` found."""
+    engine: Engine
+    threads = setting.threads if setting else threads
+    if runtime == "openvino":
+        if device != "cpu":
+            raise EngineError(f"OpenVINO runs engines on the processor here, not on {device}; leave out the runtime")
+        from .ov import OvEngine
+
+        streams, size = (setting.streams, setting.request_size) if setting else (None, None)
+        engine = OvEngine(file, threads=threads, streams=streams, request_size=size)
+    else:
+        from .ort import OrtEngine
+
+        engine = OrtEngine(file, device=device, threads=threads, provider=provider)
+    if setting:
+        engine.default_batch_size = setting.batch_size
+    return engine

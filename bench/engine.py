@@ -1,0 +1,254 @@
+"""The network alone, pixels → descriptors: runtimes, precisions and each step of graph work, beside the reference way.
+
+    python bench/engine.py                 the network of v107 (random weights) at 512 × 512
+    python bench/engine.py --ckpt v107.pth the published weights
+    python bench/engine.py --smoke         seconds, a small network: does it run at all
+
+The reference way is torch in eager mode in fp32, at its best batch. The ceiling of a row is the processor's peak in the
+row's precision, measured in the same run (products of square matrices by torch, all cores), over what one image costs:
+two operations for each multiplication of every convolution. In a mix it is the time of each share, added.
+
+Lower precisions are written for the share of the arithmetic that passed the accuracy gate on a trained network
+(`networks.ACCEPTED`), and for all of it. The cosine beside them is with torch, on random weights unless --ckpt is given, and
+such a network describes all photos nearly alike: `precision.py` is where their accuracy is judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from harness import finish, interleaved
+from networks import ACCEPTED, lowered_engine, random_checkpoint
+
+from isc_fast.assets import demo_photos
+from isc_fast.cores import available_cores, has_bf16
+from isc_fast.engines import Engine, open_with
+from isc_fast.export import export_engine
+from isc_fast.export.fold import fold_norms
+from isc_fast.export.layers import find_layers, load_graph, surroundings
+from isc_fast.export.photos import load_photos
+from isc_fast.export.verify import describe
+from isc_fast.training.checkpoint import build_network, load_checkpoint
+from isc_fast.training.model import DescriptorNet
+
+Pixels = npt.NDArray[np.uint8]
+Run = Callable[[Pixels], npt.NDArray[np.float32]]
+
+
+def matrix_peaks(side: int, rounds: int) -> dict[str, float]:
+    """The best rate of square matrix products on all cores, in operations per second, for each precision."""
+    a32 = torch.randn(side, side)
+    a16, a8 = a32.bfloat16(), (a32 * 20).to(torch.int8)
+    ways: dict[str, Callable[[], Any]] = {"fp32": lambda: a32 @ a32, "bf16": lambda: a16 @ a16}
+    if hasattr(torch, "_int_mm"):
+        ways["int8"] = lambda: torch._int_mm(a8, a8)
+    found = {}
+    for name, product in ways.items():
+        if name == "bf16" and not has_bf16():
+            continue
+        seconds = []
+        for _ in range(rounds + 1):
+            began = time.perf_counter()
+            product()
+            seconds.append(time.perf_counter() - began)
+        found[name] = 2 * side**3 / min(seconds[1:])
+    return found
+
+
+def torch_way(net: DescriptorNet, *, channels_last: bool, bf16: bool = False) -> Run:
+    """The network in torch, in eager mode."""
+    if channels_last:
+        net = net.to(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (net.mean, net.std))
+
+    def run(pixels: Pixels) -> npt.NDArray[np.float32]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255) - mean) / std
+            if channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            return np.asarray(net(images).float().numpy())
+
+    return run
+
+
+def session_way(model: Any, *, optimized: bool = True) -> Run:
+    """A graph by ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]
+
+
+def fixed_batch(path: Path, batch: int) -> Any:
+    """The graph with its free batch made a constant."""
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
+def without_normalization(path: Path) -> Any:
+    """The graph without the subtraction and the product that normalise pixels: what folding them away could gain at most."""
+    model = load_graph(path)
+    before_first = set(surroundings(model, find_layers(model)))
+    source: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = source.get(name, name)
+        if node.op_type in ("Sub", "Mul") and node.name in before_first and len(source) < 2:
+            source[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    model.graph.ClearField("node")
+    model.graph.node.extend(copies)
+    return model
+
+
+def engine_way(engine: Engine) -> Run:
+    return engine.run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt", help="checkpoint; by default random weights")
+    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="of the random weights")
+    parser.add_argument("--size", type=int, default=512, help="of the random network's input")
+    parser.add_argument("--images", type=int, default=4, help="described by each way in each turn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
+    given = parser.parse_args(arguments)
+    side = 1536
+    if given.smoke:
+        given.arch, given.size, given.images, given.rounds, side = "resnet18", 64, 4, 1, 256
+    torch.set_num_threads(available_cores())
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        checkpoint = Path(given.ckpt) if given.ckpt else work / "random.pth"
+        if not given.ckpt:
+            random_checkpoint(checkpoint, given.arch, given.size)
+        loaded = load_checkpoint(checkpoint)
+        size = loaded.input_size or given.size
+        fp32 = export_engine(checkpoint, work / "fp32.onnx", size=size, photos=demo_photos()[:4]).path
+        net = build_network(loaded)
+        pixels = load_photos(demo_photos()[: given.images], size, size)
+        folded = fold_norms(net, pixels[:2])
+        layers = find_layers(load_graph(fp32))
+        operations = sum(layer.operations for layer in layers)
+
+        # name → (how, images of a call, shares of the arithmetic by precision)
+        ways: dict[str, tuple[Run, int, dict[str, float]]] = {}
+        all_fp32 = {"fp32": 1.0}
+        for batch in dict.fromkeys((1, given.images)):
+            ways[f"reference: torch eager, batch {batch}"] = torch_way(net, channels_last=False), batch, all_fp32
+        ways["torch, channels_last"] = torch_way(build_network(loaded), channels_last=True), 1, all_fp32
+        ways["torch, channels_last, BN folded"] = torch_way(folded, channels_last=True), 1, all_fp32
+        if has_bf16():
+            ways["torch, channels_last, bf16 autocast"] = (
+                torch_way(build_network(loaded), channels_last=True, bf16=True),
+                given.images,
+                {"bf16": 1.0},
+            )
+        plain = onnx.load(fp32)
+        ways["onnxruntime, its optimisations off"] = session_way(plain, optimized=False), 1, all_fp32
+        ways["onnxruntime fp32"] = engine_way(open_with(fp32, "onnxruntime")), 1, all_fp32
+        ways["onnxruntime fp32, fixed batch"] = session_way(fixed_batch(fp32, 1)), 1, all_fp32
+        ways["onnxruntime fp32, no normalisation"] = session_way(without_normalization(fp32)), 1, all_fp32
+        lower = {"onnxruntime int8": ("int8", 1.0, 0.0, "onnxruntime")}
+        if importlib.util.find_spec("openvino") is not None:
+            ways["openvino fp32"] = engine_way(open_with(fp32, "openvino")), given.images, all_fp32
+            lower["openvino int8"] = ("int8", 1.0, 0.0, "openvino")
+            if has_bf16():
+                lower["openvino bf16"] = ("bf16", 0.0, 1.0, "openvino")
+                lower["openvino bf16, as accepted"] = ("bf16", *ACCEPTED["bf16"], "openvino")
+                lower["openvino int8, bf16 around it"] = ("int8-bf16", 1.0, 0.0, "openvino")
+                lower["openvino int8-bf16, as accepted"] = ("int8-bf16", *ACCEPTED["int8-bf16"], "openvino")
+        for number, (name, (precision, int8, bf16, runtime)) in enumerate(lower.items()):
+            made = work / f"{number}.onnx"
+            lowered_engine(fp32, made, precision, int8, bf16, runtime)
+            shares = {"int8": int8, "bf16": bf16, "fp32": 1 - int8 - bf16}
+            ways[name] = engine_way(open_with(made, runtime)), given.images, shares
+
+        expected = describe(net, pixels)
+        cosines = {}
+        for name, (run, batch, _) in ways.items():
+            found = np.concatenate([run(pixels[start : start + batch]) for start in range(0, len(pixels), batch)])
+            cosines[name] = (found.astype(np.float64) * expected).sum(axis=1)
+
+        def turn(run: Run, batch: int) -> Callable[[], int]:
+            def once() -> int:
+                for start in range(0, len(pixels), batch):
+                    run(pixels[start : start + batch])
+                return len(pixels)
+
+            return once
+
+        peaks = matrix_peaks(side, 5)
+        rates = interleaved({name: turn(run, batch) for name, (run, batch, _) in ways.items()}, given.rounds)
+        again = matrix_peaks(side, 5)
+        peaks = {name: max(peaks[name], again[name]) for name in peaks}
+
+    best = max((name for name in rates if name.startswith("reference")), key=lambda name: rates[name]["images_per_s"])
+    print(f"{loaded.arch} at {size} × {size}: {operations / 1e9:.1f} GFLOP in {len(layers)} convolutions; peaks "
+          + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items()))  # fmt: skip
+    print(f"{'':<38}{'images/s':>9}{'spread':>16}{'ratio':>7}{'ceiling':>9}{'cosine, worst':>15}")
+    rows = {}
+    for name, rate in rates.items():
+        shares = {precision: share for precision, share in ways[name][2].items() if share}
+        seconds = sum(
+            share * operations / peaks[precision] for precision, share in shares.items() if precision in peaks
+        )
+        of_ceiling = rate["images_per_s"] * seconds if shares.keys() <= peaks.keys() else None
+        rows[name] = {
+            **rate,
+            "batch": ways[name][1],
+            "ratio": rate["images_per_s"] / rates[best]["images_per_s"],
+            "share_of_ceiling": of_ceiling,
+            "shares_of_arithmetic": shares,
+            "cosine_min": float(cosines[name].min()),
+            "cosine_mean": float(cosines[name].mean()),
+        }
+        row = rows[name]
+        spread = f"{rate['min']:.2f}–{rate['max']:.2f}"
+        ceiling = "–" if of_ceiling is None else f"{of_ceiling:.0%}"
+        print(
+            f"{name:<38}{rate['images_per_s']:>9.2f}{spread:>16}{row['ratio']:>7.2f}{ceiling:>9}{row['cosine_min']:>15.7f}"
+        )
+    own = max(("onnxruntime fp32", "openvino fp32"), key=lambda name: rows.get(name, {}).get("ratio", 0.0))
+    finish(
+        {
+            "bench": "engine",
+            "network": {"arch": loaded.arch, "size": size, "weights": given.ckpt or "random"},
+            "gflop_per_image": operations / 1e9,
+            "peaks_gflop_per_s": {name: peak / 1e9 for name, peak in peaks.items()},
+            "rounds": given.rounds,
+            "rows": rows,
+            "best_reference": best,
+            "best_fp32": own,
+            "ratio_to_best_reference": rows[own]["ratio"],
+            "cosine_min": rows[own]["cosine_min"],
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Networks and engines that the benchmarks measure: random weights at v107's shape, and lower precisions of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from onnx import numpy_helper
+from PIL import Image
+
+from isc_fast.assets import demo_photos
+from isc_fast.engines.header import read_spec
+from isc_fast.export.calibration import layer_inputs
+from isc_fast.export.layers import Layer, constants_of, find_layers, followers, load_graph, never_kept, surroundings
+from isc_fast.export.model_file import write_engine
+from isc_fast.export.photos import load_photos
+from isc_fast.export.quantize import Lowered, with_lowered
+from isc_fast.export.rounding import activation_grid, int8_scales, to_bf16
+from isc_fast.spec import uses_bf16
+from isc_fast.training.checkpoint import save_checkpoint
+from isc_fast.training.model import DescriptorNet
+
+ACCEPTED = {"bf16": (0.0, 0.96), "int8-bf16": (0.47, 0.25), "int8": (0.35, 0.0)}
+"""Shares of the arithmetic in int8 and in bf16 that passed the accuracy gate on the trained network: `precision.py` prints
+them."""
+
+
+def random_checkpoint(path: Path, arch: str, size: int) -> None:
+    """A network with random weights whose batch statistics fit real photos, so that it is not degenerate."""
+    torch.manual_seed(0)
+    net = DescriptorNet(arch)
+    photos = [np.asarray(Image.open(p).convert("RGB").resize((size // 2, size // 2))) for p in demo_photos()[:16]]
+    net.train()
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = None  # the average of all batches seen
+        for start in (0, 8):
+            net((torch.from_numpy(np.stack(photos[start : start + 8])).permute(0, 3, 1, 2).float() - 127.5) / 127.5)
+    save_checkpoint(path, net, arch=arch, input_size=size, epoch=0)
+
+
+def split_by_share(layers: Sequence[Layer], int8: float, bf16: float) -> tuple[list[Layer], list[Layer]]:
+    """Layers in int8 and layers in bf16, so that they hold these shares of the arithmetic.
+
+    The first layers are kept in fp32, those after them in bf16, the last in int8: on the trained network the first ones
+    lose most.
+    """
+    total = sum(layer.operations for layer in layers)
+    low: list[Layer] = []
+    middle: list[Layer] = []
+    done = 0.0
+    for layer in reversed(layers):
+        done += layer.operations
+        if done <= int8 * total * 1.0001:
+            low.append(layer)
+        elif done <= (int8 + bf16) * total * 1.0001:
+            middle.append(layer)
+    return low, middle
+
+
+def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16: float, runtime: str) -> None:
+    """Write an fp32 engine in a lower precision for these shares of its arithmetic, rounded to the nearest.
+
+    Without the care of `isc_fast.export.reduce`, which costs minutes and changes no rate: for measuring speed alone.
+    """
+    model = load_graph(source)
+    layers = find_layers(model)
+    in_int8, in_bf16 = split_by_share(layers, int8, bf16)
+    if uses_bf16(precision):
+        in_bf16 += [x for x in layers if x.name in never_kept(model, layers) and x not in in_int8 and x not in in_bf16]
+    constants = constants_of(model)
+
+    def plain(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(numpy_helper.to_array(constants[name]) for name in (layer.weight, layer.bias))  # type: ignore[return-value]
+
+    lowered = {}
+    for layer in in_bf16:
+        weights, bias = plain(layer)
+        lowered[layer.name] = Lowered(to_bf16(weights), bias)
+    if in_int8:
+        spec = read_spec(source)
+        pixels = load_photos(demo_photos()[:2], spec.height, spec.width)
+        for layer, inputs in layer_inputs(model, in_int8, pixels):
+            weights, bias = plain(layer)
+            scales = int8_scales(weights.reshape(len(weights), -1))
+            lowered[layer.name] = Lowered(weights, bias, scales, activation_grid(inputs))
+    behind = followers(model, layers)
+    kept = [name for layer in layers if layer.name not in lowered for name in (layer.name, *behind[layer.name])]
+    spec = replace(
+        read_spec(source),
+        precision=precision,
+        runtime=runtime,
+        fp32_layers=tuple(dict.fromkeys((*surroundings(model, layers), *kept))) if uses_bf16(precision) else (),
+    )
+    write_engine(with_lowered(model, {layer.name: layer for layer in layers}, lowered), spec, target)

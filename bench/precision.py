@@ -1,0 +1,135 @@
+"""What lower precisions cost a trained network, and what each remedy gives back: accuracy first, speed beside it.
+
+    python bench/precision.py                       the trained network inside the package, its photos
+    python bench/precision.py --engine v107.onnx --photos FOLDER      an fp32 engine of yours, on photos of yours
+    python bench/precision.py --smoke               a minute, few photos
+
+Each row is an engine, measured as `isc_fast.export.gate` does before it publishes one: edited copies of photos that calibration
+never saw, against the fp32 engine. "Plain" rows round every convolution to the nearest values, as a runtime does that is told
+to; the others are what `isc-fast export --precision` makes: weights rounded with care, biases corrected, and kept in fp32 the
+layers that measuring finds to lose most. The reference of the rates is the fp32 engine in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import finish, interleaved
+from networks import lowered_engine
+
+from isc_fast.assets import DEMO_ENGINE, demo_photos
+from isc_fast.cores import has_bf16
+from isc_fast.engines import Engine, load_engine, open_with
+from isc_fast.errors import ParityError
+from isc_fast.export.gate import compare, describe_all, make_benchmark, objections
+from isc_fast.export.photos import Photos, split_photos
+from isc_fast.export.reduce import reduce_engine
+from isc_fast.sources import list_images
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="in fp32")
+    parser.add_argument("--photos", help="folder; every second photo calibrates, the others measure")
+    parser.add_argument("--images", type=int, default=32, help="described in each turn of the timing")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--smoke", action="store_true", help="few photos, one round, int8 alone")
+    given = parser.parse_args(arguments)
+    paths = [Path(item.path) for item in list_images(given.photos).items] if given.photos else demo_photos()
+    photos = split_photos(paths)
+    if given.smoke:
+        photos, given.images, given.rounds = Photos(photos.calibration[:8], photos.held_out[:8]), 4, 1
+    openvino = importlib.util.find_spec("openvino") is not None
+    exact = load_engine(given.engine, runtime="onnxruntime")
+    benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
+    expected = describe_all(exact, benchmark.queries), describe_all(exact, benchmark.references)
+
+    plans: list[tuple[str, str, str, bool]] = [("int8", "onnxruntime", "int8", True)]
+    if not given.smoke:
+        plans.insert(0, ("int8, plain", "onnxruntime", "int8", False))
+        if openvino and has_bf16():
+            plans += [
+                ("bf16, plain", "openvino", "bf16", False),
+                ("bf16", "openvino", "bf16", True),
+                ("int8-bf16, plain", "openvino", "int8-bf16", False),
+                ("int8-bf16", "openvino", "int8-bf16", True),
+            ]
+    engines: dict[str, Engine] = {"fp32": exact}
+    accuracy: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (name, runtime, precision, careful) in enumerate(plans):
+            made = Path(scratch, f"{number}.onnx")
+            say = lambda line, name=name: print(f"{name}: {line}", file=sys.stderr)  # noqa: E731
+            if careful:
+                try:
+                    reduce_engine(given.engine, made, precision=precision, runtime=runtime, photos=photos, say=say)
+                except ParityError as error:
+                    say(str(error))
+                    continue
+            else:
+                share = {"int8": (1.0, 0.0), "bf16": (0.0, 1.0), "int8-bf16": (1.0, 0.0)}[precision]
+                lowered_engine(given.engine, made, precision, *share, runtime)
+            engine = open_with(made, runtime)
+            found = describe_all(engine, benchmark.queries), describe_all(engine, benchmark.references)
+            engines[name], accuracy[name] = engine, {**compare(benchmark, expected, found)}
+            if careful:
+                accuracy[name] |= {key: engine.spec.accuracy[key] for key in ("int8_share", "bf16_share")}
+
+        pixels = benchmark.queries[: given.images]
+
+        def turn(engine: Engine) -> Callable[[], int]:
+            def once() -> int:
+                for start in range(0, len(pixels), engine.default_batch_size):
+                    engine.run(pixels[start : start + engine.default_batch_size])
+                return len(pixels)
+
+            return once
+
+        for engine in engines.values():
+            engine.run(pixels[:1])
+        rates = interleaved({name: turn(engine) for name, engine in engines.items()}, given.rounds)
+
+    print(f"{exact.spec.name} ({exact.spec.arch}, {exact.spec.height} px): {len(benchmark.queries)} copies by "
+          f"{len(set(benchmark.kinds))} edits, {len(benchmark.references)} references")  # fmt: skip
+    head = ("int8", "bf16", "worst", "1st perc.", "mean", "best kept", "µAP change", "gate", "ratio")
+    print(f"{'':<18}" + "".join(f"{text:>11}" for text in head))
+    rows: dict[str, Any] = {}
+    for name, figures in accuracy.items():
+        ratio = rates[name]["images_per_s"] / rates["fp32"]["images_per_s"]
+        passed = not objections(figures)
+        rows[name] = {**figures, **rates[name], "ratio": ratio, "passes": passed}
+        cells = [
+            *("–" if key not in figures else f"{figures[key]:.0%}" for key in ("int8_share", "bf16_share")),
+            *(f"{figures[key]:.5f}" for key in ("cosine_min", "cosine_p01", "cosine_mean")),
+            f"{figures['top1_agreement']:.2%}",
+            f"{figures['micro_ap'] - figures['micro_ap_fp32']:+.4f}",
+            "passes" if passed else "fails",
+            f"{ratio:.2f}",
+        ]
+        print(f"{name:<18}" + "".join(f"{cell:>11}" for cell in cells))
+    published = {name: row for name, row in rows.items() if row["passes"]}
+    best = max(published, key=lambda name: published[name]["ratio"]) if published else None
+    finish(
+        {
+            "bench": "precision",
+            "engine": {"name": exact.spec.name, "sha256": exact.id},
+            "rows": rows,
+            "best_reference": "onnxruntime fp32",
+            "best": best,
+            "ratio_to_best_reference": published[best]["ratio"] if best else float(np.nan),
+            "cosine_min": published[best]["cosine_min"] if best else 0.0,
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The photos that engines are verified, calibrated and measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..decoders.rules import ImageProblem, load_input
+from ..errors import InputError
+
+_CALIBRATION_PHOTOS = 24
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What an engine is calibrated and measured with; the two have no photo in common."""
+
+    calibration: Sequence[Path]
+    held_out: Sequence[Path]
+
+
+def split_photos(photos: Sequence[Path]) -> Photos:
+    """Every second photo for calibration (24 at most), the others for the gate.
+
+    Raises:
+        InputError: there are fewer than sixteen.
+    """
+    if len(photos) < 16:
+        raise InputError(
+            f"{len(photos)} photos are too few to calibrate and measure with; expected at least 16, better 60: --photos FOLDER"
+        )
+    return Photos(list(photos[::2])[:_CALIBRATION_PHOTOS], list(photos[1::2]))
+
+
+def load_photos(paths: Sequence[Path], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Decode photos into ``uint8 (n, height, width, 3)`` by the rules of the contract."""
+    pixels = np.empty((len(paths), height, width, 3), np.uint8)
+    for i, path in enumerate(paths):
+        try:
+            pixels[i] = load_input(str(path), height, width)
+        except ImageProblem as error:
+            raise InputError(f"the photo {path} cannot be used to verify the engine: {error}") from error
+    return pixels

@@ -1,0 +1,479 @@
+"""Decoding with NVIDIA DALI: JPEGs on the GPU (`dali`), or the same graph on the processor (`dali-cpu`, for tests).
+
+What DALI is given is decided on the host. Pillow reads the header of every file, as in every decoder, so it alone says what
+is an image, how large it is and which way up. DALI gets JPEGs that are grey or YCbCr of 8 bits and have all their segments
+up to the end marker, reduced to what describes pixels (`plain_jpeg`), and the orientation that Pillow found as their only
+EXIF. Everything else is decoded by Pillow, alone: other formats, CMYK, unusual coding, truncated and very large files. So
+are the few that DALI then refuses. One such file costs DALI its whole batch and its pipeline: the pipeline is made anew and
+the photos of the batch are decoded one by one, so that the pixels of an image never depend on its neighbours.
+
+Pixels differ from Pillow's, see bench/decode.py. In the resize by one grey level, since Pillow rounds between its two passes;
+where a photo shrinks, in its outermost rows and columns by up to 20: there DALI repeats the photo's last row, and Pillow leaves
+out what is not there. On the GPU also in the inverse transform and the upsampling of colours. JPEGs that are damaged inside
+their coded data are not noticed, as in Pillow: libjpeg makes something of them, and the GPU may make something else.
+
+Two pipelines take turns, each with a thread that waits for it, so that one decodes while the other's result is fetched.
+Nothing here has run on a GPU yet: the tests run the same code with DALI's processor pipeline.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import re
+import struct
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from ..cores import available_cores
+from ..errors import InputError, MissingExtraError, require
+from . import Batch, DeviceBatch, Problem
+from .rules import ImageProblem, load_input, open_image, open_regular, orientation, problems
+
+Pixels = npt.NDArray[np.uint8]
+
+PIPELINES = 2
+"""DALI pipelines beside each other, and so the batches that DALI works on at once."""
+
+LARGEST_PIXELS = 1 << 26
+"""Photos above 67 megapixels, 201 MB decoded, are Pillow's: DALI's pools would keep that memory for the rest of the run."""
+
+RUN_PIXELS = 1 << 28
+"""Pixels decoded in one run of a pipeline: 805 MB. DALI's pools never shrink by themselves, so this is what bounds them."""
+
+RUN_IMAGES = 256
+"""Images in one run at most; DALI has to be told when a pipeline is made."""
+
+# Of luminance, with chroma at 1 × 1: 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1.
+_SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))
+_SOI, _EOI, _SOS = b"\xff\xd8", 0xD9, 0xDA
+_BASELINE, _FRAMES = (0xC0, 0xC1), (0xC0, 0xC1, 0xC2)
+_TABLES = (0xDB, 0xC4, 0xDD)
+_DROPPED = (*range(0xE0, 0xF0), 0xFE)  # what applications add, and comments; two kinds are looked at before
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 3.3 GB/s, 0.12 ms for a photo of 400 kB
+
+
+def _exif(turn: int) -> bytes:
+    """An APP1 segment with nothing but the orientation."""
+    block = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, turn, 0) + b"\0\0\0\0"
+    return b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+
+
+def _plain_frame(frame: bytes, size: tuple[int, int]) -> bool:
+    """Whether a frame header says: 8 bits, this width and height, grey or usually sampled YCbCr."""
+    if len(frame) < 6 or frame[0] != 8 or struct.unpack(">HH", frame[1:5]) != size[::-1]:
+        return False
+    count = frame[5]
+    if count not in (1, 3) or len(frame) != 6 + 3 * count:
+        return False
+    parts = [frame[6 + 3 * i : 9 + 3 * i] for i in range(count)]
+    samplings = [(part[1] >> 4, part[1] & 15) for part in parts]
+    if count == 1:
+        return True
+    return samplings[0] in _SAMPLINGS and samplings[1:] == [(1, 1)] * 2 and bytes(p[0] for p in parts) != b"RGB"
+
+
+def plain_jpeg(data: bytes, size: tuple[int, int], turn: int) -> bytes | None:
+    """A JPEG reduced to what describes pixels, for a decoder whose reading of the rest is not to be relied on.
+
+    Args:
+        data: of the file.
+        size: width and height that its header is expected to say.
+        turn: EXIF orientation 1 to 8 that the result shall have, whatever the file says.
+
+    Returns:
+        a JPEG without comments, profiles, thumbnails, further images and garbage at its end. None where it is not plain (other
+        than grey or YCbCr of 8 bits in Huffman coding, strangely sampled or in several baseline scans) or not whole.
+    """
+    if not data.startswith(_SOI):
+        return None
+    view = memoryview(data)
+    kept: list[bytes | memoryview] = [_SOI, b"" if turn == 1 else _exif(turn)]
+    at, frame, count, scans = 2, 0, 0, 0
+    while at + 2 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # may fill the space before a marker
+            at += 1
+            continue
+        if marker == _EOI:
+            kept.append(b"\xff\xd9")
+            return b"".join(kept) if scans else None
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if end < at + 4 or end > len(data):
+            return None
+        body = view[at + 4 : end]
+        keep = True
+        if marker in _FRAMES:
+            if frame or not _plain_frame(bytes(body), size):
+                return None
+            frame, count = marker, body[5]
+            if count == 1:  # whose sampling means nothing, as it is relative to itself; Pillow writes 2 × 1 for one
+                kept.append(bytes([*view[at : at + 11], 0x11, body[8]]))
+                keep = False
+        elif marker == _SOS:
+            if not frame or not body or (frame in _BASELINE and body[0] != count):
+                return None
+            found = _END_OF_SCAN.search(data, end)
+            if not found:
+                return None
+            scans, end = scans + 1, found.start()
+        elif marker == 0xEE and bytes(body[:5]) == b"Adobe":
+            if len(body) < 12 or (count != 1 and body[11] == 0):  # says that three channels are R, G and B
+                return None
+        elif marker in _DROPPED:
+            keep = marker == 0xE0 and bytes(body[:5]) == b"JFIF\0"
+        elif marker not in _TABLES:  # arithmetic coding, lossless, hierarchical, or no marker at all
+            return None
+        if keep:
+            kept.append(view[at:end])
+        at = end
+    return None
+
+
+@dataclass(frozen=True)
+class _Jpeg:
+    """What DALI is to decode: the file's path and plain content, and the pixels of the whole photo."""
+
+    path: str
+    content: bytes
+    pixels: int
+
+
+_Screened = _Jpeg | Problem | None
+"""None: Pillow has filled the slot."""
+
+
+def _screen(path: str, slot: Pixels) -> _Screened:
+    """Read a file; where it is not for DALI, decode it into its slot."""
+    try:
+        with problems(), open_regular(path) as stream:
+            header = open_image(stream)
+            width, height = header.size
+            if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB") and width * height <= LARGEST_PIXELS:
+                turn = orientation(header)
+                stream.seek(0)
+                content = plain_jpeg(stream.read(), header.size, turn)
+                if content is not None:
+                    return _Jpeg(path, content, width * height)
+    except ImageProblem as error:
+        return error.problem
+    return _by_pillow(path, slot)
+
+
+def _by_pillow(path: str, slot: Pixels) -> Problem | None:
+    try:
+        slot[:] = load_input(path, *slot.shape[:2])
+    except ImageProblem as error:
+        return error.problem
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """The line of DALI's message that says something; around it stand a traceback and advice."""
+    text = str(error).rpartition("encountered:")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "no longer valid" not in line]
+    return " ".join(lines)[:300] or type(error).__name__
+
+
+def _sample() -> bytes:
+    """A JPEG that any decoder decodes."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), "gray").save(out, "JPEG")
+    return out.getvalue()
+
+
+class _Pipeline:
+    """One pipeline of DALI, made anew after each failure. For one thread at a time."""
+
+    def __init__(self, dali: ModuleType, device: int | None, threads: int, size: tuple[int, int], load: float) -> None:
+        self._dali, self._device, self._threads, self._size, self._load = dali, device, threads, size, load
+        self._pipe: Any = None
+        self.reason = ""
+
+    def _build(self) -> Any:
+        dali, mixed = self._dali, self._device is not None
+        # With a queue of one, a run is fed, computed and fetched; what overlaps is two pipelines. So a failure loses one
+        # batch and none that was fed ahead.
+        pipe = dali.Pipeline(
+            batch_size=RUN_IMAGES,
+            num_threads=self._threads,
+            device_id=self._device,
+            prefetch_queue_depth=1,
+            exec_dynamic=True,
+        )
+        with pipe:
+            photo = dali.fn.decoders.image(
+                dali.fn.external_source(name="jpegs", dtype=dali.types.UINT8, ndim=1),
+                device="mixed" if mixed else "cpu",
+                output_type=dali.types.RGB,
+                adjust_orientation=True,
+                use_fast_idct=False,
+                jpeg_fancy_upsampling=True,
+                hw_decoder_load=self._load,
+                affine=False,  # else the threads of all pipelines are tied to the same first cores
+            )
+            small = dali.fn.resize(
+                photo,
+                size=self._size,
+                min_filter=dali.types.INTERP_LINEAR,
+                mag_filter=dali.types.INTERP_LINEAR,
+                antialias=True,
+                dtype=dali.types.UINT8,
+            )
+            pipe.set_outputs(small)
+        pipe.build()
+        return pipe
+
+    def run(self, jpegs: Sequence[bytes]) -> Any | None:
+        """Decode: a dense list of tensors ``uint8 (n, height, width, 3)``, complete when this returns, or None where DALI failed.
+
+        Raises:
+            InputError: no pipeline can be made.
+        """
+        if self._pipe is None:
+            try:
+                self._pipe = self._build()
+            except Exception as error:
+                raise InputError(
+                    f"DALI makes no pipeline: {_reason(error)}; use the decoder turbo or pillow"
+                ) from error
+        try:
+            # On the GPU this waits for the result too. Whoever gets it must know that it is good.
+            (made,) = self._pipe.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
+            return made
+        except Exception as error:
+            self._pipe = None  # by its documentation it is lost
+            self.reason = _reason(error)
+            return None
+
+    def check(self) -> None:
+        """After a failure on one photo: does it work at all?
+
+        Raises:
+            InputError: it does not, so it was not the photo.
+        """
+        reason = self.reason
+        if self.run([_sample()]) is None:
+            raise InputError(f"DALI fails on every photo: {reason}; use the decoder turbo or pillow")
+
+
+class DaliCpuDecoder:
+    """See the module's text; this one runs DALI's graph on the processor, slower than the others, to test and to compare.
+
+    Args:
+        workers: threads that read files, and threads of DALI; by default one for each core of this process.
+        pipelines: batches that DALI works on at once.
+        run_pixels: pixels decoded in one run at most; batches with more are split.
+
+    Raises:
+        InputError: no worker or pipeline, or the program accepts truncated photos.
+        MissingExtraError: DALI is not installed.
+    """
+
+    name = "dali-cpu"
+    _extra = "dali"
+    _device: int | None = None
+    _load = 0.0
+
+    def __init__(self, workers: int | None = None, *, pipelines: int = PIPELINES, run_pixels: int = RUN_PIXELS) -> None:
+        for what, number in (("workers", workers), ("pipelines", pipelines), ("pixels in one run", run_pixels)):
+            if number is not None and number < 1:
+                raise InputError(f"{what} must be at least 1, not {number}")
+        if ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise InputError(
+                "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "
+                "were whole; set it to False before calling isc-fast"
+            )
+        self.workers = workers or available_cores()
+        self.run_pixels = run_pixels
+        self._pipelines = pipelines
+        self._dali = self._library()
+        self._alone: tuple[tuple[int, int], _Pipeline] | None = None
+
+    def _library(self) -> ModuleType:
+        try:
+            dali = require("nvidia.dali", self._extra)
+            for part in ("fn", "types", "backend"):
+                require(f"nvidia.dali.{part}", self._extra)
+        except MissingExtraError as error:
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                raise MissingExtraError(
+                    f"the decoder {self.name} needs NVIDIA DALI, which is not installed; "
+                    f"run: pip install 'isc-fast[{self._extra}]'"
+                ) from error
+            raise
+        return dali
+
+    def _pipeline(self, height: int, width: int) -> _Pipeline:
+        threads = max(1, self.workers // self._pipelines)
+        return _Pipeline(self._dali, self._device, threads, (height, width), self._load)
+
+    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
+        """See `isc_fast.decoders.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
+        return cast("Generator[Batch, None, None]", self._batches(jobs, height, width, stay=False))
+
+    def decode_into(self, path: str, slot: Pixels) -> None:
+        """Fill a slot ``uint8 (height, width, 3)`` with one photo. For measuring; `batches` is the faster way.
+
+        Raises:
+            ImageProblem: it cannot be read or decoded.
+        """
+        size = slot.shape[0], slot.shape[1]
+        if self._alone is None or self._alone[0] != size:
+            self._alone = size, self._pipeline(*size)
+        screened = _screen(path, slot)
+        if isinstance(screened, _Jpeg):
+            screened = self._decode([screened], slot[None], self._alone[1])[0]
+        if isinstance(screened, Problem):
+            raise ImageProblem(screened.stage, screened.reason)
+
+    def _batches(
+        self, jobs: Iterable[Sequence[str]], height: int, width: int, *, stay: bool
+    ) -> Generator[Batch | DeviceBatch, None, None]:
+        waiting: deque[tuple[int, Future[Batch | DeviceBatch]]] = deque()
+        todo = iter(jobs)
+        idle: queue.SimpleQueue[_Pipeline] = queue.SimpleQueue()
+        for _ in range(self._pipelines):
+            idle.put(self._pipeline(height, width))
+        readers = ThreadPoolExecutor(self.workers, thread_name_prefix="decode-read")
+        runners = ThreadPoolExecutor(self._pipelines, thread_name_prefix="decode-dali")
+        in_flight = 0
+        try:
+            while True:
+                # A batch ahead for each pipeline, and enough images ahead that every reader has something to do.
+                while len(waiting) <= self._pipelines or max(in_flight, len(waiting)) < 2 * self.workers:
+                    job = next(todo, None)
+                    if job is None:
+                        break
+                    pixels = np.zeros((len(job), height, width, 3), np.uint8)  # costs nothing until it is written
+                    screened = [readers.submit(_screen, path, pixels[i]) for i, path in enumerate(job)]
+                    waiting.append((len(job), runners.submit(self._finish, screened, pixels, idle, stay)))
+                    in_flight += len(job)
+                if not waiting:
+                    return
+                count, made = waiting.popleft()
+                result = made.result()
+                in_flight -= count
+                yield result
+                del made, result  # a batch on the GPU is its memory
+        finally:
+            # A runner waits for readers, and is freed when what it waits for is cancelled.
+            runners.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown(wait=True, cancel_futures=True)
+            runners.shutdown(wait=True)
+            waiting.clear()
+            while not idle.empty():
+                idle.get()
+            self._dali.backend.ReleaseUnusedMemory()  # a second extraction, or the engine, may want it
+
+    def _finish(
+        self, screened: Sequence[Future[_Screened]], pixels: Pixels, idle: queue.SimpleQueue[_Pipeline], stay: bool
+    ) -> Batch | DeviceBatch:
+        """Let DALI decode what was screened for it."""
+        found = [future.result() for future in screened]
+        pipeline = idle.get()
+        try:
+            if stay and found and all(isinstance(one, _Jpeg) for one in found):
+                jpegs = [one for one in found if isinstance(one, _Jpeg)]
+                if len(list(self._runs(jpegs))) == 1:
+                    made = pipeline.run([jpeg.content for jpeg in jpegs])
+                    if made is not None:
+                        tensor = made.as_tensor()
+                        return DeviceBatch(int(tensor.data_ptr()), [None] * len(jpegs), (made, tensor))
+            return Batch(pixels, self._decode(found, pixels, pipeline))
+        finally:
+            idle.put(pipeline)
+
+    def _runs(self, jpegs: Sequence[_Jpeg]) -> Iterator[range]:
+        """Cut into runs that are not too large; each has one photo at least."""
+        start = pixels = 0
+        for i, jpeg in enumerate(jpegs):
+            if i > start and (i - start == RUN_IMAGES or pixels + jpeg.pixels > self.run_pixels):
+                yield range(start, i)
+                start, pixels = i, 0
+            pixels += jpeg.pixels
+        if start < len(jpegs):
+            yield range(start, len(jpegs))
+
+    def _decode(self, found: Sequence[_Screened], pixels: Pixels, pipeline: _Pipeline) -> list[Problem | None]:
+        """Fill the slots of DALI's photos; the problems of all slots."""
+        slots = [i for i, one in enumerate(found) if isinstance(one, _Jpeg)]
+        jpegs = [one for one in found if isinstance(one, _Jpeg)]
+        outcome = [one if isinstance(one, Problem) else None for one in found]
+        for run in self._runs(jpegs):
+            made = pipeline.run([jpegs[k].content for k in run])
+            if made is not None:
+                pixels[[slots[k] for k in run]] = _rows(made)
+                continue
+            refused = 0
+            for k in run:
+                made = pipeline.run([jpegs[k].content])
+                if made is not None:
+                    pixels[slots[k]] = _rows(made)[0]
+                else:
+                    refused += 1
+                    pipeline.check()
+                    outcome[slots[k]] = _by_pillow(jpegs[k].path, pixels[slots[k]])
+            if not refused and len(run) > 1:  # so they were too much together: of memory, most likely
+                self.run_pixels = min(self.run_pixels, sum(jpegs[k].pixels for k in run) // 2)
+        return outcome
+
+
+def _rows(made: Any) -> Pixels:
+    """A result of DALI as an array ``uint8 (n, height, width, 3)`` on the host, valid as long as ``made``."""
+    return np.asarray(made.as_cpu().as_array())
+
+
+class DaliDecoder(DaliCpuDecoder):
+    """See the module's text; this one decodes and resizes on an NVIDIA GPU.
+
+    Args:
+        workers, pipelines, run_pixels: see `DaliCpuDecoder`.
+        index: of the GPU, among those that this process sees.
+        hw_decoder_load: share of a batch, 0 to 1, that goes to the JPEG engines that some GPUs have beside their cores. Other
+            than 0 is for measuring: which photos go there then depends on their neighbours, and so may their pixels.
+
+    Raises:
+        InputError: as above, or there is no such GPU.
+        MissingExtraError: DALI is not installed.
+    """
+
+    name = "dali"
+    _extra = "gpu"
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        index: int = 0,
+        hw_decoder_load: float = 0.0,
+        pipelines: int = PIPELINES,
+        run_pixels: int = RUN_PIXELS,
+    ) -> None:
+        super().__init__(workers, pipelines=pipelines, run_pixels=run_pixels)
+        if not 0 <= hw_decoder_load <= 1:
+            raise InputError(f"hw_decoder_load is a share, 0 to 1, not {hw_decoder_load}")
+        found = int(self._dali.backend.GetCUDADeviceCount())
+        if not 0 <= index < found:
+            raise InputError(
+                "the decoder dali needs an NVIDIA GPU, and this process sees none; use the decoder turbo or pillow"
+                if not found
+                else f"there is no GPU {index}: this process sees {found}, counted from 0"
+            )
+        self._device, self._load = index, hw_decoder_load
+
+    def device_batches(
+        self, jobs: Iterable[Sequence[str]], height: int, width: int
+    ) -> Generator[Batch | DeviceBatch, None, None]:
+        """As `batches`, but a batch that DALI decoded in one run stays on the GPU: pixels are the same either way."""
+        return self._batches(jobs, height, width, stay=True)

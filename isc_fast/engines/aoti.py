@@ -1,0 +1,326 @@
+"""Engines that torch compiled ahead of time (AOTInductor) for one kind of machine, in ``.pt2`` packages.
+
+A package is a zip archive that holds a shared library: **to load it is to run what is in it**, so load only packages that
+you trust, as with any program. What was not made by isc-fast is refused before anything in it runs; that protects from
+mistakes, not from malice, because anybody can write a specification into a zip.
+
+Beside torch's own files it holds, under ``extra/``, the engine's specification and what it was compiled for. Both are
+plain JSON and are read and checked without torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cores import available_cores, processor, processor_flags
+from ..errors import EngineError, MissingExtraError, require
+from ..spec import METADATA_KEY, EngineSpec
+from . import check_pixels, file_sha256
+from .header import parse_spec
+
+MADE_FOR_KEY = "isc_fast.made_for"
+GRAPH_KEY = "isc_fast.graph"
+"""Key of `graph_name` in the metadata that torch compiles into the package."""
+
+_EXTRA = "extra/"
+_LARGEST_ENTRY_BYTES = 1_000_000
+_VECTOR_FLAGS = ("avx", "amx", "fma", "f16c", "bmi", "sse4", "gfni", "vaes", "vpclmul", "movbe", "asimd", "sve", "bf16")
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What a package was compiled for, and can run on.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``.
+        torch: version that compiled it, such as ``"2.14.1+cu130"``.
+        machine: such as ``"x86_64"``.
+        instructions: of the processor that the compiler could use, in the system's words.
+        cuda: version of CUDA that torch was built with; empty on the processor.
+        gpu: name of the GPU; empty on the processor.
+        capability: compute capability of the GPU, such as ``"9.0"``; empty on the processor.
+        max_batch: images in one call at most.
+    """
+
+    device: str
+    torch: str
+    machine: str
+    instructions: tuple[str, ...]
+    cuda: str
+    gpu: str
+    capability: str
+    max_batch: int
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def vector_instructions() -> tuple[str, ...]:
+    """What this processor offers a compiler beyond the oldest machines of its kind."""
+    return tuple(sorted(flag for flag in processor_flags() if flag.startswith(_VECTOR_FLAGS)))
+
+
+def graph_name(spec: EngineSpec) -> str:
+    """What is compiled into the package, so that a specification cannot promise another input than the code reads."""
+    return f"uint8 {spec.height}x{spec.width}x3 to float32 {spec.dim}"
+
+
+def read_package(path: Path) -> tuple[EngineSpec, MadeFor]:
+    """The specification in a ``.pt2`` engine, and what it was compiled for; nothing in the file is executed.
+
+    Raises:
+        EngineError: the file is no package, is damaged, was not made by isc-fast, or wants another preprocessing.
+    """
+    try:
+        with zipfile.ZipFile(path) as package:
+            found = {key: _extra(package, key) for key in (METADATA_KEY, MADE_FOR_KEY)}
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
+    # NotImplementedError, RuntimeError: a compression or an encryption that torch never writes.
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise EngineError(f"{path} is not a .pt2 package, or it is damaged ({error}); export it again") from error
+    spec_text, made_for_text = found[METADATA_KEY], found[MADE_FOR_KEY]
+    if spec_text is None or made_for_text is None:
+        raise EngineError(
+            f"{path} is a .pt2 package without an isc-fast specification, and nothing in it was executed; make the engine "
+            "with isc-fast export"
+        )
+    return parse_spec(spec_text, path), _parse_made_for(made_for_text, path)
+
+
+def _extra(package: zipfile.ZipFile, key: str) -> str | None:
+    """One of our entries, whatever torch named the folder around everything, or None."""
+    entries = [
+        entry
+        for entry in package.infolist()
+        if entry.filename.partition("/")[2] == _EXTRA + key and entry.file_size <= _LARGEST_ENTRY_BYTES
+    ]
+    return package.read(entries[0]).decode() if len(entries) == 1 else None
+
+
+def _parse_made_for(text: str, path: Path) -> MadeFor:
+    names = [entry.name for entry in fields(MadeFor)]
+    try:
+        values = json.loads(text)
+        made = MadeFor(**{name: values[name] for name in names})
+        if made.device not in ("cpu", "cuda") or not made.max_batch >= 1:
+            raise ValueError(f"device {made.device!r}, batch {made.max_batch!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"what {path} says it was compiled for is damaged ({error}); export it again") from error
+    return made
+
+
+def write_package(compiled: Path, spec: EngineSpec, made_for: MadeFor, target: Path) -> None:
+    """Copy what torch compiled and put the specification and what it was compiled for into the copy.
+
+    The C++ sources stay behind: nothing needs them once they are compiled, and they name folders of this machine.
+    """
+    with zipfile.ZipFile(compiled) as source, zipfile.ZipFile(target, "w") as package:
+        entries = [entry for entry in source.infolist() if not entry.filename.endswith(".cpp")]
+        content = [(entry.filename.partition("/")[2], source.read(entry)) for entry in entries]
+        content += [(_EXTRA + METADATA_KEY, spec.to_json().encode())]
+        content += [(_EXTRA + MADE_FOR_KEY, made_for.to_json().encode())]
+        for name, data in content:
+            # Stored as it is, as torch does it: its reader maps the file.
+            package.writestr(zipfile.ZipInfo(f"engine/{name}"), data, zipfile.ZIP_STORED)
+
+
+def _release(version: str) -> str:
+    """``"2.14.1+cu130"`` → ``"2.14"``: what the compiled code's interface to torch depends on."""
+    return ".".join(version.partition("+")[0].split(".")[:2])
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _import_torch(device: str) -> Any:
+    """Torch, whose threads sleep while they have nothing to do if that can still be arranged.
+
+    Otherwise they wait in a spin and keep the decoder's threads from the cores, and each other: on two cores with other
+    work on them, a batch took 436 ms by two threads that spin, 120 by one, and 63 by two that sleep.
+    """
+    policy = "OMP_WAIT_POLICY"  # read once, when the library is loaded
+    if device != "cpu" or "torch" in sys.modules or policy in os.environ:
+        return require("torch", "compiled")
+    os.environ[policy] = "PASSIVE"
+    try:
+        return require("torch", "compiled")
+    finally:
+        del os.environ[policy]
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without torch's remarks about compilers and CUDA that loading does not need."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+class AotiEngine:
+    """See `isc_fast.engines.Engine` and `isc_fast.engines.load_engine`.
+
+    Args:
+        path: of the ``.pt2`` file. Loading it runs code that is in it.
+        device: has to be the one it was compiled for.
+        threads: of the processor; by default one for each core.
+
+    Raises:
+        EngineError: it is no such package, is damaged, or was compiled for another device, processor, GPU or torch.
+        MissingExtraError: torch is not installed.
+    """
+
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+        self.path = path
+        self.spec, self.made_for = read_package(path)
+        self._check_machine(device)
+        self._torch: Any = _import_torch(device)
+        self._check_torch()
+        self._threads = threads or available_cores()
+        self._model = self._load()
+        if device == "cuda":
+            self.device = f"torch CUDA {self.made_for.gpu}"
+            self.default_batch_size = min(32, self.made_for.max_batch)
+        else:
+            self.device = "torch CPU"
+            self.default_batch_size = min(4, self.made_for.max_batch)
+        self._host: Any = None
+        self.id = file_sha256(path)
+        # Once here: what cannot run is said before any image is read.
+        self.run(np.zeros((1, self.spec.height, self.spec.width, 3), np.uint8))
+
+    def _check_machine(self, device: str) -> None:
+        made = self.made_for
+        again = f"export it again on this machine with -o {self.path.name}"
+        if device != made.device:
+            raise EngineError(
+                f"{self.path} is compiled for {made.device}, not for {device}; run it with --device {made.device}, or "
+                f"export it again with --device {device}"
+            )
+        if platform.machine() != made.machine:
+            raise EngineError(f"{self.path} is compiled for {made.machine}, and this is {platform.machine()}; {again}")
+        missing = sorted(set(made.instructions) - set(vector_instructions()))
+        if missing:
+            # Otherwise the process would end without a word, by an illegal instruction: also for a GPU, the program around
+            # its kernels is compiled for this very processor.
+            raise EngineError(
+                f"{self.path} is compiled for processors with {', '.join(missing[:4])}, and this one ({processor()}) has "
+                f"no such instructions; {again}"
+            )
+
+    def _check_torch(self) -> None:
+        torch, made = self._torch, self.made_for
+        if _release(torch.__version__) != _release(made.torch):
+            raise EngineError(
+                f"{self.path} is compiled by torch {made.torch}, and this is torch {torch.__version__}; run: "
+                f"pip install 'torch=={_release(made.torch)}.*', or export it again"
+            )
+        if made.device != "cuda":
+            return
+        if not torch.cuda.is_available():
+            raise EngineError(
+                f"{self.path} needs a GPU, and torch {torch.__version__} sees none; look at: isc-fast doctor"
+            )
+        if str(torch.version.cuda).partition(".")[0] != made.cuda.partition(".")[0]:
+            raise EngineError(
+                f"{self.path} is compiled for CUDA {made.cuda}, and this torch brings CUDA {torch.version.cuda}; install "
+                f"torch {made.torch}, or export it again"
+            )
+        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        if capability != made.capability:
+            raise EngineError(
+                f"{self.path} is compiled for {made.gpu} (compute capability {made.capability}), and this is "
+                f"{torch.cuda.get_device_name()} ({capability}); export it again on this machine"
+            )
+
+    def _load(self) -> Any:
+        with zipfile.ZipFile(self.path) as package:
+            damaged = package.testzip()  # a flipped bit in a library would be a crash, not an exception
+        if damaged:
+            raise EngineError(f"{self.path} is damaged in {damaged}; export it again, or copy it again")
+        try:
+            with _no_warnings():
+                inductor: Any = require("torch._inductor", "compiled")
+                model = inductor.aoti_load_package(str(self.path))
+            compiled_as = model.get_metadata().get(GRAPH_KEY)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # a library that does not load: RuntimeError, OSError and others
+            raise EngineError(f"torch cannot load {self.path}: {_first_line(error)}; export it again") from error
+        if compiled_as != graph_name(self.spec):
+            raise EngineError(
+                f"the code in {self.path} is {compiled_as} and its specification says {graph_name(self.spec)}; export it "
+                "again"
+            )
+        return model
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Torch's process-wide settings as this engine needs them, and afterwards as they were."""
+        torch = self._torch
+        if self.made_for.device == "cpu":
+            before = torch.get_num_threads()
+            torch.set_num_threads(self._threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(before)
+            return
+        # cuDNN computes convolutions of fp32 in TF32 unless told otherwise: three digits instead of seven.
+        convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        saved = convolutions.allow_tf32, products.allow_tf32
+        convolutions.allow_tf32 = products.allow_tf32 = False
+        try:
+            yield
+        finally:
+            convolutions.allow_tf32, products.allow_tf32 = saved
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See `isc_fast.engines.Engine.run`."""
+        check_pixels(self.spec, pixels)
+        vectors = np.empty((len(pixels), self.spec.dim), np.float32)
+        size = self.made_for.max_batch
+        try:
+            with self._torch.inference_mode(), self._settings():
+                for start in range(0, len(pixels), size):
+                    rows = pixels[start : start + size]
+                    made = self._model(self._on_device(rows))
+                    if tuple(made.shape) != (len(rows), self.spec.dim) or made.dtype != self._torch.float32:
+                        raise EngineError(f"{self.path} gave {made.dtype} {tuple(made.shape)}; export it again")
+                    vectors[start : start + size] = made.cpu().numpy()
+        except RuntimeError as error:  # torch's errors, out of memory among them
+            raise EngineError(f"{self.path} failed on a batch of {len(pixels)}: {_first_line(error)}") from error
+        return vectors
+
+    def _on_device(self, rows: npt.NDArray[np.uint8]) -> Any:
+        torch = self._torch
+        if self.made_for.device == "cpu":
+            # A copy where the array is read-only or has gaps: torch takes neither.
+            plain = rows if rows.flags.c_contiguous and rows.flags.writeable else rows.copy()
+            return torch.from_numpy(plain)
+        if self._host is None or len(self._host) < len(rows):
+            # Page-locked, so that the copy runs at the bus's speed; kept, because making it takes longer than the copy.
+            # The results of the last call have been read, so nothing on the GPU reads the old one any more.
+            self._host = torch.empty((len(rows), *rows.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        host = self._host[: len(rows)]
+        host.numpy()[...] = rows
+        return host.to("cuda", non_blocking=True)

@@ -1,0 +1,167 @@
+"""Engines in ONNX files, run by OpenVINO: the one that computes in bf16, and in int8 with bf16 around it.
+
+An image's descriptor does not depend on its neighbours: every request has the same fixed number of images, the last one
+filled up with black. Several requests run beside each other, each on its share of the cores (streams).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cores import available_cores, has_bf16, processor
+from ..errors import EngineError, require
+from ..spec import uses_bf16
+from . import check_pixels, file_sha256
+from .header import read_spec
+
+_LARGEST_REQUEST = 64
+_NAMED = ("Constant", "Convolution", "GroupConvolution", "MatMul")  # never without the name of the node they came from
+# OpenVINO reads the wish to keep an operation's precision from a model's XML, and offers no call that makes one.
+_MARKED_MODEL = b"""<?xml version="1.0"?><net name="marked" version="11"><layers>
+<layer id="0" name="x" type="Parameter" version="opset1"><data shape="1" element_type="f32"/>
+<rt_info><attribute name="precise" version="0"/></rt_info>
+<output><port id="0" precision="FP32"><dim>1</dim></port></output></layer>
+<layer id="1" name="y" type="Result" version="opset1">
+<input><port id="0" precision="FP32"><dim>1</dim></port></input></layer>
+</layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>"""
+
+
+class OvEngine:
+    """See `isc_fast.engines.Engine` and `isc_fast.engines.load_engine`.
+
+    Args:
+        path: of the ``.onnx`` file.
+        threads: of the processor, all streams together; by default one for each core.
+        streams: requests that run beside each other; by default one for each thread, which is fastest on few cores.
+        request_size: images of one request.
+    """
+
+    def __init__(
+        self, path: Path, *, threads: int | None = None, streams: int | None = None, request_size: int | None = None
+    ) -> None:
+        ov = require("openvino", "openvino")
+        self.path, self.spec = path, read_spec(path)
+        if uses_bf16(self.spec.precision) and not has_bf16():
+            raise EngineError(
+                f"{path} computes in bf16, and this processor ({processor()}) has no instructions for it; imitating them "
+                "would be slower than fp32: export the engine with --precision fp32, or int8"
+            )
+        threads = threads or available_cores()
+        self._streams = min(streams or threads, threads)
+        self._size = request_size or 1
+        if not 1 <= self._size <= _LARGEST_REQUEST:
+            raise EngineError(f"a request takes 1 to {_LARGEST_REQUEST} images, not {self._size}")
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16" if uses_bf16(self.spec.precision) else "f32",
+            "NUM_STREAMS": self._streams,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # other programs on the same cores would wait behind us
+        }
+        try:
+            core = ov.Core()
+            model = core.read_model(path)
+            model.reshape([self._size, self.spec.height, self.spec.width, 3])
+            self._check_graph(model)
+            if uses_bf16(self.spec.precision):
+                _keep_fp32(core, model, self.spec.fp32_layers, path)
+            compiled = core.compile_model(model, "CPU", options)
+            self._requests: list[Any] = [compiled.create_infer_request() for _ in range(self._streams)]
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO cannot run {path}: {_reason(error)}; install the version it was verified with "
+                f"({self.spec.tools.get('openvino', 'unknown')}), or export the engine again"
+            ) from error
+        self.device = "OpenVINO CPU"
+        self.default_batch_size = max(4, 2 * self._streams * self._size)
+        self.id = file_sha256(path)
+
+    def _check_graph(self, model: Any) -> None:
+        found = [
+            (port.get_element_type().get_type_name(), list(port.get_partial_shape().get_max_shape()))
+            for port in (*model.inputs, *model.outputs)
+        ]
+        spec = self.spec
+        expected = [("u8", [self._size, spec.height, spec.width, 3]), ("f32", [self._size, spec.dim])]
+        if found != expected:
+            raise EngineError(
+                f"the graph of {self.path} is {found} and its specification says {expected}; export it again"
+            )
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See `isc_fast.engines.Engine.run`."""
+        check_pixels(self.spec, pixels)
+        vectors = np.empty((len(pixels), self.spec.dim), np.float32)
+        waiting: dict[int, slice] = {}
+
+        def collect(slot: int) -> None:
+            where = waiting[slot]
+            self._requests[slot].wait()
+            del waiting[slot]
+            vectors[where] = self._requests[slot].get_output_tensor().data[: where.stop - where.start]
+
+        try:
+            for number, start in enumerate(range(0, len(pixels), self._size)):
+                slot = number % self._streams
+                if slot in waiting:
+                    collect(slot)
+                rows = pixels[start : start + self._size]
+                into = self._requests[slot].get_input_tensor().data
+                into[: len(rows)] = rows
+                into[len(rows) :] = 0
+                self._requests[slot].start_async()
+                waiting[slot] = slice(start, start + len(rows))
+            for slot in list(waiting):
+                collect(slot)
+        except RuntimeError as error:
+            raise EngineError(f"{self.path} failed on a batch of {len(pixels)}: {_reason(error)}") from error
+        finally:
+            # After an error or Ctrl-C, so that the next call finds every request at rest. One that was cancelled instead
+            # would refuse the next image too.
+            for slot in waiting:
+                with contextlib.suppress(RuntimeError):
+                    self._requests[slot].wait()
+        return vectors
+
+
+def _reason(error: Exception) -> str:
+    """The last line of OpenVINO's message: those before it name its source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
+
+
+def _keep_fp32(core: Any, model: Any, names: tuple[str, ...], path: Path) -> None:
+    """Mark the operations that were imported from these nodes of the ONNX graph, or make these tensors: no bf16 for them.
+
+    Raises:
+        EngineError: one is not there, so this OpenVINO would compute something else.
+    """
+    wanted = set(names)
+    marked = core.read_model(io.BytesIO(_MARKED_MODEL)).get_parameters()[0].get_rt_info()
+    found: set[str] = set()
+    kept: set[str] = set()
+    for operation in reversed(model.get_ordered_ops()):
+        # One node may become several operations: "conv/WithoutBiases" and "conv" for a convolution and its bias, a nameless
+        # maximum and "clamp" for a clamp. The nameless belong to who alone uses them.
+        name = operation.get_friendly_name()
+        known_as = {name.partition("/")[0]}.union(*(output.get_names() for output in operation.outputs()))
+        users = [
+            user.get_node().get_friendly_name() for output in operation.outputs() for user in output.get_target_inputs()
+        ]
+        nameless = operation.get_type_name() not in _NAMED and not any(o.get_names() for o in operation.outputs())
+        if known_as & wanted or (nameless and users and kept.issuperset(users)):
+            found |= known_as & wanted
+            kept.add(name)
+            for key, value in marked.items():
+                operation.set_rt_info(value, key)
+    lost = sorted(wanted - found)
+    if lost:
+        raise EngineError(
+            f"OpenVINO lost {len(lost)} layers of {path} that must stay in fp32 ({', '.join(lost[:3])}); install the version "
+            "it was verified with, or export the engine again"
+        )

@@ -1,0 +1,78 @@
+"""What `isc-fast tune` found for one engine on one kind of machine; kept beside the engine, used when it is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..atomic import write_text
+from ..cores import available_cores, processor
+from ..spec import RUNTIMES
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to run an engine.
+
+    Attributes:
+        runtime: one of `isc_fast.spec.RUNTIMES`.
+        threads: of the processor.
+        streams: requests beside each other (OpenVINO).
+        request_size: images of one request (OpenVINO).
+        batch_size: images in one call of the engine.
+    """
+
+    runtime: str
+    threads: int
+    streams: int
+    request_size: int
+    batch_size: int
+
+    def __str__(self) -> str:
+        streams = f", {self.streams} streams of {self.request_size}" if self.runtime == "openvino" else ""
+        return f"{self.runtime}, {self.threads} threads{streams}, batch {self.batch_size}"
+
+
+def tuning_path(engine: Path) -> Path:
+    """Where the setting of an engine is kept: ``v107.onnx`` → ``v107.onnx.tune.json``."""
+    return engine.with_name(engine.name + ".tune.json")
+
+
+def save_setting(engine: Path, engine_id: str, setting: Setting, images_per_s: float) -> Path:
+    """Keep a setting for this engine file on this kind of machine, and return where.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = {
+        "version": _VERSION,
+        "engine_id": engine_id,
+        "processor": processor(),
+        "cores": available_cores(),
+        "setting": asdict(setting),
+        "images_per_s": round(images_per_s, 3),
+    }
+    path = tuning_path(engine)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def saved_setting(engine: Path, engine_id: str) -> Setting | None:
+    """The setting that was found for this very engine on such a machine, or None.
+
+    A damaged file counts as none, and so does one of another machine: it is only about speed.
+    """
+    try:
+        content = json.loads(tuning_path(engine).read_text("utf-8"))
+        here = (_VERSION, engine_id, processor(), available_cores())
+        if tuple(content[key] for key in ("version", "engine_id", "processor", "cores")) != here:
+            return None
+        setting = Setting(**content["setting"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    numbers = (setting.threads, setting.streams, setting.request_size, setting.batch_size)
+    fits = setting.runtime in RUNTIMES and all(isinstance(number, int) and number > 0 for number in numbers)
+    return setting if fits else None
