@@ -9,8 +9,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
 
+# In a process of its own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
+# Nothing that users run has them together.
+TRAINING := tests/test_training.py
+
 test: $(VENV)/.dev lint types  ## lint, types and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TRAINING)
+	$(BIN)/python -m pytest $(TRAINING:%=--ignore=%)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -22,8 +27,10 @@ types: $(VENV)/.dev
 	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
 
-bench: $(VENV)/.dev  ## side by side with the reference way
-	$(BIN)/python bench/pipeline.py
+BENCHES := decode search normalize precision engine pipeline
+
+bench: $(VENV)/.dev  ## everything a processor does, side by side with the reference way and with the machine's limits
+	@for name in $(BENCHES); do echo "== bench/$$name.py"; $(BIN)/python bench/$$name.py || exit; done
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -14,7 +14,16 @@ from PIL import Image
 from isc_fast.assets import demo_photos
 from isc_fast.engines.header import read_spec
 from isc_fast.export.calibration import layer_inputs
-from isc_fast.export.layers import Layer, constants_of, find_layers, followers, load_graph, never_kept, surroundings
+from isc_fast.export.layers import (
+    Layer,
+    constants_of,
+    find_layers,
+    followers,
+    load_graph,
+    never_kept,
+    skips_places,
+    surroundings,
+)
 from isc_fast.export.model_file import write_engine
 from isc_fast.export.photos import load_photos
 from isc_fast.export.quantize import Lowered, with_lowered
@@ -70,6 +79,8 @@ def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16
     model = load_graph(source)
     layers = find_layers(model)
     in_int8, in_bf16 = split_by_share(layers, int8, bf16)
+    if runtime == "openvino":
+        in_int8 = [layer for layer in in_int8 if not skips_places(layer)]
     if uses_bf16(precision):
         in_bf16 += [x for x in layers if x.name in never_kept(model, layers) and x not in in_int8 and x not in in_bf16]
     constants = constants_of(model)

@@ -41,6 +41,7 @@ Array = np.ndarray[Any, Any]
 Found = tuple[Array, Array]
 """Scores and indices, each ``(nq, k)``."""
 _SIDE = 2048  # of the square product that measures the ceiling
+_ROWS = 65_536  # of a block in the ways by numpy and torch
 
 
 def make_rows(queries: int, references: int, dim: int) -> tuple[Array, Array]:
@@ -51,25 +52,24 @@ def make_rows(queries: int, references: int, dim: int) -> tuple[Array, Array]:
     copies *= np.float32(0.3)
     copies += xq[rng.integers(0, queries, len(copies))]
     for rows in (xq, xb):
-        for start in range(0, len(rows), BLOCK_ROWS):
-            part = rows[start : start + BLOCK_ROWS]
+        for part in blocks_of(rows, _ROWS):
             part /= np.linalg.norm(part, axis=1, keepdims=True)
     return xq, xb
 
 
-def blocks_of(rows: Array) -> Iterator[Array]:
-    """The rows in the blocks that a descriptor file is read in."""
-    return (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+def blocks_of(rows: Array, size: int) -> Iterator[Array]:
+    """The rows in blocks of that many."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def by_numpy(xq: Array, xb: Array, k: int) -> Found:
     """Blocks of products in numpy's precision, the best of each block, and the best of those."""
     scores, indices = np.empty((len(xq), 0), xb.dtype), np.empty((len(xq), 0), np.int64)
-    for start, block in enumerate(blocks_of(xb)):
+    for number, block in enumerate(blocks_of(xb, _ROWS)):
         found = xq @ block.T
         near = np.argpartition(found, -min(k, len(block)), axis=1)[:, -k:]
         scores = np.concatenate([scores, np.take_along_axis(found, near, 1)], axis=1)
-        indices = np.concatenate([indices, near + start * BLOCK_ROWS], axis=1)
+        indices = np.concatenate([indices, near + number * _ROWS], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(indices, order, 1)
 
@@ -77,9 +77,11 @@ def by_numpy(xq: Array, xb: Array, k: int) -> Found:
 def by_torch(xq: Array, xb: Array, k: int) -> Found:
     """Blocks of products in torch, and its topk."""
     queries = torch.from_numpy(xq)
-    parts = [torch.topk(queries @ torch.from_numpy(block).T, min(k, len(block)), dim=1) for block in blocks_of(xb)]
+    parts = [
+        torch.topk(queries @ torch.from_numpy(block).T, min(k, len(block)), dim=1) for block in blocks_of(xb, _ROWS)
+    ]
     scores = torch.cat([part.values for part in parts], 1)
-    indices = torch.cat([part.indices + number * BLOCK_ROWS for number, part in enumerate(parts)], 1)
+    indices = torch.cat([part.indices + number * _ROWS for number, part in enumerate(parts)], 1)
     best = torch.topk(scores, k, dim=1)
     return best.values.numpy(), torch.gather(indices, 1, best.indices).numpy()
 
@@ -87,7 +89,7 @@ def by_torch(xq: Array, xb: Array, k: int) -> Found:
 def quantized(xb: Array, kind: int) -> faiss.Index:
     """An index of faiss that keeps rounded numbers."""
     index = faiss.IndexScalarQuantizer(xb.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    index.train(xb[:BLOCK_ROWS])
+    index.train(xb[:_ROWS])
     index.add(xb)
     return index
 
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return matches.scores.reshape(len(some), -1), rows.reshape(len(some), -1)
 
         way("isc_fast.search, from a file", ours)
-        way("isc_fast.knn", lambda some: knn(some, blocks_of(xb), k))
+        way("isc_fast.knn", lambda some: knn(some, blocks_of(xb, BLOCK_ROWS), k))
         flat = faiss.IndexFlatIP(given.dim)
         flat.add(xb)
         way("faiss IndexFlatIP", lambda some: flat.search(some, k))

@@ -109,13 +109,13 @@ def choose(layers: Sequence[Layer], losses: Mapping[str, Mapping[str, float]], b
 
     Args:
         layers: of the graph.
-        losses: by lower precision, by the layer's name.
+        losses: by lower precision, by the layer's name; a layer that is not there is not computed in it.
         budget: of all of them together.
     """
     steps = [
         step
         for layer in layers
-        for step in _steps(layer, {precision: found[layer.name] for precision, found in losses.items()})
+        for step in _steps(layer, {to: found[layer.name] for to, found in losses.items() if layer.name in found})
     ]
     chosen: dict[str, str] = {}
     refused: set[str] = set()

@@ -20,7 +20,7 @@ from ..errors import EngineError, ParityError
 from ..spec import EngineSpec, uses_bf16
 from .calibration import layer_inputs
 from .gate import MIN_COSINE_P01, Benchmark, compare, describe_all, make_benchmark, objections
-from .layers import Layer, constants_of, find_layers, followers, load_graph, never_kept, surroundings
+from .layers import Layer, constants_of, find_layers, followers, load_graph, never_kept, skips_places, surroundings
 from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
 from .model_file import write_engine
 from .photos import Photos, load_photos
@@ -30,7 +30,7 @@ REDUCED = ("bf16", "int8", "int8-bf16")
 _MEASURED_PHOTOS = 16  # of those, on which losses are measured
 _BUDGET = (1 - MIN_COSINE_P01) / 2.5  # of the mean loss: at the 1st percentile it is two to six times as much
 _ATTEMPTS = 6
-_NEXT = 0.75  # of the budget, after an attempt that does not pass
+_NEXT = 0.75  # of what an attempt lost that does not pass
 
 Say = Callable[[str], None]
 
@@ -161,11 +161,13 @@ def reduce_engine(
 
 def _measure(shop: _Workshop) -> tuple[dict[str, dict[str, Lowered]], dict[str, dict[str, float]]]:
     """Every layer in each lower precision that the engine may use, and what each loses."""
-    layers = list(shop.layers.values())
     lowered, losses = {}, {}
     for to in ("bf16", "int8"):
         if to not in shop.precision:
             continue
+        layers = list(shop.layers.values())
+        if to == "int8" and shop.runtime == "openvino":
+            layers = [layer for layer in layers if not skips_places(layer)]
         table = lowered[to] = shop.lower(layers, to)
         if to == "bf16":
             shop.base = {name: table[name] for name in never_kept(shop.model, layers)}
@@ -213,7 +215,7 @@ def _search(
         )
         if not problems or not enforce:
             return _stamp(shop, table_of(choice), target, accuracy, engine, benchmark)
-        budget *= _NEXT
+        budget = _NEXT * min(budget, lost)  # the same choice again would not pass either
     if not accuracy:
         raise ParityError(
             f"no layer of {shop.source} bears {shop.precision} within the bounds; nothing was published; keep it in fp32"

@@ -81,13 +81,11 @@ class ExportReport:
 
 def _accuracy_rows(spec: EngineSpec) -> list[tuple[str, str]]:
     found = spec.accuracy
-    shares = [
-        f"{found[f'{kind}_share']:.0%} of the arithmetic in {kind}"
-        for kind in ("int8", "fp8", "bf16", "fp16")
-        if found.get(f"{kind}_share")
-    ]
+    kinds = [kind for kind in ("int8", "fp8", "bf16", "fp16") if found.get(f"{kind}_share")]
+    shares = ", ".join(f"{found[f'{kind}_share']:.0%} in {kind}" for kind in kinds)
+    shares = shares.replace(" in ", " of the arithmetic in ", 1)
     return [
-        ("precision", f"{spec.precision}: {', '.join(shares)}, the rest in fp32; run by {spec.runtime}"),
+        ("precision", f"{spec.precision}: {shares}, the rest in fp32; run by {spec.runtime}"),
         (
             "measured",
             f"{found['queries']} copies by {found['edits']} edits of photos that calibration never saw, against fp32",

@@ -32,7 +32,8 @@ from .plan import Failure, Lazy, Texts, repeated_rows
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
-BLOCK_ROWS = 65536
+# 16 MB at 256 dimensions. Blocks of 64 MB, whose memory the system clears for each anew, made a search 20 % slower.
+BLOCK_ROWS = 16_384
 _BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
 DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)

@@ -189,6 +189,13 @@ def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
         ("export --ckpt none.pth -o x.onnx", "none.pth does not exist"),
         ("export --ckpt notes.onnx -o x.onnx", "is not a checkpoint"),
         ("export --ckpt v107.pth -o x.trt", "writes .onnx, .pt2, .plan engines only"),
+        ("export --ckpt notes.onnx --precision int8 -o x.onnx", "notes.onnx is not an ONNX file"),
+        ("export --ckpt v107.pth --precision bf16 --runtime onnxruntime -o x.onnx", "leave out --runtime"),
+        ("export --ckpt v107.pth --runtime openvino -o x.onnx", "an fp32 engine is run by any of"),
+        ("extract photos --engine demo --runtime openvino --device cuda -o out.h5", "leave out the runtime"),
+        ("tune --engine none.onnx", "there is no engine none.onnx; make one: isc-fast export"),
+        ("tune --engine notes.onnx", "is not an ONNX file"),
+        ("tune --engine demo", "the engine inside the package stays as it is"),
         ("demo -o file", "there is a file of that name"),
         ("report none.csv --queries photos --references photos -o r.html", "none.csv"),
     ],
@@ -210,6 +217,23 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch, photos, arguments,
     assert line.startswith("error: ")
     assert words in line
     assert sorted(os.listdir()) == before, "nothing is left behind"
+
+
+def test_the_runtime_is_chosen_and_the_engine_stays_the_same(capsys, tmp_path, photos):
+    """Descriptors by either belong together, and an extraction begun with one goes on with the other."""
+    pytest.importorskip("openvino")
+    (tmp_path / "in").mkdir()
+    for photo in photos[:3]:
+        (tmp_path / "in" / photo.name).symlink_to(photo)
+    made = []
+    for runtime in ("onnxruntime", "openvino"):
+        output = tmp_path / f"{runtime}.h5"
+        arguments = ["extract", tmp_path / "in", "--engine", "demo", "--runtime", runtime, "-o", output]
+        assert run(capsys, *arguments)[0] == 0
+        made.append(isc_fast.read_descriptors(output))
+    assert made[0].meta["engine"]["id"] == made[1].meta["engine"]["id"]
+    assert (made[0].vectors * made[1].vectors).sum(axis=1).min() > 0.99999
+    assert (made[0].vectors != made[1].vectors).any()  # it was not the same runtime twice
 
 
 def test_a_resume_with_another_engine_size_is_refused(capsys, tmp_path, photos):
