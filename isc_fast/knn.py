@@ -1,14 +1,13 @@
 """Exact nearest neighbours over blocks: by faiss, and for many queries by a first pass in bytes that loses nothing.
 
 The first pass rounds both sides to integers of one byte, whose products a processor sums four times as fast as those of
-floats. Let c be any row (here, the mean of some references), and q̂ and b̂ what q and b − c were rounded to. Then, by the
-inequality of Cauchy and Schwarz,
+floats. Let q̂ and b̂ be what q and b were rounded to. Then, by the inequality of Cauchy and Schwarz,
 
-    q·b = q·c + q̂·b̂ + (b − c − b̂)·q + (q − q̂)·b̂ ≤ q·c + q̂·b̂ + ‖b − c − b̂‖ ‖q‖ + ‖q − q̂‖ ‖b̂‖
+    q·b = q̂·b̂ + (b − b̂)·q + (q − q̂)·b̂ ≤ q̂·b̂ + ‖b − b̂‖ ‖q‖ + ‖q − q̂‖ ‖b̂‖
 
 with q̂·b̂ known exactly, being a sum of integers. A pair whose right side does not reach the lowest score that still
-counts cannot count either; of the others (four for each that counts, of random rows) the score is computed in full. So
-the result is that of comparing all scores in single precision, whatever the data; only how many are left depends on it.
+counts cannot count either; of the others (about 100 for each query, of a million) the score is computed in full. So the
+result is that of comparing all scores in single precision, whatever the data; only how many are left depends on it.
 """
 
 from __future__ import annotations
@@ -136,17 +135,11 @@ class _FirstPass:
     def __init__(self, xq: Floats, metric: Metric, product: Callable[[Any, Any], Any], threads: ThreadPoolExecutor):
         self.metric, self._product, self._threads = metric, product, threads
         self._tiles = list(_tiles(xq))
-        self._center: Floats | None = None
-        self._along: list[Doubles] = []  # of each tile, q·c
 
     def pairs(self, block: Floats, lowest: Floats) -> Pairs | None:
         """Every pair that reaches the lowest score of its query ``(nq,)``, or None if too many may: ask faiss."""
-        if self._center is None:
-            self._center = block.mean(axis=0)
-            self._along = [tile.rows.astype(np.float64) @ self._center.astype(np.float64) for tile in self._tiles]
-        center = self._center
         parts = self._threads.map(
-            lambda start: self._part(block[start : start + _PART], start, center, lowest), range(0, len(block), _PART)
+            lambda start: self._part(block[start : start + _PART], start, lowest), range(0, len(block), _PART)
         )
         found: list[Pairs] = []
         for part in parts:
@@ -156,28 +149,27 @@ class _FirstPass:
         rows, columns, scores = zip(*found, strict=True)
         return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
 
-    def _part(self, xb: Floats, start: int, center: Floats, lowest: Floats) -> list[Pairs] | None:
-        squares = np.einsum("ij,ij->i", xb, xb)
-        if not 1e-30 < squares.max() < 1e30:  # other squares here may be more than single precision can hold, or less
+    def _part(self, xb: Floats, start: int, lowest: Floats) -> list[Pairs] | None:
+        largest = np.abs(xb).max()
+        if largest and not 1e-15 < largest < 1e15:  # squares that single precision cannot hold
             return None
-        apart = xb - center
-        scale = np.float32(127) / np.maximum(np.abs(apart).max(), np.float32(1e-15))
-        rounded = np.rint(apart * scale)
+        scale = np.float32(127) / (largest or np.float32(1))
+        rounded = np.rint(xb * scale)
         as_bytes = (rounded + np.float32(128)).astype(np.uint8)
+        apart = rounded / scale - xb
+        squares = np.einsum("ij,ij->i", xb, xb)
         # One in a thousand for what is lost in computing these in single precision, up to 16,384 dimensions.
         longest, shortest = np.sqrt(squares.max()) * 1.001, np.sqrt(squares.min()) * 0.999
-        farthest = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001
-        apart -= rounded / scale
-        error = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001 + 1e-6 * (longest + farthest)
+        error = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001 + 1e-6 * longest
         found = []
-        for tile, along in zip(self._tiles, self._along, strict=True):
+        for tile in self._tiles:
             low = lowest[tile.first : tile.first + len(tile.rows)].astype(np.float64)
             unit = xb.shape[1] * 2.0**-23  # how much a score in single precision can be off, of what is summed
             if self.metric == "ip":
                 wanted = low - unit * tile.length * longest
             else:
-                wanted = (low + tile.length**2 + shortest**2) / 2 - unit * (tile.length + longest) ** 2
-            wanted -= along + error * tile.length + tile.error * (farthest + error)
+                wanted = (low + tile.length**2 + longest**2) / 2 - unit * (tile.length + longest) ** 2
+            wanted -= error * tile.length + tile.error * (longest + error)
             least = np.floor(np.clip(wanted * float(scale) / tile.step, -(2.0**30), 2.0**30))
             least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
             sums = self._product(as_bytes, tile.bytes)
