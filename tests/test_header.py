@@ -62,7 +62,14 @@ def test_what_it_reads_is_what_the_onnx_library_reads():
 
 
 def test_fields_of_every_wire_type_are_passed_over():
-    others = varint(5 << 3) + varint(2**64 - 1) + varint(20 << 3 | 1) + b"\xff" * 8 + varint(536870911 << 3 | 5) + b"\xff" * 4
+    others = (
+        varint(5 << 3)
+        + varint(2**64 - 1)
+        + varint(20 << 3 | 1)
+        + b"\xff" * 8
+        + varint(536870911 << 3 | 5)
+        + b"\xff" * 4
+    )
     assert metadata(others + entry("k", "v") + others) == {"k": "v"}
     assert metadata(b"") == {}
 
