@@ -168,7 +168,7 @@ class _FirstPass:
             if self.metric == "ip":
                 wanted = low - unit * tile.length * longest
             else:
-                wanted = (low + tile.length**2 + longest**2) / 2 - unit * (tile.length + longest) ** 2
+                wanted = (low + tile.length**2 + shortest**2) / 2 - unit * (tile.length + longest) ** 2
             wanted -= error * tile.length + tile.error * (longest + error)
             least = np.floor(np.clip(wanted * float(scale) / tile.step, -(2.0**30), 2.0**30))
             least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
