@@ -15,6 +15,7 @@ pytest.importorskip("onnxruntime")
 from fakes import FakeEngine
 
 from isc_fast.errors import InputError
+from isc_fast.export import gate
 from isc_fast.export.gate import (
     MAX_MICRO_AP_LOSS,
     MIN_COSINE_P01,
@@ -78,6 +79,13 @@ def test_photos_of_any_size_can_be_edited(tmp_path, size):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     assert make_benchmark(sorted(tmp_path.iterdir()), 32, 32).queries.shape == (8 * len(HELD_OUT_EDITS), 32, 32, 3)
+
+
+def test_large_photos_are_shrunk_before_they_are_edited(tmp_path):
+    Image.new("RGB", (3000, 1500)).save(tmp_path / "large.png")
+    Image.new("RGB", (300, 150)).save(tmp_path / "small.png")
+    assert gate._open(tmp_path / "large.png").size == (1024, 512)
+    assert gate._open(tmp_path / "small.png").size == (300, 150)
 
 
 def test_any_number_of_images_is_described():

@@ -170,13 +170,14 @@ def test_patches_times_weights_are_what_the_convolution_makes(small, monkeypatch
 
 
 def test_a_sample_is_a_part_of_all_patches_without_repeats(small, monkeypatch):
-    layers, photos = find_layers(small), noise(3)
-    monkeypatch.setattr(calibration, "_PATCHES", (5, 10))
+    layers, photos = find_layers(small), noise(7)
+    monkeypatch.setattr(calibration, "_PATCHES", (10, 35))
     some = {layer.name: inputs for layer, inputs in layer_inputs(small, layers, photos)}
     all_patches(monkeypatch)
     for layer, inputs in layer_inputs(small, layers, photos):
         k = inputs.shape[2]
-        assert some[layer.name].shape == (layer.groups, 3 * min(10, max(5, -(-4 * k // 3))), k)
+        wanted = int(np.ceil(4 * k / 7))  # of each photo, so that there are four times as many as numbers in one
+        assert some[layer.name].shape == (layer.groups, 7 * min(35, max(10, wanted)), k)
         every = {row.tobytes() for row in inputs.transpose(1, 0, 2)}
         chosen = [row.tobytes() for row in some[layer.name].transpose(1, 0, 2)]
         assert set(chosen) <= every
@@ -275,6 +276,20 @@ def test_each_layer_alone_in_bf16_has_rounded_weights_and_no_more_nodes(small):
         np.testing.assert_array_equal(values_of(changed, layers[name].weight), low.weights)
         np.testing.assert_array_equal(values_of(changed, layers[name].bias), low.bias)
         assert [node.name for node in changed.graph.node] == [node.name for node in small.graph.node]
+
+
+@pytest.mark.parametrize("how", [lower_to_int8, lower_to_bf16])
+def test_a_lowered_layer_has_the_mean_output_it_had(small, how):
+    for layer, inputs in layer_inputs(small, find_layers(small), noise(6, seed=9)):
+        weights, bias = values_of(small, layer.weight), values_of(small, layer.bias)
+        low = how(layer, weights, bias, inputs)
+        seen = low.grid.round(inputs) if low.grid else to_bf16(inputs)
+        each = len(weights) // layer.groups
+        for channel in range(len(weights)):
+            group = channel // each
+            exact = (inputs[group].astype(np.float64) @ weights[channel].ravel()).mean() + bias[channel]
+            found = (seen[group].astype(np.float64) @ low.weights[channel].ravel()).mean() + low.bias[channel]
+            assert found == pytest.approx(exact, abs=1e-5)
 
 
 def test_nothing_lowered_is_the_same_graph(small):

@@ -308,7 +308,7 @@ def test_the_mean_output_of_a_layer_is_what_it_was(groups):
 def test_a_layer_is_rounded_for_what_it_will_see():
     """The sample in fp32 and the one it sees may differ much; weights make up for errors of what is seen."""
     inputs = correlated(3, 1, 400, 12)
-    seen = activation_grid(inputs * 30).round(inputs * 30) / 30
+    seen = inputs * np.linspace(-1, 2, 12, dtype=np.float32)
     weights = np.random.default_rng(4).normal(size=(16, 12)).astype(np.float32)
     scales = int8_scales(weights)
 
@@ -316,5 +316,8 @@ def test_a_layer_is_rounded_for_what_it_will_see():
         return to_int8(column, scales)
 
     rounded, _ = round_layer(weights, inputs, seen, to_grid)
+    exact = weights[None].astype(np.float64)
+    otherwise = round_rows(exact, inputs, lambda column: to_grid(column[0])[None])
+    assert loss(seen, exact, rounded[None]).mean() < 0.5 * loss(seen, exact, otherwise).mean()
     expected = round_rows(weights[None].astype(np.float64), seen, lambda column: to_grid(column[0])[None])
     np.testing.assert_allclose(rounded, expected[0], rtol=1e-6)
