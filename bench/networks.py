@@ -20,7 +20,6 @@ from isc_fast.export.layers import (
     find_layers,
     followers,
     load_graph,
-    never_kept,
     skips_places,
     surroundings,
 )
@@ -81,8 +80,6 @@ def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16
     in_int8, in_bf16 = split_by_share(layers, int8, bf16)
     if runtime == "openvino":
         in_int8 = [layer for layer in in_int8 if not skips_places(layer)]
-    if uses_bf16(precision):
-        in_bf16 += [x for x in layers if x.name in never_kept(model, layers) and x not in in_int8 and x not in in_bf16]
     constants = constants_of(model)
 
     def plain(layer: Layer) -> tuple[np.ndarray, np.ndarray]:

@@ -181,14 +181,3 @@ def skips_places(layer: Layer) -> bool:
     engine is loaded. Several streams do that in each other's way: 3 of 100 engines of one file described otherwise.
     """
     return layer.shape[2:] == (1, 1) and layer.strides != (1, 1)
-
-
-def never_kept(model: Any, layers: Sequence[Layer]) -> list[str]:
-    """The last layer, if a residual sum follows it: kept in fp32 beside bf16, OpenVINO 2026.4 cannot compile it.
-
-    It computes the layer, the sum and the clamp of the pooling in one go, and takes the sum for bf16.
-    """
-    constants = constants_of(model)
-    last = layers[-1].name
-    sums = [n for n in model.graph.node if n.op_type == "Add" and last in n.input and not set(n.input) & set(constants)]
-    return [last] if sums else []

@@ -20,7 +20,7 @@ from ..errors import EngineError, ParityError
 from ..spec import EngineSpec, uses_bf16
 from .calibration import layer_inputs
 from .gate import MIN_COSINE_P01, Benchmark, compare, describe_all, make_benchmark, objections
-from .layers import Layer, constants_of, find_layers, followers, load_graph, never_kept, skips_places, surroundings
+from .layers import Layer, constants_of, find_layers, followers, load_graph, skips_places, surroundings
 from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
 from .model_file import write_engine
 from .photos import Photos, load_photos
@@ -56,8 +56,6 @@ class _Workshop:
         self.expected = describe_all(self.exact, self.measured)
         self.scratch = scratch
         self.made = 0
-        self.base: dict[str, Lowered] = {}
-        """Layers that are lowered in every engine."""
 
     def lower(self, layers: Sequence[Layer], to: str) -> dict[str, Lowered]:
         """Every layer in the lower precision ``"bf16"`` or ``"int8"``."""
@@ -76,7 +74,6 @@ class _Workshop:
 
     def build(self, lowered: dict[str, Lowered], path: Path, **changes: Any) -> Engine:
         """Write and open an engine with these layers lowered and every other in fp32."""
-        lowered = {**self.base, **lowered}
         kept = [name for layer in self.layers if layer not in lowered for name in (layer, *self.followers[layer])]
         spec = replace(
             self.exact.spec,
@@ -169,8 +166,6 @@ def _measure(shop: _Workshop) -> tuple[dict[str, dict[str, Lowered]], dict[str, 
         if to == "int8" and shop.runtime == "openvino":
             layers = [layer for layer in layers if not skips_places(layer)]
         table = lowered[to] = shop.lower(layers, to)
-        if to == "bf16":
-            shop.base = {name: table[name] for name in never_kept(shop.model, layers)}
         shop.say(f"measuring which layers bear {to}")
 
         def loss(some: Sequence[Layer], table: dict[str, Lowered] = table) -> float:
@@ -201,7 +196,6 @@ def _search(
         choice, lost = choose_measured(layers, losses, lambda choice: shop.loss(table_of(choice)), budget)
         if not choice:
             break
-        choice = {**dict.fromkeys(shop.base, "bf16"), **choice}
         parts = {f"{to}_share": share for to, share in shares(layers, choice).items()}
         in_words = ", ".join(f"{share:.0%} in {name.partition('_')[0]}" for name, share in parts.items() if share)
         shop.say(f"of the arithmetic {in_words}, at a loss of {lost:.1e}")

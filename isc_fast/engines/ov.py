@@ -21,7 +21,6 @@ from . import check_pixels, file_sha256
 from .header import read_spec
 
 _LARGEST_REQUEST = 64
-_NAMED = ("Constant", "Convolution", "GroupConvolution", "MatMul")  # never without the name of the node they came from
 # OpenVINO reads the wish to keep an operation's precision from a model's XML, and offers no call that makes one.
 _MARKED_MODEL = b"""<?xml version="1.0"?><net name="marked" version="11"><layers>
 <layer id="0" name="x" type="Parameter" version="opset1"><data shape="1" element_type="f32"/>
@@ -163,19 +162,12 @@ def _keep_fp32(core: Any, model: Any, names: tuple[str, ...], path: Path) -> Non
     wanted = set(names)
     marked = core.read_model(io.BytesIO(_MARKED_MODEL)).get_parameters()[0].get_rt_info()
     found: set[str] = set()
-    kept: set[str] = set()
-    for operation in reversed(model.get_ordered_ops()):
-        # One node may become several operations: "conv/WithoutBiases" and "conv" for a convolution and its bias, a nameless
-        # maximum and "clamp" for a clamp. The nameless belong to who alone uses them.
-        name = operation.get_friendly_name()
-        known_as = {name.partition("/")[0]}.union(*(output.get_names() for output in operation.outputs()))
-        users = [
-            user.get_node().get_friendly_name() for output in operation.outputs() for user in output.get_target_inputs()
-        ]
-        nameless = operation.get_type_name() not in _NAMED and not any(o.get_names() for o in operation.outputs())
-        if known_as & wanted or (nameless and users and kept.issuperset(users)):
+    for operation in model.get_ordered_ops():
+        # One node may become several operations: "conv/WithoutBiases" and "conv" for a convolution and its bias.
+        known_as = {operation.get_friendly_name().partition("/")[0]}
+        known_as.update(*(output.get_names() for output in operation.outputs()))
+        if known_as & wanted:
             found |= known_as & wanted
-            kept.add(name)
             for key, value in marked.items():
                 operation.set_rt_info(value, key)
     lost = sorted(wanted - found)
