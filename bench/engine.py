@@ -34,11 +34,12 @@ from networks import ACCEPTED, lowered_engine, random_checkpoint
 
 from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores, has_bf16
-from isc_fast.engines import Engine, open_with
+from isc_fast.engines import open_with
 from isc_fast.export import export_engine
 from isc_fast.export.fold import fold_norms
 from isc_fast.export.layers import find_layers, load_graph, surroundings
 from isc_fast.export.photos import load_photos
+from isc_fast.export.precision_graph import with_fixed_batch
 from isc_fast.export.verify import describe
 from isc_fast.training.checkpoint import build_network, load_checkpoint
 from isc_fast.training.model import DescriptorNet
@@ -95,14 +96,6 @@ def session_way(model: Any, *, optimized: bool = True) -> Run:
     return lambda pixels: session.run(None, {name: pixels})[0]
 
 
-def fixed_batch(path: Path, batch: int) -> Any:
-    """The graph with its free batch made a constant."""
-    model = onnx.load(path)
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = batch
-    return model
-
-
 def without_normalization(path: Path) -> Any:
     """The graph without the subtraction and the product that normalise pixels: what folding them away could gain at most."""
     model = load_graph(path)
@@ -120,10 +113,6 @@ def without_normalization(path: Path) -> Any:
     model.graph.ClearField("node")
     model.graph.node.extend(copies)
     return model
-
-
-def engine_way(engine: Engine) -> Run:
-    return engine.run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,12 +158,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         plain = onnx.load(fp32)
         ways["onnxruntime, its optimisations off"] = session_way(plain, optimized=False), 1, all_fp32
-        ways["onnxruntime fp32"] = engine_way(open_with(fp32, "onnxruntime")), 1, all_fp32
-        ways["onnxruntime fp32, fixed batch"] = session_way(fixed_batch(fp32, 1)), 1, all_fp32
+        ways["onnxruntime fp32"] = open_with(fp32, "onnxruntime").run, 1, all_fp32
+        ways["onnxruntime fp32, fixed batch"] = session_way(with_fixed_batch(plain, 1)), 1, all_fp32
         ways["onnxruntime fp32, no normalisation"] = session_way(without_normalization(fp32)), 1, all_fp32
         lower = {"onnxruntime int8": ("int8", 1.0, 0.0, "onnxruntime")}
         if importlib.util.find_spec("openvino") is not None:
-            ways["openvino fp32"] = engine_way(open_with(fp32, "openvino")), given.images, all_fp32
+            ways["openvino fp32"] = open_with(fp32, "openvino").run, given.images, all_fp32
             lower["openvino int8"] = ("int8", 1.0, 0.0, "openvino")
             if has_bf16():
                 lower["openvino bf16"] = ("bf16", 0.0, 1.0, "openvino")
@@ -185,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             made = work / f"{number}.onnx"
             lowered_engine(fp32, made, precision, int8, bf16, runtime)
             shares = {"int8": int8, "bf16": bf16, "fp32": 1 - int8 - bf16}
-            ways[name] = engine_way(open_with(made, runtime)), given.images, shares
+            ways[name] = open_with(made, runtime).run, given.images, shares
 
         expected = describe(net, pixels)
         cosines = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import statistics
@@ -14,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores
+from isc_fast.cores import available_cores, processor
+from isc_fast.versions import installed
 
 _PACKAGES = (
     *("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm"),
@@ -36,18 +36,12 @@ def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
 
 def machine_card() -> dict[str, Any]:
     """The processor, the cores this process may use, and the versions that matter."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"processor": model, "cores": available_cores(), "python": platform.python_version(), "versions": versions}
+    return {
+        "processor": processor(),
+        "cores": available_cores(),
+        "python": platform.python_version(),
+        "versions": installed(_PACKAGES),
+    }
 
 
 def interleaved(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ from isc_fast.export.layers import (
     constants_of,
     find_layers,
     followers,
+    kept_nodes,
     load_graph,
     skips_places,
     surroundings,
@@ -97,7 +98,7 @@ def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16
             scales = int8_scales(weights.reshape(len(weights), -1))
             lowered[layer.name] = Lowered(weights, bias, scales, activation_grid(inputs))
     behind = followers(model, layers)
-    kept = [name for layer in layers if layer.name not in lowered for name in (layer.name, *behind[layer.name])]
+    kept = kept_nodes(behind, lowered)
     spec = replace(
         read_spec(source),
         precision=precision,

@@ -28,7 +28,7 @@ from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.cores import has_bf16
 from isc_fast.engines import Engine, load_engine, open_with
 from isc_fast.errors import ParityError
-from isc_fast.export.gate import compare, describe_all, make_benchmark, objections
+from isc_fast.export.gate import compare, describe_benchmark, make_benchmark, objections
 from isc_fast.export.photos import Photos, split_photos
 from isc_fast.export.reduce import reduce_engine
 from isc_fast.sources import list_images
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     openvino = importlib.util.find_spec("openvino") is not None
     exact = load_engine(given.engine, runtime="onnxruntime")
     benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
-    expected = describe_all(exact, benchmark.queries), describe_all(exact, benchmark.references)
+    expected = describe_benchmark(exact, benchmark)
 
     plans: list[tuple[str, str, str, bool]] = [("int8", "onnxruntime", "int8", True)]
     if not given.smoke:
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 share = {"int8": (1.0, 0.0), "bf16": (0.0, 1.0), "int8-bf16": (1.0, 0.0)}[precision]
                 lowered_engine(given.engine, made, precision, *share, runtime)
             engine = open_with(made, runtime)
-            found = describe_all(engine, benchmark.queries), describe_all(engine, benchmark.references)
-            engines[name], accuracy[name] = engine, {**compare(benchmark, expected, found)}
+            engines[name] = engine
+            accuracy[name] = compare(benchmark, expected, describe_benchmark(engine, benchmark))
             if careful:
                 accuracy[name] |= {key: engine.spec.accuracy[key] for key in ("int8_share", "bf16_share")}
 

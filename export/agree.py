@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..engines import Engine
 from ..errors import InputError, ParityError
 from .photos import load_photos
+from .telling import Say, counting
 
 MIN_ROUNDED_COSINE = 0.999
 """Lowest cosine of any photo between a network with rounded weights and the network itself."""
@@ -30,6 +31,11 @@ def cosines(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((a * b).sum(axis=1) / lengths)
+
+
+def counting_photos(say: Say) -> Callable[[int, int], None]:
+    """What `agree` is given to say how far it is."""
+    return counting(say, "verifying", "photos", 20)
 
 
 def _not_finite(vectors: Vectors) -> npt.NDArray[np.bool_]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from ..cores import available_cores
-from .layers import Floats, Layer
+from .layers import Floats, Layer, constants_of
+from .telling import Say, counting
+
+T = TypeVar("T")
 
 _PATCHES = (32, 256)  # of each photo, at least and at most
 _PER_INPUT = 4  # patches of all photos for each number in one; too few would fit the rounding to the sample
@@ -97,3 +100,27 @@ def layer_inputs(
             yield layer, np.concatenate(samples.pop(layer.name), axis=1)
             done += 1
             progress(done, len(layers))
+
+
+def lower_layers(
+    model: Any,
+    layers: Sequence[Layer],
+    pixels: npt.NDArray[np.uint8],
+    how: Callable[[Floats, Floats, Floats], T],
+    to: str,
+    say: Say,
+) -> dict[str, T]:
+    """Every layer in a lower precision, by its name.
+
+    Args:
+        model, layers, pixels: see `layer_inputs`.
+        how: makes it of weights, bias and a sample of input patches ``(groups, n, k)``.
+        to: the precision, for messages.
+        say: is told how far it is.
+    """
+    constants = constants_of(model)
+    lowered = {}
+    for layer, inputs in layer_inputs(model, layers, pixels, counting(say, f"rounding weights to {to}", "layers", 50)):
+        weights, bias = (numpy_helper.to_array(constants[name]) for name in (layer.weight, layer.bias))
+        lowered[layer.name] = how(weights, bias, inputs)
+    return lowered

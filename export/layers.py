@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,11 @@ def followers(model: Any, layers: Sequence[Layer]) -> dict[str, list[str]]:
                 found[layers[number].name].append(node.name)
         behind.update((name, owners) for name in node.output)
     return found
+
+
+def kept_nodes(behind: Mapping[str, Sequence[str]], lowered: Collection[str]) -> list[str]:
+    """Names of the layers that are not lowered and of the nodes that follow them, from `followers`."""
+    return list(dict.fromkeys(name for layer in behind if layer not in lowered for name in (layer, *behind[layer])))
 
 
 def skips_places(layer: Layer) -> bool:

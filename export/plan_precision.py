@@ -6,33 +6,30 @@ rounding every result. So the choice needs no GPU. What the plan then really giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from onnx import numpy_helper
 
 from ..cores import available_cores
 from ..errors import ParityError
-from .calibration import layer_inputs
-from .gate import MIN_COSINE_P01
-from .layers import Floats, Layer, constants_of, find_layers, followers, load_graph
-from .mixed import Choice, by_layer, choose_measured, measure_groups
-from .precision_graph import Scaled, bears_scaling, imitated, lower_scaled, to_half, with_scaled, with_weights
-from .quantize import lower_to_bf16
+from .calibration import lower_layers
+from .gate import LOSS_BUDGET, MEASURED_PHOTOS, mean_loss
+from .layers import Layer, find_layers, followers, kept_nodes, load_graph
+from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
+from .precision_graph import Scaled, bears_scaling, imitated, lower_scaled, to_half, with_scaled
+from .quantize import Lowered, lower_to_bf16, with_lowered
+from .telling import Say
 
 GATED = ("bf16", "int8", "fp8")
 """Precisions whose plans have to pass the gate on edited copies; fp32 and fp16 have to agree on every photo instead."""
 
-BUDGET = (1 - MIN_COSINE_P01) / 2.5  # of the mean loss: at the 1st percentile it is two to six times as much
-
-_MEASURED_PHOTOS = 16
 _BATCH = 4
 
-Say = Callable[[str], None]
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -65,56 +62,48 @@ class PlanPrecision:
         self.model = load_graph(source)
         self.layers = {layer.name: layer for layer in find_layers(self.model)}
         self._followers = followers(self.model, list(self.layers.values()))
-        self._bf16: dict[str, tuple[Floats, Floats]] = {}
+        self._bf16: dict[str, Lowered] = {}
         self._scaled: dict[str, Scaled] = {}
         self._able: list[Layer] = []
         self._losses: dict[str, float] = {}
+        self.lost = 0.0
+        """Measured loss of the layers that `write` chose last."""
         if precision in GATED:
             if pixels is None:
                 raise ValueError(f"{precision} needs calibration photos")
-            self._measured = pixels[:_MEASURED_PHOTOS]
+            self._measured = pixels[:MEASURED_PHOTOS]
             self._expected = describe_graph(self.model, self._measured)
             self._lower(pixels)
             say(f"measuring which layers bear {precision}")
             self._able = [layer for layer in self.layers.values() if layer.name in {*self._bf16, *self._scaled}]
             if self._able:
-                self._losses = by_layer(measure_groups(self._able, self._loss, BUDGET))
+                self._losses = by_layer(measure_groups(self._able, self._loss, LOSS_BUDGET))
 
     def _lower(self, pixels: Pixels) -> None:
-        constants = constants_of(self.model)
         every = list(self.layers.values())
-        able = every if self.precision == "bf16" else [x for x in every if bears_scaling(self.precision, x)]
-
-        def tell(done: int, total: int) -> None:
-            if done == total or done % 50 == 0:
-                self.say(f"rounding weights to {self.precision}: {done} of {total} layers")
-
-        for layer, inputs in layer_inputs(self.model, able, pixels, tell):
-            weights, bias = (numpy_helper.to_array(constants[name]) for name in (layer.weight, layer.bias))
-            if self.precision == "bf16":
-                low = lower_to_bf16(layer, weights, bias, inputs)
-                self._bf16[layer.name] = (low.weights, low.bias)
-            else:
-                self._scaled[layer.name] = lower_scaled(self.precision, layer, weights, bias, inputs)
+        if self.precision == "bf16":
+            self._bf16 = lower_layers(self.model, every, pixels, lower_to_bf16, "bf16", self.say)
+        else:
+            able = [layer for layer in every if bears_scaling(self.precision, layer)]
+            how = partial(lower_scaled, self.precision)
+            self._scaled = lower_layers(self.model, able, pixels, how, self.precision, self.say)
 
     def _loss(self, layers: Sequence[Layer]) -> float:
         """1 − mean cosine with fp32 when these layers are computed in the lower precision."""
         names = {layer.name for layer in layers}
         model = imitated(self._in_bf16(names)) if self.precision == "bf16" else self._in_scaled(names, None)
-        found = describe_graph(model, self._measured).astype(np.float64)
-        return float(1 - (found * self._expected).sum(axis=1).mean())
+        return mean_loss(describe_graph(model, self._measured), self._expected)
 
     def _in_bf16(self, names: set[str]) -> Any:
-        model = with_weights(self.model, self.layers, {name: self._bf16[name] for name in names})
-        kept = [x for name in self.layers if name not in names for x in (name, *self._followers[name])]
-        return to_half(model, "bf16", kept=kept)
+        model = with_lowered(self.model, self.layers, {name: self._bf16[name] for name in names})
+        return to_half(model, "bf16", kept=kept_nodes(self._followers, names))
 
     def _in_scaled(self, names: set[str], half: str | None) -> Any:
         lowered = {name: self._scaled[name] for name in names}
         model = to_half(self.model, half) if half else self.model
         return with_scaled(model, self.layers, lowered, half)
 
-    def write(self, budget: float = BUDGET) -> tuple[Any, dict[str, float]]:
+    def write(self, budget: float = LOSS_BUDGET) -> tuple[Any, dict[str, float]]:
         """The graph in its precision, and which share of the arithmetic is computed in which type.
 
         Args:
@@ -138,8 +127,8 @@ class PlanPrecision:
             raise ParityError(
                 f"no layer bears {self.precision} within the bounds; nothing was published; export with --precision fp16"
             )
-        total = sum(layer.operations for layer in self.layers.values())
-        share = sum(self.layers[name].operations for name in chosen) / total
+        self.lost = found
+        share = shares(list(self.layers.values()), chosen)[label]
         self.say(f"{len(chosen)} of {len(self.layers)} layers, {share:.0%} of the arithmetic, at a loss of {found:.1e}")
         names = set(chosen)
         if self.precision == "bf16":

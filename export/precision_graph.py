@@ -90,12 +90,11 @@ def input_scale(kind: str, sample: Floats) -> float:
     return best
 
 
-def lower_scaled(kind: str, layer: Layer, weights: Floats, bias: Floats, inputs: Floats) -> Scaled:
+def lower_scaled(kind: str, weights: Floats, bias: Floats, inputs: Floats) -> Scaled:
     """A layer in int8 or fp8, rounded so that its output changes least.
 
     Args:
         kind: ``"int8"`` or ``"fp8"``.
-        layer: a convolution.
         weights, bias: of the layer in fp32.
         inputs: sample of its patches ``(groups, n, k)``.
     """
@@ -252,16 +251,6 @@ def _numbers(name: str, values: npt.NDArray[Any]) -> Any:
     if values.dtype == np.int8:
         return numpy_helper.from_array(np.ascontiguousarray(values), name)
     return helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, values.shape, values.tobytes(), raw=True)
-
-
-def with_weights(model: Any, layers: Mapping[str, Layer], changes: Mapping[str, tuple[Floats, Floats]]) -> Any:
-    """A copy of the fp32 graph with other weights and biases in these layers, by name."""
-    changed = copy.deepcopy(model)
-    constants = constants_of(changed)
-    for name, (weights, bias) in changes.items():
-        for tensor, values in ((layers[name].weight, weights), (layers[name].bias, bias)):
-            constants[tensor].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor))
-    return changed
 
 
 def with_fixed_batch(model: Any, batch: int) -> Any:

@@ -32,7 +32,7 @@ class Lowered:
     grid: ActivationGrid | None = None
 
 
-def lower_to_bf16(layer: Layer, weights: Floats, bias: Floats, inputs: Floats) -> Lowered:
+def lower_to_bf16(weights: Floats, bias: Floats, inputs: Floats) -> Lowered:
     """A layer whose weights and input are rounded to bf16.
 
     Args:
@@ -44,7 +44,7 @@ def lower_to_bf16(layer: Layer, weights: Floats, bias: Floats, inputs: Floats) -
     return Lowered(rounded.reshape(weights.shape), bias + correction)
 
 
-def lower_to_int8(layer: Layer, weights: Floats, bias: Floats, inputs: Floats) -> Lowered:
+def lower_to_int8(weights: Floats, bias: Floats, inputs: Floats) -> Lowered:
     """A layer with int8 weights, a step for each output channel, and a uint8 input with one step for the whole tensor."""
     flat = weights.reshape(len(weights), -1)
     scales, grid = int8_scales(flat), activation_grid(inputs)

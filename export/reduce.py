@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import numpy_helper
 
 from ..cores import has_bf16, processor
 from ..engines import Engine, engine_file, load_engine, open_with
 from ..engines.header import read_spec
 from ..errors import EngineError, ParityError
 from ..spec import EngineSpec, uses_bf16
-from .calibration import layer_inputs
-from .gate import MIN_COSINE_P01, Benchmark, compare, describe_all, make_benchmark, objections
-from .layers import Layer, constants_of, find_layers, followers, load_graph, skips_places, surroundings
+from ..versions import installed
+from .calibration import lower_layers
+from .gate import (
+    ATTEMPTS,
+    LOSS_BUDGET,
+    MEASURED_PHOTOS,
+    Benchmark,
+    compare,
+    describe_all,
+    describe_benchmark,
+    in_words,
+    make_benchmark,
+    mean_loss,
+    next_budget,
+    objections,
+)
+from .layers import Layer, find_layers, followers, kept_nodes, load_graph, skips_places, surroundings
 from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
 from .model_file import write_engine
 from .photos import Photos, load_photos
 from .quantize import Lowered, lower_to_bf16, lower_to_int8, with_lowered
+from .telling import Say
 
 REDUCED = ("bf16", "int8", "int8-bf16")
-_MEASURED_PHOTOS = 16  # of those, on which losses are measured
-_BUDGET = (1 - MIN_COSINE_P01) / 2.5  # of the mean loss: at the 1st percentile it is two to six times as much
-_ATTEMPTS = 6
-_NEXT = 0.75  # of what an attempt lost that does not pass
-
-Say = Callable[[str], None]
 
 
 class _Workshop:
@@ -52,29 +59,19 @@ class _Workshop:
         self.around = surroundings(self.model, list(self.layers.values()))
         self.followers = followers(self.model, list(self.layers.values()))
         self.pixels = load_photos(photos.calibration, self.exact.spec.height, self.exact.spec.width)
-        self.measured = self.pixels[:_MEASURED_PHOTOS]
+        self.measured = self.pixels[:MEASURED_PHOTOS]
         self.expected = describe_all(self.exact, self.measured)
         self.scratch = scratch
         self.made = 0
 
     def lower(self, layers: Sequence[Layer], to: str) -> dict[str, Lowered]:
         """Every layer in the lower precision ``"bf16"`` or ``"int8"``."""
-        constants = constants_of(self.model)
         how = lower_to_bf16 if to == "bf16" else lower_to_int8
-
-        def tell(done: int, total: int) -> None:
-            if done == total or done % 50 == 0:
-                self.say(f"rounding weights to {to}: {done} of {total} layers")
-
-        lowered = {}
-        for layer, inputs in layer_inputs(self.model, layers, self.pixels, tell):
-            weights, bias = (numpy_helper.to_array(constants[name]) for name in (layer.weight, layer.bias))
-            lowered[layer.name] = how(layer, weights, bias, inputs)
-        return lowered
+        return lower_layers(self.model, layers, self.pixels, how, to, self.say)
 
     def build(self, lowered: dict[str, Lowered], path: Path, **changes: Any) -> Engine:
         """Write and open an engine with these layers lowered and every other in fp32."""
-        kept = [name for layer in self.layers if layer not in lowered for name in (layer, *self.followers[layer])]
+        kept = kept_nodes(self.followers, lowered)
         spec = replace(
             self.exact.spec,
             name=self.name,
@@ -93,8 +90,7 @@ class _Workshop:
         path = self.scratch / f"try-{self.made}.onnx"
         engine = self.build(lowered, path)
         path.unlink()
-        cosines = (describe_all(engine, self.measured).astype(np.float64) * self.expected).sum(axis=1)
-        return float(1 - np.nan_to_num(cosines, nan=-1.0).mean())
+        return mean_loss(describe_all(engine, self.measured), self.expected)
 
 
 def check_possible(precision: str, runtime: str) -> None:
@@ -152,8 +148,7 @@ def reduce_engine(
         shop = _Workshop(source, name, precision, runtime, photos, Path(scratch), say)
         say("describing edited copies of the held-out photos in fp32")
         benchmark = make_benchmark(photos.held_out, shop.exact.spec.height, shop.exact.spec.width)
-        exact = describe_all(shop.exact, benchmark.queries), describe_all(shop.exact, benchmark.references)
-        return _search(shop, target, benchmark, exact, enforce)
+        return _search(shop, target, benchmark, describe_benchmark(shop.exact, benchmark), enforce)
 
 
 def _measure(shop: _Workshop) -> tuple[dict[str, dict[str, Lowered]], dict[str, dict[str, float]]]:
@@ -171,7 +166,7 @@ def _measure(shop: _Workshop) -> tuple[dict[str, dict[str, Lowered]], dict[str, 
         def loss(some: Sequence[Layer], table: dict[str, Lowered] = table) -> float:
             return shop.loss({layer.name: table[layer.name] for layer in some})
 
-        losses[to] = by_layer(measure_groups(layers, loss, _BUDGET))
+        losses[to] = by_layer(measure_groups(layers, loss, LOSS_BUDGET))
     return lowered, losses
 
 
@@ -189,27 +184,23 @@ def _search(
     def table_of(choice: Choice) -> dict[str, Lowered]:
         return {name: lowered[to][name] for name, to in choice.items()}
 
-    budget = _BUDGET
+    budget = LOSS_BUDGET
     problems: list[str] = []
     accuracy: dict[str, Any] = {}
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         choice, lost = choose_measured(layers, losses, lambda choice: shop.loss(table_of(choice)), budget)
         if not choice:
             break
         parts = {f"{to}_share": share for to, share in shares(layers, choice).items()}
-        in_words = ", ".join(f"{share:.0%} in {name.partition('_')[0]}" for name, share in parts.items() if share)
-        shop.say(f"of the arithmetic {in_words}, at a loss of {lost:.1e}")
+        listed = ", ".join(f"{share:.0%} in {name.partition('_')[0]}" for name, share in parts.items() if share)
+        shop.say(f"of the arithmetic {listed}, at a loss of {lost:.1e}")
         engine = shop.build(table_of(choice), target)
-        found = describe_all(engine, benchmark.queries), describe_all(engine, benchmark.references)
-        accuracy = {**compare(benchmark, exact, found), **parts}
+        accuracy = {**compare(benchmark, exact, describe_benchmark(engine, benchmark)), **parts}
         problems = objections(accuracy)
-        shop.say(
-            f"held-out copies: cosine {accuracy['cosine_p01']:.5f} at the 1st percentile, "
-            f"best match kept for {accuracy['top1_agreement']:.2%}"
-        )
+        shop.say(in_words(accuracy))
         if not problems or not enforce:
             return _stamp(shop, table_of(choice), target, accuracy, engine, benchmark)
-        budget = _NEXT * min(budget, lost)  # the same choice again would not pass either
+        budget = next_budget(budget, lost)
     if not accuracy:
         raise ParityError(
             f"no layer of {shop.source} bears {shop.precision} within the bounds; nothing was published; keep it in fp32"
@@ -231,16 +222,9 @@ def _stamp(
 ) -> EngineSpec:
     """Write the figures into the engine, and read it back once more."""
     accuracy = {**accuracy, "calibration_photos": len(shop.pixels), "fp32_engine": shop.exact.id}
-    tools = {**shop.exact.spec.tools, shop.runtime: _version(shop.runtime)}
+    tools = {**shop.exact.spec.tools, **installed([shop.runtime])}
     engine = shop.build(lowered, target, accuracy=accuracy, tools=tools)
     again, before = (describe_all(which, benchmark.references[:8]) for which in (engine, measured))
     if engine.spec.accuracy != accuracy or not float(np.abs(again - before).max()) < 1e-5:
         raise ParityError(f"{target} changed when its figures were written into it; nothing was published")
     return engine.spec
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

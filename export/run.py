@@ -7,96 +7,23 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..assets import demo_photos
 from ..atomic import replacing
+from ..engines import SUFFIXES
 from ..errors import CheckpointError, EngineError, InputError, OutputError, ParityError, require
 from ..presets import preset_in_name
 from ..spec import PLAN_PRECISIONS, PRECISIONS, RUNTIMES, EngineSpec, uses_bf16
 from ..weights import RELEASES, DownloadCallback, fetch_weights
+from .report import ExportReport
 
-SUFFIXES = (".onnx", ".pt2", ".plan")
 WEIGHTS_AS = ("fp32", "fp16")
 _LARGEST_SIZE = 4096
 _SAME_FOR_ALL = 0.999  # mean cosine between different photos from which on a comparison says little
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What `export_engine` made.
-
-    Attributes:
-        path: of the engine.
-        spec: the specification that is in it.
-        size_bytes: of the file.
-        seconds: that the whole export took.
-    """
-
-    path: Path
-    spec: EngineSpec
-    size_bytes: int
-    seconds: float
-
-    @property
-    def parity(self) -> dict[str, Any]:
-        """What was measured against the network, see `isc_fast.export.verify.verify`."""
-        return dict(self.spec.parity)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {"path": str(self.path), "size_bytes": self.size_bytes, "seconds": self.seconds, **asdict(self.spec)}
-
-    def __str__(self) -> str:
-        spec, parity = self.spec, self.parity
-        compared = spec.runtime == "tensorrt" and not spec.accuracy
-        against = "the fp32 engine" if compared else "torch"
-        stored = spec.weights_as if spec.weights_as == spec.precision else f"stored as {spec.weights_as}"
-        rows = [
-            ("engine", f"{self.path}  {self.size_bytes / 1e6:.1f} MB, made in {self.seconds:.0f} s"),
-            ("network", f"{spec.name}: {spec.arch}, GeM p = {spec.gem_p:g}"),
-            ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
-            ("output", f"float32 (n, {spec.dim}), unit length"),
-            ("weights", f"{stored}, from {spec.checkpoint_sha256[:16]}…"),
-            ("verified", f"{parity['photos']} photos against {against}, bound {parity['min_cosine']:g}"),
-            ("cosine", f"min {parity['cosine_min']:.8f}, median {parity['cosine_p50']:.8f}"),
-            (
-                "difference",
-                f"at most {parity['max_abs_difference']:.1e}; batch {parity['batch_max_abs_difference']:.1e}",
-            ),
-        ]
-        if "original_cosine_min" in parity:
-            rows.append(("rounding", f"cosine with the fp32 weights: min {parity['original_cosine_min']:.8f}"))
-        if spec.runtime == "aoti":
-            rows.append(
-                ("precision", f"{spec.precision}, compiled by torch {spec.tools['torch']}: {parity['runtime']}")
-            )
-        if spec.accuracy:
-            rows += _accuracy_rows(spec)
-        return "\n".join(f"{key:<11}{value}" for key, value in rows)
-
-
-def _accuracy_rows(spec: EngineSpec) -> list[tuple[str, str]]:
-    found = spec.accuracy
-    kinds = [kind for kind in ("int8", "fp8", "bf16", "fp16") if found.get(f"{kind}_share")]
-    shares = ", ".join(f"{found[f'{kind}_share']:.0%} in {kind}" for kind in kinds)
-    shares = shares.replace(" in ", " of the arithmetic in ", 1)
-    return [
-        ("precision", f"{spec.precision}: {shares}, the rest in fp32; run by {spec.runtime}"),
-        (
-            "measured",
-            f"{found['queries']} copies by {found['edits']} edits of photos that calibration never saw, against fp32",
-        ),
-        (
-            "cosine",
-            f"min {found['cosine_min']:.5f}, 1st percentile {found['cosine_p01']:.5f}, median {found['cosine_p50']:.5f}",
-        ),
-        ("best match", f"unchanged for {found['top1_agreement']:.2%} of copies"),
-        ("µAP", f"{found['micro_ap']:.4f}, in fp32 {found['micro_ap_fp32']:.4f}"),
-    ]
 
 
 def _find_checkpoint(ckpt: str | os.PathLike[str], progress: DownloadCallback | None) -> Path:
@@ -384,20 +311,10 @@ def _make(
     from .photos import load_photos
     from .threads import best_threads
     from .to_onnx import round_weights, store_as_fp16, to_onnx
-    from .verify import describe, verify
-
-    def tell(done: int, total: int) -> None:
-        if done == total or done % 20 == 0:
-            say(f"verifying: {done} of {total} photos")
+    from .verify import check_runs, counting_photos, describe, verify
 
     first = load_photos(photos[:4], spec.height, spec.width)
-    try:
-        describe(net, first[:1])
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{spec.arch} does not run at {spec.height} pixels: {reason}; try another --size"
-        ) from error
+    check_runs(net, spec, first)
     with best_threads(lambda: describe(net, first)):
         say(f"exporting {spec.arch} at {spec.height} pixels")
         expected = net
@@ -413,7 +330,9 @@ def _make(
 
         engine = OrtEngine(temporary)
         original = net if expected is not net else None
-        parity = verify(engine, expected, photos, min_cosine=min_cosine, original=original, progress=tell)
+        parity = verify(
+            engine, expected, photos, min_cosine=min_cosine, original=original, progress=counting_photos(say)
+        )
     if parity.get("cosine_between_photos", 0.0) > _SAME_FOR_ALL:
         say("warning: the network describes all photos nearly alike, so verifying says little; is it trained?")
 

@@ -16,14 +16,14 @@ from torch import nn
 from .. import __version__
 from ..atomic import replacing
 from ..engines.aoti import GRAPH_KEY, AotiEngine, MadeFor, graph_name, vector_instructions, write_package
-from ..errors import CheckpointError, EngineError, ParityError
+from ..errors import EngineError, ParityError
 from ..spec import EngineSpec
 from ..training.model import DescriptorNet
 from .fold import fold_norms
 from .graph import PixelGraph, quiet
 from .photos import load_photos
 from .threads import best_threads
-from .verify import describe, verify
+from .verify import check_runs, counting_photos, describe, verify
 
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999, "bf16": 0.99}
 """Lowest cosine of any photo with the network in fp32. fp16 has eleven bits, bf16 eight, and what that loses depends on the
@@ -181,18 +181,8 @@ def export_aoti(
         OutputError: the file cannot be written.
     """
 
-    def tell(done: int, total: int) -> None:
-        if done == total or done % 20 == 0:
-            say(f"verifying: {done} of {total} photos")
-
     first = load_photos(photos[:4], spec.height, spec.width)
-    try:
-        describe(net, first[:1])
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(
-            f"{spec.arch} does not run at {spec.height} pixels: {reason}; try another --size"
-        ) from error
+    check_runs(net, spec, first)
     bound = min(min_cosine, MIN_COSINE[precision])
     spec = replace(spec, precision=precision, runtime="aoti", weights_as=precision, tools=_tools())
     with best_threads(lambda: describe(net, first)), tempfile.TemporaryDirectory(prefix="isc-fast-") as scratch:
@@ -211,7 +201,7 @@ def export_aoti(
             net,
             photos,
             min_cosine=bound,
-            progress=tell,
+            progress=counting_photos(say),
             remedy={"bf16": "try --precision fp16", "fp16": "try --precision fp32"}.get(precision),
         )
         spec = replace(spec, parity=parity)

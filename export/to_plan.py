@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,21 @@ from ..engines.trt import TrtEngine
 from ..engines.trt_load import installed_flavour
 from ..errors import EngineError, ParityError
 from ..spec import EngineSpec
-from .agree import agree
-from .gate import compare, describe_all, make_benchmark, objections
+from .agree import agree, counting_photos
+from .gate import (
+    ATTEMPTS,
+    LOSS_BUDGET,
+    compare,
+    describe_benchmark,
+    in_words,
+    make_benchmark,
+    next_budget,
+    objections,
+)
 from .photos import load_photos, split_photos
-from .plan_precision import BUDGET, GATED, PlanPrecision
+from .plan_precision import GATED, PlanPrecision
 from .precision_graph import with_fixed_batch
+from .telling import Say
 from .to_tensorrt import DEFAULT_BATCH, PlanOptions, build_plan, check_batch, find_flavour
 
 MIN_COSINE = {"fp32": 0.9999, "fp16": 0.9995}
@@ -39,10 +49,6 @@ _REMEDIES = {
     "fp32": "install another version of TensorRT, or check the GPU",
     "fp16": "export with --precision bf16, which has the range of fp32, or fp32",
 }
-_ATTEMPTS = 6
-_NEXT = 0.75  # of the budget, after an attempt that does not pass
-
-Say = Callable[[str], None]
 
 
 def plan_options(
@@ -216,10 +222,6 @@ class _Maker:
             ParityError: it does not; the worst photos are named.
         """
 
-        def tell(done: int, total: int) -> None:
-            if done == total or done % 20 == 0:
-                self.say(f"verifying: {done} of {total} photos")
-
         model, _ = writer.write()
         self.build(model, spec)
         with TrtEngine(self.path, trust_code=True) as engine:
@@ -230,7 +232,7 @@ class _Maker:
                 of="the fp32 engine it came from",
                 min_cosine=MIN_COSINE[spec.precision],
                 remedy=_REMEDIES[spec.precision],
-                progress=tell,
+                progress=counting_photos(self.say),
             )
         return self.stamp(replace(spec, parity=parity))
 
@@ -242,22 +244,19 @@ class _Maker:
         """
         self.say("describing edited copies of the held-out photos in fp32")
         benchmark = make_benchmark(held_out, spec.height, spec.width)
-        expected = describe_all(self.exact, benchmark.queries), describe_all(self.exact, benchmark.references)
-        budget, problems, accuracy = BUDGET, [""], {"worst_edits": [""]}
-        for _ in range(_ATTEMPTS):
+        expected = describe_benchmark(self.exact, benchmark)
+        budget = LOSS_BUDGET
+        for _ in range(ATTEMPTS):
             model, shares = writer.write(budget)
             self.build(model, spec)
             with TrtEngine(self.path, trust_code=True) as engine:
-                found = describe_all(engine, benchmark.queries), describe_all(engine, benchmark.references)
+                found = describe_benchmark(engine, benchmark)
             accuracy = compare(benchmark, expected, found)
             problems = objections(accuracy)
-            self.say(
-                f"held-out copies: cosine {accuracy['cosine_p01']:.5f} at the 1st percentile, "
-                f"best match kept {accuracy['top1_agreement']:.2%}"
-            )
+            self.say(in_words(accuracy))
             if not problems:
                 return replace(spec, accuracy={**accuracy, **shares, "fp32_engine": self.exact.id})
-            budget *= _NEXT
+            budget = next_budget(budget, writer.lost)
         raise ParityError(
             f"the network does not bear {spec.precision} on this GPU: {'; '.join(problems)}; worst edits: "
             f"{', '.join(accuracy['worst_edits'])}; nothing was published; export with --precision fp16, or calibrate with "

@@ -11,10 +11,12 @@ import numpy.typing as npt
 import torch
 
 from ..engines import Engine
+from ..errors import CheckpointError
+from ..spec import EngineSpec
 from ..training.model import DescriptorNet
-from .agree import MIN_ROUNDED_COSINE, Vectors, agree, cosines
+from .agree import MIN_ROUNDED_COSINE, Vectors, agree, cosines, counting_photos
 
-__all__ = ["MIN_ROUNDED_COSINE", "cosines", "describe", "verify"]
+__all__ = ["MIN_ROUNDED_COSINE", "check_runs", "cosines", "counting_photos", "describe", "verify"]
 
 
 def describe(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> Vectors:
@@ -24,6 +26,21 @@ def describe(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> Vectors:
         mean, std = torch.tensor(net.mean), torch.tensor(net.std)
         vectors: Vectors = net((images - mean[:, None, None]) / std[:, None, None]).numpy()
     return vectors
+
+
+def check_runs(net: DescriptorNet, spec: EngineSpec, pixels: npt.NDArray[np.uint8]) -> None:
+    """Try the network on one photo, before minutes of other work.
+
+    Raises:
+        CheckpointError: it does not run at this size.
+    """
+    try:
+        describe(net, pixels[:1])
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(
+            f"{spec.arch} does not run at {spec.height} pixels: {reason}; try another --size"
+        ) from error
 
 
 def verify(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Any of these says that a processor multiplies bf16 numbers by itself."""
 
 
 def _cgroup_quota(root: Path) -> float | None:
@@ -52,7 +54,7 @@ def has_bf16() -> bool:
 
     False also where the system does not say.
     """
-    return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(processor_flags() & BF16_FLAGS)
 
 
 def processor() -> str:

@@ -6,7 +6,6 @@ imported here: every trial is a small program of its own (`isc_fast.trials`), ru
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -21,8 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .cores import available_cores, processor, processor_flags
+from .cores import BF16_FLAGS, available_cores, processor, processor_flags
 from .trials import GPUS, TRIALS, Trial
+from .versions import installed
 
 WORKS, ABSENT, BROKEN, NO_GPU = "works", "absent", "broken", "no GPU"
 """States: tried out; not installed, which may be on purpose; installed and does not work; needs a GPU, and none is here."""
@@ -46,7 +46,7 @@ _INSTRUCTIONS = {
     "AVX2": {"avx2"},
     "AVX-512": {"avx512f"},
     "VNNI": {"avx512_vnni", "avx_vnni"},
-    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "bf16": BF16_FLAGS,
     "AMX": {"amx_tile"},
     "NEON": {"asimd"},
     "SVE": {"sve"},
@@ -182,13 +182,7 @@ def run_trial(code: str, timeout_s: float = TIMEOUT_S) -> Answer:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the libraries that matter here, by the name pip knows; nothing is imported."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed(_LIBRARIES)
 
 
 def _has_nvidia_card() -> bool:

@@ -30,7 +30,8 @@ import isc_fast
 from isc_fast.cli import main
 from isc_fast.decoders import Batch, DeviceBatch, Problem, dali, make_decoder
 from isc_fast.decoders.cpu import CpuDecoder
-from isc_fast.decoders.dali import DaliCpuDecoder, DaliDecoder, plain_jpeg
+from isc_fast.decoders.dali import DaliCpuDecoder, DaliDecoder
+from isc_fast.decoders.plain_jpeg import plain_jpeg
 from isc_fast.errors import InputError, MismatchError, MissingExtraError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF blocks

@@ -215,7 +215,7 @@ def test_a_calibration_that_is_left_early_leaves_the_graph_as_it_was(small):
 def lowered_by(model, how, count=6):
     found = {}
     for layer, inputs in layer_inputs(model, find_layers(model), noise(count, seed=9)):
-        found[layer.name] = how(layer, values_of(model, layer.weight), values_of(model, layer.bias), inputs)
+        found[layer.name] = how(values_of(model, layer.weight), values_of(model, layer.bias), inputs)
     return found
 
 
@@ -282,7 +282,7 @@ def test_each_layer_alone_in_bf16_has_rounded_weights_and_no_more_nodes(small):
 def test_a_lowered_layer_has_the_mean_output_it_had(small, how):
     for layer, inputs in layer_inputs(small, find_layers(small), noise(6, seed=9)):
         weights, bias = values_of(small, layer.weight), values_of(small, layer.bias)
-        low = how(layer, weights, bias, inputs)
+        low = how(weights, bias, inputs)
         seen = low.grid.round(inputs) if low.grid else to_bf16(inputs)
         each = len(weights) // layer.groups
         for channel in range(len(weights)):
@@ -304,7 +304,7 @@ def test_the_weights_lose_less_than_by_rounding_each_to_the_nearest(how, demo, p
     layers = {layer.name: layer for layer in find_layers(demo)}
     found = {}
     for layer, inputs in layer_inputs(demo, list(layers.values()), pixels):
-        found[layer.name] = how(layer, values_of(demo, layer.weight), values_of(demo, layer.bias), inputs)
+        found[layer.name] = how(values_of(demo, layer.weight), values_of(demo, layer.bias), inputs)
     exact = described(demo, pixels)
 
     def lost(weights_of, bias_of):

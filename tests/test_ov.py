@@ -260,7 +260,7 @@ def lowered_in(model, to, count=6):
     how = {"bf16": lower_to_bf16, "int8": lower_to_int8}[to]
     constants = constants_of(model)
     return {
-        layer.name: how(layer, *(numpy_helper.to_array(constants[x]) for x in (layer.weight, layer.bias)), inputs)
+        layer.name: how(*(numpy_helper.to_array(constants[x]) for x in (layer.weight, layer.bias)), inputs)
         for layer, inputs in layer_inputs(model, find_layers(model), noise(count, seed=9))
     }
 

@@ -334,7 +334,7 @@ def test_for_a_benchmark_the_first_choice_is_written_whatever_it_loses(small, pa
 
 
 def test_no_layer_at_all(small, paths, tmp_path, scratch, monkeypatch):
-    monkeypatch.setattr(reduce, "_BUDGET", -1.0)
+    monkeypatch.setattr(reduce, "LOSS_BUDGET", -1.0)
     with pytest.raises(ParityError, match=r"no layer of .*small\.onnx bears int8 within the bounds.*keep it in fp32"):
         export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths)
     assert os.listdir(tmp_path) == ["scratch"]
@@ -358,7 +358,7 @@ def test_an_engine_that_changes_when_it_is_stamped_is_not_published(
 
 
 def test_descriptors_that_are_no_numbers_are_refused(small, paths, tmp_path, monkeypatch):
-    honest = reduce.describe_all
+    honest = gate.describe_all
 
     def describe(engine, pixels):
         rows = honest(engine, pixels)
@@ -366,7 +366,7 @@ def test_descriptors_that_are_no_numbers_are_refused(small, paths, tmp_path, mon
             rows[17, 3] = np.nan
         return rows
 
-    monkeypatch.setattr(reduce, "describe_all", describe)
+    monkeypatch.setattr(gate, "describe_all", describe)
     with pytest.raises(ParityError, match="rows that are not of unit length"):
         export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths)
     assert os.listdir(tmp_path) == []

@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from ..pipeline import extract
 from ..plan import Item
 from ..sources import Listing, list_images
 from ..store import Descriptors, load_descriptors
+from ..versions import installed
 from .baselines import HASH_SIDES, HASHES, ImageNetEngine, as_hamming, describe_by_hash
 from .evaluation import HeldOut, read_held_out
 from .figures import PROTOCOL, Row, as_markdown, measure
@@ -113,7 +113,7 @@ def make_card(
         "protocol": PROTOCOL,
         "data": measured_on,
         "engines": {name: {"sha256": engine.id, "input": engine.spec.height} for name, engine in loaded.items()},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **dict.fromkeys(_PACKAGES), **installed(_PACKAGES)},
         "systems": [asdict(row) for row in rows],
     }
     write_text(folder / "figures.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
@@ -122,13 +122,6 @@ def make_card(
 
 
 _PACKAGES = ("isc-fast", "numpy", "pillow", "onnxruntime", "torch", "timm", "imagehash")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _describe_data(training: Sequence[Item], held_out: HeldOut) -> dict[str, Any]:

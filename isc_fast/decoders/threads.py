@@ -17,6 +17,22 @@ from . import Batch, Problem
 from .rules import ImageProblem
 
 
+def count_workers(workers: int | None) -> int:
+    """How many threads decode: the given number, or one for each core of this process.
+
+    Raises:
+        InputError: it is below 1, or the program accepts truncated photos.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, not {workers}")
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise InputError(
+            "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "
+            "were whole; set it to False before calling isc-fast"
+        )
+    return workers or available_cores()
+
+
 class ThreadedDecoder(ABC):
     """Decodes in threads; what it calls for one file has to release the interpreter.
 
@@ -30,14 +46,7 @@ class ThreadedDecoder(ABC):
     name: str
 
     def __init__(self, workers: int | None = None) -> None:
-        if workers is not None and workers < 1:
-            raise InputError(f"workers must be at least 1, not {workers}")
-        if ImageFile.LOAD_TRUNCATED_IMAGES:
-            raise InputError(
-                "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "
-                "were whole; set it to False before calling isc-fast"
-            )
-        self.workers = workers or available_cores()
+        self.workers = count_workers(workers)
 
     @abstractmethod
     def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:

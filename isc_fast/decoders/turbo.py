@@ -11,7 +11,6 @@ rounded the other way. Of 1,975 photos and edited copies at 224 × 224, 0.14 % o
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 from types import ModuleType
 from typing import IO, Any
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image, __version__
 
 from ..errors import MissingExtraError, require
+from ..versions import installed
 from .rules import decode_rgb, open_image, open_regular, orientation, problems
 from .threads import ThreadedDecoder
 
@@ -37,11 +37,7 @@ few lines of the cache, and turning it takes 1.8 ms; with them 0.3 ms."""
 
 def _library(module: str) -> ModuleType:
     """One of the two libraries, or the line that installs it: of the extra that this installation has."""
-    try:
-        importlib.metadata.version("onnxruntime-gpu")
-    except importlib.metadata.PackageNotFoundError:
-        return require(module, "cpu")
-    return require(module, "gpu")
+    return require(module, "gpu" if installed(["onnxruntime-gpu"]) else "cpu")
 
 
 class _PerThread(threading.local):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..assets import ASSETS
 from ..atomic import make_folder
 from ..errors import EngineError, OutputError
 from ..spec import EngineSpec
+from ..versions import installed
 
 LARGEST_BATCH = 64
 """Images of one run; more are cut into several. TensorRT builds for a range of sizes, and this is its upper end."""
@@ -43,10 +43,7 @@ def cache_folder(path: Path, engine_id: str, ort_version: str) -> Path:
 
 def _tensorrt_version() -> str:
     """Of pip's package, without loading it; ``"system"`` where there is none."""
-    for name in ("tensorrt-cu13", "tensorrt-cu12", "tensorrt"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
-    return "system"
+    return next(iter(installed(("tensorrt-cu13", "tensorrt-cu12", "tensorrt")).values()), "system")
 
 
 def cuda_options(device_index: int = 0) -> dict[str, str]:
