@@ -5,7 +5,7 @@
     python bench/frontier.py --smoke                a minute, few photos, int8 alone
 
 First the layers that lose most, each alone in a lower precision; then engines for more and more that may be lost, each with the
-choice of layers that saves the most time for it: its shares of the arithmetic, the time that takes by `isc_fast.export.mixed.COST`
+choice of layers that saves the most time for it: its shares of the arithmetic, the time by `isc_fast.export.mixed.COST`
 against fp32, the measured rate against the same runtime's fp32, and what the accuracy gate says to it. The gate's bound is the
 row above which nothing is published; the rows below it are what a faster engine would cost.
 """
