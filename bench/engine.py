@@ -29,8 +29,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from checkpoints import random_checkpoint
 from harness import finish, interleaved
-from networks import ACCEPTED, lowered_engine, random_checkpoint
+from networks import ACCEPTED, lowered_engine
 
 from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores, has_bf16

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
-SHARED = ("harness.py", "networks.py")
+SHARED = ("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py")
 LOWEST_COSINE = {
     "views.py": 0.9999,  # of pixels, not of descriptors: each edit rounds to whole grey levels
     "decode.py": 0.9995,  # pixels within one grey level
