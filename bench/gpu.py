@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from harness import PHOTO_SIZE, finish, interleaved
 from steps import BAD, OK, Result, Row, Step, run_steps, say, serve, with_needs
 
 if TYPE_CHECKING:
+    from isc_fast.engines.cuda import DeviceBuffer
     from isc_fast.training.model import DescriptorNet
 
 BENCH = Path(__file__).resolve().parent
@@ -126,6 +129,18 @@ def wait_for(device: str) -> Callable[[], object]:
     import torch
 
     return torch.cuda.synchronize
+
+
+def on_gpu(pixels: npt.NDArray[np.uint8]) -> DeviceBuffer:
+    """A copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
+    from isc_fast.engines import cuda
+
+    stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
+    host.array(pixels.shape, np.uint8)[:] = pixels
+    cuda.copy(device.pointer, host.pointer, pixels.nbytes, "to device", stream)
+    stream.close()  # waits
+    host.close()
+    return device
 
 
 def rate_of(work: Callable[[], object], images: int, settings: Settings) -> dict[str, float]:
@@ -239,8 +254,6 @@ def ceiling(work: Mapping[str, float], limits: Mapping[str, Any], precision: str
 
 def cosines(found: Any, expected: Any) -> dict[str, float]:
     """The worst and the mean cosine of rows."""
-    import numpy as np
-
     a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     each = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return {"cosine_min": float(each.min()), "cosine_mean": float(each.mean())}

@@ -1,12 +1,12 @@
-"""JPEG files → network input in front of a GPU: PIL workers, turbo, torchvision's nvJPEG and DALI, beside the decoders' own rates.
+"""JPEG files → network input in front of a GPU: PIL workers, turbo, torchvision's nvJPEG, DALI, beside the decoders' own rates.
 
     python bench/gpu_decode.py           3,840 files of 1024 × 768 → the network's input
     python bench/gpu_decode.py --smoke   seconds; on the processor where there is no GPU
 
 The reference way is the reference solution's: a DataLoader with a PIL worker on every core. All ways use all cores and begin
 with files that lie in the page cache; those of a GPU leave their pixels there. The ceiling of a row is its decoder alone, from
-memory, without the resize: libjpeg-turbo on all cores, nvJPEG, or DALI. Beside each rate stands the difference to Pillow's pixels in
-grey levels, and ``cosine_min`` is of pixels here, not of descriptors.
+memory, without the resize: libjpeg-turbo on all cores, nvJPEG, or DALI. Beside each rate stands the difference to Pillow's pixels
+in grey levels, and ``cosine_min`` is of pixels here, not of descriptors.
 
 None of this has run on a GPU yet.
 """
@@ -31,7 +31,8 @@ from isc_fast.decoders import Decoder, DeviceDecoder
 
 Pixels = npt.NDArray[np.uint8]
 SCRIPT = str(BENCH / "gpu_decode.py")
-BATCH = 64
+BATCH = 60
+"""As many as there are different photos: torchvision's way here decodes the same content in a batch only once."""
 
 
 def steps() -> list[Step]:

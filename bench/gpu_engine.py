@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gpu import BENCH, REFERENCE, Settings, ceiling, cosines, exact_fp32, rate_of, run_bench, wait_for
+from gpu import BENCH, REFERENCE, Settings, ceiling, cosines, exact_fp32, on_gpu, rate_of, run_bench, wait_for
 from gpu_engines import CEILINGS, NETWORK, ONNX, PLAN, PT2, PT2_BF16, checkpoint_of, engine_of, limits_of
 from gpu_engines import steps as preparation
 from steps import NotHere, Result, Row, Step, so_far
@@ -127,18 +127,13 @@ def _package_way(settings: Settings, step: str) -> Way:
 
 def _plan_way(settings: Settings) -> Way:
     """With pixels on the GPU it is what a GPU decoder gives the engine: an address. Torch is not needed for it."""
-    from isc_fast.engines import cuda
     from isc_fast.engines.trt import TrtEngine
 
     engine = TrtEngine(engine_of(settings, PLAN))
 
     def put(pixels: Pixels) -> Callable[[], object]:
-        stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
-        host.array(pixels.shape, np.uint8)[:] = pixels
-        cuda.copy(device.pointer, host.pointer, pixels.nbytes, "to device", stream)
-        stream.close()  # waits
-        host.close()
-        return lambda: engine.run_device(device.pointer, len(pixels))
+        there = on_gpu(pixels)
+        return lambda: engine.run_device(there.pointer, len(pixels))
 
     size = engine.default_batch_size
     return Way(engine.run, engine.spec.precision, put, (size, 4 * size))

@@ -62,10 +62,24 @@ def files_of(settings: Settings) -> list[str]:
     return sorted(str(path) for path in (settings.folder / "photos").iterdir())
 
 
+def _read(settings: Settings, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((settings.folder / f"{name}.json").read_text())
+    return found
+
+
 def limits_of(settings: Settings) -> dict[str, Any]:
     """What `ceilings` measured, and what an image costs as `network` found it."""
-    read = [json.loads((settings.folder / f"{name}.json").read_text()) for name in ("ceilings", "network")]
-    return {"limits": read[0], "work": read[1]}
+    return {"limits": _read(settings, "ceilings"), "work": _read(settings, "network")}
+
+
+def peaks_of(settings: Settings) -> dict[str, float]:
+    """Matrix peaks by precision, in operations per second."""
+    return dict(_read(settings, "ceilings")["peaks"])
+
+
+def input_size(settings: Settings) -> int:
+    """The side of the network's input in pixels."""
+    return int(_read(settings, "network")["size"])
 
 
 def checkpoint_of(settings: Settings) -> Path:
@@ -176,11 +190,6 @@ def onnx(settings: Settings) -> Result:
     """The fp32 engine, which ONNX Runtime runs and the plan is built from."""
     size = input_size(settings)
     return _export(settings, ONNX, checkpoint_of(settings), size=size)
-
-
-def input_size(settings: Settings) -> int:
-    """The side of the network's input in pixels."""
-    return int(json.loads((settings.folder / "network.json").read_text())["size"])
 
 
 def plan(settings: Settings) -> Result:
