@@ -346,7 +346,7 @@ def run_check(chosen: Sequence[Step], given: argparse.Namespace, budget_s: float
             settings = replace(settings, device="cpu")
         rest = [step for step in chosen if step.name != MACHINE.name]
         can = bool(gpu) or settings.device == "cpu"
-        run_steps(rest, settings.to_json(), ends=ends, gpu=can, why_no_gpu=f"no GPU: {why}", found=found)
+        run_steps(rest, settings.to_json(), ends=ends, gpu=can, why_no_gpu=why, found=found)
     add_ratios(found)
     plain = {key: value for key, value in asdict(settings).items() if key != "work"}
     used = gpu if settings.device == "cuda" else None

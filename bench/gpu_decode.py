@@ -28,6 +28,7 @@ from steps import Result, Row, Step, so_far
 
 from isc_fast.cores import available_cores
 from isc_fast.decoders import Decoder, DeviceDecoder
+from isc_fast.errors import require
 
 Pixels = npt.NDArray[np.uint8]
 SCRIPT = str(BENCH / "gpu_decode.py")
@@ -107,8 +108,7 @@ def nvjpeg(paths: Sequence[str], device: str) -> Callable[[], object]:
 
 def dali_alone(paths: Sequence[str], device: str, hardware: float) -> Callable[[], object]:
     """DALI's decoder alone, as our decoder sets it, with a queue of batches ahead."""
-    from nvidia import dali
-
+    dali: Any = require("nvidia.dali", "gpu")
     files = [np.frombuffer(Path(path).read_bytes(), np.uint8) for path in paths]
     on_gpu = device == "cuda"
     batch = min(BATCH, len(files))

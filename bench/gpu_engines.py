@@ -101,13 +101,14 @@ def machine(settings: Settings) -> Result:
     if gpu:
         import torch
 
+        cudnn: Any = torch.backends.cudnn
         card = torch.cuda.get_device_properties(0)
         found |= {
             "capability": "{}.{}".format(*torch.cuda.get_device_capability()),
             "memory_gib": round(card.total_memory / 2**30, 1),
             "multiprocessors": card.multi_processor_count,
             "cuda_of_torch": torch.version.cuda,
-            "cudnn_of_torch": torch.backends.cudnn.version(),
+            "cudnn_of_torch": cudnn.version(),
         }
     if shutil.which("nvidia-smi"):
         asked = ("driver_version", "clocks.max.sm", "clocks.max.memory", "power.limit")

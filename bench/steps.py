@@ -32,6 +32,7 @@ OK, ABSENT, FAILED, ABORTED, TIMEOUT, SKIPPED, NO_GPU = (
 by a signal; was killed at its time limit; was not begun, for want of time or of what it needs; needs a GPU, and there is none."""
 BAD = (FAILED, ABORTED, TIMEOUT)
 
+LIMIT = "STEP_LIMIT_S"
 _LEAST_S = 5.0  # a step that has less time than this is not begun
 
 Result = dict[str, Any]
@@ -86,26 +87,32 @@ def serve(rows: Mapping[str, Row], name: str, settings: Any) -> int:
     except NotHere as error:
         result = {"state": ABSENT, "reason": str(error)}
     except Exception as error:
-        cause = error.__cause__ if type(error).__name__ == "MissingExtraError" else error
-        if not isinstance(cause, ModuleNotFoundError):
+        if not _says_not_installed(error):
             raise
         result = {"state": ABSENT, "reason": str(error)}
     so_far(result)
     return 0
 
 
-def run_step(command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> Result:
+def _says_not_installed(error: BaseException | None) -> bool:
+    """Not one that is installed and does not load: that is a failure."""
+    while type(error).__name__ == "MissingExtraError":
+        error = error.__cause__ if error else None
+    return isinstance(error, ModuleNotFoundError)
+
+
+def run_step(command: Sequence[str], limit_s: float) -> Result:
     """Run a command and say how it ended, whatever it does.
 
     Args:
-        command: prints its result as the last line of JSON.
+        command: prints its result as the last line of JSON. It is told its limit in the environment, as `LIMIT`.
         limit_s: then it and all processes that it started are killed.
-        environment: by default that of this process.
 
     Returns:
         what the command printed last, with ``state``, ``seconds`` and, unless all is well, ``reason``.
     """
     began = time.monotonic()
+    environment = {**os.environ, LIMIT: str(limit_s)}
     # Files, not pipes: a process that the command left behind would keep a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
@@ -118,7 +125,8 @@ def run_step(command: Sequence[str], limit_s: float, environment: Mapping[str, s
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)  # a driver that hangs keeps even a killed process
         found, said = _last_object(out), _last_line(err)
     seconds = round(time.monotonic() - began, 1)
     if code is None:
@@ -216,5 +224,6 @@ def run_steps(
             command = [sys.executable, step.script, "--row", step.row, "--settings", settings_json]
             rows[step.name] = run_step(command, min(step.limit_s, left))
         row = rows[step.name]
-        say(f"{step.name}: {row['state']}{', ' + row['reason'] if row.get('reason') else ''}")
+        if row["state"] != NO_GPU:
+            say(f"{step.name}: {row['state']}{', ' + row['reason'] if row.get('reason') else ''}")
     return rows
