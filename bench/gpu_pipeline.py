@@ -83,7 +83,7 @@ def _reference(settings: Settings) -> Result:
     from isc_fast.training.checkpoint import build_network, load_checkpoint
 
     device, paths, side = settings.device, files_of(settings), input_size(settings)
-    net = build_network(load_checkpoint(checkpoint_of(settings))).to(device, memory_format=torch.channels_last)
+    net = build_network(load_checkpoint(checkpoint_of(settings))).to(device).to(memory_format=torch.channels_last)
     expected = np.load(settings.folder / "expected.npy")
     result: Result = {}
     by_batch: dict[int, Result] = {}

@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from isc_fast.cores import available_cores
 from isc_fast.training.model import DescriptorNet
 
 
-def transforms_of(size: int, mean: Sequence[float], std: Sequence[float]) -> Callable[[Image.Image], torch.Tensor]:
-    """The reference solution's transforms: torchvision's Resize, ToTensor and Normalize.
-
-    Where torchvision is not installed, the same steps that it takes on a Pillow image.
-    """
-    if importlib.util.find_spec("torchvision") is not None:
-        from torchvision import transforms
-
-        steps = [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
-        chain: Callable[[Image.Image], torch.Tensor] = transforms.Compose(steps)
-        return chain
-    middle, scale = (torch.tensor(numbers)[:, None, None] for numbers in (mean, std))
-
-    def plain(image: Image.Image) -> torch.Tensor:
-        pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
-        return (
-            torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(torch.float32).div(255).sub_(middle).div_(scale)
-        )
-
-    return plain
-
-
 class Photos(torch.utils.data.Dataset[torch.Tensor]):
-    """The reference solution's dataset: PIL, then `transforms_of`."""
+    """The reference solution's dataset: PIL, then torchvision's transforms."""
 
     def __init__(self, paths: Sequence[str], size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         self.paths = paths
-        self.transform = transforms_of(size, mean, std)
+        self.transform = transforms.Compose(
+            [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(Image.open(self.paths[index]).convert("RGB"))
+        tensor: torch.Tensor = self.transform(Image.open(self.paths[index]).convert("RGB"))
+        return tensor
 
 
 def photo_batches(

@@ -37,7 +37,9 @@ class TorchWay:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device, self.autocast = device, autocast
         # Without a layout, one that the caller gave the network is left alone.
-        net = net.to(device, memory_format=torch.channels_last) if channels_last else net.to(device)
+        net = net.to(device)
+        if channels_last:
+            net = net.to(memory_format=torch.channels_last)
         self.mean, self.std = (torch.tensor(n, device=device)[:, None, None] for n in (net.mean, net.std))
         self.network: Any = torch.compile(net, dynamic=False) if compiled else net
 
