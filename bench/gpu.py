@@ -6,12 +6,13 @@ Nothing here has run on a GPU yet. With ``--device cpu`` all of it runs on a pro
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from harness import PHOTO_SIZE, finish, interleaved
 from steps import BAD, OK, Result, Row, Step, run_steps, say, serve, with_needs
 
 if TYPE_CHECKING:
-    from isc_fast.engines.cuda import DeviceBuffer
     from isc_fast.training.model import DescriptorNet
 
 BENCH = Path(__file__).resolve().parent
@@ -131,16 +131,20 @@ def wait_for(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize
 
 
-def on_gpu(pixels: npt.NDArray[np.uint8]) -> DeviceBuffer:
-    """A copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
+@contextlib.contextmanager
+def on_gpu(pixels: npt.NDArray[np.uint8]) -> Iterator[int]:
+    """The address of a copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
     from isc_fast.engines import cuda
 
     stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
-    host.array(pixels.shape, np.uint8)[:] = pixels
-    cuda.copy(device.pointer, host.pointer, pixels.nbytes, "to device", stream)
-    stream.close()  # waits
-    host.close()
-    return device
+    try:
+        host.array(pixels.shape, np.uint8)[:] = pixels
+        cuda.copy(device.pointer, host.pointer, pixels.nbytes, "to device", stream)
+        stream.synchronize()
+        yield device.pointer
+    finally:
+        for resource in (stream, host, device):
+            resource.close()
 
 
 def rate_of(work: Callable[[], object], images: int, settings: Settings) -> dict[str, float]:

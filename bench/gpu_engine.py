@@ -17,7 +17,8 @@ None of this has run on a GPU yet.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +41,13 @@ class Way:
     Attributes:
         run: ``uint8 (n, h, w, 3)`` in the host's memory → ``float32 (n, dim)`` there.
         precision: in which it computes.
-        put: puts pixels on the device and returns a function that describes them there, or None.
+        put: a context in which pixels are on the device; gives a function that describes them there. Or None.
         batches: images of a call to try; by default those of the settings.
     """
 
     run: Callable[[Pixels], npt.NDArray[np.float32]]
     precision: str
-    put: Callable[[Pixels], Callable[[], object]] | None = None
+    put: Callable[[Pixels], AbstractContextManager[Callable[[], object]]] | None = None
     batches: tuple[int, ...] = ()
 
 
@@ -79,7 +80,8 @@ def measure(way: Way, settings: Settings) -> Result:
         try:
             row: Result = {**rate_of(lambda some=some: way.run(some), batch, settings), "ceiling": limit}  # type: ignore[misc]
             if way.put:
-                row["on_device"] = rate_of(way.put(some), batch, settings)
+                with way.put(some) as there:
+                    row["on_device"] = rate_of(there, batch, settings)
         except out_of_memory as error:
             result["by_batch"][batch] = {"out_of_memory": str(error)[:200]}
             break
@@ -110,9 +112,10 @@ def _torch_way(settings: Settings, *, half: bool, compiled: bool = False) -> Way
     net = build_network(load_checkpoint(checkpoint_of(settings)))
     way = TorchWay(net, device=settings.device, channels_last=half, autocast=autocast, compiled=compiled)
 
-    def put(pixels: Pixels) -> Callable[[], object]:
+    @contextmanager
+    def put(pixels: Pixels) -> Iterator[Callable[[], object]]:
         there = torch.from_numpy(pixels).to(settings.device)
-        return lambda: way.on_device(there)
+        yield lambda: way.on_device(there)
 
     precision = "fp32" if not half else "fp16" if on_gpu else "bf16"
     return Way(way.run, precision, put, settings.batches[-2:-1] if compiled else ())
@@ -131,9 +134,10 @@ def _plan_way(settings: Settings) -> Way:
 
     engine = TrtEngine(engine_of(settings, PLAN))
 
-    def put(pixels: Pixels) -> Callable[[], object]:
-        there = on_gpu(pixels)
-        return lambda: engine.run_device(there.pointer, len(pixels))
+    @contextmanager
+    def put(pixels: Pixels) -> Iterator[Callable[[], object]]:
+        with on_gpu(pixels) as there:
+            yield lambda: engine.run_device(there, len(pixels))
 
     size = engine.default_batch_size
     return Way(engine.run, engine.spec.precision, put, (size, 4 * size))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,8 @@ def extraction(step: str, decoder_name: str) -> Row:
 
         stays = isinstance(decoder, DeviceDecoder) and hasattr(engine, "run_device")
         some = np.ascontiguousarray(np.resize(pixels, (batch, *pixels.shape[1:])))
-        there = on_gpu(some) if stays else None
-        model = engine_alone(engine, len(paths), some, there.pointer if there else None)
-        result = timed(whole, decoding, model, settings)
+        with on_gpu(some) if stays else nullcontext() as there:
+            result = timed(whole, decoding, engine_alone(engine, len(paths), some, there), settings)
         found = isc_fast.read_descriptors(out / "out.h5").vectors[: len(expected)]
         result |= {
             **cosines(found, expected),
