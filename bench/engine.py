@@ -29,8 +29,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from checkpoints import random_checkpoint
 from harness import finish, interleaved
-from networks import ACCEPTED, lowered_engine, random_checkpoint
+from networks import ACCEPTED, lowered_engine
+from torch_way import Pixels, TorchWay
 
 from isc_fast.assets import demo_photos
 from isc_fast.cores import available_cores, has_bf16
@@ -42,9 +44,7 @@ from isc_fast.export.photos import load_photos
 from isc_fast.export.precision_graph import with_fixed_batch
 from isc_fast.export.verify import describe
 from isc_fast.training.checkpoint import build_network, load_checkpoint
-from isc_fast.training.model import DescriptorNet
 
-Pixels = npt.NDArray[np.uint8]
 Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
 
@@ -66,22 +66,6 @@ def matrix_peaks(side: int, rounds: int) -> dict[str, float]:
             seconds.append(time.perf_counter() - began)
         found[name] = 2 * side**3 / min(seconds[1:])
     return found
-
-
-def torch_way(net: DescriptorNet, *, channels_last: bool, bf16: bool = False) -> Run:
-    """The network in torch, in eager mode."""
-    if channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (net.mean, net.std))
-
-    def run(pixels: Pixels) -> npt.NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255) - mean) / std
-            if channels_last:
-                images = images.contiguous(memory_format=torch.channels_last)
-            return np.asarray(net(images).float().numpy())
-
-    return run
 
 
 def session_way(model: Any, *, optimized: bool = True) -> Run:
@@ -147,12 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ways: dict[str, tuple[Run, int, dict[str, float]]] = {}
         all_fp32 = {"fp32": 1.0}
         for batch in dict.fromkeys((1, given.images)):
-            ways[f"reference: torch eager, batch {batch}"] = torch_way(net, channels_last=False), batch, all_fp32
-        ways["torch, channels_last"] = torch_way(build_network(loaded), channels_last=True), 1, all_fp32
-        ways["torch, channels_last, BN folded"] = torch_way(folded, channels_last=True), 1, all_fp32
+            ways[f"reference: torch eager, batch {batch}"] = TorchWay(net).run, batch, all_fp32
+        ways["torch, channels_last"] = TorchWay(build_network(loaded), channels_last=True).run, 1, all_fp32
+        ways["torch, channels_last, BN folded"] = TorchWay(folded, channels_last=True).run, 1, all_fp32
         if has_bf16():
             ways["torch, channels_last, bf16 autocast"] = (
-                torch_way(build_network(loaded), channels_last=True, bf16=True),
+                TorchWay(build_network(loaded), channels_last=True, autocast=torch.bfloat16).run,
                 given.images,
                 {"bf16": 1.0},
             )

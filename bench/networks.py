@@ -1,4 +1,4 @@
-"""Networks and engines that the benchmarks measure: random weights at v107's shape, and lower precisions of them."""
+"""Engines in lower precisions that the benchmarks measure, made without the care that accuracy takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from onnx import numpy_helper
-from PIL import Image
 
 from isc_fast.assets import demo_photos
 from isc_fast.engines.header import read_spec
@@ -29,27 +27,10 @@ from isc_fast.export.photos import load_photos
 from isc_fast.export.quantize import Lowered, with_lowered
 from isc_fast.export.rounding import activation_grid, int8_scales, to_bf16
 from isc_fast.spec import uses_bf16
-from isc_fast.training.checkpoint import save_checkpoint
-from isc_fast.training.model import DescriptorNet
 
 ACCEPTED = {"bf16": (0.0, 0.96), "int8-bf16": (0.47, 0.25), "int8": (0.35, 0.0)}
 """Shares of the arithmetic in int8 and in bf16 that passed the accuracy gate on the trained network: `precision.py` prints
 them."""
-
-
-def random_checkpoint(path: Path, arch: str, size: int) -> None:
-    """A network with random weights whose batch statistics fit real photos, so that it is not degenerate."""
-    torch.manual_seed(0)
-    net = DescriptorNet(arch)
-    photos = [np.asarray(Image.open(p).convert("RGB").resize((size // 2, size // 2))) for p in demo_photos()[:16]]
-    net.train()
-    with torch.no_grad():
-        for layer in net.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = None  # the average of all batches seen
-        for start in (0, 8):
-            net((torch.from_numpy(np.stack(photos[start : start + 8])).permute(0, 3, 1, 2).float() - 127.5) / 127.5)
-    save_checkpoint(path, net, arch=arch, input_size=size, epoch=0)
 
 
 def split_by_share(layers: Sequence[Layer], int8: float, bf16: float) -> tuple[list[Layer], list[Layer]]:

@@ -27,42 +27,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from checkpoints import random_checkpoint
 from harness import PHOTO_SIZE, finish, interleaved, make_photos
-from networks import ACCEPTED, lowered_engine, random_checkpoint
-from PIL import Image
-from torchvision import transforms
+from networks import ACCEPTED, lowered_engine
+from reference import reference_way
 
 import isc_fast
 from isc_fast.cores import available_cores, has_bf16
 from isc_fast.export import export_engine
 from isc_fast.training.checkpoint import build_network, load_checkpoint
-from isc_fast.training.model import DescriptorNet
-
-
-class Photos(torch.utils.data.Dataset[torch.Tensor]):
-    """The reference solution's dataset: PIL, then torchvision's transforms."""
-
-    def __init__(self, paths: Sequence[str], size: int, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.paths = paths
-        self.transform = transforms.Compose(
-            [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
-        )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        tensor: torch.Tensor = self.transform(Image.open(self.paths[index]).convert("RGB"))
-        return tensor
-
-
-def reference_way(net: DescriptorNet, paths: Sequence[str], size: int, batch: int) -> np.ndarray[Any, Any]:
-    """Descriptors ``float32 (n, d)`` as the reference solution computes them."""
-    loader = torch.utils.data.DataLoader(
-        Photos(paths, size, net.mean, net.std), batch_size=batch, num_workers=available_cores()
-    )
-    with torch.inference_mode():
-        return np.concatenate([net(images).numpy() for images in loader])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

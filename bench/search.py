@@ -21,9 +21,8 @@ import importlib.metadata
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or the threads of one library spin while another one works
 
@@ -31,65 +30,20 @@ import faiss
 import numpy as np
 import torch
 from harness import finish, interleaved
+from rows import BLOCK, Array, Found, blocks_of, by_numpy, by_torch, make_rows, same_ids
 
 import isc_fast
 from isc_fast.cores import available_cores
 from isc_fast.knn import knn
 from isc_fast.store import BLOCK_ROWS, Descriptors
 
-Array = np.ndarray[Any, Any]
-Found = tuple[Array, Array]
-"""Scores and indices, each ``(nq, k)``."""
 _SIDE = 2048  # of the square product that measures the ceiling
-_ROWS = 65_536  # of a block in the ways by numpy and torch
-
-
-def make_rows(queries: int, references: int, dim: int) -> tuple[Array, Array]:
-    """Unit rows; every hundredth reference is a near copy of a query."""
-    rng = np.random.default_rng(0)
-    xq, xb = (rng.standard_normal((n, dim), dtype=np.float32) for n in (queries, references))
-    copies = xb[::100]
-    copies *= np.float32(0.3)
-    copies += xq[rng.integers(0, queries, len(copies))]
-    for rows in (xq, xb):
-        for part in blocks_of(rows, _ROWS):
-            part /= np.linalg.norm(part, axis=1, keepdims=True)
-    return xq, xb
-
-
-def blocks_of(rows: Array, size: int) -> Iterator[Array]:
-    """The rows in blocks of that many."""
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def by_numpy(xq: Array, xb: Array, k: int) -> Found:
-    """Blocks of products in numpy's precision, the best of each block, and the best of those."""
-    scores, indices = np.empty((len(xq), 0), xb.dtype), np.empty((len(xq), 0), np.int64)
-    for number, block in enumerate(blocks_of(xb, _ROWS)):
-        found = xq @ block.T
-        near = np.argpartition(found, -min(k, len(block)), axis=1)[:, -k:]
-        scores = np.concatenate([scores, np.take_along_axis(found, near, 1)], axis=1)
-        indices = np.concatenate([indices, near + number * _ROWS], axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(indices, order, 1)
-
-
-def by_torch(xq: Array, xb: Array, k: int) -> Found:
-    """Blocks of products in torch, and its topk."""
-    queries = torch.from_numpy(xq)
-    parts = [
-        torch.topk(queries @ torch.from_numpy(block).T, min(k, len(block)), dim=1) for block in blocks_of(xb, _ROWS)
-    ]
-    scores = torch.cat([part.values for part in parts], 1)
-    indices = torch.cat([part.indices + number * _ROWS for number, part in enumerate(parts)], 1)
-    best = torch.topk(scores, k, dim=1)
-    return best.values.numpy(), torch.gather(indices, 1, best.indices).numpy()
 
 
 def quantized(xb: Array, kind: int) -> faiss.Index:
     """An index of faiss that keeps rounded numbers."""
     index = faiss.IndexScalarQuantizer(xb.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    index.train(xb[:_ROWS])
+    index.train(xb[:BLOCK])
     index.add(xb)
     return index
 
@@ -145,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flat = faiss.IndexFlatIP(given.dim)
         flat.add(xb)
         way("faiss IndexFlatIP", lambda some: flat.search(some, k))
-        way("torch matmul and topk", lambda some: by_torch(some, xb, k))
+        way("torch matmul and topk", lambda some: by_torch(torch.from_numpy(some), torch.from_numpy(xb), k))
         way("numpy, in blocks", lambda some: by_numpy(some, xb, k), 2)
         halves, bytes_ = (
             quantized(xb, kind) for kind in (faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_8bit)
@@ -170,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rates = interleaved({**ceilings, **ways}, given.rounds)
 
     checked = min(nq, 200)
-    scores, indices = by_numpy(xq[:checked].astype(np.float64), xb.astype(np.float64), k)
+    scores, indices = by_numpy(xq[:checked].astype(np.float64), xb, k)
     top = max(rates[name]["images_per_s"] for name in ceilings)
     flat_rate = rates.get("faiss IndexFlatIP", {}).get("images_per_s", np.nan)
     rows = {}
@@ -188,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             by, ids = (part[:checked] for part in found[name])
             row |= {
                 "ratio_to_faiss": rate["images_per_s"] / flat_rate,
-                "same_ids": float((np.sort(ids, 1) == np.sort(indices[: len(ids)], 1)).all(1).mean()),
+                "same_ids": same_ids(ids, indices),
                 "largest_score_difference": float(np.abs(by - scores[: len(by)]).max()),
             }
             line += f"{row['ratio_to_faiss']:14.2f} {row['same_ids']:9.1%}  {row['largest_score_difference']:.1e}"

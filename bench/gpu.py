@@ -1,0 +1,399 @@
+"""What the benchmarks on a GPU share: their settings, its ceilings, how something is timed, and how a benchmark is run.
+
+Nothing here has run on a GPU yet. With ``--device cpu`` all of it runs on a processor, which is how it is tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from harness import PHOTO_SIZE, finish, interleaved
+from steps import BAD, OK, Result, Row, Step, run_steps, say, serve, with_needs
+
+if TYPE_CHECKING:
+    from isc_fast.training.model import DescriptorNet
+
+BENCH = Path(__file__).resolve().parent
+BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+MACHINE = Step("prepare/machine", str(BENCH / "gpu_engines.py"), 120, needs_gpu=False)
+"""What is here: the first step of all, since it says whether there is a GPU."""
+_BENCH_BUDGET_S = 3600.0
+REFERENCE = "reference"
+"""Name of the row in each group that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured; the defaults are v107's network on one large GPU.
+
+    Attributes:
+        work: folder in which steps leave files for each other.
+        device: ``"cuda"``, or ``"cpu"`` to try all of this out.
+        ckpt: checkpoint; empty for random weights.
+        arch, size: of the random network: its backbone, and its input in pixels.
+        batches: images in one call, of the ways that are not bound to a number.
+        photos: different photos; descriptors and pixels are compared on these.
+        files: JPEG files of the timed decoding, copies of those photos.
+        photo_width, photo_height: of them, in pixels.
+        rounds: timed turns, of which the median counts.
+        seconds: that a turn takes at least, where it can be repeated.
+        side: of the square matrices that measure the peak.
+        queries, references, dim, k: of the search.
+    """
+
+    work: str
+    device: str = "cuda"
+    ckpt: str = ""
+    arch: str = "tf_efficientnetv2_m"
+    size: int = 512
+    batches: tuple[int, ...] = (32, 128, 256)
+    photos: int = 60
+    files: int = 3840
+    photo_width: int = PHOTO_SIZE[0]
+    photo_height: int = PHOTO_SIZE[1]
+    rounds: int = 3
+    seconds: float = 0.5
+    side: int = 8192
+    queries: int = 10_000
+    references: int = 1_000_000
+    dim: int = 256
+    k: int = 10
+
+    @property
+    def folder(self) -> Path:
+        """``work`` as a path."""
+        return Path(self.work)
+
+    @property
+    def half(self) -> str:
+        """The lower precision that engines are made in for the device: fp16 on a GPU, none on a processor."""
+        return "fp16" if self.device == "cuda" else "fp32"
+
+    def small(self) -> Settings:
+        """Of a size that takes seconds on a processor."""
+        return replace(
+            self,
+            arch="resnet18",
+            size=64,
+            batches=(2, 4),
+            photos=6,
+            files=12,
+            photo_width=160,
+            photo_height=120,
+            rounds=1,
+            seconds=0.0,
+            side=256,
+            queries=60,
+            references=3000,
+            dim=64,
+        )
+
+    def to_json(self) -> str:
+        """What `from_json` takes."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Settings:
+        """Settings that `to_json` wrote."""
+        values = json.loads(text)
+        return Settings(**{**values, "batches": tuple(values["batches"])})
+
+
+def see_gpu() -> tuple[str | None, str]:
+    """The GPU that torch can use, by name, and in words why there is none. Loads torch."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return None, f"torch does not import ({error})"
+    if not torch.cuda.is_available():
+        return None, f"torch {torch.__version__} (CUDA {torch.version.cuda}) sees no NVIDIA GPU"
+    return str(torch.cuda.get_device_name()), ""
+
+
+def wait_for(device: str) -> Callable[[], object]:
+    """A function that waits until the device has done what torch has queued there."""
+    if device != "cuda":
+        return lambda: None
+    import torch
+
+    return torch.cuda.synchronize
+
+
+@contextlib.contextmanager
+def on_gpu(pixels: npt.NDArray[np.uint8]) -> Iterator[int]:
+    """The address of a copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
+    from isc_fast.engines import cuda
+
+    stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
+    try:
+        host.array(pixels.shape, np.uint8)[:] = pixels
+        cuda.copy(device.pointer, host.pointer, pixels.nbytes, "to device", stream)
+        stream.synchronize()
+        yield device.pointer
+    finally:
+        for resource in (stream, host, device):
+            resource.close()
+
+
+def rate_of(work: Callable[[], object], images: int, settings: Settings) -> dict[str, float]:
+    """Time something that is repeated until a turn takes long enough; the clock stops when the device is done.
+
+    Args:
+        work: describes, decodes, … so many images; may leave them on their way.
+        images: of one call.
+        settings: how often and how long.
+
+    Returns:
+        the median rate and its range, in images/s.
+    """
+    wait = wait_for(settings.device)
+    for _ in range(3 if settings.seconds else 1):  # kernels are chosen and memory is taken at first
+        work()
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    times = max(1, math.ceil(settings.seconds / max(time.perf_counter() - began, 1e-6)))
+
+    def turn() -> int:
+        for _ in range(times):
+            work()
+        wait()
+        return images * times
+
+    return interleaved({"": turn}, settings.rounds)[""]
+
+
+def exact_fp32() -> None:
+    """Let torch compute fp32 as fp32: by default its convolutions round to TF32 on a GPU, three digits instead of seven."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def matrix_peaks(settings: Settings) -> dict[str, float]:
+    """The best rate of square matrix products by torch in each precision, in operations per second."""
+    import torch
+
+    on_gpu = settings.device == "cuda"
+    settings = replace(settings, seconds=max(settings.seconds, 0.1))
+    side, found = settings.side, {}
+    for name, dtype in (
+        ("fp32", torch.float32),
+        ("tf32", torch.float32),
+        ("bf16", torch.bfloat16),
+        ("fp16", torch.float16),
+    ):
+        if name == "tf32" and not on_gpu:
+            continue
+        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+        a, b = (torch.randn(side, side, device=settings.device).to(dtype) for _ in range(2))
+        found[name] = 2 * side**3 * rate_of(lambda a=a, b=b: a @ b, 1, settings)["max"]  # type: ignore[misc]
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return found
+
+
+def bandwidth(settings: Settings) -> float:
+    """Bytes per second of a copy in the device's memory, counting what is read and what is written."""
+    import torch
+
+    size = (1 << 32) if settings.device == "cuda" else (1 << 24)
+    source = torch.ones(size, dtype=torch.uint8, device=settings.device)
+    target = torch.empty_like(source)
+    return 2 * size * rate_of(lambda: target.copy_(source), 1, settings)["max"]
+
+
+def network_work(net: DescriptorNet, size: int) -> dict[str, float]:
+    """What one image costs: operations, numbers that go in and out of convolutions, and weights.
+
+    The numbers are what a runtime has to move that joins everything else (normalisation, activations, additions) to the
+    convolutions and keeps nothing of one convolution in fast memory for the next.
+    """
+    import copy
+
+    import torch
+
+    found = {"operations": 0.0, "moved": 0.0, "weights": 0.0}
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            found["operations"] += 2.0 * output.numel() * module.weight.numel() / module.weight.shape[0]
+            found["moved"] += inputs[0].numel() + output.numel()
+            found["weights"] += module.weight.numel()
+
+    shadow = copy.deepcopy(net).to("meta")
+    for module in shadow.modules():
+        module.register_forward_hook(count)
+    with torch.no_grad():
+        shadow(torch.zeros(1, 3, size, size, device="meta"))
+    return found
+
+
+def ceiling(work: Mapping[str, float], limits: Mapping[str, Any], precision: str, batch: int) -> dict[str, float]:
+    """Images/s that neither the matrix peak nor the memory's bandwidth let any runtime exceed.
+
+    Args:
+        work: see `network_work`.
+        limits: ``"peaks"`` by precision, in operations per second, and ``"bandwidth"`` in bytes per second.
+        precision: of the row.
+        batch: images that share one reading of the weights.
+    """
+    by_peak = limits["peaks"][precision] / work["operations"]
+    moved = (work["moved"] + work["weights"] / batch) * BYTES[precision]
+    by_memory = limits["bandwidth"] / moved
+    return {"by_matrix_peak": by_peak, "by_bandwidth": by_memory, "images_per_s": min(by_peak, by_memory)}
+
+
+def cosines(found: Any, expected: Any) -> dict[str, float]:
+    """The worst and the mean cosine of rows."""
+    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    each = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return {"cosine_min": float(each.min()), "cosine_mean": float(each.mean())}
+
+
+def add_ratios(rows: dict[str, Result]) -> None:
+    """Beside each rate the ratio to its group's reference row, where that has one."""
+    for name, row in rows.items():
+        group = name.partition("/")[0]
+        reference = rows.get(f"{group}/{REFERENCE}", {}).get("images_per_s")
+        if reference and row.get("images_per_s"):
+            row["ratio_to_reference"] = row["images_per_s"] / reference
+
+
+def table(rows: Mapping[str, Result]) -> str:
+    """Rows in words, one a line."""
+    lines = []
+    for name, row in rows.items():
+        line = f"{name:<30} {row['state']:<8}"
+        if row.get("images_per_s"):
+            line += f" {row['images_per_s']:12,.1f}/s"
+            for key, text in (("ratio_to_reference", "{:.2f} × reference"), ("share_of_ceiling", "{:.0%} of the ceiling"),
+                              ("share_of_slower_part", "{:.0%} of the slower part"), ("cosine_min", "cosine {:.6f}"),
+                              ("same_ids", "{:.1%} same ids")):  # fmt: skip
+                if row.get(key) is not None:
+                    line += "  " + text.format(row[key])
+        lines.append(line + (f"  {row['reason']}" if row.get("reason") else ""))
+    return "\n".join(lines)
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options that all of these scripts have."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--ckpt", default="", help="checkpoint; by default random weights")
+    made.add_argument(
+        "--device", choices=("cuda", "cpu"), help="by default cuda; with --smoke cpu where there is no GPU"
+    )
+    made.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
+    made.add_argument("--only", nargs="+", metavar="WORD", help="rows whose name holds one of these words")
+    made.add_argument("--row", help=argparse.SUPPRESS)
+    made.add_argument("--settings", help=argparse.SUPPRESS)
+    return made
+
+
+def settings_of(given: argparse.Namespace, work: str, device: str) -> Settings:
+    """The settings that the options ask for."""
+    made = Settings(work=work, device=device, ckpt=os.path.abspath(given.ckpt) if given.ckpt else "")
+    return made.small() if given.smoke else made
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of some steps.
+
+    Attributes:
+        gpu: its name, or None where none is used.
+        why: there is none.
+        device: that was measured.
+        settings: as plain data.
+        rows: results by the names of steps.
+        seconds: of all of it.
+    """
+
+    gpu: str | None
+    why: str
+    device: str
+    settings: dict[str, Any]
+    rows: dict[str, Result]
+    seconds: float
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, 1 if a row failed, 3 if there is no GPU and one was wanted."""
+        states = {row["state"] for row in self.rows.values()}
+        if states & set(BAD):
+            return 1
+        return 3 if self.device == "cuda" and not self.gpu else 0
+
+
+def run_check(chosen: Sequence[Step], given: argparse.Namespace, budget_s: float) -> Check:
+    """Run steps in a folder of their own, the machine's first; `MACHINE` need not be among them."""
+    began = time.monotonic()
+    ends = began + budget_s
+    with tempfile.TemporaryDirectory(prefix="isc-fast-bench-") as work:
+        settings = settings_of(given, work, given.device or "cuda")
+        found = run_steps([MACHINE], settings.to_json(), ends=ends, gpu=False)
+        machine = found[MACHINE.name]
+        gpu, why = machine.get("gpu"), machine.get("why") or machine.get("reason", "")
+        if not given.device and given.smoke and not gpu:
+            settings = replace(settings, device="cpu")
+        rest = [step for step in chosen if step.name != MACHINE.name]
+        can = bool(gpu) or settings.device == "cpu"
+        run_steps(rest, settings.to_json(), ends=ends, gpu=can, why_no_gpu=why, found=found)
+    add_ratios(found)
+    plain = {key: value for key, value in asdict(settings).items() if key != "work"}
+    used = gpu if settings.device == "cuda" else None
+    return Check(used, why, settings.device, plain, found, time.monotonic() - began)
+
+
+def run_bench(
+    group: str, doc: str | None, steps: Sequence[Step], rows: Mapping[str, Row], arguments: Sequence[str] | None
+) -> int:
+    """Run one benchmark as a program: all of its rows, or as a step of its own the one that ``--row`` names.
+
+    Args:
+        group: of its rows.
+        doc: shown by ``--help``.
+        steps: its rows, and those that may have to run before them.
+        rows: the functions behind its own.
+        arguments: of the command line.
+
+    Returns:
+        the exit status; see `Check.status`.
+    """
+    given = parser(doc).parse_args(arguments)
+    if given.row:
+        return serve(rows, given.row, Settings.from_json(given.settings))
+    words = given.only or [""]
+    chosen = with_needs(steps, lambda step: step.name.startswith(f"{group}/") and any(w in step.name for w in words))
+    check = run_check(chosen, given, _BENCH_BUDGET_S)
+    print(table(check.rows))
+    done = {name: row for name, row in check.rows.items() if row["state"] == OK and name.startswith(f"{group}/")}
+    ratios = [row["ratio_to_reference"] for name, row in done.items()
+              if "ratio_to_reference" in row and not name.endswith(f"/{REFERENCE}")]  # fmt: skip
+    finish(
+        {
+            "bench": f"gpu_{group}",
+            "gpu": check.gpu,
+            "device": check.device,
+            "settings": check.settings,
+            "rows": check.rows,
+            "ratio_to_best_reference": max(ratios, default=None),
+            "best_reference": f"{group}/{REFERENCE}",
+            "cosine_min": min((row["cosine_min"] for row in done.values() if "cosine_min" in row), default=None),
+        }
+    )
+    if check.status == 3:
+        say(f"no GPU: {check.why}")
+    return check.status
