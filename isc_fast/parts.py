@@ -126,9 +126,9 @@ class PartsFolder:
         return missing
 
     def write_part(
-        self, plan: Plan, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
+        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
     ) -> None:
-        """Store the result of one shard; from then on it is never computed again."""
+        """Store the result of one shard of the plan with that id; from then on it is never computed again."""
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
         write_blocks(
@@ -136,7 +136,7 @@ class PartsFolder:
             [vectors],
             ids=ids,
             dim=vectors.shape[1],
-            meta={"plan_id": plan.id, "shard": shard.index},
+            meta={"plan_id": plan_id, "shard": shard.index},
             failures=failures,
         )
 
@@ -154,7 +154,7 @@ class PartsFolder:
             shard = plan.shard(index)
             rows = sum(item.id not in failures for item in shard.items)
             if rows == len(shard.items):
-                self.write_part(plan, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
+                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
             row += rows
 
     def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:

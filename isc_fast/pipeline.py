@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from .decoders import AUTO, Batch, Decoder, DeviceBatch, DeviceDecoder, Problem, make_decoder
+from .compute import compute_shards
+from .decoders import AUTO, Decoder, make_decoder
 from .engines import Engine, load_engine
 from .errors import FormatError, InputError, MismatchError, OutputError
 from .parts import PartsFolder
@@ -200,13 +199,6 @@ def _refuse_other_plan(output: Path, whole: Descriptors, plan: Plan) -> None:
     raise MismatchError(f"{output} was made {difference}: give another output, or --overwrite it")
 
 
-@runtime_checkable
-class _DeviceEngine(Protocol):
-    """An engine that also takes a batch which is on its GPU already, complete; see `isc_fast.engines.trt.TrtEngine`."""
-
-    def run_device(self, pointer: int, count: int, /) -> npt.NDArray[np.float32]: ...
-
-
 def _compute(
     parts: PartsFolder,
     plan: Plan,
@@ -215,64 +207,19 @@ def _compute(
     decoder: Decoder,
     progress: ProgressCallback | None,
 ) -> int:
-    """Compute the missing shards, decoding ahead of the engine; returns how many images that were."""
+    """Compute the missing shards; returns how many images that were."""
     todo = sum(len(plan.rows(index)) for index in missing)
-    total = len(plan.items)
-    done, failed = total - todo, 0
-    order: deque[tuple[Shard, Sequence[Item]]] = deque()
+    done, failed = len(plan.items) - todo, 0
 
-    def jobs() -> Iterator[Sequence[str]]:
-        for index in missing:
-            shard = plan.shard(index)
-            for items in shard.batches(plan.batch_size):
-                order.append((shard, items))
-                yield [item.path for item in items]
+    def told(_shard: Shard | None, images: int, failures: int) -> None:
+        nonlocal done, failed
+        done, failed = done + images, failed + failures
+        if progress:
+            progress(done, len(plan.items), failed)
 
-    if progress:
-        progress(done, total, failed)
-    rows: list[npt.NDArray[np.float32]] = []
-    failures: list[Failure] = []
-    # Pixels that a decoder has on the GPU stay there, for an engine that takes them there.
-    make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
-    if isinstance(decoder, DeviceDecoder) and isinstance(engine, _DeviceEngine):
-        make = decoder.device_batches
-    with contextlib.closing(make(jobs(), engine.spec.height, engine.spec.width)) as batches:
-        for batch in batches:
-            shard, items = order.popleft()
-            vectors, problems = _describe(engine, items, batch)
-            rows.append(vectors)
-            failures.extend(problems)
-            done, failed = done + len(items), failed + len(problems)
-            if items[-1] is shard.items[-1]:
-                parts.write_part(plan, shard, np.concatenate(rows), failures)
-                rows, failures = [], []
-            if progress:
-                progress(done, total, failed)
+    def store(shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]) -> None:
+        parts.write_part(plan.id, shard, vectors, failures)
+
+    told(None, 0, 0)
+    compute_shards(map(plan.shard, missing), plan.batch_size, engine, decoder, store, told)
     return todo
-
-
-def _describe(
-    engine: Engine, items: Sequence[Item], batch: Batch | DeviceBatch
-) -> tuple[npt.NDArray[np.float32], list[Failure]]:
-    """The descriptors of one batch without its failures, and the failures.
-
-    The engine always runs on the whole batch, with black in the failed slots, so that the last bits of an image's
-    descriptor do not depend on whether its neighbour could be read.
-    """
-    problems = list(batch.problems)
-    if all(problems):
-        vectors = np.empty((len(items), engine.spec.dim), np.float32)
-    else:
-        if isinstance(batch, DeviceBatch):
-            vectors = cast(_DeviceEngine, engine).run_device(batch.pointer, len(items))
-        else:
-            vectors = engine.run(batch.pixels)
-        for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-            problems[i] = problems[i] or Problem("engine", "the descriptor is not finite")
-    good = [i for i, problem in enumerate(problems) if not problem]
-    failures = [
-        Failure(item.id, item.path, problem.stage, problem.reason)
-        for item, problem in zip(items, problems, strict=True)
-        if problem
-    ]
-    return vectors[good], failures

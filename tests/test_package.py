@@ -24,7 +24,7 @@ LAYERS = [
     "errors cores versions",
     "spec presets plan assets atomic progress knn trials",
     "sources matches hdf5 decoders engines weights edits",
-    "store metrics",
+    "store metrics compute",
     "parts dialects negatives index report",
     "pipeline validate tuner doctor",
     "challenge demo",

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,58 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the pixels have another shape or type, or the runtime failed.
+        """
+        ...
+
+
+class Pending(Protocol):
+    """Descriptors that an engine is working on."""
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Wait for the descriptors ``float32 (n, dim)``, in the order of the images. May be called again.
+
+        Raises:
+            EngineError: the runtime failed on this batch, or on one before it in a way that nothing after it survived.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncEngine(Engine, Protocol):
+    """An engine that begins a batch without waiting for it, as `isc_fast.engines.trt.TrtEngine` does."""
+
+    def start(self, pixels: npt.NDArray[np.uint8]) -> Pending:
+        """Begin what `run` does; the array may be changed when this returns.
+
+        Batches are described in the order in which they were begun, and asking for one waits for those before it.
+
+        Raises:
+            EngineError: as `run`; batches that were begun before keep what became of them.
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceEngine(AsyncEngine, Protocol):
+    """An engine that also takes batches which are on its GPU already."""
+
+    def start_device(self, pointer: int, count: int, *, stream: int | None = None, event: int | None = None) -> Pending:
+        """Begin to describe ``uint8 (count, height, width, 3)`` RGB at a device address.
+
+        Without a stream the memory may be used again when this returns; see `isc_fast.engines.trt.TrtEngine.start_device`.
+
+        Raises:
+            EngineError: as `start`.
+        """
+        ...
+
+    def run_device(
+        self, pointer: int, count: int, *, stream: int | None = None, event: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The same, waiting for the descriptors.
+
+        Raises:
+            EngineError: as `run`.
         """
         ...
 
