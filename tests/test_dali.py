@@ -498,6 +498,7 @@ def test_options(monkeypatch):
         DaliDecoder(hw_decoder_load=1.5)
     monkeypatch.setattr(sys.modules["nvidia.dali"].backend, "GetCUDADeviceCount", lambda: 2)
     assert DaliDecoder(1, index=1).name == "dali"
+    assert make_decoder("dali", 1, gpu=1)._device == 1
     with pytest.raises(InputError, match="there is no GPU 2: this process sees 2"):
         DaliDecoder(1, index=2)
 
