@@ -29,8 +29,11 @@ class PartsFolder:
         self._plan_file = self.folder / "plan.json"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[int]:
         """Make the folder and keep every other process from working in it.
+
+        Gives the lock's file descriptor. A process that inherits it has the lock too: another run begins only when all that
+        have it are gone.
 
         Raises:
             OutputError: it cannot be made, or another process has it.
@@ -51,7 +54,7 @@ class PartsFolder:
                     ) from error
                 # Whoever had the lock may have ended and removed the folder since it was opened: then it locks nothing.
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    yield
+                    yield lock.fileno()
                     return
 
     def stored_plan(self, *, with_items: bool = True) -> Plan | None:

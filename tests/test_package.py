@@ -26,6 +26,7 @@ LAYERS = [
     "sources matches hdf5 decoders engines weights edits",
     "store metrics compute",
     "parts dialects negatives index report",
+    "worker workers",
     "pipeline validate tuner doctor",
     "challenge demo",
     "training export",

@@ -131,7 +131,7 @@ def check_alike(indices: Iterable[int]) -> None:
         EngineError: as `find_device`, or they are not alike.
         MissingExtraError: ``cuda.bindings`` is not installed.
     """
-    models = {}
+    models: dict[str, int] = {}
     for index in indices:
         models.setdefault(str(find_device(index)), index)
     if len(models) > 1:
