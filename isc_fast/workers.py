@@ -117,8 +117,9 @@ def _environment(device: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal; what is started here does not see it, and ends with this process."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ctrl-C goes to all processes of a terminal, and a supervisor may stop all of a service: what is started here sees
+    neither, and ends with this process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
