@@ -7,6 +7,7 @@ to be slow, to write down what they do, to die of a photo.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -218,6 +219,36 @@ def test_a_killed_process_loses_nothing(tmp_path, inputs, whole, processes):
     assert 0 < sum(pid == killed for pid, _ in processes.noted("run")) < 6
 
 
+def test_half_a_shard_that_is_lost_is_not_counted(tmp_path, inputs, whole, processes):
+    """One process, at its second batch: it has told of the first, and stored nothing."""
+    code = "calls = []\ndef die(*_):\n calls.append(1)\n flag = os.environ['ISC_FAST_TEST_LOG'] + '.died'\n"
+    code += " if len(calls) == 2 and not os.path.exists(flag):\n  open(flag, 'x').close()\n"
+    code += "  os.kill(os.getpid(), signal.SIGKILL)\n"
+    processes.do(SLOW + code + "before(OrtEngine, 'run', die)")
+    steps: list[int] = []
+    extract(inputs, "demo", tmp_path / "o.h5", devices="cpu,cpu", progress=lambda done, *_: steps.append(done), **SIZES)
+    assert (tmp_path / "o.h5").read_bytes() == whole
+    assert [later - earlier for earlier, later in itertools.pairwise(steps)].count(-2) == 1
+    assert steps[-1] == 24
+
+
+def test_signals_to_a_process_are_for_the_one_that_started_it(tmp_path, inputs, whole, processes):
+    """A terminal and a supervisor send them to all; those that compute go on until that one ends."""
+    processes.do(SLOW)
+    steps: list[int] = []
+
+    def send(done: int, *_: int) -> None:
+        steps.append(done)
+        if len(steps) == 4:
+            for pid in processes.pids():
+                os.kill(pid, signal.SIGINT)
+                os.kill(pid, signal.SIGTERM)
+
+    extract(inputs, "demo", tmp_path / "o.h5", devices="cpu,cpu", progress=send, **SIZES)
+    assert (tmp_path / "o.h5").read_bytes() == whole
+    assert len(processes.pids()) == 2
+
+
 def test_all_killed_is_one_error_and_resumes_on_one_device(tmp_path, inputs, whole, processes):
     processes.do(SLOW)
     output = tmp_path / "o.h5"
@@ -261,6 +292,17 @@ def test_a_shard_that_kills_is_left_and_the_others_are_done(tmp_path, inputs, wh
     processes.do(NOTED)
     assert extract(inputs, "demo", output, devices="cpu,cpu").computed == 4
     assert output.read_bytes() == whole
+
+
+def test_what_was_in_the_same_hands_is_done_by_others(tmp_path, inputs, processes):
+    """The process that dies has looked ahead and has every shard there is; which of them it was is found out."""
+    slowly = POISON.replace("note(dies=1)", "time.sleep(1), note(dies=1)")
+    processes.do(slowly)
+    output = tmp_path / "o.h5"
+    with pytest.raises(EngineError, match="all else is done"):
+        extract(inputs, "demo", output, devices="cpu,cpu,cpu", workers=100, **SIZES)
+    assert len(processes.noted("dies")) == 2
+    assert parts_of(output) == [f"part-{number:06d}.h5" for number in range(1, 6)]
 
 
 def test_a_shard_that_kills_every_process_there_is(tmp_path, inputs, processes):
@@ -319,9 +361,9 @@ def test_a_full_disk_in_a_process(tmp_path, inputs, whole, processes):
 
 
 @contextlib.contextmanager
-def command(processes: Processes, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def command(processes: Processes, *arguments: object, code: str = "") -> Iterator[subprocess.Popen[str]]:
     """An extraction with two slow processes, by the command line, in a process group of its own."""
-    processes.do(SLOW)
+    processes.do(SLOW + code)
     words = [sys.executable, "-m", "isc_fast", "extract", *map(str, arguments), "--engine", "demo"]
     words += ["--device", "cpu,cpu", "--batch-size", "2", "--shard-size", "4"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -344,8 +386,10 @@ def test_the_command_line(tmp_path, inputs, whole, processes):
 
 
 def test_killed_it_leaves_nobody_behind(tmp_path, inputs, whole, processes):
+    """Not even when they are busy and neither ask nor tell anything: here for 100 seconds, after a shard each."""
     output = tmp_path / "o.h5"
-    with command(processes, inputs, "-o", output) as process:
+    busy = "calls = []\nbefore(OrtEngine, 'run', lambda *_: calls.append(1) or (len(calls) == 3 and time.sleep(100)))"
+    with command(processes, inputs, "-o", output, code=busy) as process:
         pids = processes.pids()
         assert len(pids) == 2
         assert all(map(lives, pids))
