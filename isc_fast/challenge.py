@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from typing import Any
 from .atomic import make_folder, write_text
 from .decoders import AUTO
 from .dialects import write_submission
-from .engines import Engine, load_engine
+from .engines import Engine
 from .errors import InputError, MismatchError
 from .index import search
 from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from .negatives import normalize_to_file, smooth_to_file
-from .pipeline import extract
+from .pipeline import extract, load_for
 from .progress import ProgressCallback
 from .sources import Listing, list_images
 from .store import open_descriptors
@@ -175,6 +175,8 @@ def run_challenge(
     decoder: str = AUTO,
     overwrite: bool = False,
     retry_failed: bool = False,
+    devices: str | Sequence[str] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> ChallengeResult:
     """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
@@ -194,7 +196,7 @@ def run_challenge(
         ground_truth: CSV, where the one to use is not clear from its name.
         batch_size, workers, decoder: see `isc_fast.extract`.
         overwrite: replace descriptors that were made by another engine or from other images.
-        retry_failed: see `isc_fast.extract`.
+        retry_failed, devices, engine_options: see `isc_fast.extract`.
         progress: gives a callback for each named step.
 
     Raises:
@@ -206,7 +208,7 @@ def run_challenge(
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
     truths = {letter: find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
-    loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
+    runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
     make_folder(folder)
     steps = _Steps(folder)
     ids: dict[str, list[str]] = {}
@@ -228,7 +230,7 @@ def run_challenge(
         describe = partial(
             extract,
             Listing(items),
-            loaded,
+            runner,
             folder / f"{name}.h5",
             batch_size=batch_size,
             workers=workers,
@@ -246,7 +248,9 @@ def run_challenge(
         counts[name], failures[name] = made.count, len(made.failures)
         with open_descriptors(made.path) as descriptors:
             failed = [failure.id for failure in descriptors.failures]
-            stamps[letter] = f"{loaded.id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+            stamps[letter] = (
+                f"{descriptors.meta['engine_id']} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+            )
 
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
     suffix = ""

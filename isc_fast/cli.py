@@ -33,16 +33,23 @@ _numbers.__name__ = "numbers"  # what argparse calls it in its message
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="images in one engine call")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads that decode; by default one for each core")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode, in all; by default one for each core"
+    )
     parser.add_argument(
         "--decoder",
         choices=("auto", "pillow", "turbo", "turbo-scaled", "dali", "dali-cpu"),
         help="what decodes; auto, the default: the one this output was begun with, else turbo if installed (pixels within one "
         "grey level of pillow's), else pillow; dali decodes JPEGs on the GPU",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine; by default one for each core")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="what the engine runs on (default: cpu, for a .plan cuda)"
+        "--threads", type=int, metavar="N", help="threads of the engine, in all; by default one for each core"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="what the engine runs on: cpu, cuda or cuda:1; several beside each other, one process each: cuda:0,1, cuda:all, "
+        "cpu,cpu (default: cpu, for a .plan cuda)",
     )
     parser.add_argument(
         "--trust-plan",

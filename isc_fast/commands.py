@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from .challenge import run_challenge
+from .decoders.rules import quiet_pillow
 from .demo import run_demo
 from .dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from .doctor import diagnose
-from .engines import Engine, engine_file, file_sha256, load_engine
+from .engines import engine_file, file_sha256, load_engine
 from .errors import InputError, IscFastError, require
 from .hdf5 import open_hdf5
 from .index import search
@@ -32,9 +30,7 @@ from .sources import list_images
 from .store import Descriptors, open_descriptors
 from .tuner import tune
 
-# Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+quiet_pillow()
 
 
 _MB = 1_000_000
@@ -66,9 +62,12 @@ def _named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPr
         yield lambda label: stack.enter_context(_progress(label, unit))
 
 
-def _load(arguments: Namespace) -> Engine:
-    options = _given(arguments, "device", "threads", "runtime", "provider", "trust_plan")
-    return load_engine(arguments.engine, **options)
+def _engine_flags(arguments: Namespace) -> dict[str, Any]:
+    """Where an engine runs and how it is loaded, for `extract` and `run_challenge`."""
+    return {
+        "devices": arguments.device,
+        "engine_options": _given(arguments, "threads", "runtime", "provider", "trust_plan"),
+    }
 
 
 def _train(arguments: Namespace) -> int:
@@ -107,16 +106,16 @@ def _tune(arguments: Namespace) -> int:
 
 
 def _extract(arguments: Namespace) -> int:
-    engine = _load(arguments)
     options = _given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder")
     with _progress("extract") as printer:
         made = extract(
             arguments.inputs,
-            engine,
+            arguments.engine,
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             progress=printer,
+            **_engine_flags(arguments),
             **options,
         )
     if made.note:
@@ -234,11 +233,12 @@ def _challenge(arguments: Namespace) -> int:
     with _named_progress() as progress:
         result = run_challenge(
             arguments.input,
-            _load(arguments),
+            arguments.engine,
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             progress=progress,
+            **_engine_flags(arguments),
             **options,
         )
     print(result)

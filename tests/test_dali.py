@@ -384,6 +384,16 @@ class OnDevice(DaliCpuDecoder):
         return self._batches(jobs, height, width, stay=True)
 
 
+class Begun:
+    """What is known already."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        self.vectors = vectors
+
+    def result(self) -> npt.NDArray[np.float32]:
+        return self.vectors
+
+
 class DeviceEngine(FakeEngine):
     """Takes an address, as TensorRT's engine does."""
 
@@ -391,11 +401,17 @@ class DeviceEngine(FakeEngine):
         super().__init__()
         self.from_device = 0
 
-    def run_device(self, pointer: int, count: int) -> npt.NDArray[np.float32]:
+    def start(self, pixels: npt.NDArray[np.uint8]) -> Begun:
+        return Begun(self.run(pixels))
+
+    def start_device(self, pointer: int, count: int, **_order: int | None) -> Begun:
         size = self.spec.height
         raw = (ctypes.c_ubyte * (count * size * size * 3)).from_address(pointer)
         self.from_device += 1
-        return self.run(np.frombuffer(raw, np.uint8).reshape(count, size, size, 3))
+        return self.start(np.frombuffer(raw, np.uint8).reshape(count, size, size, 3))
+
+    def run_device(self, pointer: int, count: int, **order: int | None) -> npt.NDArray[np.float32]:
+        return self.start_device(pointer, count, **order).result()
 
 
 def test_what_stays_on_the_device_is_what_would_have_been_fetched(tmp_path, photos):
@@ -482,6 +498,7 @@ def test_options(monkeypatch):
         DaliDecoder(hw_decoder_load=1.5)
     monkeypatch.setattr(sys.modules["nvidia.dali"].backend, "GetCUDADeviceCount", lambda: 2)
     assert DaliDecoder(1, index=1).name == "dali"
+    assert make_decoder("dali", 1, gpu=1)._device == 1
     with pytest.raises(InputError, match="there is no GPU 2: this process sees 2"):
         DaliDecoder(1, index=2)
 

@@ -87,12 +87,13 @@ class DeviceDecoder(Decoder, Protocol):
         ...
 
 
-def make_decoder(name: str = AUTO, workers: int | None = None) -> Decoder:
+def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0) -> Decoder:
     """Make a decoder.
 
     Args:
         name: one of `DECODERS`, or `AUTO`.
         workers: threads that decode; by default one for each core of this process.
+        gpu: for ``"dali"``, which GPU of those that this process sees: the one that the engine is on.
 
     Raises:
         InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
@@ -112,7 +113,7 @@ def make_decoder(name: str = AUTO, workers: int | None = None) -> Decoder:
     if name.startswith("dali"):
         from .dali import DaliCpuDecoder, DaliDecoder
 
-        return (DaliDecoder if name == "dali" else DaliCpuDecoder)(workers)
+        return DaliDecoder(workers, index=gpu) if name == "dali" else DaliCpuDecoder(workers)
     from .turbo import TurboDecoder, TurboScaledDecoder
 
     return (TurboDecoder if name == "turbo" else TurboScaledDecoder)(workers)
