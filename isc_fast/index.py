@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, MismatchError
-from .knn import Ints, Metric, Pairs, knn, within
+from .exact import Ints, Metric, Pairs, join
+from .knn import knn, within
 from .matches import Matches
 from .store import BLOCK_ROWS, Descriptors, check_comparable, ids_at, repeated_id
 
@@ -82,11 +83,6 @@ def search(
     return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
 
 
-def _join(parts: list[Pairs]) -> Pairs:
-    rows, columns, scores = zip(*parts, strict=True)
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
-
-
 def _keep(pairs: Pairs, which: npt.NDArray[np.bool_] | Ints) -> Pairs:
     return pairs[0][which], pairs[1][which], pairs[2][which]
 
@@ -109,7 +105,7 @@ def _nearest(
         scores, indices = knn(queries.vectors[these], references.blocks(), k, metric)
         pairs = (np.repeat(these, scores.shape[1]), indices.ravel(), scores.ravel())
         parts.append(_keep(pairs, pairs[2] >= lowest))
-    return _join(parts)
+    return join(parts)
 
 
 def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, metric: Metric) -> Pairs:
@@ -120,7 +116,7 @@ def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, me
         for rows, columns, scores in within(block, references.blocks(), lowest, metric):
             parts.append((rows + start, columns, scores))
         start += len(block)
-    return _join(parts)
+    return join(parts)
 
 
 def _best_overall(
@@ -148,5 +144,5 @@ def _best_overall(
         k = min(k * _GROWTH, len(references))
         more = _nearest(queries, references, k, cut, metric, unfinished)
         known = np.isin(more[0] * len(references) + more[1], pairs[0] * len(references) + pairs[1])
-        pairs = _best(_join([pairs, _keep(more, ~known)]), None)
+        pairs = _best(join([pairs, _keep(more, ~known)]), None)
     return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])

@@ -18,7 +18,8 @@ import numpy as np
 
 from .cores import available_cores
 from .errors import InputError, MismatchError
-from .knn import Floats, Ints, knn
+from .exact import Floats, Ints
+from .knn import knn
 from .store import Descriptors, derived_meta, kept_ids, write_blocks
 
 _ROWS = 16_384  # searched for at a time, 16 MB at 256 dimensions: once through the negatives for so many

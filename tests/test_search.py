@@ -11,8 +11,9 @@ from oracles import best_pairs, named, similarity, unit_rows
 import isc_fast.index
 import isc_fast.knn
 from isc_fast.errors import InputError, MismatchError
+from isc_fast.exact import METRICS
 from isc_fast.index import search
-from isc_fast.knn import METRICS, knn, within
+from isc_fast.knn import knn, within
 from isc_fast.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 
 pytest.importorskip("faiss")
