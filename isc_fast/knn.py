@@ -42,6 +42,9 @@ from .exact import (
     join,
     scores_of,
 )
+from .gpu_knn import QUERY_ROWS, open_search, part_rows
+
+CPU = "cpu"
 
 _COARSE_QUERIES = 32  # for fewer, rounding the references costs more than it saves
 _COARSE_ROWS = 2048  # of references, and 256 for each neighbour, before the first pass knows what score counts
@@ -57,9 +60,12 @@ def _require_finite(rows: Floats, what: str, first: int = 0) -> None:
         raise InputError(f"row {row} of the {what} holds NaN or infinity; extract it again")
 
 
-def _faiss(metric: Metric) -> ModuleType:
+def _check_metric(metric: Metric) -> None:
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
+
+
+def _faiss() -> ModuleType:
     faiss = require("faiss", "cpu")
     faiss.omp_set_num_threads(available_cores())
     return faiss
@@ -208,6 +214,17 @@ def _parts(start: int, block: Floats, least: int) -> Iterator[tuple[int, Floats]
         at += rows
 
 
+def rows_at_once(device: str, dim: int, rows: int) -> tuple[int, int]:
+    """How many queries, and how many rows of the data base, are best given at a time: on the processor so many of both.
+
+    Raises:
+        EngineError: there is no such device, or faiss does not work on it.
+        MissingExtraError: faiss is not installed.
+    """
+    gpus = open_search(device)
+    return (QUERY_ROWS, part_rows(gpus.gpus, dim)) if gpus else (rows, rows)
+
+
 def _propose_by(faiss: ModuleType, metric: Metric) -> Propose:
     kind = faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2
 
@@ -218,7 +235,9 @@ def _propose_by(faiss: ModuleType, metric: Metric) -> Propose:
     return propose
 
 
-def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") -> tuple[Floats, Ints]:
+def knn(
+    xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip", device: str = CPU
+) -> tuple[Floats, Ints]:
     """The k most similar rows of a data base that is read once, block by block.
 
     Memory holds one block and the result. Equal scores are ordered by index.
@@ -228,18 +247,25 @@ def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") 
         xb_blocks: the data base, ``float32 (m, d)`` each.
         k: neighbours of each query; where the data base has fewer rows, the result has fewer columns.
         metric: ``"ip"``: inner product; ``"l2"``: minus the squared Euclidean distance. Higher is always more alike.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``; the result is the same to the bit.
 
     Returns:
         scores ``float32 (nq, k)``, falling along each row, and indices ``int64 (nq, k)`` into the whole data base.
 
     Raises:
         InputError: k is below 1, the metric is unknown, the dimensions differ, or a number is not finite.
+        EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
-    propose = _propose_by(_faiss(metric), metric)
+    _check_metric(metric)
     queries = _queries(xq, metric)
+    gpus = open_search(device)
+    if gpus:
+        best = gpus.knn(queries, _checked(queries.rows, xb_blocks), k)
+        return best.scores, best.indices
+    propose = _propose_by(_faiss(), metric)
     best = Best(len(xq), k)
     with ThreadPoolExecutor(available_cores()) as threads:
         coarse = _first_pass(queries.rows, metric, threads)
@@ -257,24 +283,33 @@ def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") 
     return best.scores, best.indices
 
 
-def within(xq: Floats, xb_blocks: Iterable[Floats], lowest: np.float32, metric: Metric = "ip") -> Iterator[Pairs]:
+def within(
+    xq: Floats, xb_blocks: Iterable[Floats], lowest: np.float32, metric: Metric = "ip", device: str = CPU
+) -> Iterator[Pairs]:
     """Every pair that reaches the lowest score, of a data base that is read once, block by block.
 
     Args:
         xq: queries ``float32 (nq, d)``.
         xb_blocks: the data base, ``float32 (m, d)`` each.
         lowest: score, as `knn` gives it.
-        metric: see `knn`.
+        metric, device: see `knn`.
 
     Yields:
-        for each block: rows of the queries, rows of the whole data base, and scores, each ``(pairs,)``.
+        for each block, or part of one that GPUs take: rows of the queries, rows of the whole data base, and scores, each
+        ``(pairs,)``.
 
     Raises:
         InputError: the metric is unknown, the dimensions differ, or a number is not finite.
+        EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
-    faiss = _faiss(metric)
+    _check_metric(metric)
     queries = _queries(xq, metric)
+    gpus = open_search(device)
+    if gpus:
+        yield from gpus.within(queries, _checked(queries.rows, xb_blocks), lowest)
+        return
+    faiss = _faiss()
     with ThreadPoolExecutor(available_cores()) as threads:
         coarse = _first_pass(queries.rows, metric, threads)
         for start, block, longest in _checked(queries.rows, xb_blocks):

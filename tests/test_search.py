@@ -37,9 +37,9 @@ def searches(monkeypatch):
     """The searches that the index makes: (number of queries, k)."""
     made = []
 
-    def recorded(xq, blocks, k, metric):
+    def recorded(xq, blocks, k, metric, device):
         made.append((len(xq), k))
-        return knn(xq, blocks, k, metric)
+        return knn(xq, blocks, k, metric, device)
 
     monkeypatch.setattr(isc_fast.index, "knn", recorded)
     return made
@@ -174,8 +174,8 @@ def test_a_pair_found_once_stays_found(monkeypatch, count):
     """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
     calls = []
 
-    def drifting(xq, blocks, k, metric):
-        scores, indices = knn(xq, blocks, k, metric)
+    def drifting(xq, blocks, k, metric, device):
+        scores, indices = knn(xq, blocks, k, metric, device)
         for _ in calls:
             scores = np.nextafter(scores, np.float32(-np.inf))
         calls.append(k)
