@@ -13,17 +13,17 @@ from typing import Any
 
 from .atomic import make_folder, write_text
 from .decoders import AUTO
-from .dialects import read_descriptors, write_submission
+from .dialects import write_submission
 from .engines import Engine, load_engine
 from .errors import InputError, MismatchError
 from .index import search
 from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
-from .negatives import normalize_to_file, smooth_negatives
+from .negatives import normalize_to_file, smooth_to_file
 from .pipeline import extract
 from .progress import ProgressCallback
 from .sources import Listing, list_images
-from .store import open_descriptors, write_descriptors
+from .store import open_descriptors
 from .validate import check_matches, check_submission
 
 FOLDERS: dict[str, tuple[str, ...]] = {
@@ -272,7 +272,12 @@ def _smooth(steps: _Steps, folder: Path, made_from: str) -> str:
     """Make ``negatives.h5`` from the training images."""
     output = folder / "negatives.h5"
     source = folder / f"{NAMES['t']}.h5"
-    return steps.do(output, made_from, lambda: write_descriptors(output, smooth_negatives(read_descriptors(source))))
+
+    def make() -> None:
+        with open_descriptors(source) as plain:
+            smooth_to_file(plain, output)
+
+    return steps.do(output, made_from, make)
 
 
 def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str]) -> str:

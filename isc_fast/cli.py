@@ -94,7 +94,8 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        help="what runs an engine in reduced precision: openvino where bf16 is in it, else onnxruntime (the default)",
+        help="what runs an engine in reduced precision (default: openvino; for int8 alone onnxruntime where that is not "
+        "installed)",
     )
     p.add_argument(
         "--batch",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from .challenge import run_challenge
 from .demo import run_demo
-from .dialects import SETS, concatenate, convert, dialect_of, read_descriptors
+from .dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from .doctor import diagnose
 from .engines import Engine, engine_file, file_sha256, load_engine
 from .errors import InputError, IscFastError, require
@@ -24,12 +24,12 @@ from .hdf5 import open_hdf5
 from .index import search
 from .matches import read_matches, read_truth, write_matches
 from .metrics import evaluate
-from .negatives import normalize_to_file, smooth_negatives
+from .negatives import normalize_to_file, smooth_to_file
 from .pipeline import extract
 from .progress import ProgressPrinter, duration
 from .report import write_report
 from .sources import list_images
-from .store import Descriptors, open_descriptors, write_descriptors
+from .store import Descriptors, open_descriptors
 from .tuner import tune
 
 # Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
@@ -143,9 +143,9 @@ def _counts(descriptors: int, failed: int) -> str:
 
 
 def _negatives(arguments: Namespace) -> int:
-    made = smooth_negatives(read_descriptors(arguments.descriptors), **_given(arguments, "k", "power"))
-    write_descriptors(arguments.output, made)
-    print(f"{arguments.output}: {len(made)} negatives, smoothed")
+    with open_any(arguments.descriptors) as plain:
+        smooth_to_file(plain, arguments.output, **_given(arguments, "k", "power"))
+        print(f"{arguments.output}: {len(plain)} negatives, smoothed")
     return 0
 
 
@@ -157,38 +157,31 @@ def _normalize(arguments: Namespace) -> int:
         raise InputError("--iterations belongs to --method nes")
     if method == "score" and arguments.role is None:
         raise InputError("score normalisation treats the two sides differently: give --role query or --role reference")
-    negatives = None
-    if not (method == "score" and arguments.role == "reference"):
-        if arguments.negatives is None:
-            raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
-        negatives = read_descriptors(arguments.negatives)
-        if method == "nes" and not negatives.meta.get("smoothing"):
-            _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
     options = _given(arguments, "k", "beta", "iterations")
-    if dialect_of(arguments.descriptors) == "isc-fast":
-        with open_descriptors(arguments.descriptors) as descriptors:
-            normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
-    else:
-        normalize_to_file(
-            read_descriptors(arguments.descriptors), negatives, arguments.output, method=method, **options
-        )
+    with contextlib.ExitStack() as stack:
+        negatives = None
+        if not (method == "score" and arguments.role == "reference"):
+            if arguments.negatives is None:
+                raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
+            negatives = stack.enter_context(open_any(arguments.negatives))
+            if method == "nes" and not negatives.meta.get("smoothing"):
+                _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
+        descriptors = stack.enter_context(open_any(arguments.descriptors))
+        normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
     print(f"{arguments.output}: normalised by {method}")
     return 0
 
 
 def _search(arguments: Namespace) -> int:
     options = _given(arguments, "k", "max_pairs", "threshold", "metric")
-    queries = read_descriptors(arguments.queries)
-    if dialect_of(arguments.references) == "isc-fast":
-        with open_descriptors(arguments.references) as references:
-            found, count, stamped = search(queries, references, **options), len(references), bool(references.meta)
-    else:
-        in_memory = read_descriptors(arguments.references)
-        found, count, stamped = search(queries, in_memory, **options), len(in_memory), False
+    with open_any(arguments.queries) as queries, open_any(arguments.references) as references:
+        found = search(queries, references, **options)
+        sides = f"{len(queries)} queries and {len(references)} references"
+        stamped = queries.meta and references.meta
     write_matches(arguments.output, found)
-    if not queries.meta or not stamped:
+    if not stamped:
         _note("note: not both sides say which engine made them, so nobody has checked that they belong together")
-    print(f"{arguments.output}: {len(found)} pairs of {len(queries)} queries and {count} references")
+    print(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0
 
 
