@@ -104,7 +104,8 @@ class FakeFaiss(ModuleType):
         scores += unit * size * rng.uniform(-1, 1, scores.shape)
         if metric == real.METRIC_L2:
             scores = np.minimum(scores, 0)  # as faiss: no squared distance below 0
-        scores = scores.astype(np.float32)
+        with np.errstate(over="ignore"):
+            scores = scores.astype(np.float32)
         order = np.lexsort((rng.uniform(size=scores.shape), -scores), axis=1)[:, :k]
         found = np.take_along_axis(scores, order, 1)
         return (-found if metric == real.METRIC_L2 else found), order

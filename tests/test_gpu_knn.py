@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import FakeEngine
 from oracles import named, unit_rows
 
 import isc_fast
 from isc_fast import gpu_knn, gpu_probe
+from isc_fast.challenge import run_challenge
+from isc_fast.cli import main, make_parser
 from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.exact import METRICS
 from isc_fast.gpu_knn import in_order
@@ -326,6 +329,67 @@ def test_negatives(fake, tmp_path):
     for found, expected in zip(normalize_scores(*sides, device="cuda"), normalize_scores(*sides), strict=True):
         np.testing.assert_array_equal(found.vectors, expected.vectors)
     assert fake.calls
+
+
+def test_the_command_line(fake, tmp_path, capsys):
+    """Every verb that searches hands its device on, and writes the same bytes."""
+
+    def run(*arguments):
+        fake.calls.clear()
+        assert main([str(argument) for argument in arguments]) == 0
+        capsys.readouterr()
+        return {call[0] for call in fake.calls}
+
+    for name, rows in (("t", REFERENCES), ("q", QUERIES), ("r", REFERENCES[::2])):
+        write_descriptors(tmp_path / f"{name}.h5", named(rows, name))
+    for where, device, used in (("cpu", [], set()), ("gpu", ["--device", "cuda:0,2"], {0, 2})):
+        folder = tmp_path / where
+        folder.mkdir()
+        assert run("negatives", tmp_path / "t.h5", "-o", folder / "n.h5", *device) == used
+        for side in "qr":
+            made = folder / f"{side}.h5"
+            given = ["--negatives", folder / "n.h5", "-o", made, *device]
+            assert run("normalize", tmp_path / f"{side}.h5", *given) == used
+        score = [
+            "--method",
+            "score",
+            "--role",
+            "query",
+            "--negatives",
+            tmp_path / "t.h5",
+            "-o",
+            folder / "s.h5",
+            *device,
+        ]
+        assert run("normalize", tmp_path / "q.h5", *score) == used
+        assert run("search", folder / "q.h5", folder / "r.h5", "-o", folder / "m.csv", *device) == used
+    for file in ("n.h5", "q.h5", "r.h5", "s.h5"):
+        with open_descriptors(tmp_path / "cpu" / file) as left, open_descriptors(tmp_path / "gpu" / file) as right:
+            np.testing.assert_array_equal(left.vectors[:], right.vectors[:])
+    assert (tmp_path / "cpu" / "m.csv").read_bytes() == (tmp_path / "gpu" / "m.csv").read_bytes()
+    assert main(["search", str(tmp_path / "q.h5"), str(tmp_path / "r.h5"), "-o", "m.csv", "--device", "cuda:7"]) == 1
+    assert "error: cuda:7 names GPU 7, and faiss sees 3" in capsys.readouterr().err
+
+
+def test_the_challenge(fake, tmp_path, photos):
+    root = tmp_path / "disc"
+    for name, some in (("query", photos[:3]), ("reference", photos[:9]), ("train", photos[10:25])):
+        folder = root / f"{name}_images"
+        folder.mkdir(parents=True)
+        for photo in some:
+            (folder / photo.name).symlink_to(photo)
+    given = make_parser().parse_args(["challenge", "x", "--engine", "e", "-o", "o", "--search-device", "cuda:1"])
+    engine = FakeEngine(dim=256)
+    run_challenge(root, engine, tmp_path / "gpu", search_device=given.search_device)
+    assert {call[0] for call in fake.calls} == {1}
+    fake.calls.clear()
+    run_challenge(root, engine, tmp_path / "cpu")
+    assert not fake.calls
+    for file in ("matches.csv", "steps.json"):
+        assert (tmp_path / "gpu" / file).read_bytes() == (tmp_path / "cpu" / file).read_bytes()
+    with pytest.raises(EngineError, match="names GPU 5"):
+        run_challenge(root, engine, tmp_path / "new", search_device="cuda:5")
+    assert not (tmp_path / "new").exists(), "before anything is described"
 
 
 # --- jobs in order
