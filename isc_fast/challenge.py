@@ -16,7 +16,9 @@ from .decoders import AUTO
 from .dialects import write_submission
 from .engines import Engine
 from .errors import InputError, MismatchError
+from .gpu_knn import open_search
 from .index import search
+from .knn import CPU
 from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from .negatives import normalize_to_file, smooth_to_file
@@ -173,6 +175,7 @@ def run_challenge(
     batch_size: int | None = None,
     workers: int | None = None,
     decoder: str = AUTO,
+    search_device: str = CPU,
     overwrite: bool = False,
     retry_failed: bool = False,
     devices: str | Sequence[str] | None = None,
@@ -195,6 +198,7 @@ def run_challenge(
         reference_subset: text file with one reference id a line; only those are used.
         ground_truth: CSV, where the one to use is not clear from its name.
         batch_size, workers, decoder: see `isc_fast.extract`.
+        search_device: what searches, for negatives and for matches; see ``device`` of `isc_fast.search`.
         overwrite: replace descriptors that were made by another engine or from other images.
         retry_failed, devices, engine_options: see `isc_fast.extract`.
         progress: gives a callback for each named step.
@@ -207,6 +211,7 @@ def run_challenge(
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
+    open_search(search_device)  # or it would fail after all images are described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
     runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
     make_folder(folder)
@@ -256,14 +261,21 @@ def run_challenge(
     suffix = ""
     if "t" in folders:
         suffix = "-normalized"
-        negatives_stamp = _smooth(steps, folder, stamps["t"])
+        negatives_stamp = _smooth(steps, folder, stamps["t"], search_device)
         for letter in search_sides:
-            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp])
+            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], search_device)
     result = ChallengeResult(folder, counts, failures, "t" in folders)
     for letter in truths:
         if "r" in folders:
             result.phases[letter] = _phase(
-                steps, folder, letter, suffix, [stamps[letter], stamps["r"]], (ids[letter], ids["r"]), truths[letter]
+                steps,
+                folder,
+                letter,
+                suffix,
+                [stamps[letter], stamps["r"]],
+                (ids[letter], ids["r"]),
+                truths[letter],
+                search_device,
             )
     return result
 
@@ -272,25 +284,25 @@ def _digest(ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
-def _smooth(steps: _Steps, folder: Path, made_from: str) -> str:
+def _smooth(steps: _Steps, folder: Path, made_from: str, device: str) -> str:
     """Make ``negatives.h5`` from the training images."""
     output = folder / "negatives.h5"
     source = folder / f"{NAMES['t']}.h5"
 
     def make() -> None:
         with open_descriptors(source) as plain:
-            smooth_to_file(plain, output)
+            smooth_to_file(plain, output, device=device)
 
     return steps.do(output, made_from, make)
 
 
-def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str]) -> str:
+def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], device: str) -> str:
     """Make ``NAME-normalized.h5``."""
     output = folder / f"{name}-normalized.h5"
 
     def make() -> None:
         with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
-            normalize_to_file(plain, negatives, output)
+            normalize_to_file(plain, negatives, output, device=device)
 
     return steps.do(output, made_from, make)
 
@@ -303,6 +315,7 @@ def _phase(
     made_from: list[str],
     ids: tuple[Sequence[str], Sequence[str]],
     truth_file: Path | None,
+    device: str,
 ) -> PhaseResult:
     """Make the two files of a set of queries, check them, evaluate them."""
     phase = NAMES[letter].removeprefix("query")
@@ -315,7 +328,7 @@ def _phase(
 
     def match() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2")
+            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=device)
         write_matches(csv, found)
 
     steps.do(submission, made_from, hand_in)

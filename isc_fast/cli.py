@@ -64,6 +64,15 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_search_device(parser: argparse.ArgumentParser, flag: str = "--device") -> None:
+    parser.add_argument(
+        flag,
+        metavar="DEVICE",
+        help="what searches: cpu (the default), cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all; pairs and scores are the "
+        "same",
+    )
+
+
 def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p = _add(verbs, "export", "turn a training checkpoint into an engine, verified before it is published")
     p.add_argument(
@@ -213,6 +222,7 @@ def _negatives(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="negatives to make, such as negatives.h5")
     p.add_argument("-k", type=int, metavar="K", help="neighbours that are averaged (default: 10)")
     p.add_argument("--power", type=int, metavar="P", help="power of the similarity that weighs them (default: 3)")
+    _add_search_device(p)
 
 
 def _normalize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -229,6 +239,7 @@ def _normalize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("-k", type=int, metavar="K", help="nearest negatives (default: 10 for nes, 3 for score)")
     p.add_argument("--beta", type=float, metavar="B", help="their weight (default: 0.35 for nes, 1 for score)")
     p.add_argument("--iterations", type=int, metavar="N", help="how often they are subtracted (default: 1)")
+    _add_search_device(p)
 
 
 def _search(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -240,6 +251,7 @@ def _search(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument("--max-pairs", type=int, metavar="N", help="best pairs of all queries together")
     p.add_argument("--threshold", type=float, metavar="S", help="lowest score")
     p.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
+    _add_search_device(p)
 
 
 def _evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -282,6 +294,7 @@ def _challenge(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("--ground-truth", metavar="CSV", help="by default the *truth*.csv whose name fits")
     p.add_argument("--overwrite", action="store_true", help="replace descriptors of other images or another engine")
     p.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
+    _add_search_device(p, "--search-device")
     _add_run_flags(p)
 
 

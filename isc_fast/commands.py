@@ -143,7 +143,7 @@ def _counts(descriptors: int, failed: int) -> str:
 
 def _negatives(arguments: Namespace) -> int:
     with open_any(arguments.descriptors) as plain:
-        smooth_to_file(plain, arguments.output, **_given(arguments, "k", "power"))
+        smooth_to_file(plain, arguments.output, **_given(arguments, "k", "power", "device"))
         print(f"{arguments.output}: {len(plain)} negatives, smoothed")
     return 0
 
@@ -156,7 +156,7 @@ def _normalize(arguments: Namespace) -> int:
         raise InputError("--iterations belongs to --method nes")
     if method == "score" and arguments.role is None:
         raise InputError("score normalisation treats the two sides differently: give --role query or --role reference")
-    options = _given(arguments, "k", "beta", "iterations")
+    options = _given(arguments, "k", "beta", "iterations", "device")
     with contextlib.ExitStack() as stack:
         negatives = None
         if not (method == "score" and arguments.role == "reference"):
@@ -172,7 +172,7 @@ def _normalize(arguments: Namespace) -> int:
 
 
 def _search(arguments: Namespace) -> int:
-    options = _given(arguments, "k", "max_pairs", "threshold", "metric")
+    options = _given(arguments, "k", "max_pairs", "threshold", "metric", "device")
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references:
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
@@ -230,6 +230,7 @@ def _convert(arguments: Namespace) -> int:
 
 def _challenge(arguments: Namespace) -> int:
     options = _given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers", "decoder")
+    options |= _given(arguments, "search_device")
     with _named_progress() as progress:
         result = run_challenge(
             arguments.input,
