@@ -84,9 +84,9 @@ def extract(
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
-        devices: where to run an engine given by its path, such as ``"cuda:1"``; several (``"cuda:0,1"``, ``"cuda:all"``,
-            ``["cuda:0", "cuda:1"]``) are one process each, beside each other, with one run of the engine before them that
-            tells the batch size. Nothing of the calling program runs in those processes.
+        devices: where to run an engine given by its path, such as ``"cuda:1"``; by default see `isc_fast.load_engine`.
+            Several (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) are as many processes beside each other, in which
+            nothing of the calling program runs. Threads and decoding are shared among them.
         engine_options: further arguments of `isc_fast.load_engine`, for an engine given by its path.
         progress: called after each batch.
 

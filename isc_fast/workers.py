@@ -261,7 +261,7 @@ class _Run:
         self._plan, self._tally = plan, tally
         self._fresh = deque(missing)
         self._suspects: deque[int] = deque()  # in the hands of a process that ended
-        self._left: list[int] = []
+        self._left: dict[int, str] = {}  # with what became of the last process that tried it
         self._deaths: Counter[int] = Counter()
         self._alive = list(workers)
         self._last_words = ""
@@ -332,7 +332,10 @@ class _Run:
             self._tally.add(-images, -failed)
         for index in worker.has:
             self._deaths[index] += 1
-            (self._left if self._deaths[index] == MOST_DEATHS else self._suspects).append(index)
+            if self._deaths[index] == MOST_DEATHS:
+                self._left[index] = self._last_words
+            else:
+                self._suspects.append(index)
 
     def _report(self) -> None:
         undone = len(self._fresh) + len(self._suspects)
@@ -341,8 +344,9 @@ class _Run:
             items = self._plan.shard(index).items
             rest = f"{undone} other parts are not done either" if undone else "all else is done"
             raise EngineError(
-                f"{self._last_words}, as did one before it, over the images {items[0].path} to {items[-1].path}; {rest}; run the "
-                "same command on one device to see which image it is, and move that away"
+                f"{MOST_DEATHS} processes ended over the images {items[0].path} to {items[-1].path} ({self._left[index]}); "
+                f"{rest}; extract a few of them at a time to another output to find the one, move it away, and run the same "
+                "command again"
             )
         if undone:
             raise EngineError(
