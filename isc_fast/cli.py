@@ -39,8 +39,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
         choices=("auto", "pillow", "turbo", "turbo-scaled", "dali", "dali-cpu"),
-        help="what decodes; auto, the default: the one this output was begun with, else turbo if installed (pixels within one "
-        "grey level of pillow's), else pillow; dali decodes JPEGs on the GPU",
+        help="what decodes; auto, the default: the one this output was begun with, else for a .plan dali, which decodes JPEGs "
+        "on the GPU, else turbo if installed (pixels within one grey level of pillow's), else pillow",
     )
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads of the engine, in all; by default one for each core"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .challenge import run_challenge
+from .decoders import EXACT
 from .decoders.rules import quiet_pillow
 from .demo import run_demo
 from .dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
@@ -177,7 +178,13 @@ def _search(arguments: Namespace) -> int:
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
         stamped = queries.meta and references.meta
+        decoders = [side.meta.get("decoder", EXACT[0]) for side in (queries, references)]
     write_matches(arguments.output, found)
+    if decoders[0] != decoders[1] and not set(decoders) <= set(EXACT):
+        _note(
+            f"note: queries were decoded by {decoders[0]} and references by {decoders[1]}, whose pixels differ a little, and so "
+            "do scores; extract both with one --decoder"
+        )
     if not stamped:
         _note("note: not both sides say which engine made them, so nobody has checked that they belong together")
     print(f"{arguments.output}: {len(found)} pairs of {sides}")

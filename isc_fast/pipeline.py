@@ -13,14 +13,14 @@ from typing import Any
 from .compute import Vectors, compute_shards
 from .decoders import AUTO, Decoder, make_decoder
 from .devices import parse_devices
-from .engines import Engine, cuda, gpu_of, load_engine
+from .engines import DeviceEngine, Engine, cuda, gpu_of, load_engine
 from .errors import FormatError, InputError, MismatchError, OutputError
 from .parts import PartsFolder
 from .plan import Failure, Item, Items, Plan, Shard, default_shard_size
 from .progress import ProgressCallback, Tally
 from .sources import Listing, list_images
 from .store import Descriptors, open_descriptors
-from .workers import Crew
+from .workers import Crew, EngineFacts
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def extract(
         batch_size: images in one engine call; by default what suits the engine, and on resuming what it was.
         workers: threads that decode, of all processes together; by default one for each core.
         decoder: one of `isc_fast.decoders.DECODERS`; by default (``"auto"``) the one that the output or its parts were
-            begun with, else turbo where its libraries are installed, else pillow.
+            begun with, else dali for an engine that takes pixels on its GPU, if that works here, else turbo where its
+            libraries are installed, else pillow.
         shard_size: images of one part, the unit of resuming; rounded up to whole batches.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
@@ -120,6 +121,9 @@ def extract(
     listing = Listing((), listing.ignored)  # so that what was found is not in memory twice
     runner = load_for(engine, devices, engine_options, workers)
     facts = runner.facts if isinstance(runner, Crew) else runner
+    if decoder == AUTO:
+        there = facts.takes_pixels_there if isinstance(facts, EngineFacts) else isinstance(facts, DeviceEngine)
+        decoding = make_decoder(AUTO, workers, stays_there=there)
 
     def wanted(earlier: tuple[int, int, str] | None) -> Plan:
         """The plan of this call; what is not asked for is as in an earlier plan (batch size, shard size, decoder)."""

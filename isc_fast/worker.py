@@ -24,7 +24,7 @@ from .compute import Vectors, compute_shards
 from .cores import Part, available_cores
 from .decoders import make_decoder
 from .decoders.rules import quiet_pillow
-from .engines import Engine, gpu_of, load_engine
+from .engines import DeviceEngine, Engine, gpu_of, load_engine
 from .errors import EngineError, IscFastError
 from .parts import PartsFolder
 from .plan import Failure, Item, Shard
@@ -99,7 +99,13 @@ def _work(channel: _Channel) -> None:
         if "output" in job:
             _extract(channel, job, engine, part)
         else:
-            channel.say("engine", id=engine.id, spec=engine.spec.to_json(), batch_size=engine.default_batch_size)
+            channel.say(
+                "engine",
+                id=engine.id,
+                spec=engine.spec.to_json(),
+                batch_size=engine.default_batch_size,
+                takes_pixels_there=isinstance(engine, DeviceEngine),
+            )
     except IscFastError as error:
         channel.say("error", type=type(error).__name__, text=str(error))
 

@@ -50,6 +50,8 @@ class EngineFacts:
     id: str
     spec: EngineSpec
     default_batch_size: int
+    takes_pixels_there: bool
+    """Whether it takes batches that are on its GPU already, as `isc_fast.engines.DeviceEngine` does."""
 
 
 @dataclass
@@ -223,7 +225,8 @@ class Crew:
                 )
             if message["kind"] == "error":
                 _raise_reported(worker.device, message)
-            return EngineFacts(message["id"], EngineSpec.from_json(message["spec"]), message["batch_size"])
+            spec = EngineSpec.from_json(message["spec"])
+            return EngineFacts(message["id"], spec, message["batch_size"], message["takes_pixels_there"])
 
     def compute(self, parts: PartsFolder, plan: Plan, missing: Sequence[int], lock: int, tally: Tally) -> None:
         """Compute the missing shards of a plan.
