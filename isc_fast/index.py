@@ -40,9 +40,9 @@ def search(
         threshold: lowest score.
         metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
             unit rows is ``2 · cosine − 2``. The order is the same.
-        device: ``"cpu"``; GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"`` or ``"cuda:all"``, to which the
-            references are handed out block by block. Pairs and scores are the same to the bit. What of a query more
-            than 2,048 references of a block may belong to, the processor searches again. Not run on a GPU so far.
+        device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
+            references stream through them, part by part; pairs and scores are the same to the bit. Where more than 2,048
+            references of a part may count for a query, the processor finds them. Not run on a GPU so far.
 
     Returns:
         with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; else best first overall.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 import threading
 import time
@@ -26,7 +27,8 @@ from isc_fast.index import search
 from isc_fast.knn import knn, rows_at_once, within
 from isc_fast.negatives import normalize_scores, normalize_to_file, smooth_negatives, smooth_to_file, subtract_negatives
 from isc_fast.store import open_descriptors, write_descriptors
-from isc_fast.trial_run import ABSENT, BROKEN, WORKS, Answer
+from isc_fast.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
+from isc_fast.trials import TRIALS
 
 pytest.importorskip("faiss")
 
@@ -481,6 +483,18 @@ def test_faiss_without_gpu_support_is_said_and_never_the_processor_used(monkeypa
             EngineError, match=r"built without GPU support; run: pip uninstall -y faiss-cpu && pip install"
         ):
             call()
+
+
+def test_doctor_says_whether_faiss_works_on_gpus(imitation):
+    (trial,) = [trial for trial in TRIALS if trial.name == "faiss, GPU"]
+    imitation.write_text(LIBRARY)
+    found = run_trial(trial.code)
+    assert found.state == WORKS
+    assert re.fullmatch(r"faiss [\d.]+, neighbours found on 2 GPUs", found.detail)
+    imitation.write_text(LIBRARY + "del made.StandardGpuResources")
+    found = run_trial(trial.code)
+    assert (found.state, found.detail) == (BROKEN, "this faiss is built without GPU support")
+    assert found.repair == "pip uninstall -y faiss-cpu && pip install 'isc-fast[gpu]'"
 
 
 def test_the_imitation_has_the_names_and_parameters_of_the_real_wrapper():
