@@ -3,11 +3,12 @@
 What an exact result is stands in `isc_fast.exact`; on a GPU the work is done by `isc_fast.gpu_knn`.
 
 The first pass rounds both sides to integers of one byte, whose products a processor sums four times as fast as those of
-floats. Let q̂ and b̂ be what q and b were rounded to. Then, by the inequality of Cauchy and Schwarz,
+floats. What all rows have in common, about their mean c, is subtracted before: it would take up most of the byte's range. Let
+d = b − c, and q̂ and d̂ be what q and d were rounded to. Then, by the inequality of Cauchy and Schwarz,
 
-    q·b = q̂·b̂ + (b − b̂)·q + (q − q̂)·b̂ ≤ q̂·b̂ + ‖b − b̂‖ ‖q‖ + ‖q − q̂‖ ‖b̂‖
+    q·b = q·c + q̂·d̂ + (d − d̂)·q + (q − q̂)·d̂ ≤ q·c + q̂·d̂ + ‖d − d̂‖ ‖q‖ + ‖q − q̂‖ ‖d̂‖
 
-with q̂·b̂ known exactly, being a sum of integers. A pair whose right side does not reach the lowest score that still
+with q̂·d̂ known exactly, being a sum of integers. A pair whose right side does not reach the lowest score that still
 counts cannot count either; of the others (about 100 for each query, of a million) the score is computed in full. So the
 result is that of comparing all scores in single precision, whatever the data; only how many are left depends on it.
 """
@@ -144,9 +145,19 @@ class _FirstPass:
     def __init__(self, xq: Floats, metric: Metric, product: Callable[[Any, Any], Any], threads: ThreadPoolExecutor):
         self.metric, self._product, self._threads = metric, product, threads
         self._tiles = list(_tiles(xq))
+        self._centre: Floats | None = None
+        self._at_centre: list[Doubles] = []
+
+    def measure_from(self, centre: Floats) -> None:
+        """What is subtracted from all rows before they are rounded, ``(d,)``."""
+        self._centre = centre
+        self._at_centre = [tile.rows.astype(np.float64) @ centre for tile in self._tiles]
 
     def pairs(self, block: Floats, lowest: Floats) -> Pairs | None:
         """Every pair that reaches the lowest score of its query ``(nq,)``, or None if too many may: ask faiss."""
+        if self._centre is None:  # any row would do; the closer to all rows, the fewer pairs are left
+            with np.errstate(over="ignore", invalid="ignore"):  # rows that large are left to faiss
+                self.measure_from(block.mean(axis=0))
         parts = self._threads.map(
             lambda start: self._part(block[start : start + _PART], start, lowest), range(0, len(block), _PART)
         )
@@ -158,26 +169,29 @@ class _FirstPass:
         return join(found)
 
     def _part(self, xb: Floats, start: int, lowest: Floats) -> list[Pairs] | None:
-        largest = np.abs(xb).max()
-        if largest and not 1e-15 < largest < 1e15:  # squares that single precision cannot hold
+        assert self._centre is not None
+        whole = max(np.abs(xb).max(), np.abs(self._centre).max())
+        if whole and not 1e-15 < whole < 1e15:  # squares that single precision cannot hold
             return None
-        scale = np.float32(127) / (largest or np.float32(1))
-        rounded = np.rint(xb * scale)
+        from_centre = xb - self._centre
+        scale = np.float32(127) / max(np.abs(from_centre).max(), whole * np.float32(1e-6), np.float32(1e-15))
+        rounded = np.rint(from_centre * scale)
         as_bytes = (rounded + np.float32(128)).astype(np.uint8)
-        apart = rounded / scale - xb
-        squares = np.einsum("ij,ij->i", xb, xb)
+        apart = rounded / scale - from_centre
+        squares, from_there = np.einsum("ij,ij->i", xb, xb), np.einsum("ij,ij->i", from_centre, from_centre)
         # One in a thousand for what is lost in computing these in single precision, up to 16,384 dimensions.
         longest, shortest = np.sqrt(squares.max()) * 1.001, np.sqrt(squares.min()) * 0.999
-        error = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001 + 1e-6 * longest
+        farthest = np.sqrt(from_there.max()) * 1.001
+        error = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001 + 1e-6 * farthest
         found = []
-        for tile in self._tiles:
+        for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
             low = lowest[tile.first : tile.first + len(tile.rows)].astype(np.float64)
             unit = xb.shape[1] * 2.0**-23  # how much a score in single precision can be off, of what is summed
             if self.metric == "ip":
                 wanted = low - unit * tile.length * longest
             else:
                 wanted = (low + tile.length**2 + shortest**2) / 2 - unit * (tile.length + longest) ** 2
-            wanted -= error * tile.length + tile.error * (longest + error)
+            wanted -= at_centre + error * tile.length + tile.error * (farthest + error)
             least = np.floor(np.clip(wanted * float(scale) / tile.step, -(2.0**30), 2.0**30))
             least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
             sums = self._product(as_bytes, tile.bytes)

@@ -463,12 +463,20 @@ def spread(rows, seed):
     return rows * np.exp(np.random.default_rng(seed).uniform(-2.3, 2.3, (len(rows), 1))).astype(np.float32)
 
 
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+UNLIKE = unit_rows(13, 1, 96)
+
 FIRST_PASS_DATA = {
     "unit": (WIDE_QUERIES, WIDE),
     "lengths": (spread(WIDE_QUERIES, 1), spread(WIDE, 2)),
     "tiny": (WIDE_QUERIES * np.float32(1e-9), WIDE * np.float32(1e-9)),
     "large": (WIDE_QUERIES * np.float32(1e6), WIDE * np.float32(1e6)),
     "far from zero": (WIDE_QUERIES + np.float32(1), WIDE + np.float32(1)),
+    "nearly alike": (unit(WIDE_QUERIES / 4 + UNLIKE), unit(WIDE / 4 + UNLIKE)),
+    "of two kinds": (WIDE_QUERIES, WIDE + UNLIKE * np.where(np.arange(900)[:, None] < 450, 1, -1)),
     "one number stands out": (
         WIDE_QUERIES + 3 * np.eye(60, 96, dtype=np.float32),
         WIDE + 3 * np.eye(900, 96, dtype=np.float32),
@@ -498,8 +506,8 @@ def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("rounded", ["references", "queries"])
-def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded):
+@pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
+def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
     """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
     halfway = (np.arange(96, dtype=np.float32) + np.float32(0.5) - np.arange(96) % 2) / 128  # rounded down, all of them
     halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
@@ -507,11 +515,14 @@ def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded):
     one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
     xb = np.zeros((64, 96), np.float32)
     xb[5] = one
-    lowest = similarity(other[None], one[None], metric).astype(np.float32)[0]
     if metric == "l2":
         xb[np.arange(64) != 5] = -one  # as long, since the bound is for the shortest
+        middle = 0
+    xb += np.float32(middle)  # and measured from there, without rounding
+    lowest = similarity(other[None], xb[5:6], metric).astype(np.float32)[0]
     with isc_fast.knn.ThreadPoolExecutor(1) as threads:
         coarse = isc_fast.knn._FirstPass(other[None], metric, isc_fast.knn._byte_product(), threads)
+        coarse.measure_from(np.full(96, middle, np.float32))
         rows, columns, scores = coarse.pairs(xb, lowest)
     assert (rows.tolist(), columns.tolist(), scores.tolist()) == ([0], [5], lowest.tolist())
 
@@ -529,6 +540,25 @@ def test_scores_of_the_first_pass_do_not_depend_on_the_company(first_pass, metri
     np.testing.assert_array_equal(whole[0][:, 0], whole[0][:, 1])
     np.testing.assert_array_equal(whole[1].sum(axis=1), 1799)
     assert (whole[1][:, 0] < 900).all()
+
+
+def test_what_all_references_have_in_common_takes_nothing_of_a_byte(first_pass, monkeypatch):
+    """As where scores are normalised: one more dimension, in which all references are 1."""
+    real, scored = isc_fast.knn.scores_of, []
+    monkeypatch.setattr(isc_fast.knn, "scores_of", lambda *args: scored.append(len(args[0])) or real(*args))
+
+    def left(xq, xb):
+        """Pairs that the first pass could not rule out."""
+        scored.clear()
+        knn(xq, [xb], 2)
+        assert first_pass[-1][1] is not None
+        return sum(scored)
+
+    plain = left(WIDE_QUERIES, WIDE)
+    assert 120 < plain < 54_000 / 4
+    queries = np.pad(WIDE_QUERIES, ((0, 0), (0, 1)), constant_values=-0.3)
+    assert left(queries, np.pad(WIDE, ((0, 0), (0, 1)), constant_values=1)) < 1.1 * plain
+    assert left(WIDE_QUERIES, WIDE + 2 * UNLIKE) < 1.1 * plain
 
 
 def test_dense_data_are_left_to_faiss(first_pass):
