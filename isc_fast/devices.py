@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from .errors import EngineError
 
 KINDS = ("cpu", "cuda")
-_EXPECTED = "choose cpu, cuda, cuda:N, several as cuda:0,1, or cuda:all"
+EXPECTED = "choose cpu, cuda, cuda:N, several as cuda:0,1, or cuda:all"
 
 
 def split_device(name: str) -> tuple[str, int]:
@@ -18,7 +18,7 @@ def split_device(name: str) -> tuple[str, int]:
     """
     kind, colon, number = name.partition(":")
     if kind not in KINDS or (colon and (kind == "cpu" or not _is_number(number))):
-        raise EngineError(f"there is no device {name!r}; {_EXPECTED}")
+        raise EngineError(f"there is no device {name!r}; {EXPECTED}")
     return kind, int(number) if colon else 0
 
 
@@ -47,7 +47,7 @@ def parse_devices(text: str | Sequence[str], count_gpus: Callable[[], int]) -> l
         kind, number = split_device(f"cuda:{name}" if goes_on else name)
         devices.append(kind if kind == "cpu" else f"cuda:{number}")
     if not devices:
-        raise EngineError(f"no device is named; {_EXPECTED}")
+        raise EngineError(f"no device is named; {EXPECTED}")
     if len({split_device(name)[0] for name in devices}) > 1:
         # Their last bits differ, so the result would depend on who came first.
         raise EngineError(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .devices import EXPECTED, parse_devices, split_device
 from .errors import EngineError, MissingExtraError, require
 from .trial_run import ABSENT, WORKS, Answer, run_trial
 
@@ -25,7 +26,6 @@ TIMEOUT_S = 120.0
 """For all GPUs together: CUDA starts, and may have to compile faiss' kernels for a new card."""
 
 _INSTALL = "pip uninstall -y faiss-cpu && pip install 'isc-fast[gpu]'"
-_EXPECTED = "choose cpu, cuda, cuda:N, several as cuda:0,1, or cuda:all"
 _PROGRAM = "import json; from isc_fast.gpu_probe import try_gpus; print(json.dumps(try_gpus({device!r})))"
 _ROWS, _QUERIES, _DIM, _K = 4096, 512, 256, 5
 
@@ -53,19 +53,13 @@ def gpu_indices(text: str, count: int) -> tuple[int, ...]:
     Raises:
         EngineError: it is no such name, names one twice, or one that is not here.
     """
-    kind, colon, numbers = text.partition(":")
-    if kind != "cuda" or (colon and not numbers):
-        raise EngineError(f"there is no device {text!r} to search on; {_EXPECTED}")
-    parts = [part.strip().removeprefix("cuda:") for part in numbers.split(",")] if colon else ["0"]
-    if parts == ["all"]:
-        parts = [str(number) for number in range(count)]
-    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
-        raise EngineError(f"there is no device {text!r} to search on; {_EXPECTED}")
-    found = tuple(int(part) for part in parts)
+    kinds, found = zip(*map(split_device, parse_devices(text, lambda: count)), strict=True)
+    if set(kinds) != {"cuda"}:
+        raise EngineError(f"there is no device {text!r} to search on; {EXPECTED}")
     if len(set(found)) < len(found):
         raise EngineError(f"{text} names a GPU twice")
     if max(found) >= count:
-        raise EngineError(f"{text} names GPU {max(found)}, and faiss sees {count}, counted from 0; {_EXPECTED}")
+        raise EngineError(f"{text} names GPU {max(found)}, and faiss sees {count}, counted from 0; {EXPECTED}")
     return found
 
 
