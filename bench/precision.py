@@ -52,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
     expected = describe_benchmark(exact, benchmark)
 
-    plans: list[tuple[str, str, str, bool]] = [("int8", "onnxruntime", "int8", True)]
+    runtime = "openvino" if openvino else "onnxruntime"
+    plans: list[tuple[str, str, str, bool]] = [("int8", runtime, "int8", True)]
     if not given.smoke:
-        plans.insert(0, ("int8, plain", "onnxruntime", "int8", False))
+        plans.insert(0, ("int8, plain", runtime, "int8", False))
         if openvino and has_bf16():
             plans += [
                 ("bf16, plain", "openvino", "bf16", False),

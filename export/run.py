@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from .report import ExportReport
 
 WEIGHTS_AS = ("fp32", "fp16")
 _LARGEST_SIZE = 4096
+_SLOW_INT8 = (
+    "ONNX Runtime computes int8 hardly faster than fp32 between layers that stay in fp32; OpenVINO does: "
+    "pip install 'isc-fast[cpu,openvino]'"
+)
 _SAME_FOR_ALL = 0.999  # mean cosine between different photos from which on a comparison says little
 
 
@@ -164,8 +169,8 @@ def export_engine(
             ``"fp8"``, where those with eight bits leave in fp16 what does not bear them. Reduced, an ``.onnx`` engine is
             calibrated with every second photo and measured on edited copies of the others; layers that do not bear it are
             kept in fp32.
-        runtime: what an engine in reduced precision is measured with, and will be run by: by default ``"openvino"`` where
-            bf16 is in it, and else ``"onnxruntime"``.
+        runtime: what an engine in reduced precision is measured with, and will be run by: by default ``"openvino"``; for int8
+            alone ``"onnxruntime"`` where OpenVINO is not installed.
         device: for a ``.pt2``: what it is compiled for, ``"cpu"`` or ``"cuda"``; by default a GPU if torch sees one.
         photos: real images to verify on; by default those that ship with the package.
         min_cosine: every photo has to agree with the network at least this well; a ``.pt2`` in fp16 or bf16 has bounds of
@@ -237,7 +242,9 @@ def export_engine(
         from .photos import split_photos
         from .reduce import check_possible, reduce_engine
 
-        chosen = runtime or ("openvino" if uses_bf16(precision) else "onnxruntime")
+        chosen = runtime or ("openvino" if uses_bf16(precision) or find_spec("openvino") else "onnxruntime")
+        if chosen == "onnxruntime" and precision == "int8":
+            say(f"note: {_SLOW_INT8}")
         check_possible(precision, chosen)  # before minutes of exporting to fp32
         require(chosen, "openvino" if chosen == "openvino" else "cpu")
         split = split_photos(paths)

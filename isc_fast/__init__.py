@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .negatives import normalize_scores as normalize_scores
     from .negatives import normalize_to_file as normalize_to_file
     from .negatives import smooth_negatives as smooth_negatives
+    from .negatives import smooth_to_file as smooth_to_file
     from .negatives import subtract_negatives as subtract_negatives
     from .pipeline import Extraction as Extraction
     from .pipeline import extract as extract
@@ -57,7 +58,7 @@ _HOME = {
     "index": ("search",),
     "matches": ("Matches", "Truth", "read_matches", "read_truth", "write_matches"),
     "metrics": ("Evaluation", "evaluate"),
-    "negatives": ("normalize_scores", "normalize_to_file", "smooth_negatives", "subtract_negatives"),
+    "negatives": ("normalize_scores", "normalize_to_file", "smooth_negatives", "smooth_to_file", "subtract_negatives"),
     "pipeline": ("Extraction", "extract"),
     "report": ("write_report",),
     "sources": ("list_images",),

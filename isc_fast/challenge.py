@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,17 +13,19 @@ from typing import Any
 
 from .atomic import make_folder, write_text
 from .decoders import AUTO
-from .dialects import read_descriptors, write_submission
-from .engines import Engine, load_engine
+from .dialects import write_submission
+from .engines import Engine
 from .errors import InputError, MismatchError
+from .gpu_knn import open_search
 from .index import search
+from .knn import CPU
 from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
-from .negatives import normalize_to_file, smooth_negatives
-from .pipeline import extract
+from .negatives import normalize_to_file, smooth_to_file
+from .pipeline import extract, load_for
 from .progress import ProgressCallback
 from .sources import Listing, list_images
-from .store import open_descriptors, write_descriptors
+from .store import open_descriptors
 from .validate import check_matches, check_submission
 
 FOLDERS: dict[str, tuple[str, ...]] = {
@@ -173,8 +175,11 @@ def run_challenge(
     batch_size: int | None = None,
     workers: int | None = None,
     decoder: str = AUTO,
+    search_device: str = CPU,
     overwrite: bool = False,
     retry_failed: bool = False,
+    devices: str | Sequence[str] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> ChallengeResult:
     """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
@@ -193,8 +198,9 @@ def run_challenge(
         reference_subset: text file with one reference id a line; only those are used.
         ground_truth: CSV, where the one to use is not clear from its name.
         batch_size, workers, decoder: see `isc_fast.extract`.
+        search_device: what searches, for negatives and for matches; see ``device`` of `isc_fast.search`.
         overwrite: replace descriptors that were made by another engine or from other images.
-        retry_failed: see `isc_fast.extract`.
+        retry_failed, devices, engine_options: see `isc_fast.extract`.
         progress: gives a callback for each named step.
 
     Raises:
@@ -205,8 +211,9 @@ def run_challenge(
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
+    open_search(search_device)  # or it would fail after all images are described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in _TRUTH_HINTS if letter in folders}
-    loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
+    runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
     make_folder(folder)
     steps = _Steps(folder)
     ids: dict[str, list[str]] = {}
@@ -228,7 +235,7 @@ def run_challenge(
         describe = partial(
             extract,
             Listing(items),
-            loaded,
+            runner,
             folder / f"{name}.h5",
             batch_size=batch_size,
             workers=workers,
@@ -246,20 +253,29 @@ def run_challenge(
         counts[name], failures[name] = made.count, len(made.failures)
         with open_descriptors(made.path) as descriptors:
             failed = [failure.id for failure in descriptors.failures]
-            stamps[letter] = f"{loaded.id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+            stamps[letter] = (
+                f"{descriptors.meta['engine_id']} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+            )
 
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
     suffix = ""
     if "t" in folders:
         suffix = "-normalized"
-        negatives_stamp = _smooth(steps, folder, stamps["t"])
+        negatives_stamp = _smooth(steps, folder, stamps["t"], search_device)
         for letter in search_sides:
-            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp])
+            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], search_device)
     result = ChallengeResult(folder, counts, failures, "t" in folders)
     for letter in truths:
         if "r" in folders:
             result.phases[letter] = _phase(
-                steps, folder, letter, suffix, [stamps[letter], stamps["r"]], (ids[letter], ids["r"]), truths[letter]
+                steps,
+                folder,
+                letter,
+                suffix,
+                [stamps[letter], stamps["r"]],
+                (ids[letter], ids["r"]),
+                truths[letter],
+                search_device,
             )
     return result
 
@@ -268,20 +284,25 @@ def _digest(ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
-def _smooth(steps: _Steps, folder: Path, made_from: str) -> str:
+def _smooth(steps: _Steps, folder: Path, made_from: str, device: str) -> str:
     """Make ``negatives.h5`` from the training images."""
     output = folder / "negatives.h5"
     source = folder / f"{NAMES['t']}.h5"
-    return steps.do(output, made_from, lambda: write_descriptors(output, smooth_negatives(read_descriptors(source))))
+
+    def make() -> None:
+        with open_descriptors(source) as plain:
+            smooth_to_file(plain, output, device=device)
+
+    return steps.do(output, made_from, make)
 
 
-def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str]) -> str:
+def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], device: str) -> str:
     """Make ``NAME-normalized.h5``."""
     output = folder / f"{name}-normalized.h5"
 
     def make() -> None:
         with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
-            normalize_to_file(plain, negatives, output)
+            normalize_to_file(plain, negatives, output, device=device)
 
     return steps.do(output, made_from, make)
 
@@ -294,6 +315,7 @@ def _phase(
     made_from: list[str],
     ids: tuple[Sequence[str], Sequence[str]],
     truth_file: Path | None,
+    device: str,
 ) -> PhaseResult:
     """Make the two files of a set of queries, check them, evaluate them."""
     phase = NAMES[letter].removeprefix("query")
@@ -306,7 +328,7 @@ def _phase(
 
     def match() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2")
+            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=device)
         write_matches(csv, found)
 
     steps.do(submission, made_from, hand_in)

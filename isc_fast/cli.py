@@ -33,16 +33,23 @@ _numbers.__name__ = "numbers"  # what argparse calls it in its message
 
 def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="images in one engine call")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads that decode; by default one for each core")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode, in all; by default one for each core"
+    )
     parser.add_argument(
         "--decoder",
         choices=("auto", "pillow", "turbo", "turbo-scaled", "dali", "dali-cpu"),
-        help="what decodes; auto, the default: the one this output was begun with, else turbo if installed (pixels within one "
-        "grey level of pillow's), else pillow; dali decodes JPEGs on the GPU",
+        help="what decodes; auto, the default: the one this output was begun with, else for a .plan dali, which decodes JPEGs "
+        "on the GPU, else turbo if installed (pixels within one grey level of pillow's), else pillow",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the engine; by default one for each core")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="what the engine runs on (default: cpu, for a .plan cuda)"
+        "--threads", type=int, metavar="N", help="threads of the engine, in all; by default one for each core"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="what the engine runs on: cpu, cuda or cuda:1; several beside each other, one process each: cuda:0,1, cuda:all, "
+        "cpu,cpu (default: cpu, for a .plan cuda)",
     )
     parser.add_argument(
         "--trust-plan",
@@ -54,6 +61,15 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--provider", choices=("cuda", "tensorrt"), help="what ONNX Runtime computes with on a GPU (default: cuda)"
+    )
+
+
+def _add_search_device(parser: argparse.ArgumentParser, flag: str = "--device") -> None:
+    parser.add_argument(
+        flag,
+        metavar="DEVICE",
+        help="what searches: cpu (the default), cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all; pairs and scores are the "
+        "same",
     )
 
 
@@ -94,7 +110,8 @@ def _export(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        help="what runs an engine in reduced precision: openvino where bf16 is in it, else onnxruntime (the default)",
+        help="what runs an engine in reduced precision (default: openvino; for int8 alone onnxruntime where that is not "
+        "installed)",
     )
     p.add_argument(
         "--batch",
@@ -205,6 +222,7 @@ def _negatives(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="negatives to make, such as negatives.h5")
     p.add_argument("-k", type=int, metavar="K", help="neighbours that are averaged (default: 10)")
     p.add_argument("--power", type=int, metavar="P", help="power of the similarity that weighs them (default: 3)")
+    _add_search_device(p)
 
 
 def _normalize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -221,6 +239,7 @@ def _normalize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("-k", type=int, metavar="K", help="nearest negatives (default: 10 for nes, 3 for score)")
     p.add_argument("--beta", type=float, metavar="B", help="their weight (default: 0.35 for nes, 1 for score)")
     p.add_argument("--iterations", type=int, metavar="N", help="how often they are subtracted (default: 1)")
+    _add_search_device(p)
 
 
 def _search(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -232,6 +251,7 @@ def _search(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     p.add_argument("--max-pairs", type=int, metavar="N", help="best pairs of all queries together")
     p.add_argument("--threshold", type=float, metavar="S", help="lowest score")
     p.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
+    _add_search_device(p)
 
 
 def _evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -274,6 +294,7 @@ def _challenge(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("--ground-truth", metavar="CSV", help="by default the *truth*.csv whose name fits")
     p.add_argument("--overwrite", action="store_true", help="replace descriptors of other images or another engine")
     p.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
+    _add_search_device(p, "--search-device")
     _add_run_flags(p)
 
 

@@ -5,36 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from .challenge import run_challenge
+from .decoders import EXACT
+from .decoders.rules import quiet_pillow
 from .demo import run_demo
-from .dialects import SETS, concatenate, convert, dialect_of, read_descriptors
+from .dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from .doctor import diagnose
-from .engines import Engine, engine_file, file_sha256, load_engine
+from .engines import engine_file, file_sha256, load_engine
 from .errors import InputError, IscFastError, require
 from .hdf5 import open_hdf5
 from .index import search
 from .matches import read_matches, read_truth, write_matches
 from .metrics import evaluate
-from .negatives import normalize_to_file, smooth_negatives
+from .negatives import normalize_to_file, smooth_to_file
 from .pipeline import extract
 from .progress import ProgressPrinter, duration
 from .report import write_report
 from .sources import list_images
-from .store import Descriptors, open_descriptors, write_descriptors
+from .store import Descriptors, open_descriptors
 from .tuner import tune
 
-# Pillow's warnings about one odd photo say nothing that the ledger of failures does not.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+quiet_pillow()
 
 
 _MB = 1_000_000
@@ -66,9 +63,12 @@ def _named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPr
         yield lambda label: stack.enter_context(_progress(label, unit))
 
 
-def _load(arguments: Namespace) -> Engine:
-    options = _given(arguments, "device", "threads", "runtime", "provider", "trust_plan")
-    return load_engine(arguments.engine, **options)
+def _engine_flags(arguments: Namespace) -> dict[str, Any]:
+    """Where an engine runs and how it is loaded, for `extract` and `run_challenge`."""
+    return {
+        "devices": arguments.device,
+        "engine_options": _given(arguments, "threads", "runtime", "provider", "trust_plan"),
+    }
 
 
 def _train(arguments: Namespace) -> int:
@@ -107,16 +107,16 @@ def _tune(arguments: Namespace) -> int:
 
 
 def _extract(arguments: Namespace) -> int:
-    engine = _load(arguments)
     options = _given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder")
     with _progress("extract") as printer:
         made = extract(
             arguments.inputs,
-            engine,
+            arguments.engine,
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             progress=printer,
+            **_engine_flags(arguments),
             **options,
         )
     if made.note:
@@ -143,9 +143,9 @@ def _counts(descriptors: int, failed: int) -> str:
 
 
 def _negatives(arguments: Namespace) -> int:
-    made = smooth_negatives(read_descriptors(arguments.descriptors), **_given(arguments, "k", "power"))
-    write_descriptors(arguments.output, made)
-    print(f"{arguments.output}: {len(made)} negatives, smoothed")
+    with open_any(arguments.descriptors) as plain:
+        smooth_to_file(plain, arguments.output, **_given(arguments, "k", "power", "device"))
+        print(f"{arguments.output}: {len(plain)} negatives, smoothed")
     return 0
 
 
@@ -157,38 +157,37 @@ def _normalize(arguments: Namespace) -> int:
         raise InputError("--iterations belongs to --method nes")
     if method == "score" and arguments.role is None:
         raise InputError("score normalisation treats the two sides differently: give --role query or --role reference")
-    negatives = None
-    if not (method == "score" and arguments.role == "reference"):
-        if arguments.negatives is None:
-            raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
-        negatives = read_descriptors(arguments.negatives)
-        if method == "nes" and not negatives.meta.get("smoothing"):
-            _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
-    options = _given(arguments, "k", "beta", "iterations")
-    if dialect_of(arguments.descriptors) == "isc-fast":
-        with open_descriptors(arguments.descriptors) as descriptors:
-            normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
-    else:
-        normalize_to_file(
-            read_descriptors(arguments.descriptors), negatives, arguments.output, method=method, **options
-        )
+    options = _given(arguments, "k", "beta", "iterations", "device")
+    with contextlib.ExitStack() as stack:
+        negatives = None
+        if not (method == "score" and arguments.role == "reference"):
+            if arguments.negatives is None:
+                raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
+            negatives = stack.enter_context(open_any(arguments.negatives))
+            if method == "nes" and not negatives.meta.get("smoothing"):
+                _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
+        descriptors = stack.enter_context(open_any(arguments.descriptors))
+        normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
     print(f"{arguments.output}: normalised by {method}")
     return 0
 
 
 def _search(arguments: Namespace) -> int:
-    options = _given(arguments, "k", "max_pairs", "threshold", "metric")
-    queries = read_descriptors(arguments.queries)
-    if dialect_of(arguments.references) == "isc-fast":
-        with open_descriptors(arguments.references) as references:
-            found, count, stamped = search(queries, references, **options), len(references), bool(references.meta)
-    else:
-        in_memory = read_descriptors(arguments.references)
-        found, count, stamped = search(queries, in_memory, **options), len(in_memory), False
+    options = _given(arguments, "k", "max_pairs", "threshold", "metric", "device")
+    with open_any(arguments.queries) as queries, open_any(arguments.references) as references:
+        found = search(queries, references, **options)
+        sides = f"{len(queries)} queries and {len(references)} references"
+        stamped = queries.meta and references.meta
+        decoders = [side.meta.get("decoder", EXACT[0]) for side in (queries, references)]
     write_matches(arguments.output, found)
-    if not queries.meta or not stamped:
+    if decoders[0] != decoders[1] and not set(decoders) <= set(EXACT):
+        _note(
+            f"note: queries were decoded by {decoders[0]} and references by {decoders[1]}, whose pixels differ a little, and so "
+            "do scores; extract both with one --decoder"
+        )
+    if not stamped:
         _note("note: not both sides say which engine made them, so nobody has checked that they belong together")
-    print(f"{arguments.output}: {len(found)} pairs of {len(queries)} queries and {count} references")
+    print(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0
 
 
@@ -238,14 +237,16 @@ def _convert(arguments: Namespace) -> int:
 
 def _challenge(arguments: Namespace) -> int:
     options = _given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers", "decoder")
+    options |= _given(arguments, "search_device")
     with _named_progress() as progress:
         result = run_challenge(
             arguments.input,
-            _load(arguments),
+            arguments.engine,
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             progress=progress,
+            **_engine_flags(arguments),
             **options,
         )
     print(result)

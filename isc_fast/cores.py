@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -37,6 +38,18 @@ def available_cores(cgroup_root: Path = _CGROUP) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _cgroup_quota(cgroup_root)
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of several processes this is that share the processor: the first of one unless said otherwise."""
+
+    number: int = 0
+    of: int = 1
+
+    def share(self, whole: int) -> int:
+        """This process' share of so many threads, at least one; all shares together are the whole, or one each."""
+        return max(1, whole // self.of + (self.number < whole % self.of))
 
 
 def processor_flags() -> frozenset[str]:

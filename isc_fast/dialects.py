@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from .store import (
     check_comparable,
     is_ours,
     load_descriptors,
+    open_descriptors,
     provenance,
     repeated_id,
+    rows_at,
     write_descriptors,
 )
 
@@ -87,6 +90,25 @@ def read_descriptors(path: str | os.PathLike[str], *, which: str | None = None) 
     if dialect == "isc-fast":
         return load_descriptors(path)
     return _read_kit(path) if dialect == "kit" else _read_clip_retrieval(Path(path))
+
+
+@contextlib.contextmanager
+def open_any(path: str | os.PathLike[str], *, which: str | None = None) -> Iterator[Descriptors]:
+    """Descriptors of any dialect for work that goes through them block by block.
+
+    Those of our own files stay on disk, and are gone when the block ends; others are read into memory.
+
+    Args:
+        path, which: see `read_descriptors`.
+
+    Raises:
+        FormatError: see `read_descriptors`.
+    """
+    if which is None and dialect_of(path) == "isc-fast":
+        with open_descriptors(path) as found:
+            yield found
+    else:
+        yield read_descriptors(path, which=which)
 
 
 def concatenate(sets: Sequence[Descriptors]) -> Descriptors:
@@ -213,12 +235,9 @@ def write_submission(
         file = writer.file
         for name, side in sides.items():
             order = np.argsort(names[name], kind="stable")
-            vectors, made = (
-                np.asarray(side.vectors[:], np.float32),
-                file.create_dataset(name, (len(side), side.dim), "f4"),
-            )
-            for start in range(0, len(side), BLOCK_ROWS):  # in order, but never twice in memory
-                made[start : start + BLOCK_ROWS] = vectors[order[start : start + BLOCK_ROWS]]
+            made = file.create_dataset(name, (len(side), side.dim), "f4")
+            for start in range(0, len(side), BLOCK_ROWS):
+                made[start : start + BLOCK_ROWS] = rows_at(side.vectors, order[start : start + BLOCK_ROWS])
                 writer.check()
             if name != "train":
                 file.create_dataset(f"{name}_ids", data=names[name][order])

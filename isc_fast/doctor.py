@@ -1,7 +1,8 @@
 """What works on this machine: processor, GPUs, libraries, and each decoder, engine and search back end, tried out.
 
 A library may be installed and broken, and some end the whole process when their driver is missing. So nothing heavy is
-imported here: every trial is a small program of its own (`isc_fast.trials`), run in another process with a time limit.
+imported here: every trial is a small program of its own (`isc_fast.trials`), run in another process with a time limit
+(`isc_fast.trial_run`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import signal
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from .cores import BF16_FLAGS, available_cores, processor, processor_flags
+from .trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from .trials import GPUS, TRIALS, Trial
 from .versions import installed
 
-WORKS, ABSENT, BROKEN, NO_GPU = "works", "absent", "broken", "no GPU"
-"""States: tried out; not installed, which may be on purpose; installed and does not work; needs a GPU, and none is here."""
-
-TIMEOUT_S = 90.0
+NO_GPU = "no GPU"
+"""State of what needs a GPU, where none is; the others are those of an `Answer`."""
 
 # Packages that put their files into one folder. The last one installed wins, and removing either breaks both.
 _SHARED_FOLDERS = {
@@ -116,68 +112,6 @@ class Diagnosis:
         else:
             verdict = "engines run here; whatever is installed works"
         return "\n".join([*lines, "", verdict])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a trial in another process came to.
-
-    Attributes:
-        state: `WORKS`, `ABSENT` or `BROKEN`.
-        detail: its last line, or why it failed.
-        repair: the line that repairs it, where the error named one.
-    """
-
-    state: str
-    detail: str
-    repair: str | None = None
-
-
-def _one_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
-
-
-def run_trial(code: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Run a small program in another process and say how it ended; never raises, whatever the program does.
-
-    Args:
-        code: Python; its last line of output is the detail. An exception makes the trial `BROKEN`, one that says that a
-            module is missing `ABSENT`.
-        timeout_s: then the process is killed.
-    """
-    # Not from the folder the user happens to be in: a file torch.py there would be imported instead of torch.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", "-c", code]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        return Answer(BROKEN, f"gave no answer within {timeout_s:.0f} s and was ended")
-    except OSError as error:
-        return Answer(BROKEN, f"could not be tried: {error.strerror or error}")
-    if done.returncode == 0:
-        return Answer(WORKS, _one_line(done.stdout))
-    if done.returncode < 0:
-        try:
-            name = signal.Signals(-done.returncode).name
-        except ValueError:
-            name = f"signal {-done.returncode}"
-        return Answer(BROKEN, f"ended the whole process ({name})")
-    reason = re.sub(r"^[\w.]+: ", "", _one_line(done.stderr)) or f"exit status {done.returncode}"
-    gone = re.search(r"No module named '([\w.]+)'|this needs ([\w.]+), which is not installed", reason)
-    if gone:
-        return Answer(ABSENT, f"{gone[1] or gone[2]} is not installed")
-    message, _, repair = reason.partition("; run: ")
-    return Answer(BROKEN, message, repair or None)
 
 
 def installed_versions() -> dict[str, str]:

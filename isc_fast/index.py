@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, MismatchError
-from .knn import Ints, Metric, Pairs, knn, within
+from .exact import Ints, Metric, Pairs, join
+from .knn import CPU, knn, rows_at_once, within
 from .matches import Matches
 from .store import BLOCK_ROWS, Descriptors, check_comparable, ids_at, repeated_id
 
@@ -26,6 +27,7 @@ def search(
     max_pairs: int | None = None,
     threshold: float | None = None,
     metric: Metric = "ip",
+    device: str = CPU,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
 
@@ -38,6 +40,9 @@ def search(
         threshold: lowest score.
         metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
             unit rows is ``2 · cosine − 2``. The order is the same.
+        device: ``"cpu"``; GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"`` or ``"cuda:all"``, to which the
+            references are handed out block by block. Pairs and scores are the same to the bit. What of a query more
+            than 2,048 references of a block may belong to, the processor searches again. Not run on a GPU so far.
 
     Returns:
         with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; else best first overall.
@@ -45,6 +50,7 @@ def search(
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
         InputError: a limit is out of range, or a side is empty.
+        EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     for name, limit in (("k", k), ("max_pairs", max_pairs)):
@@ -71,20 +77,15 @@ def search(
         k = DEFAULT_K
     lowest = np.float32(-np.inf if threshold is None else threshold)
     if k is not None:
-        pairs = _nearest(queries, references, k, lowest, metric)
+        pairs = _nearest(queries, references, k, lowest, metric, device)
         if max_pairs is not None:
             pairs = _best(pairs, max_pairs)
     elif max_pairs is None:
-        pairs = _best(_above(queries, references, lowest, metric), None)
+        pairs = _best(_above(queries, references, lowest, metric, device), None)
     else:
-        pairs = _best_overall(queries, references, max_pairs, lowest, metric)
+        pairs = _best_overall(queries, references, max_pairs, lowest, metric, device)
     rows, columns, scores = pairs
     return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
-
-
-def _join(parts: list[Pairs]) -> Pairs:
-    rows, columns, scores = zip(*parts, strict=True)
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
 
 
 def _keep(pairs: Pairs, which: npt.NDArray[np.bool_] | Ints) -> Pairs:
@@ -98,33 +99,41 @@ def _best(pairs: Pairs, count: int | None) -> Pairs:
 
 
 def _nearest(
-    queries: Descriptors, references: Descriptors, k: int, lowest: np.float32, metric: Metric, rows: Ints | None = None
+    queries: Descriptors,
+    references: Descriptors,
+    k: int,
+    lowest: np.float32,
+    metric: Metric,
+    device: str,
+    rows: Ints | None = None,
 ) -> Pairs:
     """The k best of each query (or of those queries alone) that reach the lowest score."""
     rows = np.arange(len(queries)) if rows is None else rows
-    step = min(BLOCK_ROWS, max(1, _ENTRIES // min(k, len(references))))
+    most, block_rows = rows_at_once(device, references.dim, BLOCK_ROWS)
+    step = min(most, max(1, _ENTRIES // min(k, len(references))))
     parts: list[Pairs] = []
     for start in range(0, len(rows), step):
         these = rows[start : start + step]
-        scores, indices = knn(queries.vectors[these], references.blocks(), k, metric)
+        scores, indices = knn(queries.vectors[these], references.blocks(block_rows), k, metric, device)
         pairs = (np.repeat(these, scores.shape[1]), indices.ravel(), scores.ravel())
         parts.append(_keep(pairs, pairs[2] >= lowest))
-    return _join(parts)
+    return join(parts)
 
 
-def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, metric: Metric) -> Pairs:
+def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, metric: Metric, device: str) -> Pairs:
     """Every pair that reaches the lowest score; beside them, memory holds two blocks."""
     parts: list[Pairs] = []
     start = 0
-    for block in queries.blocks():
-        for rows, columns, scores in within(block, references.blocks(), lowest, metric):
+    query_rows, block_rows = rows_at_once(device, references.dim, BLOCK_ROWS)
+    for block in queries.blocks(query_rows):
+        for rows, columns, scores in within(block, references.blocks(block_rows), lowest, metric, device):
             parts.append((rows + start, columns, scores))
         start += len(block)
-    return _join(parts)
+    return join(parts)
 
 
 def _best_overall(
-    queries: Descriptors, references: Descriptors, max_pairs: int, lowest: np.float32, metric: Metric
+    queries: Descriptors, references: Descriptors, max_pairs: int, lowest: np.float32, metric: Metric, device: str
 ) -> Pairs:
     """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
 
@@ -132,7 +141,7 @@ def _best_overall(
     A pair once found stays: the same pair may score an ulp lower in another batch, and must not drop out for that.
     """
     k = min(_FIRST_K, len(references))
-    pairs = _best(_nearest(queries, references, k, lowest, metric), None)
+    pairs = _best(_nearest(queries, references, k, lowest, metric, device), None)
     while k < len(references):
         cut, beating = lowest, pairs[0]
         if len(pairs[2]) >= max_pairs:
@@ -146,7 +155,7 @@ def _best_overall(
         if not len(unfinished):
             break
         k = min(k * _GROWTH, len(references))
-        more = _nearest(queries, references, k, cut, metric, unfinished)
+        more = _nearest(queries, references, k, cut, metric, device, unfinished)
         known = np.isin(more[0] * len(references) + more[1], pairs[0] * len(references) + pairs[1])
-        pairs = _best(_join([pairs, _keep(more, ~known)]), None)
+        pairs = _best(join([pairs, _keep(more, ~known)]), None)
     return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])

@@ -1,5 +1,7 @@
 """Exact nearest neighbours over blocks: by faiss, and for many queries by a first pass in bytes that loses nothing.
 
+What an exact result is stands in `isc_fast.exact`; on a GPU the work is done by `isc_fast.gpu_knn`.
+
 The first pass rounds both sides to integers of one byte, whose products a processor sums four times as fast as those of
 floats. Let q̂ and b̂ be what q and b were rounded to. Then, by the inequality of Cauchy and Schwarz,
 
@@ -18,23 +20,31 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .cores import available_cores
 from .errors import InputError, require
+from .exact import (
+    METRICS,
+    SPARE,
+    Best,
+    Doubles,
+    Floats,
+    Ints,
+    Metric,
+    Pairs,
+    Propose,
+    Queries,
+    found_in,
+    join,
+    scores_of,
+)
+from .gpu_knn import QUERY_ROWS, open_search, part_rows
 
-Metric = Literal["ip", "l2"]
-METRICS: tuple[Metric, ...] = ("ip", "l2")
-_TOO_LARGE = "descriptors so large that their scores are no float32 numbers; use rows of unit length"
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Pairs = tuple[Ints, Ints, Floats]
-"""Query rows, reference rows and scores of pairs, each ``(n,)``."""
+CPU = "cpu"
 
 _COARSE_QUERIES = 32  # for fewer, rounding the references costs more than it saves
 _COARSE_ROWS = 2048  # of references, and 256 for each neighbour, before the first pass knows what score counts
@@ -50,24 +60,31 @@ def _require_finite(rows: Floats, what: str, first: int = 0) -> None:
         raise InputError(f"row {row} of the {what} holds NaN or infinity; extract it again")
 
 
-def _faiss(metric: Metric) -> ModuleType:
+def _check_metric(metric: Metric) -> None:
     if metric not in METRICS:
         raise InputError(f"there is no metric {metric!r}; choose one of {', '.join(METRICS)}")
+
+
+def _faiss() -> ModuleType:
     faiss = require("faiss", "cpu")
     faiss.omp_set_num_threads(available_cores())
     return faiss
 
 
-def _checked(xq: Floats, xb_blocks: Iterable[Floats]) -> Iterator[tuple[int, Floats]]:
-    """(first row, contiguous block) of the blocks in which there is something to search."""
+def _checked(xq: Floats, xb_blocks: Iterable[Floats]) -> Iterator[tuple[int, Floats, float]]:
+    """(first row, contiguous block, length of its longest row or a little more) of blocks with something to search."""
     start = 0
     for block in xb_blocks:
         if block.shape[1] != xq.shape[1]:
             raise InputError(f"queries have {xq.shape[1]} dimensions and the data base has {block.shape[1]}")
-        _require_finite(block, "data base", start)
-        if len(block) and len(xq):
-            yield start, np.ascontiguousarray(block, np.float32)
-        start += len(block)
+        rows = np.ascontiguousarray(block, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            longest = float(np.sqrt(np.einsum("ij,ij->i", rows, rows).max(initial=0), dtype=np.float64)) * 1.001 + 1e-18
+        if not np.isfinite(longest):
+            _require_finite(rows, "data base", start)
+        if len(rows) and len(xq):
+            yield start, rows, longest
+        start += len(rows)
 
 
 @functools.cache
@@ -121,14 +138,6 @@ def _tiles(xq: Floats) -> Iterator[_Tile]:
         yield _Tile(first, rows, np.ascontiguousarray(rounded.T.astype(np.int8)), step[:, 0], error, length)
 
 
-def _scores(xq: Floats, xb: Floats, metric: Metric) -> Floats:
-    """Of each row with the row beside it; the same for the same two rows, wherever they stand."""
-    if metric == "l2":
-        xq = xb = xq - xb
-    scores: Floats = np.einsum("ij,ij->i", xq, xb)
-    return scores if metric == "ip" else -scores
-
-
 class _FirstPass:
     """Queries made ready for the first pass in bytes, and the threads that do it."""
 
@@ -146,8 +155,7 @@ class _FirstPass:
             if part is None:
                 return None
             found.extend(part)
-        rows, columns, scores = zip(*found, strict=True)
-        return np.concatenate(rows), np.concatenate(columns), np.concatenate(scores)
+        return join(found)
 
     def _part(self, xb: Floats, start: int, lowest: Floats) -> list[Pairs] | None:
         largest = np.abs(xb).max()
@@ -177,7 +185,7 @@ class _FirstPass:
             if len(left) * _DENSE > sums.size:
                 return None
             columns, rows = np.divmod(left, len(tile.rows))
-            scores = _scores(tile.rows[rows], xb[columns], self.metric)
+            scores = scores_of(tile.rows[rows], xb[columns], self.metric)
             keep = scores >= lowest[tile.first + rows]
             found.append((rows[keep] + tile.first, columns[keep] + start, scores[keep]))
         return found
@@ -191,6 +199,12 @@ def _first_pass(xq: Floats, metric: Metric, threads: ThreadPoolExecutor) -> _Fir
     return None if product is None else _FirstPass(xq, metric, product, threads)
 
 
+def _queries(xq: Floats, metric: Metric) -> Queries:
+    rows = np.ascontiguousarray(xq, np.float32)
+    _require_finite(rows, "queries")
+    return Queries(rows, metric)
+
+
 def _parts(start: int, block: Floats, least: int) -> Iterator[tuple[int, Floats]]:
     """A block in parts of as many rows as came before, which tell what score counts, but at least so many."""
     at = 0
@@ -200,7 +214,30 @@ def _parts(start: int, block: Floats, least: int) -> Iterator[tuple[int, Floats]
         at += rows
 
 
-def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") -> tuple[Floats, Ints]:
+def rows_at_once(device: str, dim: int, rows: int) -> tuple[int, int]:
+    """How many queries, and how many rows of the data base, are best given at a time: on the processor so many of both.
+
+    Raises:
+        EngineError: there is no such device, or faiss does not work on it.
+        MissingExtraError: faiss is not installed.
+    """
+    gpus = open_search(device)
+    return (QUERY_ROWS, part_rows(gpus.gpus, dim)) if gpus else (rows, rows)
+
+
+def _propose_by(faiss: ModuleType, metric: Metric) -> Propose:
+    kind = faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2
+
+    def propose(xq: Floats, part: Floats, k: int) -> tuple[Floats, Ints]:
+        scores, indices = faiss.knn(xq, part, k, kind)
+        return scores if metric == "ip" else -scores, indices
+
+    return propose
+
+
+def knn(
+    xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip", device: str = CPU
+) -> tuple[Floats, Ints]:
     """The k most similar rows of a data base that is read once, block by block.
 
     Memory holds one block and the result. Equal scores are ordered by index.
@@ -210,99 +247,96 @@ def knn(xq: Floats, xb_blocks: Iterable[Floats], k: int, metric: Metric = "ip") 
         xb_blocks: the data base, ``float32 (m, d)`` each.
         k: neighbours of each query; where the data base has fewer rows, the result has fewer columns.
         metric: ``"ip"``: inner product; ``"l2"``: minus the squared Euclidean distance. Higher is always more alike.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``; the result is the same to the bit.
 
     Returns:
         scores ``float32 (nq, k)``, falling along each row, and indices ``int64 (nq, k)`` into the whole data base.
 
     Raises:
         InputError: k is below 1, the metric is unknown, the dimensions differ, or a number is not finite.
+        EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
-    faiss = _faiss(metric)
-    kind = faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2
-    sign = np.float32(1 if metric == "ip" else -1)
-    xq = np.ascontiguousarray(xq, np.float32)
-    _require_finite(xq, "queries")
-    scores: Floats = np.empty((len(xq), 0), np.float32)
-    indices: Ints = np.empty((len(xq), 0), np.int64)
+    _check_metric(metric)
+    queries = _queries(xq, metric)
+    gpus = open_search(device)
+    if gpus:
+        best = gpus.knn(queries, _checked(queries.rows, xb_blocks), k)
+        return best.scores, best.indices
+    propose = _propose_by(_faiss(), metric)
+    best = Best(len(xq), k)
     with ThreadPoolExecutor(available_cores()) as threads:
-        first_pass = coarse = _first_pass(xq, metric, threads)
+        coarse = _first_pass(queries.rows, metric, threads)
         enough = max(_COARSE_ROWS, 256 * k)
-        for start, block in _checked(xq, xb_blocks):
+        for start, block, longest in _checked(queries.rows, xb_blocks):
             for row, part in _parts(start, block, enough if coarse else len(block)):
+                pairs = None
                 if coarse and row >= enough and len(part) >= _PART:
-                    pairs = coarse.pairs(part, scores[:, -1])
-                    if pairs is not None:
-                        _merge(scores, indices, (pairs[0], pairs[1] + row, pairs[2]))
-                        continue
-                    coarse = None
-                found, where = faiss.knn(xq, part, min(k, len(part)), kind)
-                if (where < 0).any():
-                    raise InputError(_TOO_LARGE)
-                if first_pass:
-                    found = np.stack([_scores(xq, part[column], metric) for column in where.T], axis=1)
-                else:
-                    found *= sign
-                scores = np.concatenate([scores, found], axis=1)
-                indices = np.concatenate([indices, where + row], axis=1)
-                order = np.lexsort((indices, -scores), axis=1)[:, :k]
-                scores, indices = np.take_along_axis(scores, order, 1), np.take_along_axis(indices, order, 1)
-    return scores, indices
+                    pairs = coarse.pairs(part, best.least())
+                    if pairs is None:
+                        coarse = None
+                if pairs is None:
+                    pairs = found_in(queries, part, longest, best.least(), k, propose, k + SPARE, threads)
+                best.add((pairs[0], pairs[1] + row, pairs[2]), len(part))
+    return best.scores, best.indices
 
 
-def _merge(scores: Floats, indices: Ints, pairs: Pairs) -> None:
-    """Put pairs, of which those of a query come by index, into the ``(nq, k)`` best that they belong to, in place."""
-    queries, places = np.unique(pairs[0], return_inverse=True)
-    width = scores.shape[1]
-    query = np.concatenate([np.repeat(np.arange(len(queries)), width), places])
-    score = np.concatenate([scores[queries].ravel(), pairs[2]])
-    index = np.concatenate([indices[queries].ravel(), pairs[1]])
-    order = np.lexsort((-score, query))  # keeps the order of equal scores, and indices rise already
-    counts = np.bincount(query, minlength=len(queries))
-    best = order[(np.cumsum(counts) - counts)[:, None] + np.arange(width)]
-    scores[queries], indices[queries] = score[best], index[best]
-
-
-def within(xq: Floats, xb_blocks: Iterable[Floats], lowest: np.float32, metric: Metric = "ip") -> Iterator[Pairs]:
+def within(
+    xq: Floats, xb_blocks: Iterable[Floats], lowest: np.float32, metric: Metric = "ip", device: str = CPU
+) -> Iterator[Pairs]:
     """Every pair that reaches the lowest score, of a data base that is read once, block by block.
 
     Args:
         xq: queries ``float32 (nq, d)``.
         xb_blocks: the data base, ``float32 (m, d)`` each.
         lowest: score, as `knn` gives it.
-        metric: see `knn`.
+        metric, device: see `knn`.
 
     Yields:
-        for each block: rows of the queries, rows of the whole data base, and scores, each ``(pairs,)``.
+        for each block, or part of one that GPUs take: rows of the queries, rows of the whole data base, and scores, each
+        ``(pairs,)``.
 
     Raises:
         InputError: the metric is unknown, the dimensions differ, or a number is not finite.
+        EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
-    faiss = _faiss(metric)
-    search = faiss.range_search_inner_product if metric == "ip" else faiss.range_search_L2sqr
-    sign = np.float32(1 if metric == "ip" else -1)
-    # faiss gives what is strictly better than the radius.
-    radius = float(np.nextafter(np.float32(lowest * sign), -sign * np.float32(np.inf)))
-    xq = np.ascontiguousarray(xq, np.float32)
-    _require_finite(xq, "queries")
+    _check_metric(metric)
+    queries = _queries(xq, metric)
+    gpus = open_search(device)
+    if gpus:
+        yield from gpus.within(queries, _checked(queries.rows, xb_blocks), lowest)
+        return
+    faiss = _faiss()
     with ThreadPoolExecutor(available_cores()) as threads:
-        coarse = _first_pass(xq, metric, threads)
-        for start, block in _checked(xq, xb_blocks):
+        coarse = _first_pass(queries.rows, metric, threads)
+        for start, block, longest in _checked(queries.rows, xb_blocks):
+            pairs = None
             if coarse and len(block) >= _PART:
-                pairs = coarse.pairs(block, np.full(len(xq), lowest, np.float32))
-                if pairs is not None:
-                    yield pairs[0], pairs[1] + start, pairs[2]
-                    continue
-                coarse = None
-            result = faiss.RangeSearchResult(len(xq))
-            pointers = (faiss.swig_ptr(xq), faiss.swig_ptr(block))
-            search(*pointers, xq.shape[1], len(xq), len(block), radius, result)
-            limits = faiss.rev_swig_ptr(result.lims, len(xq) + 1).astype(np.int64)
-            count = int(limits[-1])
-            columns, scores = (faiss.rev_swig_ptr(values, count) for values in (result.labels, result.distances))
-            if not np.isfinite(scores).all():
-                raise InputError(_TOO_LARGE)
-            yield np.repeat(np.arange(len(xq)), np.diff(limits)), columns + start, scores * sign
+                pairs = coarse.pairs(block, np.full(len(queries.rows), lowest, np.float32))
+                if pairs is None:
+                    coarse = None
+            if pairs is None:
+                pairs = _in_range(faiss, queries, block, longest, lowest, threads)
+            yield pairs[0], pairs[1] + start, pairs[2]
+
+
+def _in_range(
+    faiss: ModuleType, queries: Queries, block: Floats, longest: float, lowest: np.float32, threads: ThreadPoolExecutor
+) -> Pairs:
+    """Every pair of a block that reaches the lowest score, proposed by faiss' range search."""
+    xq, ip = queries.rows, queries.metric == "ip"
+    search = faiss.range_search_inner_product if ip else faiss.range_search_L2sqr
+    # faiss gives what is strictly better than the radius, by scores that are a little off.
+    reach = float(lowest) - float(queries.apart(longest).max())
+    radius = float(np.nextafter(np.float32(reach if ip else -reach), np.float32(-np.inf if ip else np.inf)))
+    result = faiss.RangeSearchResult(len(xq))
+    search(faiss.swig_ptr(xq), faiss.swig_ptr(block), xq.shape[1], len(xq), len(block), radius, result)
+    limits = faiss.rev_swig_ptr(result.lims, len(xq) + 1).astype(np.int64)
+    columns = faiss.rev_swig_ptr(result.labels, int(limits[-1])).astype(np.int64)
+    rows = np.repeat(np.arange(len(xq)), np.diff(limits))
+    scores = queries.scores(rows, block, columns, threads)
+    keep = scores >= lowest
+    return rows[keep], columns[keep], scores[keep]

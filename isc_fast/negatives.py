@@ -18,7 +18,8 @@ import numpy as np
 
 from .cores import available_cores
 from .errors import InputError, MismatchError
-from .knn import Floats, Ints, knn
+from .exact import Floats, Ints
+from .knn import CPU, knn, rows_at_once
 from .store import Descriptors, derived_meta, kept_ids, write_blocks
 
 _ROWS = 16_384  # searched for at a time, 16 MB at 256 dimensions: once through the negatives for so many
@@ -90,6 +91,13 @@ def _check(*, beta: float = 0.0, **counts: int) -> None:
         raise InputError(f"beta must be a number, not {beta}")
 
 
+def _nearest(rows: Floats, negatives: Descriptors, k: int, device: str) -> tuple[Floats, Ints]:
+    """Scores and indices of the k nearest negatives of each row."""
+    if device == CPU:
+        return knn(rows, negatives.blocks(), k)
+    return knn(rows, negatives.blocks(rows_at_once(device, negatives.dim, _ROWS)[1]), k, device=device)
+
+
 def _smooth_meta(negatives: Descriptors, k: int, power: int) -> dict[str, Any]:
     _check(k=k, power=power)
     if negatives.meta.get("smoothing"):
@@ -101,19 +109,23 @@ def _smooth_meta(negatives: Descriptors, k: int, power: int) -> dict[str, Any]:
     return derived_meta(negatives, smoothing={"k": k, "power": power, "source": negatives.content_id()})
 
 
-def smooth_blocks(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER) -> Iterator[Floats]:
+def smooth_blocks(
+    negatives: Descriptors, *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER, device: str = CPU
+) -> Iterator[Floats]:
     """The smoothed negatives in blocks ``float32 (m, d)``; see `smooth_negatives`. Memory holds one of them."""
 
     def smooth(out: Floats, indices: Ints, weights: Floats) -> None:
         _add_up(negatives.vectors, indices, weights, out)
         _to_unit(out)
 
-    for rows in negatives.blocks(_ROWS):
-        scores, indices = knn(rows, negatives.blocks(), k)
+    for rows in negatives.blocks(rows_at_once(device, negatives.dim, _ROWS)[0]):
+        scores, indices = _nearest(rows, negatives, k, device)
         yield _in_steps(smooth, negatives.dim, indices, scores**power)
 
 
-def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER) -> Descriptors:
+def smooth_negatives(
+    negatives: Descriptors, *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER, device: str = CPU
+) -> Descriptors:
     """Replace each negative by the mean of its own neighbourhood: ``t ← norm(Σ_{i≤k} sim_i^power · t_i)``.
 
     Done once for a network and a set of negatives; keep the result in a file. The input stays as it is.
@@ -122,31 +134,40 @@ def smooth_negatives(negatives: Descriptors, *, k: int = SMOOTHING_K, power: int
         negatives: descriptors of images that match nothing, ``(n, d)`` rows of unit length: the training images.
         k: neighbours, the negative itself among them.
         power: of the similarity that weighs them.
+        device: that searches; see `isc_fast.search`.
 
     Raises:
         InputError: a number is out of range, or these negatives are smoothed or normalised already.
+        EngineError: there is no such device, or faiss does not work on it.
     """
     meta = _smooth_meta(negatives, k, power)
-    smoothed = _stack(smooth_blocks(negatives, k=k, power=power), len(negatives), negatives.dim)
+    smoothed = _stack(smooth_blocks(negatives, k=k, power=power, device=device), len(negatives), negatives.dim)
     return Descriptors(smoothed, kept_ids(negatives.ids), meta)
 
 
 def smooth_to_file(
-    negatives: Descriptors, output: str | os.PathLike[str], *, k: int = SMOOTHING_K, power: int = SMOOTHING_POWER
+    negatives: Descriptors,
+    output: str | os.PathLike[str],
+    *,
+    k: int = SMOOTHING_K,
+    power: int = SMOOTHING_POWER,
+    device: str = CPU,
 ) -> None:
     """Smooth negatives into a file, block by block, so that they need not fit into memory; see `smooth_negatives`.
 
     Args:
         negatives: may be open on disk (`isc_fast.open_descriptors`).
         output: of the descriptor file.
-        k, power: see `smooth_negatives`.
+        k, power, device: see `smooth_negatives`.
 
     Raises:
         InputError: a number is out of range, or these negatives are smoothed or normalised already.
+        EngineError: there is no such device, or faiss does not work on it.
         OutputError: the file cannot be written.
     """
     meta = _smooth_meta(negatives, k, power)
-    write_blocks(output, smooth_blocks(negatives, k=k, power=power), ids=negatives.ids, dim=negatives.dim, meta=meta)
+    blocks = smooth_blocks(negatives, k=k, power=power, device=device)
+    write_blocks(output, blocks, ids=negatives.ids, dim=negatives.dim, meta=meta)
 
 
 def nes_blocks(
@@ -156,6 +177,7 @@ def nes_blocks(
     k: int = NES_K,
     beta: float = NES_BETA,
     iterations: int = NES_ITERATIONS,
+    device: str = CPU,
 ) -> Iterator[Floats]:
     """Negative embedding subtraction of blocks ``float32 (m, d)``: ``x ← norm(x − beta · mean of x's k negatives)``.
 
@@ -170,16 +192,22 @@ def nes_blocks(
         np.subtract(rows, out, out=out)
         _to_unit(out)
 
+    at_once = rows_at_once(device, negatives.dim, _ROWS)[0]
     for block in blocks:
-        for start in range(0, len(block), _ROWS):
-            rows = block[start : start + _ROWS]
+        for start in range(0, len(block), at_once):
+            rows = block[start : start + at_once]
             for _ in range(iterations):
-                rows = _in_steps(subtract, negatives.dim, rows, knn(rows, negatives.blocks(), k)[1])
+                rows = _in_steps(subtract, negatives.dim, rows, _nearest(rows, negatives, k, device)[1])
             yield rows
 
 
 def score_blocks(
-    blocks: Iterable[Floats], negatives: Descriptors | None, *, k: int = SCORE_K, beta: float = SCORE_BETA
+    blocks: Iterable[Floats],
+    negatives: Descriptors | None,
+    *,
+    k: int = SCORE_K,
+    beta: float = SCORE_BETA,
+    device: str = CPU,
 ) -> Iterator[Floats]:
     """Score normalisation in one more dimension, so that an inner product gives the normalised score.
 
@@ -191,7 +219,7 @@ def score_blocks(
         if negatives is None:
             extra = np.ones((len(block), 1), np.float32)
         else:
-            scores, _ = knn(block, negatives.blocks(), k)
+            scores, _ = _nearest(block, negatives, k, device)
             extra = np.float32(-beta) * scores.mean(axis=1, keepdims=True)
         yield np.concatenate([block, extra], axis=1)
 
@@ -253,6 +281,7 @@ def subtract_negatives(
     k: int = NES_K,
     beta: float = NES_BETA,
     iterations: int = NES_ITERATIONS,
+    device: str = CPU,
 ) -> Descriptors:
     """Negative embedding subtraction, on queries and references alike: ``x ← norm(x − beta · mean of k negatives)``.
 
@@ -262,13 +291,16 @@ def subtract_negatives(
         k: nearest negatives of each descriptor.
         beta: how much of their mean is subtracted.
         iterations: how often.
+        device: that searches; see `isc_fast.search`.
 
     Raises:
         MismatchError: the negatives come from another engine.
         InputError: already normalised, or a number is out of range.
+        EngineError: there is no such device, or faiss does not work on it.
     """
     check_negatives(descriptors, negatives)
-    made = nes_blocks(descriptors.blocks(), negatives, k=k, beta=beta, iterations=iterations)
+    blocks = descriptors.blocks(rows_at_once(device, descriptors.dim, _ROWS)[0])
+    made = nes_blocks(blocks, negatives, k=k, beta=beta, iterations=iterations, device=device)
     vectors = _stack(made, len(descriptors), descriptors.dim)
     meta = derived_meta(descriptors, normalization=nes_meta(negatives, k=k, beta=beta, iterations=iterations))
     return Descriptors(vectors, kept_ids(descriptors.ids), meta, descriptors.failures)
@@ -281,6 +313,7 @@ def normalize_scores(
     *,
     k: int = SCORE_K,
     beta: float = SCORE_BETA,
+    device: str = CPU,
 ) -> tuple[Descriptors, Descriptors]:
     """Score normalisation: ``s(q, r) = q·r − beta · mean of q's k highest scores among the negatives``.
 
@@ -288,6 +321,7 @@ def normalize_scores(
         queries, references, negatives: ``(n, d)`` rows of unit length; negatives plain, not smoothed.
         k: highest scores of each query that are averaged.
         beta: weight of their mean.
+        device: that searches; see `isc_fast.search`.
 
     Returns:
         queries and references with d + 1 dimensions, to be searched by inner product.
@@ -295,13 +329,15 @@ def normalize_scores(
     Raises:
         MismatchError: the negatives come from another engine.
         InputError: already normalised, or a number is out of range.
+        EngineError: there is no such device, or faiss does not work on it.
     """
     check_negatives(queries, negatives)
     check_negatives(references, negatives)
     _refuse_smoothed(negatives)
     made = []
     for side, against in ((queries, negatives), (references, None)):
-        vectors = _stack(score_blocks(side.blocks(), against, k=k, beta=beta), len(side), side.dim + 1)
+        blocks = side.blocks(rows_at_once(device, side.dim, _ROWS)[0])
+        vectors = _stack(score_blocks(blocks, against, k=k, beta=beta, device=device), len(side), side.dim + 1)
         meta = derived_meta(side, normalization=score_meta(against, k=k, beta=beta))
         made.append(Descriptors(vectors, kept_ids(side.ids), meta, side.failures))
     return made[0], made[1]
@@ -319,31 +355,35 @@ def normalize_to_file(
     k: int | None = None,
     beta: float | None = None,
     iterations: int = NES_ITERATIONS,
+    device: str = CPU,
 ) -> None:
     """Normalise into a file, block by block, so that neither side of the work has to fit into memory.
 
     Args:
         descriptors: may be open on disk (`isc_fast.open_descriptors`).
         negatives: smoothed for ``"nes"``; plain for the queries of ``"score"``, None for its references. May be open on
-            disk too; then they are read once for every 16,384 descriptors.
+            disk too; then they are read once for every 16,384 descriptors, on GPUs for every 65,536.
         output: of the descriptor file.
         method: ``"nes"`` or ``"score"``.
         k, beta, iterations: by default those of the method.
+        device: that searches; see `isc_fast.search`.
 
     Raises:
         MismatchError: the negatives come from another engine.
         InputError: already normalised, no negatives for NES, or a number is out of range.
+        EngineError: there is no such device, or faiss does not work on it.
         OutputError: the file cannot be written.
     """
     if method not in METHODS:
         raise InputError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
     if negatives is not None:
         check_negatives(descriptors, negatives)
+    given = descriptors.blocks(rows_at_once(device, descriptors.dim, _ROWS)[0])
     if method == "nes":
         if negatives is None:
             raise InputError("negative embedding subtraction needs negatives")
         k, beta = NES_K if k is None else k, NES_BETA if beta is None else beta
-        blocks = nes_blocks(descriptors.blocks(_ROWS), negatives, k=k, beta=beta, iterations=iterations)
+        blocks = nes_blocks(given, negatives, k=k, beta=beta, iterations=iterations, device=device)
         stamp, dim = nes_meta(negatives, k=k, beta=beta, iterations=iterations), descriptors.dim
     else:
         if descriptors.meta.get("normalization"):
@@ -351,7 +391,7 @@ def normalize_to_file(
         if negatives is not None:
             _refuse_smoothed(negatives)
         k, beta = SCORE_K if k is None else k, SCORE_BETA if beta is None else beta
-        blocks = score_blocks(descriptors.blocks(_ROWS), negatives, k=k, beta=beta)
+        blocks = score_blocks(given, negatives, k=k, beta=beta, device=device)
         stamp, dim = score_meta(negatives, k=k, beta=beta), descriptors.dim + 1
     write_blocks(
         Path(output),

@@ -29,8 +29,11 @@ class PartsFolder:
         self._plan_file = self.folder / "plan.json"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[int]:
         """Make the folder and keep every other process from working in it.
+
+        Gives the lock's file descriptor. A process that inherits it has the lock too: another run begins only when all that
+        have it are gone.
 
         Raises:
             OutputError: it cannot be made, or another process has it.
@@ -51,7 +54,7 @@ class PartsFolder:
                     ) from error
                 # Whoever had the lock may have ended and removed the folder since it was opened: then it locks nothing.
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    yield
+                    yield lock.fileno()
                     return
 
     def stored_plan(self, *, with_items: bool = True) -> Plan | None:
@@ -126,9 +129,9 @@ class PartsFolder:
         return missing
 
     def write_part(
-        self, plan: Plan, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
+        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
     ) -> None:
-        """Store the result of one shard; from then on it is never computed again."""
+        """Store the result of one shard of the plan with that id; from then on it is never computed again."""
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
         write_blocks(
@@ -136,7 +139,7 @@ class PartsFolder:
             [vectors],
             ids=ids,
             dim=vectors.shape[1],
-            meta={"plan_id": plan.id, "shard": shard.index},
+            meta={"plan_id": plan_id, "shard": shard.index},
             failures=failures,
         )
 
@@ -154,7 +157,7 @@ class PartsFolder:
             shard = plan.shard(index)
             rows = sum(item.id not in failures for item in shard.items)
             if rows == len(shard.items):
-                self.write_part(plan, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
+                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
             row += rows
 
     def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from .decoders import AUTO, Batch, Decoder, DeviceBatch, DeviceDecoder, Problem, make_decoder
-from .engines import Engine, load_engine
+from .compute import Vectors, compute_shards
+from .decoders import AUTO, Decoder, make_decoder
+from .devices import parse_devices
+from .engines import DeviceEngine, Engine, cuda, gpu_of, load_engine
 from .errors import FormatError, InputError, MismatchError, OutputError
 from .parts import PartsFolder
 from .plan import Failure, Item, Items, Plan, Shard, default_shard_size
-from .progress import ProgressCallback
+from .progress import ProgressCallback, Tally
 from .sources import Listing, list_images
 from .store import Descriptors, open_descriptors
+from .workers import Crew, EngineFacts
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Extraction:
 
 def extract(
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Listing,
-    engine: Engine | str | os.PathLike[str],
+    engine: Engine | Crew | str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     ids: str = "auto",
@@ -60,35 +59,44 @@ def extract(
     shard_size: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    devices: str | Sequence[str] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Extraction:
     """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
 
     May be interrupted at any moment, also by ``kill -9`` or a power cut: the same call goes on where it stopped. The
-    bytes of the result depend on the images, the engine, the decoder and the batch size alone, not on ``workers`` or
-    interruptions.
+    bytes of the result depend on the images, the engine, the decoder and the batch size alone, not on ``workers``,
+    interruptions or how many devices of one kind there are.
     An image that cannot be read becomes a row of the file's ledger of failures. Images are told apart by their paths: one
     that was replaced by another under the same name is not noticed, and ``overwrite`` describes it again.
 
     Args:
         inputs, ids, limit: what to describe; see `isc_fast.list_images`, whose result may be given too.
-        engine: a loaded engine, or the path of one.
+        engine: a loaded engine, or the path of one; with several ``devices`` its path, since each process loads its own. What
+            `load_for` gave is taken too.
         output: the descriptor file. While it is being made, ``OUTPUT.parts/`` beside it holds the parts.
         batch_size: images in one engine call; by default what suits the engine, and on resuming what it was.
-        workers: threads that decode; by default one for each core.
+        workers: threads that decode, of all processes together; by default one for each core.
         decoder: one of `isc_fast.decoders.DECODERS`; by default (``"auto"``) the one that the output or its parts were
-            begun with, else turbo where its libraries are installed, else pillow.
+            begun with, else dali for an engine that takes pixels on its GPU, if that works here, else turbo where its
+            libraries are installed, else pillow.
         shard_size: images of one part, the unit of resuming; rounded up to whole batches.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
+        devices: where to run an engine given by its path, such as ``"cuda:1"``; by default see `isc_fast.load_engine`.
+            Several (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) are as many processes beside each other, in which
+            nothing of the calling program runs. Threads and decoding are shared among them.
+        engine_options: further arguments of `isc_fast.load_engine`, for an engine given by its path.
         progress: called after each batch.
 
     Raises:
         InputError: there is nothing to describe, or every single image failed.
         MismatchError: the output, or its parts, come from other inputs, another engine or another decoder.
         MissingExtraError: what the decoder needs is not installed.
-        EngineError: the engine cannot be loaded, or failed.
+        EngineError: the engine cannot be loaded, or failed; there is no such device; or a process on one ended by itself
+            and no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
     began = time.monotonic()
@@ -111,20 +119,24 @@ def extract(
     # Absolute, so that resuming from another folder finds the same files.
     items = Items(Item(item.id, os.path.abspath(item.path)) for item in listing.found)
     listing = Listing((), listing.ignored)  # so that what was found is not in memory twice
-    loaded = load_engine(engine) if isinstance(engine, (str, os.PathLike)) else engine
+    runner = load_for(engine, devices, engine_options, workers)
+    facts = runner.facts if isinstance(runner, Crew) else runner
+    if decoder == AUTO:
+        there = facts.takes_pixels_there if isinstance(facts, EngineFacts) else isinstance(facts, DeviceEngine)
+        decoding = make_decoder(AUTO, workers, stays_there=there)
 
     def wanted(earlier: tuple[int, int, str] | None) -> Plan:
         """The plan of this call; what is not asked for is as in an earlier plan (batch size, shard size, decoder)."""
-        batch = batch_size or (earlier[0] if earlier else loaded.default_batch_size)
+        batch = batch_size or (earlier[0] if earlier else facts.default_batch_size)
         size = shard_size or (earlier[1] if earlier else default_shard_size(len(items), batch))
         name = earlier[2] if earlier and decoder == AUTO else decoding.name
-        return Plan(described, items, loaded.id, name, batch, -(-size // batch) * batch)
+        return Plan(described, items, facts.id, name, batch, -(-size // batch) * batch)
 
     def result(count: int, failures: Sequence[Failure], computed: int, note: str | None = None) -> Extraction:
         return Extraction(output, count, failures, computed, listing.ignored, time.monotonic() - began, note)
 
     parts = PartsFolder(output)
-    with parts.locked():
+    with parts.locked() as lock:
         try:
             if output.exists() and not overwrite:
                 with _finished(output) as whole:
@@ -140,17 +152,21 @@ def extract(
                 wanted((stored.batch_size, stored.shard_size, stored.decoder) if stored else None), overwrite=overwrite
             )
             missing = parts.missing(plan, and_failed=retry_failed and not output.exists())
-            if decoding.name != plan.decoder:
-                decoding = make_decoder(plan.decoder, workers)
-            computed = _compute(parts, plan, missing, loaded, decoding, progress)
+            computed = sum(len(plan.rows(index)) for index in missing)
+            tally = Tally(len(plan.items), computed, progress)
+            if isinstance(runner, Crew):
+                runner.compute(parts, plan, missing, lock, tally)
+            else:
+                decoding = make_decoder(plan.decoder, workers, gpu=gpu_of(runner))
+                _compute_here(parts, plan, missing, runner, decoding, tally)
             meta = {
-                "engine_id": loaded.id,
-                "engine": asdict(loaded.spec),
+                "engine_id": facts.id,
+                "engine": asdict(facts.spec),
                 "decoder": plan.decoder,
                 "plan": {"id": plan.id, "batch_size": plan.batch_size, "shard_size": plan.shard_size},
                 "normalization": None,
             }
-            count, failures = parts.assemble(plan, loaded.spec.dim, meta)
+            count, failures = parts.assemble(plan, facts.spec.dim, meta)
             if not count:
                 parts.remove()
                 worst = failures[0]
@@ -200,79 +216,47 @@ def _refuse_other_plan(output: Path, whole: Descriptors, plan: Plan) -> None:
     raise MismatchError(f"{output} was made {difference}: give another output, or --overwrite it")
 
 
-@runtime_checkable
-class _DeviceEngine(Protocol):
-    """An engine that also takes a batch which is on its GPU already, complete; see `isc_fast.engines.trt.TrtEngine`."""
+def _compute_here(
+    parts: PartsFolder, plan: Plan, missing: Sequence[int], engine: Engine, decoder: Decoder, tally: Tally
+) -> None:
+    """Compute the missing shards in this process."""
 
-    def run_device(self, pointer: int, count: int, /) -> npt.NDArray[np.float32]: ...
+    def store(shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
+        parts.write_part(plan.id, shard, vectors, failures)
 
-
-def _compute(
-    parts: PartsFolder,
-    plan: Plan,
-    missing: Sequence[int],
-    engine: Engine,
-    decoder: Decoder,
-    progress: ProgressCallback | None,
-) -> int:
-    """Compute the missing shards, decoding ahead of the engine; returns how many images that were."""
-    todo = sum(len(plan.rows(index)) for index in missing)
-    total = len(plan.items)
-    done, failed = total - todo, 0
-    order: deque[tuple[Shard, Sequence[Item]]] = deque()
-
-    def jobs() -> Iterator[Sequence[str]]:
-        for index in missing:
-            shard = plan.shard(index)
-            for items in shard.batches(plan.batch_size):
-                order.append((shard, items))
-                yield [item.path for item in items]
-
-    if progress:
-        progress(done, total, failed)
-    rows: list[npt.NDArray[np.float32]] = []
-    failures: list[Failure] = []
-    # Pixels that a decoder has on the GPU stay there, for an engine that takes them there.
-    make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
-    if isinstance(decoder, DeviceDecoder) and isinstance(engine, _DeviceEngine):
-        make = decoder.device_batches
-    with contextlib.closing(make(jobs(), engine.spec.height, engine.spec.width)) as batches:
-        for batch in batches:
-            shard, items = order.popleft()
-            vectors, problems = _describe(engine, items, batch)
-            rows.append(vectors)
-            failures.extend(problems)
-            done, failed = done + len(items), failed + len(problems)
-            if items[-1] is shard.items[-1]:
-                parts.write_part(plan, shard, np.concatenate(rows), failures)
-                rows, failures = [], []
-            if progress:
-                progress(done, total, failed)
-    return todo
+    tally.begin()
+    shards = map(plan.shard, missing)
+    compute_shards(shards, plan.batch_size, engine, decoder, store, lambda _shard, *counts: tally.add(*counts))
 
 
-def _describe(
-    engine: Engine, items: Sequence[Item], batch: Batch | DeviceBatch
-) -> tuple[npt.NDArray[np.float32], list[Failure]]:
-    """The descriptors of one batch without its failures, and the failures.
+def load_for(
+    engine: Engine | Crew | str | os.PathLike[str],
+    devices: str | Sequence[str] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+) -> Engine | Crew:
+    """The engine, loaded where it was given by its path; or, where several devices are named, processes that will load it.
 
-    The engine always runs on the whole batch, with black in the failed slots, so that the last bits of an image's
-    descriptor do not depend on whether its neighbour could be read.
+    Args:
+        engine, devices, engine_options, workers: see `extract`.
+
+    Raises:
+        InputError: devices or options are given for an engine that is loaded already.
+        EngineError: it cannot be loaded, or there is no such device.
     """
-    problems = list(batch.problems)
-    if all(problems):
-        vectors = np.empty((len(items), engine.spec.dim), np.float32)
-    else:
-        if isinstance(batch, DeviceBatch):
-            vectors = cast(_DeviceEngine, engine).run_device(batch.pointer, len(items))
-        else:
-            vectors = engine.run(batch.pixels)
-        for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
-            problems[i] = problems[i] or Problem("engine", "the descriptor is not finite")
-    good = [i for i, problem in enumerate(problems) if not problem]
-    failures = [
-        Failure(item.id, item.path, problem.stage, problem.reason)
-        for item, problem in zip(items, problems, strict=True)
-        if problem
-    ]
-    return vectors[good], failures
+    options = dict(engine_options or {})
+    if not isinstance(engine, (str, os.PathLike)):
+        if devices is not None or options:
+            raise InputError(
+                "this engine is loaded already, and its device chosen with that; give the path of its file, or no devices and "
+                "no engine options"
+            )
+        return engine
+    if devices is None:
+        return load_engine(engine, **options)
+    names = parse_devices(devices, cuda.count_devices)
+    if len(names) == 1:
+        return load_engine(engine, device=names[0], **options)
+    crew = Crew(os.fspath(engine), tuple(names), options, workers)
+    crew.check()
+    return crew

@@ -76,3 +76,27 @@ class ProgressPrinter:
         if self._open_line:
             self._put("\n")
             self._open_line = False
+
+
+class Tally:
+    """Counts what is done of a run and tells a callback.
+
+    Args:
+        total: images in all.
+        todo: those that this run works on.
+        callback: by default nobody.
+    """
+
+    def __init__(self, total: int, todo: int, callback: ProgressCallback | None) -> None:
+        self._total, self._done, self._failed = total, total - todo, 0
+        self._callback = callback
+
+    def begin(self) -> None:
+        """Tell where it stands before any work."""
+        self.add(0, 0)
+
+    def add(self, images: int, failed: int) -> None:
+        """So many more images are done, of which so many failed; fewer than none where work was lost."""
+        self._done, self._failed = self._done + images, self._failed + failed
+        if self._callback:
+            self._callback(self._done, self._total, self._failed)

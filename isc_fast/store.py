@@ -137,6 +137,12 @@ def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
     return made
 
 
+def rows_at(vectors: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Rows ``float32 (m, d)`` of an array or of a data set on disk, in any order; no others are read."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    return np.asarray(vectors[wanted], np.float32)[places]
+
+
 def kept_ids(ids: Sequence[str]) -> Sequence[str]:
     """The same ids, for longer than their file is open."""
     return Texts(ids) if isinstance(ids, StoredIds) else ids

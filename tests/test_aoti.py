@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -340,12 +342,17 @@ def test_a_gpu_package_where_there_is_no_gpu(report: ExportReport, tmp_path: Pat
 
 def test_another_gpu(report: ExportReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "RTX 3090")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: [(8, 6), (7, 5)][index])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: ["RTX 3090", "T4"][index])
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     path = changed(report, tmp_path / "x.pt2", device="cuda", cuda="13.1", capability="9.0", gpu="H100")
     with pytest.raises(EngineError, match=r"for H100 \(compute capability 9.0\), and this is RTX 3090 \(8.6\)"):
         load_engine(path, device="cuda")
+    with pytest.raises(EngineError, match=r"and this is T4 \(7.5\)"):
+        load_engine(path, device="cuda:1")
+    with pytest.raises(EngineError, match="there is no GPU 2: this process sees 2, counted from 0"):
+        load_engine(path, device="cuda:2")
     path = changed(report, tmp_path / "y.pt2", device="cuda", cuda="12.8", capability="8.6", gpu="RTX 3090")
     with pytest.raises(EngineError, match=r"compiled for CUDA 12.8, and this torch brings CUDA 13.0"):
         load_engine(path, device="cuda")
@@ -423,6 +430,13 @@ class Pretended:
 
     def __init__(self) -> None:
         self.allocated: list[int] = []
+        self.used: set[int] = set()
+        self.cuda = SimpleNamespace(device=self._use)
+
+    @contextlib.contextmanager
+    def _use(self, index: int) -> Iterator[None]:
+        self.used.add(index)
+        yield
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -445,16 +459,18 @@ def test_the_way_over_a_gpu(engine: AotiEngine, monkeypatch: pytest.MonkeyPatch)
         return model(pixels)
 
     def to(tensor: torch.Tensor, target: Any, **options: Any) -> torch.Tensor:
-        return tensor.clone() if target == "cuda" else real_to(tensor, target, **options)
+        return tensor.clone() if target == "cuda:1" else real_to(tensor, target, **options)
 
     monkeypatch.setattr(engine, "_torch", pretended)
     monkeypatch.setattr(engine, "_model", watched)
     monkeypatch.setattr(engine, "_host", None)
+    monkeypatch.setattr(engine, "gpu", 1)
     monkeypatch.setattr(engine, "made_for", dataclasses.replace(engine.made_for, device="cuda", max_batch=4))
     monkeypatch.setattr(torch.Tensor, "to", to)
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     for n in (3, 2, 5, 3):
         np.testing.assert_allclose(engine.run(noise(n)), expected[n], atol=1e-5)
+    assert pretended.used == {1}
     assert pretended.allocated == [3, 4]  # kept, until one is larger
     assert set(during) == {(False, False)}  # else convolutions would be computed in TF32
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before

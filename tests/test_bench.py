@@ -19,7 +19,9 @@ ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is ma
 LOWEST_COSINE = {
     "views.py": 0.9999,  # of pixels, not of descriptors: each edit rounds to whole grey levels
     "decode.py": 0.9995,  # pixels within one grey level
+    "peers.py": 0.9995,  # descriptors of two decoders, as the next one
     "pipeline.py": 0.999,  # descriptors of two decoders
+    "frontier.py": 0.998,  # of reduced precision, as the next one
     "precision.py": 0.998,  # of reduced precision; the gate asks 0.999 of the 1st percentile
     "gpu_decode.py": 0.9995,  # of pixels: DALI's differ at the edges
     "gpu_engine.py": 0.999,  # bf16 autocast of random weights

@@ -384,6 +384,16 @@ class OnDevice(DaliCpuDecoder):
         return self._batches(jobs, height, width, stay=True)
 
 
+class Begun:
+    """What is known already."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        self.vectors = vectors
+
+    def result(self) -> npt.NDArray[np.float32]:
+        return self.vectors
+
+
 class DeviceEngine(FakeEngine):
     """Takes an address, as TensorRT's engine does."""
 
@@ -391,11 +401,17 @@ class DeviceEngine(FakeEngine):
         super().__init__()
         self.from_device = 0
 
-    def run_device(self, pointer: int, count: int) -> npt.NDArray[np.float32]:
+    def start(self, pixels: npt.NDArray[np.uint8]) -> Begun:
+        return Begun(self.run(pixels))
+
+    def start_device(self, pointer: int, count: int, **_order: int | None) -> Begun:
         size = self.spec.height
         raw = (ctypes.c_ubyte * (count * size * size * 3)).from_address(pointer)
         self.from_device += 1
-        return self.run(np.frombuffer(raw, np.uint8).reshape(count, size, size, 3))
+        return self.start(np.frombuffer(raw, np.uint8).reshape(count, size, size, 3))
+
+    def run_device(self, pointer: int, count: int, **order: int | None) -> npt.NDArray[np.float32]:
+        return self.start_device(pointer, count, **order).result()
 
 
 def test_what_stays_on_the_device_is_what_would_have_been_fetched(tmp_path, photos):
@@ -482,6 +498,7 @@ def test_options(monkeypatch):
         DaliDecoder(hw_decoder_load=1.5)
     monkeypatch.setattr(sys.modules["nvidia.dali"].backend, "GetCUDADeviceCount", lambda: 2)
     assert DaliDecoder(1, index=1).name == "dali"
+    assert make_decoder("dali", 1, gpu=1)._device == 1
     with pytest.raises(InputError, match="there is no GPU 2: this process sees 2"):
         DaliDecoder(1, index=2)
 
@@ -510,8 +527,42 @@ def test_extract_resumes_with_it_and_never_mixes(tmp_path, engine, folder_of):
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_auto_is_never_dali():
+class Dali(OnDevice):
+    """The decoder of the GPU, on the processor."""
+
+    name = "dali"
+
+    def __init__(self, workers: int | None = None, *, index: int = 0) -> None:
+        super().__init__(workers)
+
+
+def test_auto_is_dali_for_engines_that_take_pixels_there_alone(tmp_path, folder_of, monkeypatch):
+    """And what it is stays written down: an output begun so goes on so, whatever the engine."""
+    folder = folder_of(tmp_path / "in", 6)
     assert make_decoder().name in ("turbo", "pillow")
+    if not _gpus():
+        assert make_decoder(stays_there=True).name == make_decoder().name
+        isc_fast.extract(folder, DeviceEngine(), tmp_path / "none.h5", batch_size=2)
+    monkeypatch.setattr(dali, "DaliDecoder", Dali)
+    there, here = DeviceEngine(), FakeEngine()
+    isc_fast.extract(folder, there, tmp_path / "there.h5", batch_size=2)
+    assert there.from_device == 3
+    isc_fast.extract(folder, here, tmp_path / "here.h5", batch_size=2)
+    for name, decoder in (("none", make_decoder().name), ("there", "dali"), ("here", make_decoder().name)):
+        if (tmp_path / f"{name}.h5").exists():
+            with isc_fast.open_descriptors(tmp_path / f"{name}.h5") as found:
+                assert found.meta["decoder"] == decoder
+    assert isc_fast.extract(folder, DeviceEngine(), tmp_path / "here.h5", batch_size=2).computed == 0
+
+
+def test_a_search_between_decoders_is_noted(tmp_path, folder_of, capsys):
+    folder = folder_of(tmp_path / "in", 3)
+    for name in ("dali-cpu", "pillow", "turbo"):
+        isc_fast.extract(folder, FakeEngine(), tmp_path / f"{name}.h5", decoder=name)
+    for one, two, noted in (("dali-cpu", "turbo", True), ("dali-cpu", "dali-cpu", False), ("pillow", "turbo", False)):
+        files = [str(tmp_path / f"{name}.h5") for name in (one, two)]
+        assert main(["search", *files, "-o", str(tmp_path / "m.csv")]) == 0
+        assert (f"decoded by {one} and references by {two}" in capsys.readouterr().err) == noted
 
 
 def test_descriptors_of_photos_are_near_those_of_pillow(photos):

@@ -15,6 +15,7 @@ from isc_fast.dialects import (
     concatenate,
     convert,
     dialect_of,
+    open_any,
     read_descriptors,
     write_clip_retrieval,
     write_kit,
@@ -22,7 +23,7 @@ from isc_fast.dialects import (
 )
 from isc_fast.errors import FormatError, InputError, MismatchError, OutputError
 from isc_fast.plan import Failure
-from isc_fast.store import Descriptors
+from isc_fast.store import Descriptors, write_descriptors
 
 pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
@@ -531,3 +532,30 @@ def test_no_descriptors_at_all(tmp_path):
         read_descriptors(tmp_path)
     with pytest.raises(FormatError, match="there is no"):
         read_descriptors(tmp_path / "none.h5")
+
+
+def test_our_own_files_are_opened_on_disk_and_others_read_into_memory(tmp_path):
+    write_descriptors(tmp_path / "ours.h5", QUERIES)
+    with open_any(tmp_path / "ours.h5") as found:
+        assert isinstance(found.vectors, h5py.Dataset)
+        assert_equal(found, QUERY, QUERIES.ids)
+    path = submission(tmp_path / "s.h5")
+    with open_any(path, which="query") as found:
+        assert isinstance(found.vectors, np.ndarray)
+        assert_equal(found, QUERY, QUERIES.ids)
+    with pytest.raises(FormatError, match="holds one set"), open_any(tmp_path / "ours.h5", which="query"):
+        pass
+
+
+def test_a_submission_written_from_disk_is_that_written_from_memory(tmp_path):
+    order = np.random.default_rng(0).permutation(len(QUERIES.ids))
+    shuffled = Descriptors(QUERY[order], [QUERIES.ids[i] for i in order])
+    for name, side in (("q", shuffled), ("r", REFERENCES)):
+        write_descriptors(tmp_path / f"{name}.h5", side)
+    with open_any(tmp_path / "q.h5") as queries, open_any(tmp_path / "r.h5") as references:
+        write_submission(tmp_path / "disk.h5", queries, references)
+    write_submission(tmp_path / "memory.h5", shuffled, REFERENCES)
+    assert (tmp_path / "disk.h5").read_bytes() == (tmp_path / "memory.h5").read_bytes()
+    in_order = sorted(range(len(QUERY)), key=lambda row: QUERIES.ids[row])
+    made = read_descriptors(tmp_path / "disk.h5", which="query")
+    assert_equal(made, QUERY[in_order], [QUERIES.ids[row] for row in in_order])

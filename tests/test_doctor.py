@@ -13,7 +13,8 @@ import pytest
 
 from isc_fast import commands, doctor
 from isc_fast.cli import main
-from isc_fast.doctor import ABSENT, BROKEN, NO_GPU, WORKS, Answer, Diagnosis, Finding, diagnose, run_trial
+from isc_fast.doctor import NO_GPU, Diagnosis, Finding, diagnose
+from isc_fast.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from isc_fast.trials import GPUS, TRIALS, Trial
 
 ONE_GPU = Answer(WORKS, json.dumps({"driver": "580.65, up to CUDA 13.0", "gpus": ["NVIDIA H100, 79 of 80 GiB free"]}))
@@ -111,6 +112,8 @@ def test_a_library_that_ends_the_process_is_a_row():
     assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGSEGV)")
     found = run_trial("import os; os.abort()")
     assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGABRT)")
+    found = run_trial("import os; os.write(2, b'\\nno kernel image is available\\n'); os.abort()")
+    assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGABRT): no kernel image is available")
 
 
 def test_a_library_that_hangs_is_a_row():

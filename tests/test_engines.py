@@ -11,8 +11,10 @@ from fakes import FakeEngine
 
 import isc_fast
 from isc_fast.assets import DEMO_ENGINE
+from isc_fast.cores import Part
 from isc_fast.decoders.rules import load_input
 from isc_fast.engines import file_sha256, load_engine
+from isc_fast.engines.tuning import Setting, save_setting
 from isc_fast.errors import EngineError
 from isc_fast.spec import METADATA_KEY
 
@@ -177,3 +179,45 @@ def test_the_specification_travels(demo):
     text = demo.spec.to_json()
     assert isc_fast.EngineSpec.from_json(text) == demo.spec
     assert dataclasses.asdict(demo.spec)["preprocessing"] == "rgb8-pillow-bilinear-1"
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:0,1", "cuda:all", "cuda:²", ""])
+def test_a_device_that_is_none_is_named(name):
+    with pytest.raises(EngineError, match=r"there is no device '.*'; choose cpu, cuda, cuda:N"):
+        load_engine("demo", device=name or " ")
+
+
+def test_a_part_takes_its_share_of_the_threads(monkeypatch):
+    """Three processes on seven threads; the batch is for all of them what it is for one."""
+    from isc_fast.engines import ort
+
+    taken = []
+
+    class Watched(ort.OrtEngine):
+        def __init__(self, path, *, threads=None, **options):
+            taken.append(threads)
+            super().__init__(path, threads=threads, **options)
+
+    monkeypatch.setattr(ort, "OrtEngine", Watched)
+    engines = [load_engine("demo", threads=7, part=Part(number, 3)) for number in range(3)]
+    assert taken == [3, 2, 2]
+    assert len({engine.default_batch_size for engine in engines}) == 1
+    assert Part(5, 8).share(2) == 1
+    load_engine("demo")
+    assert taken[-1] is None
+
+
+def test_a_part_is_run_as_the_whole_was_tuned(tmp_path):
+    """What decides over bytes and plans stays: runtime, images of a request, batch. Threads and streams are shared."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "x.onnx"
+    shutil.copy(DEMO_ENGINE, path)
+    whole = load_engine(path)
+    save_setting(path, whole.id, Setting("openvino", 4, 3, 2, 24), 1.0)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 224, 224, 3), dtype=np.uint8)
+    tuned = load_engine(path)
+    engines = [load_engine(path, part=Part(number, 2)) for number in range(2)]
+    assert [len(engine._requests) for engine in (tuned, *engines)] == [3, 2, 1]
+    for engine in engines:
+        assert (engine.device, engine._size, engine.default_batch_size) == ("OpenVINO CPU", 2, 24)
+        np.testing.assert_array_equal(engine.run(pixels), tuned.run(pixels))

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 START = """
     import gc, sys
     import numpy as np
-    from isc_fast.store import Descriptors, open_descriptors, write_blocks
+    from isc_fast.store import Descriptors, open_descriptors, write_blocks, write_descriptors
 
     folder, count = sys.argv[1], int(sys.argv[2])
 
@@ -64,7 +64,7 @@ def peak_bytes(tmp_path: Path, code: str, count: int) -> int:
         capture_output=True, text=True, timeout=120, check=False, env={"PYTHONPATH": str(HERE), "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1]) * 1024
+    return int(done.stdout.split()[-1]) * 1024  # what the commands say stands before it
 
 
 def bytes_for_each(tmp_path: Path, code: str, few: int, many: int) -> float:
@@ -76,7 +76,10 @@ WRITE = """
     write(f"{folder}/references.h5", 4)
 """
 SEARCH = """
+    from isc_fast.cli import main
     from isc_fast.index import search
+    write_descriptors(f"{folder}/few.h5", few(20, 4))
+    assert main(["search", f"{folder}/few.h5", f"{folder}/references.h5", "-o", f"{folder}/matches.csv"]) == 0
     with open_descriptors(f"{folder}/references.h5") as references:
         assert len(search(few(20, 4), references, k=10)) == 200
         assert len(search(few(20, 4), references, max_pairs=300)) == 300
@@ -116,7 +119,7 @@ def test_writing_takes_little_memory_for_each_id(large_files):
 # Nearest neighbours among 100,000 rows would take minutes, and are not what is measured here.
 NEGATIVES = """
     import isc_fast.negatives
-    from isc_fast.negatives import normalize_to_file, smooth_to_file
+    from isc_fast.cli import main
 
     def knn(xq, blocks, k):
         total = sum(map(len, blocks))
@@ -127,14 +130,14 @@ NEGATIVES = """
     whole = Descriptors.blocks
     Descriptors.blocks = lambda self, _rows=None: whole(self, 8192)  # so that 40,000 rows are many blocks
     write(f"{folder}/plain.h5", 256)
-    with open_descriptors(f"{folder}/plain.h5") as plain:
-        smooth_to_file(plain, f"{folder}/negatives.h5", k=2)
-    with open_descriptors(f"{folder}/negatives.h5") as negatives:
-        normalize_to_file(few(1000, 256), negatives, f"{folder}/out.h5", k=2)
+    write_descriptors(f"{folder}/few.h5", few(1000, 256))
+    plain, negatives, out = (f"{folder}/{name}.h5" for name in ("plain", "negatives", "out"))
+    assert main(["negatives", plain, "-k", "2", "-o", negatives]) == 0
+    assert main(["normalize", f"{folder}/few.h5", "--negatives", negatives, "-k", "2", "-o", out]) == 0
 """
 
 
-def test_negatives_on_disk_need_not_fit_into_memory(tmp_path):
+def test_the_commands_do_not_need_negatives_to_fit_into_memory(tmp_path):
     few, many = (peak_bytes(tmp_path, NEGATIVES, count) for count in (40_000, 120_000))
     assert many - few < 40_000_000  # 82 MB more of them, and as much again where they are smoothed in memory
 
@@ -154,7 +157,7 @@ EXTRACT = """
             for job in jobs:
                 yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
 
-    isc_fast.pipeline.make_decoder = lambda *_: Decoder()
+    isc_fast.pipeline.make_decoder = lambda *_, **__: Decoder()
     engine = Engine(8, 4)
     engine.default_batch_size = 64
     with open(f"{folder}/list.txt", "w") as out:

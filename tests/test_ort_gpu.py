@@ -12,7 +12,7 @@ import pytest
 
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.decoders.rules import load_input
-from isc_fast.engines import load_engine, ort, ort_gpu
+from isc_fast.engines import gpu_of, load_engine, ort, ort_gpu
 from isc_fast.engines.ort_gpu import LARGEST_BATCH, cache_folder, cuda_options, tensorrt_options
 from isc_fast.errors import EngineError
 from isc_fast.spec import EngineSpec
@@ -101,7 +101,7 @@ class Machine:
         class OrtValue:
             @staticmethod
             def ortvalue_from_shape_and_type(shape: Any, kind: Any, device: str, index: int) -> DeviceArray:
-                assert (device, index) == ("cuda", 0)
+                assert (device, index) == ("cuda", int(machine.providers[0][1]["device_id"]))
                 machine.arrays.append(DeviceArray(tuple(shape), kind))
                 return machine.arrays[-1]
 
@@ -159,7 +159,7 @@ def on(monkeypatch):
 
     def load(machine: Machine, path: Path | str = "demo", **options: Any) -> Any:
         monkeypatch.setattr(ort, "require", lambda module, extra: machine)
-        return load_engine(path, device="cuda", **options)
+        return load_engine(path, **{"device": "cuda", **options})
 
     return load
 
@@ -173,6 +173,17 @@ def test_the_gpu_gives_what_the_processor_gives(on):
     engine = on(Machine())
     np.testing.assert_allclose(engine.run(noise(3)), expected, atol=1e-6)
     assert (engine.device, engine.default_batch_size) == (CUDA, 32)
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_another_gpu_than_the_first(on, provider):
+    """All that is asked of ONNX Runtime is about that one; the imitation refuses buffers elsewhere."""
+    expected = load_engine("demo", threads=1).run(noise(2))
+    machine = Machine()
+    engine = on(machine, device="cuda:3", provider=provider)
+    assert {options["device_id"] for _, options in machine.providers} == {"3"}
+    assert gpu_of(engine) == 3
+    np.testing.assert_allclose(engine.run(noise(2)), expected, atol=1e-6)
 
 
 def test_buffers_are_made_once_for_each_size(on):

@@ -22,10 +22,14 @@ PACKAGES = {"isc_fast": ROOT / "isc_fast", "isc_fast.training": ROOT / "training
 # A module may import from the lines above its own, and from its own package.
 LAYERS = [
     "errors cores versions",
-    "spec presets plan assets atomic progress knn trials",
+    "spec presets plan assets atomic progress exact trials trial_run devices",
+    "gpu_probe",
+    "gpu_knn",
+    "knn",
     "sources matches hdf5 decoders engines weights edits",
-    "store metrics",
+    "store metrics compute",
     "parts dialects negatives index report",
+    "worker workers",
     "pipeline validate tuner doctor",
     "challenge demo",
     "training export",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -29,7 +30,7 @@ from isc_fast.cli import main  # noqa: E402
 from isc_fast.decoders.rules import load_input  # noqa: E402
 from isc_fast.engines import file_sha256, load_engine  # noqa: E402
 from isc_fast.errors import EngineError, InputError, OutputError, ParityError  # noqa: E402
-from isc_fast.export import export_engine, gate, reduce  # noqa: E402
+from isc_fast.export import export_engine, gate, reduce, run, workshop  # noqa: E402
 from isc_fast.export.gate import make_benchmark  # noqa: E402
 from isc_fast.export.photos import split_photos  # noqa: E402
 from isc_fast.export.reduce import reduce_engine  # noqa: E402
@@ -106,7 +107,7 @@ def test_the_published_engine_says_what_it_is(made):
     engine, demo = load_engine(path), load_engine("demo")
     spec = engine.spec
     assert spec.precision == precision
-    assert spec.runtime == ("onnxruntime" if precision == "int8" else "openvino")
+    assert spec.runtime == ("openvino" if importlib.util.find_spec("openvino") else "onnxruntime")
     same = ("name", "arch", "height", "width", "dim", "gem_p", "preprocessing", "checkpoint_sha256", "parity")
     assert all(getattr(spec, field) == getattr(demo.spec, field) for field in same)
     assert spec.weights_as == "fp32"
@@ -309,14 +310,14 @@ def test_each_attempt_has_less_to_lose(small, paths, tmp_path, monkeypatch):
     """The same choice again would only cost time."""
     monkeypatch.setattr(gate, "MIN_COSINE_P01", 1.1)
     tried = []
-    honest = reduce.choose_measured
+    honest = workshop.choose_measured
 
     def choose(*arguments):
         found = honest(*arguments)
         tried.append(found)
         return found
 
-    monkeypatch.setattr(reduce, "choose_measured", choose)
+    monkeypatch.setattr(workshop, "choose_measured", choose)
     with pytest.raises(ParityError):
         export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths)
     assert 1 < len(tried) <= 6
@@ -344,14 +345,14 @@ def test_no_layer_at_all(small, paths, tmp_path, scratch, monkeypatch):
 def test_an_engine_that_changes_when_it_is_stamped_is_not_published(
     small, paths, tmp_path, scratch, lenient, monkeypatch
 ):
-    honest = reduce._Workshop.build
+    honest = reduce.Workshop.build
 
     def build(self, lowered, path, **changes):
         if changes:
             lowered = dict(list(lowered.items())[1:])
         return honest(self, lowered, path, **changes)
 
-    monkeypatch.setattr(reduce._Workshop, "build", build)
+    monkeypatch.setattr(reduce.Workshop, "build", build)
     with pytest.raises(ParityError, match="changed when its figures were written into it; nothing was published"):
         export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths)
     assert os.listdir(tmp_path) == ["scratch"]
@@ -418,6 +419,14 @@ def test_an_engine_is_reduced_once(paths, tmp_path, precision):
     path = save(residual(), tmp_path / "low.onnx", precision=precision, runtime=runtime)
     with pytest.raises(EngineError, match=rf"low\.onnx is in {precision} already; start from the fp32 engine"):
         export_engine(path, tmp_path / "x.onnx", precision="int8", photos=paths)
+
+
+def test_where_openvino_is_not_installed_int8_is_for_onnx_runtime(small, paths, tmp_path, lenient, monkeypatch):
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    said = []
+    made = export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths, log=said.append)
+    assert made.spec.runtime == load_engine(tmp_path / "x.onnx").spec.runtime == "onnxruntime"
+    assert sum("pip install 'isc-fast[cpu,openvino]'" in line for line in said) == 1
 
 
 def test_what_cannot_be_made_is_said_before_anything_is_done(tmp_path, paths, monkeypatch):

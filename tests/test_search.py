@@ -11,8 +11,9 @@ from oracles import best_pairs, named, similarity, unit_rows
 import isc_fast.index
 import isc_fast.knn
 from isc_fast.errors import InputError, MismatchError
+from isc_fast.exact import METRICS
 from isc_fast.index import search
-from isc_fast.knn import METRICS, knn, within
+from isc_fast.knn import knn, within
 from isc_fast.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 
 pytest.importorskip("faiss")
@@ -36,9 +37,9 @@ def searches(monkeypatch):
     """The searches that the index makes: (number of queries, k)."""
     made = []
 
-    def recorded(xq, blocks, k, metric):
+    def recorded(xq, blocks, k, metric, device):
         made.append((len(xq), k))
-        return knn(xq, blocks, k, metric)
+        return knn(xq, blocks, k, metric, device)
 
     monkeypatch.setattr(isc_fast.index, "knn", recorded)
     return made
@@ -173,8 +174,8 @@ def test_a_pair_found_once_stays_found(monkeypatch, count):
     """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
     calls = []
 
-    def drifting(xq, blocks, k, metric):
-        scores, indices = knn(xq, blocks, k, metric)
+    def drifting(xq, blocks, k, metric, device):
+        scores, indices = knn(xq, blocks, k, metric, device)
         for _ in calls:
             scores = np.nextafter(scores, np.float32(-np.inf))
         calls.append(k)

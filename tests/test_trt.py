@@ -24,7 +24,7 @@ from fake_gpu import MAGIC, Code, FakeCuda, FakeTensorRT  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import isc_fast  # noqa: E402
-from isc_fast.engines import cuda, load_engine  # noqa: E402
+from isc_fast.engines import cuda, gpu_of, load_engine  # noqa: E402
 from isc_fast.engines.sidecar import PlanFacts, network_name, read_sidecar, sidecar_path, sidecar_text  # noqa: E402
 from isc_fast.engines.trt import TrtEngine  # noqa: E402
 from isc_fast.errors import EngineError, MissingExtraError  # noqa: E402
@@ -538,6 +538,26 @@ def test_a_plan_runs_on_the_gpu_only(plan: Path) -> None:
     for options in ({"threads": 2}, {"runtime": "openvino"}, {"provider": "cuda"}):
         with pytest.raises(EngineError, match=f"leave out the {next(iter(options))}"):
             load_engine(plan, **options)  # type: ignore[arg-type]
+
+
+def test_another_gpu_than_the_first(trt: FakeTensorRT, plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread that touches the engine is told which GPU it is on."""
+    trt.cuda.devices *= 2
+    used: list[int] = []
+    real = cuda.use_device
+
+    def watched(index: int) -> None:
+        used.append(index)
+        real(index)
+
+    monkeypatch.setattr(cuda, "use_device", watched)
+    with load_engine(plan, device="cuda:1") as engine:  # type: ignore[attr-defined]
+        assert gpu_of(engine) == 1
+        np.testing.assert_allclose(engine.run(images(9)), describe(images(9)), atol=1e-5)
+    assert set(used) == {1}
+    assert len(used) >= 4  # to load, to begin, to ask, to close
+    with pytest.raises(EngineError, match="there is no GPU 2: this process sees 2"):
+        load_engine(plan, device="cuda:2")
 
 
 def test_info_needs_no_gpu(gpu: FakeCuda, plan: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,13 @@
 | pillow | the contract itself (`isc_fast.decoders.rules`) | |
 | turbo | libjpeg-turbo and a vectorised resize | within one grey level, but for one value in 100 million |
 | turbo-scaled | as turbo, large JPEGs decoded at a fraction of their size | other ones: never chosen unless named |
-| dali | NVIDIA DALI: JPEGs decoded and resized on the GPU | other ones: never chosen unless named |
-| dali-cpu | the same on the processor, slower than the others: to test and to compare | other ones: likewise |
+| dali | NVIDIA DALI: JPEGs decoded and resized on the GPU | other ones: chosen for engines that take them there |
+| dali-cpu | the same on the processor, slower than the others: to test and to compare | other ones: never chosen unless named |
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -22,7 +23,10 @@ from ..errors import InputError, MissingExtraError
 
 DECODERS = ("pillow", "turbo", "turbo-scaled", "dali", "dali-cpu")
 AUTO = "auto"
-"""Stands for turbo where its libraries are installed, else for pillow."""
+"""Stands for turbo where its libraries are installed, else for pillow; for an engine that takes pixels on the GPU, for dali
+where that works."""
+EXACT = ("pillow", "turbo")
+"""Decoders whose pixels are those of the contract, to one grey level."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,23 @@ class DeviceDecoder(Decoder, Protocol):
         ...
 
 
-def make_decoder(name: str = AUTO, workers: int | None = None) -> Decoder:
+def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, stays_there: bool = False) -> Decoder:
     """Make a decoder.
 
     Args:
         name: one of `DECODERS`, or `AUTO`.
         workers: threads that decode; by default one for each core of this process.
+        gpu: for ``"dali"``, which GPU of those that this process sees: the one that the engine is on.
+        stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
 
     Raises:
         InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
         MissingExtraError: what the decoder needs is not installed.
     """
     if name == AUTO:
+        if stays_there:
+            with contextlib.suppress(MissingExtraError, InputError):  # DALI is not installed, or sees no GPU
+                return make_decoder("dali", workers, gpu=gpu)
         try:
             return make_decoder("turbo", workers)
         except MissingExtraError:
@@ -112,7 +121,7 @@ def make_decoder(name: str = AUTO, workers: int | None = None) -> Decoder:
     if name.startswith("dali"):
         from .dali import DaliCpuDecoder, DaliDecoder
 
-        return (DaliDecoder if name == "dali" else DaliCpuDecoder)(workers)
+        return DaliDecoder(workers, index=gpu) if name == "dali" else DaliCpuDecoder(workers)
     from .turbo import TurboDecoder, TurboScaledDecoder
 
     return (TurboDecoder if name == "turbo" else TurboScaledDecoder)(workers)

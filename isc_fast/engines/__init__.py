@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ..assets import DEMO_ENGINE
+from ..cores import Part, available_cores
+from ..devices import split_device
 from ..errors import EngineError, MissingExtraError
 from ..spec import RUNTIMES, EngineSpec
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
 SUFFIXES = (".onnx", ".pt2", ".plan")
-DEVICES = ("cpu", "cuda")
 PROVIDERS = ("cuda", "tensorrt")
 """What ONNX Runtime computes with on a GPU: its own CUDA kernels and cuDNN, or TensorRT."""
 
@@ -43,6 +44,58 @@ class Engine(Protocol):
 
         Raises:
             EngineError: the pixels have another shape or type, or the runtime failed.
+        """
+        ...
+
+
+class Pending(Protocol):
+    """Descriptors that an engine is working on."""
+
+    def result(self) -> npt.NDArray[np.float32]:
+        """Wait for the descriptors ``float32 (n, dim)``, in the order of the images. May be called again.
+
+        Raises:
+            EngineError: the runtime failed on this batch, or on one before it in a way that nothing after it survived.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncEngine(Engine, Protocol):
+    """An engine that begins a batch without waiting for it, as `isc_fast.engines.trt.TrtEngine` does."""
+
+    def start(self, pixels: npt.NDArray[np.uint8]) -> Pending:
+        """Begin what `run` does; the array may be changed when this returns.
+
+        Batches are described in the order in which they were begun, and asking for one waits for those before it.
+
+        Raises:
+            EngineError: as `run`; batches that were begun before keep what became of them.
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceEngine(AsyncEngine, Protocol):
+    """An engine that also takes batches which are on its GPU already."""
+
+    def start_device(self, pointer: int, count: int, *, stream: int | None = None, event: int | None = None) -> Pending:
+        """Begin to describe ``uint8 (count, height, width, 3)`` RGB at a device address.
+
+        Without a stream the memory may be used again when this returns; see `isc_fast.engines.trt.TrtEngine.start_device`.
+
+        Raises:
+            EngineError: as `start`.
+        """
+        ...
+
+    def run_device(
+        self, pointer: int, count: int, *, stream: int | None = None, event: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The same, waiting for the descriptors.
+
+        Raises:
+            EngineError: as `run`.
         """
         ...
 
@@ -98,6 +151,7 @@ def load_engine(
     runtime: str | None = None,
     provider: str | None = None,
     trust_plan: bool = False,
+    part: Part | None = None,
 ) -> Engine:
     """Open an engine file.
 
@@ -107,14 +161,15 @@ def load_engine(
         path: a file made by ``isc-fast export``, ``.onnx``, ``.pt2`` or ``.plan``; ``"demo"`` stands for the engine inside
             the package.
             Loading a ``.pt2`` runs code that is in it: load only those that you trust.
-        device: ``"cpu"`` or ``"cuda"``; by default cuda for a ``.plan`` and else cpu. A device that is asked for and is not
-            there is an error, never a slower run.
+        device: ``"cpu"``, ``"cuda"``, or ``"cuda:1"`` for another GPU than the first; by default cuda for a ``.plan`` and
+            else cpu. A device that is asked for and is not there is an error, never a slower run.
         threads: of the processor, for the arithmetic; by default one for each core of this process.
         runtime: ``"onnxruntime"`` or ``"openvino"``, for an engine in fp32, which both can run; an engine in reduced
             precision is run by the one it was verified with.
         provider: of ONNX Runtime on the device cuda: ``"cuda"`` (the default), or ``"tensorrt"``, which takes minutes to build
             at first and keeps what it built beside the engine. One that is asked for and is not there is an error.
         trust_plan: let a version-compatible ``.plan`` run the program code that it holds.
+        part: which of several processes beside each other this is, so that it takes its share of the threads.
 
     Raises:
         EngineError: there is no such file, it is not an engine, it is damaged, the device is missing, or the processor
@@ -123,29 +178,32 @@ def load_engine(
     """
     file = engine_file(path)
     is_plan = file.suffix.lower() == ".plan"
-    device = device or ("cuda" if is_plan else "cpu")
-    if device not in DEVICES:
-        raise EngineError(f"there is no device {device!r}; choose one of {', '.join(DEVICES)}")
+    kind, index = split_device(device or ("cuda" if is_plan else "cpu"))
     if threads is not None and threads < 1:
         raise EngineError(f"threads must be at least 1, not {threads}")
     if runtime is not None and runtime not in RUNTIMES:
         raise EngineError(f"there is no runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}")
-    if provider is not None and (provider not in PROVIDERS or device != "cuda" or runtime == "openvino"):
+    if provider is not None and (provider not in PROVIDERS or kind != "cuda" or runtime == "openvino"):
         raise EngineError(
             f"there is no provider {provider!r}; choose one of {', '.join(PROVIDERS)}"
             if provider not in PROVIDERS
             else f"the provider {provider} is ONNX Runtime's on the device cuda; leave it out, or use that device"
         )
     if is_plan:
-        return _open_plan(file, device, threads, runtime, provider, trust_plan)
-    return _open(file, device, threads, runtime, provider)
+        if kind != "cuda":
+            raise EngineError(f"{file} runs on an NVIDIA GPU only, not on the {kind}; use the .onnx engine there")
+        return _open_plan(file, index, threads, runtime, provider, trust_plan)
+    return _open(file, kind, index, threads, runtime, provider, part or Part())
+
+
+def gpu_of(engine: Engine) -> int:
+    """Which GPU an engine is on, as CUDA counts those that this process sees; 0 where it is on none or does not say."""
+    return int(getattr(engine, "gpu", 0))
 
 
 def _open_plan(
-    file: Path, device: str, threads: int | None, runtime: str | None, provider: str | None, trust: bool
+    file: Path, index: int, threads: int | None, runtime: str | None, provider: str | None, trust: bool
 ) -> Engine:
-    if device != "cuda":
-        raise EngineError(f"{file} runs on an NVIDIA GPU only, not on the {device}; use the .onnx engine there")
     for what, given in (("threads", threads), ("runtime", runtime), ("provider", provider)):
         if given is not None:
             raise EngineError(
@@ -153,10 +211,19 @@ def _open_plan(
             )
     from .trt import TrtEngine
 
-    return TrtEngine(file, trust_code=trust)
+    return TrtEngine(file, index=index, trust_code=trust)
 
 
-def _open(file: Path, device: str, threads: int | None, runtime: str | None, provider: str | None) -> Engine:
+def _open(
+    file: Path,
+    device: str,
+    index: int,
+    threads: int | None,
+    runtime: str | None,
+    provider: str | None,
+    part: Part,
+) -> Engine:
+    shared = part.share(threads or available_cores()) if part.of > 1 else threads
     if file.suffix.lower() == ".pt2":
         if runtime is not None:
             raise EngineError(f"{file} is compiled by torch and is not run by {runtime}; leave out the runtime")
@@ -164,7 +231,7 @@ def _open(file: Path, device: str, threads: int | None, runtime: str | None, pro
             raise EngineError(f"{file} is compiled by torch and has no providers; leave out the provider {provider}")
         from .aoti import AotiEngine
 
-        return AotiEngine(file, device=device, threads=threads)
+        return AotiEngine(file, device=device, index=index, threads=shared)
     from .header import read_spec
     from .tuning import saved_setting, tuning_path
 
@@ -189,8 +256,8 @@ def _open(file: Path, device: str, threads: int | None, runtime: str | None, pro
     if setting and fits:
         # A setting is about speed only: where its runtime is gone by now, the engine is opened as if there were none.
         with contextlib.suppress(EngineError, MissingExtraError):
-            return open_with(file, setting.runtime, setting=setting)
-    return open_with(file, runtime or spec.runtime, device=device, threads=threads, provider=provider)
+            return open_with(file, setting.runtime, setting=setting, part=part)
+    return open_with(file, runtime or spec.runtime, device=device, index=index, threads=shared, provider=provider)
 
 
 def open_with(
@@ -198,24 +265,30 @@ def open_with(
     runtime: str,
     *,
     device: str = "cpu",
+    index: int = 0,
     threads: int | None = None,
     setting: Setting | None = None,
     provider: str | None = None,
+    part: Part | None = None,
 ) -> Engine:
-    """Open an ``.onnx`` engine with one runtime and, where there is one, a setting that `isc_fast.tune` found."""
+    """Open an ``.onnx`` engine with one runtime and, where there is one, this part of a setting that `isc_fast.tune` found.
+
+    What decides over the bytes of descriptors, the runtime and the sizes of batches, is the same for every part.
+    """
     engine: Engine
-    threads = setting.threads if setting else threads
+    share = (part or Part()).share
+    threads = share(setting.threads) if setting else threads
     if runtime == "openvino":
         if device != "cpu":
             raise EngineError(f"OpenVINO runs engines on the processor here, not on {device}; leave out the runtime")
         from .ov import OvEngine
 
-        streams, size = (setting.streams, setting.request_size) if setting else (None, None)
+        streams, size = (share(setting.streams), setting.request_size) if setting else (None, None)
         engine = OvEngine(file, threads=threads, streams=streams, request_size=size)
     else:
         from .ort import OrtEngine
 
-        engine = OrtEngine(file, device=device, threads=threads, provider=provider)
+        engine = OrtEngine(file, device=device, index=index, threads=threads, provider=provider)
     if setting:
         engine.default_batch_size = setting.batch_size
     return engine

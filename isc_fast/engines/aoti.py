@@ -183,14 +183,15 @@ class AotiEngine:
         path: of the ``.pt2`` file. Loading it runs code that is in it.
         device: has to be the one it was compiled for.
         threads: of the processor; by default one for each core.
+        index: of the GPU, among those that this process sees.
 
     Raises:
         EngineError: it is no such package, is damaged, or was compiled for another device, processor, GPU or torch.
         MissingExtraError: torch is not installed.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, device: str = "cpu", threads: int | None = None, index: int = 0) -> None:
+        self.path, self.gpu = path, index
         self.spec, self.made_for = read_package(path)
         self._check_machine(device)
         self._torch: Any = _import_torch(device)
@@ -245,11 +246,15 @@ class AotiEngine:
                 f"{self.path} is compiled for CUDA {made.cuda}, and this torch brings CUDA {torch.version.cuda}; install "
                 f"torch {made.torch}, or export it again"
             )
-        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        if not self.gpu < torch.cuda.device_count():
+            raise EngineError(
+                f"there is no GPU {self.gpu}: this process sees {torch.cuda.device_count()}, counted from 0"
+            )
+        capability = "{}.{}".format(*torch.cuda.get_device_capability(self.gpu))
         if capability != made.capability:
             raise EngineError(
                 f"{self.path} is compiled for {made.gpu} (compute capability {made.capability}), and this is "
-                f"{torch.cuda.get_device_name()} ({capability}); export it again on this machine"
+                f"{torch.cuda.get_device_name(self.gpu)} ({capability}); export it again on this machine"
             )
 
     def _load(self) -> Any:
@@ -257,10 +262,11 @@ class AotiEngine:
             damaged = package.testzip()  # a flipped bit in a library would be a crash, not an exception
         if damaged:
             raise EngineError(f"{self.path} is damaged in {damaged}; export it again, or copy it again")
+        on_gpu = self.made_for.device == "cuda"
         try:
             with _no_warnings():
                 inductor: Any = require("torch._inductor", "compiled")
-                model = inductor.aoti_load_package(str(self.path))
+                model = inductor.aoti_load_package(str(self.path), device_index=self.gpu if on_gpu else -1)
             compiled_as = model.get_metadata().get(GRAPH_KEY)
         except MissingExtraError:
             raise
@@ -290,7 +296,8 @@ class AotiEngine:
         saved = convolutions.allow_tf32, products.allow_tf32
         convolutions.allow_tf32 = products.allow_tf32 = False
         try:
-            yield
+            with torch.cuda.device(self.gpu):
+                yield
         finally:
             convolutions.allow_tf32, products.allow_tf32 = saved
 
@@ -323,4 +330,4 @@ class AotiEngine:
             self._host = torch.empty((len(rows), *rows.shape[1:]), dtype=torch.uint8, pin_memory=True)
         host = self._host[: len(rows)]
         host.numpy()[...] = rows
-        return host.to("cuda", non_blocking=True)
+        return host.to(f"cuda:{self.gpu}", non_blocking=True)

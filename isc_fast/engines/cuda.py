@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +79,12 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def find_device(index: int = 0) -> Device:
-    """A GPU that this process can use. To be called before any library of TensorRT: without a driver those crash.
+def count_devices() -> int:
+    """How many GPUs this process can use, at least one. To be called before any library of TensorRT: without a driver those
+    crash.
 
     Raises:
-        EngineError: there is no driver, it is too old, or it shows no such GPU.
+        EngineError: there is no driver, it is too old, or it shows no GPU.
         MissingExtraError: ``cuda.bindings`` is not installed.
     """
     cuda = _cuda()
@@ -104,12 +105,40 @@ def find_device(index: int = 0) -> Device:
         shown = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         raise EngineError(f"the NVIDIA driver shows no GPU to this process{shown}; look at: nvidia-smi")
     check((code,), "look for a GPU")
+    return int(count)
+
+
+def find_device(index: int = 0) -> Device:
+    """A GPU that this process can use.
+
+    Raises:
+        EngineError: as `count_devices`, or there is no such GPU.
+        MissingExtraError: ``cuda.bindings`` is not installed.
+    """
+    count = count_devices()
     if not 0 <= index < count:
         raise EngineError(f"there is no GPU {index}: this process sees {count}, counted from 0")
-    found = check(cuda.cudaGetDeviceProperties(index), f"describe GPU {index}")
+    found = check(_cuda().cudaGetDeviceProperties(index), f"describe GPU {index}")
     name = found.name.decode(errors="replace") if isinstance(found.name, bytes) else str(found.name)
     capability = f"{found.major}.{found.minor}"
     return Device(index, name.rstrip("\0"), capability, int(found.totalGlobalMem))
+
+
+def check_alike(indices: Iterable[int]) -> None:
+    """Refuse GPUs of several models for one result: libraries choose other kernels for each, whose last bits differ.
+
+    Raises:
+        EngineError: as `find_device`, or they are not alike.
+        MissingExtraError: ``cuda.bindings`` is not installed.
+    """
+    models: dict[str, int] = {}
+    for index in indices:
+        models.setdefault(str(find_device(index)), index)
+    if len(models) > 1:
+        (one, first), (other, second) = list(models.items())[:2]
+        raise EngineError(
+            f"GPU {first} is a {one} and GPU {second} a {other}, which do not give the same bytes; name those of one model"
+        )
 
 
 def use_device(index: int) -> None:

@@ -28,10 +28,17 @@ class OrtEngine:
         device: ``"cpu"`` or ``"cuda"``.
         threads: of the processor; by default one for each core.
         provider: on a GPU, one of `isc_fast.engines.PROVIDERS`; by default ``"cuda"``.
+        index: of the GPU, among those that this process sees.
     """
 
     def __init__(
-        self, path: Path, *, device: str = "cpu", threads: int | None = None, provider: str | None = None
+        self,
+        path: Path,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        provider: str | None = None,
+        index: int = 0,
     ) -> None:
         ort = require("onnxruntime", "gpu" if device == "cuda" else "cpu")
         spec = read_spec(path)
@@ -42,10 +49,11 @@ class OrtEngine:
         self._session: Any
         self._on_gpu: DeviceRunner | None = None
         if device == "cuda":
-            providers = choose_providers(ort, provider or "cuda", path, spec, INPUT, self.id)
+            providers = choose_providers(ort, provider or "cuda", path, spec, INPUT, self.id, index)
             self._session = open_session(ort, path, options, providers)
             self._check_graph(spec)
-            self._on_gpu = DeviceRunner(ort, self._session, spec, self._input, self._output)
+            self._on_gpu = DeviceRunner(ort, self._session, spec, self._input, self._output, index)
+            self.gpu = index
             self.device = providers[0][0]
             self.default_batch_size = BEST_BATCH
             return

@@ -90,7 +90,7 @@ def tensorrt_options(spec: EngineSpec, input_name: str, cache: Path | None, devi
 
 
 def choose_providers(
-    ort: Any, provider: str, path: Path, spec: EngineSpec, input_name: str, engine_id: str
+    ort: Any, provider: str, path: Path, spec: EngineSpec, input_name: str, engine_id: str, device_index: int = 0
 ) -> list[Provider]:
     """The providers to ask for, the wanted one first, with their options.
 
@@ -106,14 +106,15 @@ def choose_providers(
             f"{', '.join(offered)}; run: pip uninstall -y onnxruntime && pip install 'isc-fast[gpu]'"
         )
     if provider == "cuda":
-        return [(_CUDA, cuda_options())]
+        return [(_CUDA, cuda_options(device_index))]
     cache: Path | None = None
     if path.parent != ASSETS:  # nothing is written into the installed package
         # A folder that cannot be written to costs some minutes at each start, no more.
         with contextlib.suppress(OutputError):
             cache = make_folder(cache_folder(path, engine_id, ort.__version__))
     # What TensorRT does not take, such as the cast of the pixels, is left to CUDA.
-    return [(_TENSORRT, tensorrt_options(spec, input_name, cache)), (_CUDA, cuda_options())]
+    options = tensorrt_options(spec, input_name, cache, device_index)
+    return [(_TENSORRT, options), (_CUDA, cuda_options(device_index))]
 
 
 def open_session(ort: Any, path: Path, options: Any, providers: Sequence[Provider]) -> Any:

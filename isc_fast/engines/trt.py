@@ -85,7 +85,7 @@ class TrtEngine:
         trt = installed_flavour(facts.flavour)
         check_machine(path, facts, found, str(trt.__version__))
         self.path, self.spec, self.facts, self.id = path, spec, facts, facts.plan_sha256
-        self._index = index
+        self.gpu = index
         self._lock = threading.RLock()
         self._waiting: deque[tuple[Slot, Pending, int, int]] = deque()
         cuda.use_device(index)
@@ -166,7 +166,7 @@ class TrtEngine:
                 raise EngineError(f"{self.path} was closed; load it again")
             pending = Pending(self, count, self.spec.dim)
             try:
-                cuda.use_device(self._index)  # this may be another thread than the one before
+                cuda.use_device(self.gpu)  # this may be another thread than the one before
                 for start in range(0, count, self._size):
                     if len(self._waiting) == len(self._slots):
                         self._finish_oldest()
@@ -198,7 +198,7 @@ class TrtEngine:
         with self._lock:
             if pending.left and not pending.problem:
                 try:
-                    cuda.use_device(self._index)
+                    cuda.use_device(self.gpu)
                     while pending.left:
                         self._finish_oldest()
                 except EngineError as error:

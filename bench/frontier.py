@@ -1,0 +1,135 @@
+"""What a processor could gain from bf16 and int8, and what that loses: layer by layer on a trained network.
+
+    python bench/frontier.py                        the trained network inside the package, its photos
+    python bench/frontier.py --engine v107.onnx --photos FOLDER       an fp32 engine of yours, on photos of yours
+    python bench/frontier.py --smoke                a minute, few photos, int8 alone
+
+First the layers that lose most, each alone in a lower precision; then engines for more and more that may be lost, each with the
+choice of layers that saves the most time for it: its shares of the arithmetic, the time by `isc_fast.export.mixed.COST`
+against fp32, the measured rate against the same runtime's fp32, and what the accuracy gate says to it. The gate's bound is the
+row above which nothing is published; the rows below it are what a faster engine would cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import finish, interleaved
+
+from isc_fast.assets import DEMO_ENGINE, demo_photos
+from isc_fast.cores import has_bf16
+from isc_fast.engines import Engine, load_engine, open_with
+from isc_fast.export.gate import LOSS_BUDGET, compare, describe_benchmark, make_benchmark, objections
+from isc_fast.export.mixed import COST
+from isc_fast.export.photos import Photos, split_photos
+from isc_fast.export.workshop import Workshop
+from isc_fast.sources import list_images
+
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
+"""Of what the search for a published engine begins with; the last one lowers every layer that can be."""
+WORST = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="in fp32")
+    parser.add_argument("--photos", help="folder; every second photo calibrates, the others measure")
+    parser.add_argument("--images", type=int, default=32, help="described in each turn of the timing")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--smoke", action="store_true", help="few photos, one round, int8 alone, three engines")
+    given = parser.parse_args(arguments)
+    paths = [Path(item.path) for item in list_images(given.photos).items] if given.photos else demo_photos()
+    photos, factors = split_photos(paths), FACTORS
+    openvino = importlib.util.find_spec("openvino") is not None
+    runtime = "openvino" if openvino else "onnxruntime"
+    precision = "int8-bf16" if openvino and has_bf16() and not given.smoke else "int8"
+    if given.smoke:
+        photos, given.images, given.rounds = Photos(photos.calibration[:8], photos.held_out[:8]), 4, 1
+        factors = (0.25, 1.0, 1000.0)
+    exact = load_engine(given.engine, runtime="onnxruntime")
+    benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
+    expected = describe_benchmark(exact, benchmark)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)  # noqa: E731
+        shop = Workshop(given.engine, None, precision, runtime, photos, work, say)
+        operations = sum(layer.operations for layer in shop.layers.values())
+        losses = shop.losses
+        engines: dict[str, Engine] = {f"{runtime} fp32": open_with(Path(exact.path), runtime)}
+        rows: dict[str, dict[str, Any]] = {}
+        for factor in factors:
+            lowered, parts, lost = shop.choose(factor * LOSS_BUDGET)
+            name = f"{factor:g} × the budget"
+            if not lowered:
+                continue
+            engines[name] = shop.build(lowered, work / f"{factor}.onnx")
+            figures = compare(benchmark, expected, describe_benchmark(engines[name], benchmark))
+            time = sum(COST[part.removesuffix("_share")] * share for part, share in parts.items())
+            rows[name] = {**figures, **parts, "loss": lost, "time_by_cost": time, "passes": not objections(figures)}
+
+        pixels = benchmark.queries[: given.images]
+
+        def turn(engine: Engine) -> Callable[[], int]:
+            def once() -> int:
+                for start in range(0, len(pixels), engine.default_batch_size):
+                    engine.run(pixels[start : start + engine.default_batch_size])
+                return len(pixels)
+
+            return once
+
+        for engine in engines.values():
+            engine.run(pixels[:1])
+        rates = interleaved({name: turn(engine) for name, engine in engines.items()}, given.rounds)
+
+    print(f"{exact.spec.name} ({exact.spec.arch}, {exact.spec.height} px), by {runtime}: {len(shop.layers)} layers")
+    worst: dict[str, list[dict[str, Any]]] = {}
+    for to, table in losses.items():
+        worst[to] = []
+        print(f"\nlayers that lose most in {to}, of {sum(table.values()):.1e} in all")
+        for name in sorted(table, key=lambda name: -table[name])[:WORST]:
+            share = shop.layers[name].operations / operations
+            worst[to].append({"layer": name, "loss": table[name], "share_of_arithmetic": share})
+            print(f"  {table[name]:.1e}  {share:6.1%} of the arithmetic  {name}")
+    head = ("fp32", "bf16", "int8", "loss", "1st perc.", "best kept", "gate", "time", "rate")
+    print(f"\n{'':<18}" + "".join(f"{text:>11}" for text in head))
+    fp32 = rates[f"{runtime} fp32"]["images_per_s"]
+    for name, row in rows.items():
+        row |= {**rates[name], "ratio": rates[name]["images_per_s"] / fp32}
+        cells = [
+            *(f"{row[f'{part}_share']:.0%}" for part in COST),
+            f"{row['loss']:.1e}",
+            f"{row['cosine_p01']:.5f}",
+            f"{row['top1_agreement']:.2%}",
+            "passes" if row["passes"] else "fails",
+            f"{row['time_by_cost']:.2f}",
+            f"{row['ratio']:.2f}",
+        ]
+        print(f"{name:<18}" + "".join(f"{cell:>11}" for cell in cells))
+    passing = [row for row in rows.values() if row["passes"]]
+    best = max(passing, key=lambda row: row["ratio"]) if passing else None
+    finish(
+        {
+            "bench": "frontier",
+            "engine": {"name": exact.spec.name, "sha256": exact.id},
+            "runtime": runtime,
+            "precision": precision,
+            "worst_layers": worst,
+            "rows": rows,
+            "best_reference": f"{runtime} fp32",
+            "ratio_to_best_reference": best["ratio"] if best else 0.0,
+            "cosine_min": best["cosine_min"] if best else 0.0,
+        }
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
