@@ -93,16 +93,28 @@ def _torch(half: bool) -> Row:
     return row
 
 
-def _faiss(settings: Settings) -> Result:
+def _gpu_faiss() -> Any:
+    """faiss, if it was built for GPUs.
+
+    Raises:
+        NotHere: it was not.
+    """
     import faiss
 
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise NotHere(f"faiss {faiss.__version__} is built without GPU support; run: pip install faiss-gpu-cuvs")
+    return faiss
+
+
+def _faiss(settings: Settings) -> Result:
     xq, xb = rows_of(settings)
     if settings.device == "cpu":
+        import faiss
+
         flat = faiss.IndexFlatIP(settings.dim)
         flat.add(xb)
         return {"faiss": faiss.__version__, **measure(settings, "fp32", lambda: flat.search(xq, settings.k))}
-    if not hasattr(faiss, "StandardGpuResources"):
-        raise NotHere(f"faiss {faiss.__version__} is built without GPU support; run: pip install faiss-gpu-cuvs")
+    faiss = _gpu_faiss()
     if faiss.get_num_gpus() < 1:  # without this, faiss ends the process
         raise RuntimeError(f"faiss {faiss.__version__} sees no GPU")
     resources = faiss.StandardGpuResources()
@@ -123,6 +135,8 @@ def _isc_fast(settings: Settings) -> Result:
     """From arrays with ids to matches with ids, as a user calls it."""
     import isc_fast
 
+    if settings.device != "cpu":
+        _gpu_faiss()  # what it searches with
     options: dict[str, Any] = {}
     if "device" in inspect.signature(isc_fast.search).parameters:
         options = {"device": settings.device}

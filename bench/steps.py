@@ -94,10 +94,12 @@ def serve(rows: Mapping[str, Row], name: str, settings: Any) -> int:
     return 0
 
 
-def _says_not_installed(error: BaseException | None) -> bool:
+def _says_not_installed(error: BaseException) -> bool:
     """Not one that is installed and does not load: that is a failure."""
     while type(error).__name__ == "MissingExtraError":
-        error = error.__cause__ if error else None
+        if error.__cause__ is None:
+            return True  # it was another process that did not find it
+        error = error.__cause__
     return isinstance(error, ModuleNotFoundError)
 
 

@@ -322,6 +322,11 @@ def test_our_search_is_told_the_device_where_it_can_be(searched: Settings, monke
 
     on_cuda = Settings.from_json(searched.to_json().replace('"cpu"', '"cuda"'))
     monkeypatch.setattr(gpu, "wait_for", lambda device: lambda: None)
+    faiss = pytest.importorskip("faiss")
+    monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
+    with pytest.raises(NotHere, match="built without GPU support"):
+        gpu_search._ROWS["isc_fast"](on_cuda)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "resources", raising=False)
     monkeypatch.setattr(isc_fast, "search", without, raising=False)
     assert gpu_search._ROWS["isc_fast"](searched)["same_ids"] == 1
     with pytest.raises(NotHere, match="no parameter device"):

@@ -236,6 +236,9 @@ def wrapped(settings):
     from isc_fast.errors import MissingExtraError
     try: require("another_library", "gpu")
     except MissingExtraError as error: raise MissingExtraError("DALI is not installed") from error
+def elsewhere_missing(settings):
+    from isc_fast.errors import MissingExtraError
+    raise MissingExtraError("another process did not find faiss")
 def broken(settings): require("broken_library", "gpu")
 def hangs(settings): time.sleep(600)
 def aborts(settings): os.abort()
@@ -253,6 +256,7 @@ def test_one_row_never_costs_another(tmp_path: Path) -> None:
         Step("x/missing", file, 30),
         Step("x/extra", file, 30),
         Step("x/wrapped", file, 30),
+        Step("x/elsewhere_missing", file, 30),
         Step("x/broken", file, 30),
         Step("x/after good", file, 30, needs=("x/good",)),
         Step("x/after aborts", file, 30, needs=("x/good", "x/aborts")),
@@ -268,6 +272,7 @@ def test_one_row_never_costs_another(tmp_path: Path) -> None:
         "missing": ABSENT,
         "extra": ABSENT,
         "wrapped": ABSENT,
+        "elsewhere_missing": ABSENT,
         "broken": FAILED,
         "after aborts": SKIPPED,
         "after missing": ABSENT,
