@@ -170,19 +170,22 @@ class _FirstPass:
 
     def _part(self, xb: Floats, start: int, lowest: Floats) -> list[Pairs] | None:
         assert self._centre is not None
-        whole = max(np.abs(xb).max(), np.abs(self._centre).max())
+        squares = np.einsum("ij,ij->i", xb, xb)
+        # One in a thousand for what is lost in computing these in single precision, up to 16,384 dimensions.
+        longest, shortest = np.sqrt(squares.max()) * 1.001, np.sqrt(squares.min()) * 0.999
+        whole = longest + np.abs(self._centre).max()
         if whole and not 1e-15 < whole < 1e15:  # squares that single precision cannot hold
             return None
         from_centre = xb - self._centre
-        scale = np.float32(127) / max(np.abs(from_centre).max(), whole * np.float32(1e-6), np.float32(1e-15))
-        rounded = np.rint(from_centre * scale)
-        as_bytes = (rounded + np.float32(128)).astype(np.uint8)
-        apart = rounded / scale - from_centre
-        squares, from_there = np.einsum("ij,ij->i", xb, xb), np.einsum("ij,ij->i", from_centre, from_centre)
-        # One in a thousand for what is lost in computing these in single precision, up to 16,384 dimensions.
-        longest, shortest = np.sqrt(squares.max()) * 1.001, np.sqrt(squares.min()) * 0.999
-        farthest = np.sqrt(from_there.max()) * 1.001
-        error = np.sqrt(np.einsum("ij,ij->i", apart, apart).max()) * 1.001 + 1e-6 * farthest
+        largest = max(from_centre.max(), -from_centre.min(), whole * np.float32(1e-6), np.float32(1e-15))
+        step = np.float32(largest / 127)
+        rounded = np.rint(from_centre / step)
+        as_bytes = rounded.astype(np.int8).view(np.uint8)
+        as_bytes ^= 128  # the same as adding 128
+        rounded *= step
+        rounded -= from_centre
+        farthest = np.sqrt(np.einsum("ij,ij->i", from_centre, from_centre).max()) * 1.001
+        error = np.sqrt(np.einsum("ij,ij->i", rounded, rounded).max()) * 1.001 + 1e-6 * farthest
         found = []
         for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
             low = lowest[tile.first : tile.first + len(tile.rows)].astype(np.float64)
@@ -192,7 +195,7 @@ class _FirstPass:
             else:
                 wanted = (low + tile.length**2 + shortest**2) / 2 - unit * (tile.length + longest) ** 2
             wanted -= at_centre + error * tile.length + tile.error * (farthest + error)
-            least = np.floor(np.clip(wanted * float(scale) / tile.step, -(2.0**30), 2.0**30))
+            least = np.floor(np.clip(wanted / float(step) / tile.step, -(2.0**30), 2.0**30))
             least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
             sums = self._product(as_bytes, tile.bytes)
             left = np.flatnonzero(sums >= least.astype(np.int32))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracles import unit_rows
 
+import isc_fast.exact
 from isc_fast.errors import EngineError, InputError
 from isc_fast.exact import METRICS, Best, Queries, found_in, scores_of
 from isc_fast.knn import knn, within
@@ -143,3 +144,13 @@ def test_the_best_do_not_depend_on_the_order_of_the_parts(threads):
             best.add((pairs[0], pairs[1] + start, pairs[2]), 50)
         np.testing.assert_array_equal(best.scores, expected[0])
         np.testing.assert_array_equal(best.indices, expected[1])
+
+
+def test_the_order_of_pairs_is_that_of_three_keys():
+    rng = np.random.default_rng(0)
+    queries, indices = rng.integers(0, 50, 5000), rng.integers(0, 1 << 40, 5000)
+    wild = np.array([0.0, -0.0, -np.inf, 1e-45, -1e-45, 3e38, -3e38, 1.0, -1.0], np.float32)
+    for scores in (rng.normal(size=5000).astype(np.float32), rng.choice(wild, 5000), np.zeros(5000, np.float32)):
+        expected = np.lexsort((indices, -scores, queries))
+        np.testing.assert_array_equal(isc_fast.exact._best_first(queries, indices, scores), expected)
+    assert len(isc_fast.exact._best_first(queries[:0], indices[:0], wild[:0])) == 0
