@@ -27,13 +27,13 @@ types: $(VENV)/.dev
 	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
 
-# In ten minutes: fewer rounds than the README's figures have.
+# In about ten minutes: fewer rounds than the README's figures have.
 bench: $(VENV)/.dev  ## everything a processor does, side by side with the reference way and with the machine's limits
 	$(BIN)/python bench/decode.py
 	$(BIN)/python bench/search.py
-	$(BIN)/python bench/normalize.py --negatives 20000
+	$(BIN)/python bench/normalize.py --negatives 20000 --smoothed 100000 --rounds 2
 	$(BIN)/python bench/peers.py --rounds 2
-	$(BIN)/python bench/precision.py --rounds 3
+	$(BIN)/python bench/precision.py --images 16 --rounds 2
 	$(BIN)/python bench/engine.py --rounds 2
 	$(BIN)/python bench/pipeline.py --rounds 2 --images 8 --batches 1 4
 
