@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import finish, interleaved
+from harness import engine_rates, finish
 
 from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.cores import has_bf16
@@ -76,18 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows[name] = {**figures, **parts, "loss": lost, "time_by_cost": time, "passes": not objections(figures)}
 
         pixels = benchmark.queries[: given.images]
-
-        def turn(engine: Engine) -> Callable[[], int]:
-            def once() -> int:
-                for start in range(0, len(pixels), engine.default_batch_size):
-                    engine.run(pixels[start : start + engine.default_batch_size])
-                return len(pixels)
-
-            return once
-
-        for engine in engines.values():
-            engine.run(pixels[:1])
-        rates = interleaved({name: turn(engine) for name, engine in engines.items()}, given.rounds)
+        rates = engine_rates(engines, pixels, given.rounds)
 
     print(f"{exact.spec.name} ({exact.spec.arch}, {exact.spec.height} px), by {runtime}: {len(shop.layers)} layers")
     worst: dict[str, list[dict[str, Any]]] = {}

@@ -16,12 +16,12 @@ import argparse
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import finish, interleaved
+from harness import engine_rates, finish
 from networks import lowered_engine
 
 from isc_fast.assets import DEMO_ENGINE, demo_photos
@@ -85,18 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 accuracy[name] |= {key: engine.spec.accuracy[key] for key in ("int8_share", "bf16_share")}
 
         pixels = benchmark.queries[: given.images]
-
-        def turn(engine: Engine) -> Callable[[], int]:
-            def once() -> int:
-                for start in range(0, len(pixels), engine.default_batch_size):
-                    engine.run(pixels[start : start + engine.default_batch_size])
-                return len(pixels)
-
-            return once
-
-        for engine in engines.values():
-            engine.run(pixels[:1])
-        rates = interleaved({name: turn(engine) for name, engine in engines.items()}, given.rounds)
+        rates = engine_rates(engines, pixels, given.rounds)
 
     print(f"{exact.spec.name} ({exact.spec.arch}, {exact.spec.height} px): {len(benchmark.queries)} copies by "
           f"{len(set(benchmark.kinds))} edits, {len(benchmark.references)} references")  # fmt: skip
