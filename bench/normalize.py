@@ -85,7 +85,7 @@ def given_neighbours(scores: Array, indices: Array) -> Iterator[None]:
     """Let our functions be told the neighbours, in order, rather than search for them."""
     real, at = isc_fast.negatives.knn, 0
 
-    def told(rows: Array, _blocks: Iterable[Array], _k: int) -> tuple[Array, Array]:
+    def told(rows: Array, _blocks: Iterable[Array], _k: int, device: str) -> tuple[Array, Array]:
         nonlocal at
         at += len(rows)
         return scores[at - len(rows) : at], indices[at - len(rows) : at]

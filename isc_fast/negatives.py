@@ -93,8 +93,6 @@ def _check(*, beta: float = 0.0, **counts: int) -> None:
 
 def _nearest(rows: Floats, negatives: Descriptors, k: int, device: str) -> tuple[Floats, Ints]:
     """Scores and indices of the k nearest negatives of each row."""
-    if device == CPU:
-        return knn(rows, negatives.blocks(), k)
     return knn(rows, negatives.blocks(rows_at_once(device, negatives.dim, _ROWS)[1]), k, device=device)
 
 

@@ -121,7 +121,7 @@ NEGATIVES = """
     import isc_fast.negatives
     from isc_fast.cli import main
 
-    def knn(xq, blocks, k):
+    def knn(xq, blocks, k, device):
         total = sum(map(len, blocks))
         indices = np.random.default_rng(0).integers(0, total, (len(xq), k))
         return np.ones(indices.shape, np.float32), indices
