@@ -12,7 +12,6 @@ row above which nothing is published; the rows below it are what a faster engine
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 import tempfile
@@ -21,15 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import engine_rates, finish
+from trained import open_trained, trained_parser
 
-from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.cores import has_bf16
-from isc_fast.engines import Engine, load_engine, open_with
-from isc_fast.export.gate import LOSS_BUDGET, compare, describe_benchmark, make_benchmark, objections
+from isc_fast.engines import Engine, open_with
+from isc_fast.export.gate import LOSS_BUDGET, compare, describe_benchmark, objections
 from isc_fast.export.mixed import COST
-from isc_fast.export.photos import Photos, split_photos
 from isc_fast.export.workshop import Workshop
-from isc_fast.sources import list_images
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
 """Of what the search for a published engine begins with; the last one lowers every layer that can be."""
@@ -38,24 +35,13 @@ WORST = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="in fp32")
-    parser.add_argument("--photos", help="folder; every second photo calibrates, the others measure")
-    parser.add_argument("--images", type=int, default=32, help="described in each turn of the timing")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="few photos, one round, int8 alone, three engines")
-    given = parser.parse_args(arguments)
-    paths = [Path(item.path) for item in list_images(given.photos).items] if given.photos else demo_photos()
-    photos, factors = split_photos(paths), FACTORS
+    given = trained_parser(__doc__, "few photos, one round, int8 alone, three engines").parse_args(arguments)
+    trained = open_trained(given)
+    exact, photos, benchmark, expected = trained.exact, trained.photos, trained.benchmark, trained.expected
+    factors = (0.25, 1.0, 1000.0) if given.smoke else FACTORS
     openvino = importlib.util.find_spec("openvino") is not None
     runtime = "openvino" if openvino else "onnxruntime"
     precision = "int8-bf16" if openvino and has_bf16() and not given.smoke else "int8"
-    if given.smoke:
-        photos, given.images, given.rounds = Photos(photos.calibration[:8], photos.held_out[:8]), 4, 1
-        factors = (0.25, 1.0, 1000.0)
-    exact = load_engine(given.engine, runtime="onnxruntime")
-    benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
-    expected = describe_benchmark(exact, benchmark)
 
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)

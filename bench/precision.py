@@ -12,7 +12,6 @@ layers that measuring finds to lose most. The reference of the rates is the fp32
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 import tempfile
@@ -23,34 +22,21 @@ from typing import Any
 import numpy as np
 from harness import engine_rates, finish
 from networks import lowered_engine
+from trained import open_trained, trained_parser
 
-from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.cores import has_bf16
-from isc_fast.engines import Engine, load_engine, open_with
+from isc_fast.engines import Engine, open_with
 from isc_fast.errors import ParityError
-from isc_fast.export.gate import compare, describe_benchmark, make_benchmark, objections
-from isc_fast.export.photos import Photos, split_photos
+from isc_fast.export.gate import compare, describe_benchmark, objections
 from isc_fast.export.reduce import reduce_engine
-from isc_fast.sources import list_images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="in fp32")
-    parser.add_argument("--photos", help="folder; every second photo calibrates, the others measure")
-    parser.add_argument("--images", type=int, default=32, help="described in each turn of the timing")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--smoke", action="store_true", help="few photos, one round, int8 alone")
-    given = parser.parse_args(arguments)
-    paths = [Path(item.path) for item in list_images(given.photos).items] if given.photos else demo_photos()
-    photos = split_photos(paths)
-    if given.smoke:
-        photos, given.images, given.rounds = Photos(photos.calibration[:8], photos.held_out[:8]), 4, 1
+    given = trained_parser(__doc__, "few photos, one round, int8 alone").parse_args(arguments)
+    trained = open_trained(given)
+    exact, photos, benchmark, expected = trained.exact, trained.photos, trained.benchmark, trained.expected
     openvino = importlib.util.find_spec("openvino") is not None
-    exact = load_engine(given.engine, runtime="onnxruntime")
-    benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
-    expected = describe_benchmark(exact, benchmark)
 
     runtime = "openvino" if openvino else "onnxruntime"
     plans: list[tuple[str, str, str, bool]] = [("int8", runtime, "int8", True)]

@@ -11,7 +11,7 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 SHARED = (
-    *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py"),
+    *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
     *("gpu.py", "gpu_engines.py", "steps.py"),
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
 )
