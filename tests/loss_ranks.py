@@ -4,17 +4,17 @@ import sys
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from helpers_training import check_no_gloo_thread
 from torch.nn.parallel import DistributedDataParallel
 
+from isc_fast.training.distributed import joined
 from isc_fast.training.losses import CrossBatchMemory, contrastive_loss, gather, gradient_scale
 
 
-def main() -> None:
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
+def train(rank: int, world: int) -> None:
     torch.manual_seed(0)
-    network = DistributedDataParallel(torch.nn.Linear(6, 4, bias=False))
+    linear = torch.nn.Linear(6, 4, bias=False)
+    network = DistributedDataParallel(linear) if world > 1 else linear
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, momentum=0.9)
     memory = CrossBatchMemory(19, 4)
     losses = []
@@ -24,14 +24,19 @@ def main() -> None:
         labels = torch.from_numpy(random.integers(0, 3, 8)).chunk(world)[rank]
         vectors = torch.nn.functional.normalize(network(inputs))
         loss = contrastive_loss(*gather(vectors, labels), memory, pos_margin=0.0, neg_margin=1.0).loss
-        losses.append(float(loss))
+        losses.append(loss.item())
         optimizer.zero_grad()
         (loss * gradient_scale(world, 4)).backward()
         optimizer.step()
     if rank == 0:
-        weight = network.module.weight.detach().numpy()
+        weight = linear.weight.detach().numpy()
         np.savez(sys.argv[1], losses=losses, weight=weight, memory=memory.vectors.numpy(), labels=memory.labels.numpy())
-    dist.destroy_process_group()
+
+
+def main() -> None:
+    with joined("cpu") as process:
+        train(process.rank, process.world_size)
+    check_no_gloo_thread()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import torch
-from helpers_training import toy
+from helpers_training import check_no_gloo_thread, toy
 
 from isc_fast.errors import IscFastError
 from isc_fast.training.learner import Learner
@@ -54,6 +54,7 @@ def main() -> int:
     except IscFastError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    check_no_gloo_thread()
     return 0
 
 

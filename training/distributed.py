@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before a group is made: its functions keep the one that they find as a default, for good
 
 from ..errors import InputError
 
@@ -94,6 +96,9 @@ def joined(device: str | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[
     try:
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
+        # Gloo's threads end with the last reference to the group, and networks in circles still have some: a thread that lets
+        # go of its last message while the interpreter ends would take the process with it (SIGABRT).
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -139,37 +139,52 @@ def train_stage(
         KeyboardInterrupt: it was asked to stop (SIGINT, SIGTERM), and has saved its state.
     """
     options = options or RunOptions()
-    folder = Path(output)
     with joined(options.device) as process:
-        final = checkpoint_path(folder, stage.use_epoch)
-        if final.exists() and not overwrite:
-            return final
-        collection = collect(data, stage, ground_truth=ground_truth)
-        check(stage, collection, process.world_size, options.accumulate)
-        held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
-        artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
-        identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
-        make_folder(folder)
-        resume = (folder / STATE_FILE).exists() and not overwrite
-        wait_for_all()  # nobody looks for the state after the first process has begun to write
-        dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
-        if process.first:
-            _describe(folder, identity, collection, options, start)
-        with _cores_shared(options, process.device) as workers:
-            learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
-            trainer = Trainer(
-                learner,
-                dataset,
-                identity,
-                options,
-                folder,
-                workers=workers,
-                held_out=held_out,
-                progress=progress(stage.name) if progress and process.first else None,
-                log=log,
-            )
-            trainer.run(resume=resume)
+        # In a frame of its own, which keeps nothing of the run alive when the processes part.
+        return _train_stage(stage, data, Path(output), process, start, ground_truth, overwrite, options, progress, log)
+
+
+def _train_stage(
+    stage: Stage,
+    data: str | os.PathLike[str],
+    folder: Path,
+    process: Process,
+    start: str | os.PathLike[str],
+    ground_truth: str | os.PathLike[str] | None,
+    overwrite: bool,
+    options: RunOptions,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> Path:
+    final = checkpoint_path(folder, stage.use_epoch)
+    if final.exists() and not overwrite:
         return final
+    collection = collect(data, stage, ground_truth=ground_truth)
+    check(stage, collection, process.world_size, options.accumulate)
+    held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
+    artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
+    identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
+    make_folder(folder)
+    resume = (folder / STATE_FILE).exists() and not overwrite
+    wait_for_all()  # nobody looks for the state after the first process has begun to write
+    dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
+    if process.first:
+        _describe(folder, identity, collection, options, start)
+    with _cores_shared(options, process.device) as workers:
+        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
+        trainer = Trainer(
+            learner,
+            dataset,
+            identity,
+            options,
+            folder,
+            workers=workers,
+            held_out=held_out,
+            progress=progress(stage.name) if progress and process.first else None,
+            log=log,
+        )
+        trainer.run(resume=resume)
+    return final
 
 
 def _begin(
