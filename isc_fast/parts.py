@@ -4,20 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import filecmp
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .atomic import make_folder, output_error, replacing
+from .atomic import make_folder, output_error, replacing, sync_folder
 from .errors import FormatError, MismatchError, OutputError
-from .plan import Failure, Plan, Shard, Texts
-from .store import Descriptors, load_descriptors, open_descriptors, write_blocks
+from .lazy import Lazy
+from .plan import Failure, Plan, Shard
+from .store import Descriptors, open_descriptors, write_blocks
+
+
+class _PartIds(Lazy[str]):
+    """The ids of all parts, in order; memory holds those that are asked for."""
+
+    def __init__(self, files: Sequence[Path], counts: Sequence[int]) -> None:
+        self._files, self._ends = files, list(accumulate(counts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        ids: list[str] = []
+        number = bisect_right(self._ends, start)
+        while start + len(ids) < stop:
+            with open_descriptors(self._files[number]) as part:
+                first = self._ends[number] - len(part)
+                ids += part.ids[max(0, start - first) : stop - first]
+            number += 1
+        return ids
+
+
+def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
+    with open_descriptors(file) as part:
+        yield from part.blocks()
 
 
 class PartsFolder:
@@ -27,6 +56,7 @@ class PartsFolder:
         self.output = output
         self.folder = output.with_name(output.name + ".parts")
         self._plan_file = self.folder / "plan.json"
+        self._wanted_file = self.folder / "wanted.json"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
@@ -64,51 +94,62 @@ class PartsFolder:
             FormatError: it is damaged.
         """
         try:
-            with open(self._plan_file, encoding="ascii") as stream:
-                return Plan.from_lines(stream, with_items=with_items)
+            return Plan.read(self._plan_file, with_items=with_items)
         except FileNotFoundError:
             return None
-        except (FormatError, UnicodeDecodeError) as error:
-            raise FormatError(f"{error}; remove the folder {self.folder} to start again") from error
 
-    def _holds(self, plan: Plan) -> bool:
-        """Whether this very plan was begun here, told line by line, so that no second one has to fit into memory."""
-        try:
-            with open(self._plan_file, encoding="ascii", errors="replace") as stream:
-                return all(mine == theirs for mine, theirs in zip_longest(stream, plan.lines()))
-        except FileNotFoundError:
-            return False
+    def stored(self, wanted: Plan) -> Plan:
+        """The same plan with its items in a file here, where it waits to be begun.
 
-    def begin(self, plan: Plan) -> None:
-        """Forget all parts and begin a plan."""
-        self._clear()
-        with replacing(self._plan_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
-            stream.writelines(plan.lines())
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with replacing(self._wanted_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
+            stream.writelines(wanted.lines())
+        return Plan.read(self._wanted_file)
+
+    def _wanted_is_begun(self) -> bool:
+        return self._plan_file.exists() and filecmp.cmp(self._wanted_file, self._plan_file, shallow=False)
+
+    def _begin(self) -> None:
+        """Forget all parts and begin the plan that waits."""
+        for file in self.folder.iterdir():
+            if file.name not in ("lock", self._wanted_file.name):
+                file.unlink()
+        os.replace(self._wanted_file, self._plan_file)
+        sync_folder(self.folder)
 
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
         """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
+
+        Args:
+            wanted: what `stored` gave.
+            overwrite: begin it also where another was begun.
 
         Returns:
             the plan to work on, and a note where the inputs list other images by now.
 
         Raises:
             MismatchError: what was begun here is something else, and ``overwrite`` is not given.
+            FormatError: what was begun here is damaged.
         """
-        if self._holds(wanted):
+        if self._wanted_is_begun():
+            self._wanted_file.unlink()
             return wanted, None
-        stored = self.stored_plan()
-        if stored is not None:
-            difference = stored.difference(wanted)
+        begun = self.stored_plan()
+        if begun is not None:
+            difference = begun.difference(wanted)
             if difference is None:
-                drift = stored.drift(wanted)
+                drift = begun.drift(wanted, self.folder)
                 note = drift and f"the images have changed since this extraction began ({drift}); it ends as it began"
-                return stored, note
+                self._wanted_file.unlink()
+                return begun, note
             if not overwrite:
                 raise MismatchError(
                     f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
                     "another output, or start again with --overwrite"
                 )
-        self.begin(wanted)
+        self._begin()
         return wanted, None
 
     def part(self, index: int) -> Path:
@@ -143,14 +184,22 @@ class PartsFolder:
             failures=failures,
         )
 
-    def begin_again(self, plan: Plan, whole: Descriptors) -> None:
-        """Turn a finished result of the same plan back into parts, without the shards in which images failed.
+    def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
+        """Turn a finished result of the plan that waits back into parts, without the shards in which images failed.
 
         Where that was begun already, what has been computed since is kept.
+
+        Args:
+            plan: what `stored` gave.
+            whole: made by that plan.
+
+        Returns:
+            the plan to work on.
         """
-        if self._holds(plan):
-            return
-        self.begin(plan)
+        if self._wanted_is_begun():
+            self._wanted_file.unlink()
+            return plan
+        self._begin()
         row = 0
         failures = {failure.id for failure in whole.failures}
         for index in range(plan.shard_count):
@@ -159,6 +208,7 @@ class PartsFolder:
             if rows == len(shard.items):
                 self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
             row += rows
+        return plan
 
     def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:
         """Make the output from the parts.
@@ -169,22 +219,18 @@ class PartsFolder:
         Raises:
             OutputError: it cannot be written; the parts stay.
         """
-        ids = Texts()
+        files = [self.part(index) for index in range(plan.shard_count)]
+        counts: list[int] = []
         failures: list[Failure] = []
-        for index in range(plan.shard_count):
-            with open_descriptors(self.part(index)) as part:
-                for id_ in part.ids:
-                    ids.append(id_)
+        for file in files:
+            with open_descriptors(file) as part:
+                counts.append(len(part))
                 failures.extend(part.failures)
+        ids = _PartIds(files, counts)
         if len(ids):
-            blocks = (load_descriptors(self.part(index)).vectors for index in range(plan.shard_count))
+            blocks = (block for file in files for block in _blocks(file))
             write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, failures=failures, scratch=self.folder)
         return len(ids), failures
-
-    def _clear(self) -> None:
-        for file in self.folder.iterdir():
-            if file.name != "lock":
-                file.unlink()
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -15,8 +15,9 @@ from .decoders import AUTO, Decoder, make_decoder
 from .devices import parse_devices
 from .engines import DeviceEngine, Engine, cuda, gpu_of, load_engine
 from .errors import FormatError, InputError, MismatchError, OutputError
+from .lazy import Lazy
 from .parts import PartsFolder
-from .plan import Failure, Item, Items, Plan, Shard, default_shard_size
+from .plan import Failure, Item, Plan, Shard, default_shard_size
 from .progress import ProgressCallback, Tally
 from .sources import Listing, list_images
 from .store import Descriptors, open_descriptors
@@ -109,23 +110,14 @@ def extract(
             f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}"
         )
     decoding = make_decoder(decoder, workers)
-    if isinstance(inputs, Listing):
-        found = inputs.found if limit is None else inputs.found[:limit]
-        listing, described = Listing(found, inputs.ignored), [f"limit={limit}"]
-    else:
-        listing = list_images(inputs, ids=ids, limit=limit)
-        roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-        described = [*(os.path.abspath(root) for root in roots), f"ids={ids}", f"limit={limit}"]
-    # Absolute, so that resuming from another folder finds the same files.
-    items = Items(Item(item.id, os.path.abspath(item.path)) for item in listing.found)
-    listing = Listing((), listing.ignored)  # so that what was found is not in memory twice
+    found, ignored, described = _listed(inputs, ids, limit)
     runner = load_for(engine, devices, engine_options, workers)
     facts = runner.facts if isinstance(runner, Crew) else runner
     if decoder == AUTO:
         there = facts.takes_pixels_there if isinstance(facts, EngineFacts) else isinstance(facts, DeviceEngine)
         decoding = make_decoder(AUTO, workers, stays_there=there)
 
-    def wanted(earlier: tuple[int, int, str] | None) -> Plan:
+    def wanted(items: Sequence[Item], earlier: tuple[int, int, str] | None) -> Plan:
         """The plan of this call; what is not asked for is as in an earlier plan (batch size, shard size, decoder)."""
         batch = batch_size or (earlier[0] if earlier else facts.default_batch_size)
         size = shard_size or (earlier[1] if earlier else default_shard_size(len(items), batch))
@@ -133,24 +125,26 @@ def extract(
         return Plan(described, items, facts.id, name, batch, -(-size // batch) * batch)
 
     def result(count: int, failures: Sequence[Failure], computed: int, note: str | None = None) -> Extraction:
-        return Extraction(output, count, failures, computed, listing.ignored, time.monotonic() - began, note)
+        return Extraction(output, count, failures, computed, ignored, time.monotonic() - began, note)
 
     parts = PartsFolder(output)
     with parts.locked() as lock:
         try:
+            note = None
             if output.exists() and not overwrite:
                 with _finished(output) as whole:
                     made_by = whole.meta["plan"]
-                    plan = wanted((made_by["batch_size"], made_by["shard_size"], whole.meta["decoder"]))
+                    plan = wanted(found, (made_by["batch_size"], made_by["shard_size"], whole.meta["decoder"]))
                     _refuse_other_plan(output, whole, plan)
                     if not (retry_failed and whole.failures):
                         parts.remove()
                         return result(len(whole), whole.failures, 0)
-                    parts.begin_again(plan, whole)
-            stored = parts.stored_plan(with_items=False)
-            plan, note = parts.begin_or_resume(
-                wanted((stored.batch_size, stored.shard_size, stored.decoder) if stored else None), overwrite=overwrite
-            )
+                    plan = parts.begin_again(parts.stored(plan), whole)
+            else:
+                begun = parts.stored_plan(with_items=False)
+                plan = wanted(found, (begun.batch_size, begun.shard_size, begun.decoder) if begun else None)
+                plan, note = parts.begin_or_resume(parts.stored(plan), overwrite=overwrite)
+            found = ()  # from here on, the plan's file has them
             missing = parts.missing(plan, and_failed=retry_failed and not output.exists())
             computed = sum(len(plan.rows(index)) for index in missing)
             tally = Tally(len(plan.items), computed, progress)
@@ -179,6 +173,33 @@ def extract(
             raise
         parts.remove()
     return result(count, failures, computed, note)
+
+
+class _Absolute(Lazy[Item]):
+    """The same images with absolute paths, so that resuming from another folder finds the same files."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """See `Lazy`."""
+        return [Item(item.id, os.path.abspath(item.path)) for item in self._items[start:stop]]
+
+
+def _listed(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Listing, ids: str, limit: int | None
+) -> tuple[Sequence[Item], int, list[str]]:
+    """The images, how many other files there were, and the inputs as a plan says them."""
+    if isinstance(inputs, Listing):
+        found = inputs.found if limit is None else inputs.found[:limit]
+        return _Absolute(found), inputs.ignored, [f"limit={limit}"]
+    listing = list_images(inputs, ids=ids, limit=limit)
+    roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    described = [*(os.path.abspath(root) for root in roots), f"ids={ids}", f"limit={limit}"]
+    return _Absolute(listing.found), listing.ignored, described
 
 
 @contextlib.contextmanager

@@ -6,101 +6,24 @@ it was interrupted: so resuming is doing the shards whose part is missing, and a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import operator
-from abc import abstractmethod
+import os
+import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, overload
-
-import numpy as np
-import numpy.typing as npt
 
 from .errors import FormatError
+from .lazy import BLOCK, Lazy
+from .repeats import count_changes
 
 PLAN_VERSION = 1
 MIN_SHARD_ITEMS = 256
 MAX_SHARDS = 4096
-_BLOCK = 4096  # elements that a lazy sequence makes at a time, and items in a line of a stored plan
-_MOST_PLACES = 65_535  # what two bytes can number; as tuples of two strings in a dictionary, about 20 MB
-
-T = TypeVar("T", covariant=True)
-
-
-class Lazy(Sequence[T]):
-    """A sequence whose elements are made when they are asked for. It equals any sequence of the same elements."""
-
-    @abstractmethod
-    def read(self, start: int, stop: int) -> list[T]:
-        """The elements of ``start ≤ row < stop``, both within the length."""
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        rows = range(len(self))[index]
-        if isinstance(rows, int):
-            return self.read(rows, rows + 1)[0]
-        return self.read(rows.start, max(rows.start, rows.stop)) if rows.step == 1 else [self[row] for row in rows]
-
-    def __iter__(self) -> Iterator[T]:
-        for start in range(0, len(self), _BLOCK):
-            yield from self.read(start, min(start + _BLOCK, len(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str):
-            return NotImplemented
-        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self[:3]))
-        return f"{type(self).__name__}([{shown}{', …' if len(self) > 3 else ''}], {len(self)} in all)"
-
-
-class Texts(Lazy[str]):
-    """Strings in two buffers: each takes its UTF-8 bytes and 8 more, where a list of them takes 57 more."""
-
-    def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._bytes, self._ends = bytearray(), array("Q")
-        for text in texts:
-            self.append(text)
-
-    def append(self, text: str) -> None:
-        """Add one to the end; half a character is kept as it is."""
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def read(self, start: int, stop: int) -> list[str]:
-        """See `Lazy`."""
-        first = self._ends[start - 1] if start else 0
-        whole, ends = self._bytes[first : self._ends[stop - 1]] if stop else b"", self._ends[start:stop]
-        texts, begin = [], 0
-        for end in ends:
-            texts.append(whole[begin : end - first].decode("utf-8", "surrogatepass"))
-            begin = end - first
-        return texts
-
-
-def repeated_rows(texts: Iterable[str], count: int) -> npt.NDArray[np.int64]:
-    """Rows, rising, whose text may occur more than once among ``count``: certainly all of which it is true.
-
-    It takes 16 bytes a text while it works, where a set of them takes about 130. A text that occurs once is named too
-    where its hash of 64 bits equals another's: of ten million texts, in one run of 400,000. So whoever acts on the answer
-    looks at the texts themselves.
-    """
-    hashes = np.fromiter(map(hash, texts), np.int64, count)
-    ordered = np.sort(hashes)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    return np.flatnonzero(np.isin(hashes, twice)) if len(twice) else np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,46 +32,6 @@ class Item:
 
     id: str
     path: str
-
-
-class Items(Lazy[Item]):
-    """Items in little memory: each takes the bytes of its id and 10 more, if its path is its id with something around.
-
-    What is around an id, such as ``/data/`` and ``.jpg``, is the same for many; where it is not, the path is kept whole.
-    """
-
-    def __init__(self, items: Iterable[Item] = ()) -> None:
-        self._texts = Texts()
-        self._places = array("H")  # of each item, in `_around`; 0: id and path stand in the text, with the id's length
-        self._around = [("", "")]
-        self._numbers: dict[tuple[str, str], int] = {}
-        for item in items:
-            self.append(item)
-
-    def append(self, item: Item) -> None:
-        """Add one to the end."""
-        head, found, tail = item.path.rpartition(item.id) if item.id else ("", "", "")
-        place = self._numbers.get((head, tail), 0) if found else 0
-        if found and not place and len(self._around) <= _MOST_PLACES:
-            place = self._numbers[head, tail] = len(self._around)
-            self._around.append((head, tail))
-        self._texts.append(item.id if place else f"{len(item.id)} {item.id}{item.path}")
-        self._places.append(place)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def read(self, start: int, stop: int) -> list[Item]:
-        """See `Lazy`."""
-        items = []
-        for text, place in zip(self._texts.read(start, stop), self._places[start:stop], strict=True):
-            if place:
-                head, tail = self._around[place]
-                items.append(Item(text, f"{head}{text}{tail}"))
-            else:
-                length, _, both = text.partition(" ")
-                items.append(Item(both[: int(length)], both[int(length) :]))
-        return items
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +61,87 @@ class Shard:
         """The items in runs of ``batch_size``; the last may be shorter."""
         for start in range(0, len(self.items), batch_size):
             yield self.items[start : start + batch_size]
+
+
+@contextlib.contextmanager
+def _damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (FormatError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = error if isinstance(error, FormatError) else f"the plan of this extraction is damaged ({error})"
+        raise FormatError(f"{words}; remove the folder {os.path.dirname(file)} to start again") from error
+
+
+def _as_lines(items: Sequence[Item]) -> Iterator[str]:
+    """The items as JSON without the outer brackets, in lines of `BLOCK` each."""
+    for start in range(0, len(items), BLOCK):
+        rows = json.dumps([[item.id, item.path] for item in items[start : start + BLOCK]])
+        yield (" " if start else "") + rows[1:-1] + ("," if start + BLOCK < len(items) else "")
+
+
+class StoredItems(Lazy[Item]):
+    """The items in a plan's file. Memory holds where its lines begin, and the last line that was asked for."""
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self._file = os.fspath(file)
+        self._stream = open(file, "rb", buffering=0)  # noqa: SIM115 - open as long as this is there
+        weakref.finalize(self, self._stream.close)
+        self._ends = array("Q")  # of the head's line, and of the lines of items
+        end, last = 0, b""
+        with open(self._stream.fileno(), "rb", closefd=False) as stream:
+            for last in stream:
+                end += len(last)
+                self._ends.append(end)
+        if last.strip() != b"]}":
+            raise ValueError("it is cut short")
+        self._ends.pop()
+        self._kept: tuple[int, list[Item]] = (-1, [])
+        lines = len(self._ends) - 1
+        self._count = (lines - 1) * BLOCK + len(self._line(lines - 1)) if lines else 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _raw(self, number: int) -> str:
+        start, end = self._ends[number], self._ends[number + 1]
+        return os.pread(self._stream.fileno(), end - start, start).decode("ascii").removesuffix("\n")
+
+    def _line(self, number: int) -> list[Item]:
+        kept, items = self._kept
+        if kept != number:
+            items = [Item(*map(_text, pair)) for pair in json.loads(f"[{self._raw(number).removesuffix(',')}]")]
+            if not 0 < len(items) <= BLOCK or (len(items) < BLOCK and number + 2 < len(self._ends)):
+                raise ValueError(f"line {number + 2} has {len(items)} images")
+            self._kept = (number, items)
+        return items
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """See `Lazy`.
+
+        Raises:
+            FormatError: the file is damaged there.
+        """
+        items: list[Item] = []
+        with _damage_in_words(self._file):
+            for number in range(start // BLOCK, -(-stop // BLOCK)):
+                first = number * BLOCK
+                items += self._line(number)[max(0, start - first) : stop - first]
+        return items
+
+    def lines(self) -> Iterator[str]:
+        """What stands in the file, a line at a time, without its end.
+
+        Raises:
+            FormatError: the file is damaged.
+        """
+        with _damage_in_words(self._file):
+            yield from map(self._raw, range(len(self._ends) - 1))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def default_shard_size(count: int, batch_size: int) -> int:
@@ -243,69 +207,43 @@ class Plan:
             "items": [],
         }
         yield json.dumps(values).removesuffix("]}")
-        for start in range(0, len(self.items), _BLOCK):
-            stop = start + _BLOCK
-            rows = json.dumps([[item.id, item.path] for item in self.items[start:stop]])
-            yield (" " if start else "") + rows[1:-1] + ("," if stop < len(self.items) else "")
+        if isinstance(self.items, StoredItems):
+            yield from self.items.lines()
+        else:
+            yield from _as_lines(self.items)
         yield "]}"
 
-    def to_json(self) -> str:
-        """ASCII JSON on one line; undecodable bytes of file names survive as lone surrogates."""
-        return "".join(self._pieces())
-
     def lines(self) -> Iterator[str]:
-        """The same with line ends between the items, for `from_lines`."""
+        """What `read` takes: ASCII JSON; undecodable bytes of file names survive as lone surrogates."""
         return (piece + "\n" for piece in self._pieces())
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """Read what `to_json` wrote.
-
-        Raises:
-            FormatError: it is damaged or of another version.
-        """
-        return cls.from_lines([text])
-
-    @classmethod
-    def from_lines(cls, lines: Iterable[str], *, with_items: bool = True) -> Plan:
-        """Read what `lines` gave, or `to_json`; memory holds the items and one line.
+    def read(cls, file: str | os.PathLike[str], *, with_items: bool = True) -> Plan:
+        """Read a file of the lines that `lines` gave. The items stay in it, and it may be removed in the meantime.
 
         Args:
-            lines: of a plan; one that `to_json` wrote is one line.
-            with_items: also read the items, rather than everything else alone.
+            file: of a plan.
+            with_items: also look for the items, rather than read everything else alone.
 
         Raises:
-            FormatError: it is damaged or of another version.
+            FileNotFoundError: there is none.
+            FormatError: it is damaged or of another version. Of its items, only the last are looked at now.
         """
-        try:
-            rest = iter(lines)
-            head = next(rest, "").strip()
-            whole = head.endswith("}")
-            values = json.loads(head if whole else head + "]}")
+        with open(file, "rb") as stream, _damage_in_words(file):
+            values = json.loads(stream.readline().decode("ascii").strip() + "]}")
             if values["version"] != PLAN_VERSION:
                 raise FormatError(f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION}")
             for name in ("batch_size", "shard_size"):
                 if not isinstance(values[name], int) or values[name] < 1:
                     raise ValueError(f"{name} is {values[name]!r}")
-            items = Items()
-            while with_items:
-                for id_, path in values["items"]:
-                    items.append(Item(id_, path))
-                line = "]}" if whole else next(rest).strip()
-                if line == "]}":
-                    break
-                values["items"] = json.loads(f"[{line.removesuffix(',')}]")
             return cls(
                 inputs=values["inputs"],
-                items=items,
+                items=StoredItems(file) if with_items else [],
                 engine_id=values["engine_id"],
                 decoder=values["decoder"],
                 batch_size=values["batch_size"],
                 shard_size=values["shard_size"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-            reason = str(error) or "it is cut short"
-            raise FormatError(f"the plan of this extraction is damaged ({reason})") from error
 
     def difference(self, other: Plan) -> str | None:
         """In words, the first thing but the images in which two plans differ, this one being the older, or None."""
@@ -324,10 +262,14 @@ class Plan:
                 return f"another {noun} ({str(mine)[:12]} then, {str(theirs)[:12]} now)"
         return None
 
-    def drift(self, other: Plan) -> str | None:
-        """In words, how the images of two plans differ, this one being the older, or None."""
+    def drift(self, other: Plan, folder: str | os.PathLike[str] | None = None) -> str | None:
+        """In words, how the images of two plans differ, this one being the older, or None.
+
+        Args:
+            other: the newer plan.
+            folder: for temporary files; by default the system's.
+        """
         if len(self.items) == len(other.items) and all(map(operator.eq, self.items, other.items)):
             return None
-        mine, theirs = (np.fromiter(map(hash, plan.items), np.int64, len(plan.items)) for plan in (self, other))
-        new, gone = len(np.setdiff1d(theirs, mine)), len(np.setdiff1d(mine, theirs))
+        new, gone = count_changes(self.items, other.items, folder)
         return f"{new} new, {gone} gone" if new or gone else "the same ones in another order"

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import codecs
-import heapq
+import io
 import os
-import re
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+import string
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from .catalog import ID_RULES, Catalog, Entry
 from .errors import InputError
-from .plan import Item, Items, Texts, repeated_rows
+from .plan import Item
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k .ppm .pgm .pbm .pnm .tga".split()
@@ -26,7 +23,7 @@ IMAGE_SUFFIXES = frozenset(
 
 LIST_SUFFIXES = frozenset((".txt", ".lst", ".list", ".tsv"))
 
-ID_RULES = ("auto", "path", "stem")
+_BLOCK = 1 << 20  # of a list file, read at a time
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Listing:
     Attributes:
         found: the items, in order: by the bytes of their path, or as the list file has them. A folder below an input
             that cannot be listed is an item too, ``name/``, so that it becomes a row of the ledger and its photos are
-            missed. As `list_images` makes it, it takes about 40 bytes an item.
+            missed. As `list_images` makes it, it lies in a temporary file where it is large.
         ignored: number of files in the folders whose name is not an image's.
         items: what was found, as a list; it is made, and takes about 300 bytes an item, when it is first asked for.
     """
@@ -63,15 +60,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return suffix not in IMAGE_SUFFIXES
 
 
-def _children(folder: str) -> Texts:
-    """What a folder holds, in the order of the bytes of what is below it: names of files, and ``name/`` to look into."""
-    with os.scandir(folder) as entries:
-        names = [f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries]
-    # Nearly always ASCII, and then no second copy of ten million names is needed.
-    names.sort(key=None if all(map(str.isascii, names)) else os.fsencode)
-    return Texts(names)  # while they are walked through, a third of the list's memory
-
-
 def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
     """A folder that is behind several links is listed under the first: of those of the last folder, the first name.
 
@@ -81,133 +69,109 @@ def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
     return [bytes(255 - byte for byte in folder) + b"\xff" for folder in folders], last
 
 
-def _walk(root: str) -> Iterator[Iterator[tuple[str, str]]]:
+def _walk(root: str) -> Iterator[tuple[str, str]]:
     """(name relative to the root, path) of every file below it, and ``name/`` of each folder that cannot be listed.
 
-    Comes in runs, each in the order of the bytes of the names: the tree itself, then what is behind each symbolic link.
-    No folder is listed twice: links in a circle come to an end, and links across do not multiply. Links come last, so
-    that a folder is listed under its own name if it has one below the root.
+    Comes in no order that means anything; memory holds the names of folders, not of files. No folder is listed twice:
+    links in a circle come to an end, and links across do not multiply. Links come last, so that a folder is listed under its
+    own name if it has one below the root.
     """
     seen: set[tuple[int, int]] = set()
-    queue, links = deque([("", root)]), list[tuple[str, str]]()
-
-    def run(name: str, path: str) -> Iterator[tuple[str, str]]:
-        open_folders: list[tuple[str, str, Iterator[str]]] = []
-
-        def enter(name: str, path: str) -> bool:
-            """Whether a folder could be listed, or was before."""
-            try:
-                status = os.stat(path)
-                key = (status.st_dev, status.st_ino)
-                if key not in seen:
-                    seen.add(key)
-                    open_folders.append((name, path, iter(_children(path))))
-            except OSError as error:
-                if not name:
-                    raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
-                return False
-            return True
-
-        if not enter(name, path):
+    folders = [("", root)]  # the next to look into is the last
+    links = list[tuple[str, str]]()
+    behind_links = deque[tuple[str, str]]()
+    while folders or behind_links:
+        name, path = folders.pop() if folders else behind_links.popleft()
+        below = list[tuple[str, str]]()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                with os.scandir(path) as entries:
+                    for entry in entries:
+                        inner = name + entry.name, os.path.join(path, entry.name)
+                        if _is_folder(entry):
+                            (links if entry.is_symlink() else below).append((inner[0] + "/", inner[1]))
+                        else:
+                            yield inner
+        except OSError as error:
+            if not name:
+                raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
             yield name, path
-        while open_folders:
-            name, path, children = open_folders[-1]
-            child = next(children, None)
-            if child is None:
-                open_folders.pop()
-                continue
-            below, inner = name + child, os.path.join(path, child.removesuffix("/"))
-            if not child.endswith("/"):
-                yield below, inner
-            elif os.path.islink(inner):
-                links.append((below, inner))
-            elif not enter(below, inner):
-                yield below, inner
-
-    while queue:
-        yield run(*queue.popleft())
-        links.sort(key=lambda link: _order_of_links(link[0]))
-        queue.extend(links)
-        links.clear()
+        below.sort(key=lambda folder: os.fsencode(folder[0]), reverse=True)
+        folders += below
+        if not folders:
+            links.sort(key=lambda link: _order_of_links(link[0]))
+            behind_links += links
+            links.clear()
 
 
-def _from_folder(folder: str) -> tuple[Iterable[Item], int]:
-    """Name relative to the folder and path of each image, and how many other files there were."""
-    runs, ignored = [], 0
-    for run in _walk(folder):
-        found = Items()
-        for name, path in run:
-            if name.endswith("/") or _suffix(name) in IMAGE_SUFFIXES:
-                found.append(Item(name, path))
-            else:
-                ignored += 1
-        if len(found):
-            runs.append(found)
-    if len(runs) == 1:
-        return runs[0], ignored
-    return heapq.merge(*runs, key=lambda item: os.fsencode(item.id)), ignored
+def _lines(list_file: str) -> Iterator[str]:
+    """What stands between the line ends of a list file, or between the NUL bytes where it holds any."""
+    encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    with open(list_file, "rb") as stream:
+        begin = stream.read(len(codecs.BOM_UTF8))
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")
+        start = len(begin) if begin == codecs.BOM_UTF8 else 0
+        stream.seek(start)
+        by_nul = any(b"\0" in block for block in iter(lambda: stream.read(_BLOCK), b""))
+        stream.seek(start)
+        with io.TextIOWrapper(stream, encoding, errors, newline="" if by_nul else None) as text:
+            if not by_nul:
+                yield from (line.removesuffix("\n") for line in text)
+                return
+            rest = ""
+            while block := text.read(_BLOCK):
+                *whole, rest = (rest + block).split("\0")
+                yield from whole
+            yield rest
 
 
-def _from_list(list_file: str) -> Iterator[tuple[str, str, str]]:
-    """(name as written, path, id or "" where the line gives none) of each line; see `list_images` for the format."""
-    try:
-        raw = Path(list_file).read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise InputError(f"cannot read the list file {list_file}: {error.strerror or error}") from error
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")
+def _from_list(list_file: str) -> Iterator[Entry]:
+    """The images that a list file names; see `list_images` for the format."""
     folder = os.path.dirname(list_file)
-    parts = rb"[^\0]+|\0" if b"\0" in raw else rb"[^\r\n]+|\r\n?|\n"  # what stands in a line, or a line's end
-    number = 1
-    for match in re.finditer(parts, raw):
-        line = match[0]
-        if line in (b"\0", b"\n", b"\r", b"\r\n"):
-            number += 1
-        elif line.strip():
-            head, tab, tail = os.fsdecode(line).partition("\t")
+    try:
+        for number, line in enumerate(_lines(list_file), 1):
+            if not line.strip(string.whitespace):
+                continue
+            head, tab, tail = line.partition("\t")
             if tab and not (head and tail):
-                raise InputError(f"entry {number} of the list file {list_file} is {line!r}; expected id<TAB>path")
+                raise InputError(
+                    f"entry {number} of the list file {list_file} is {os.fsencode(line)!r}; expected id<TAB>path"
+                )
             name, given = (tail, head) if tab else (head, "")
             yield name, os.path.join(folder, name), given
+    except OSError as error:
+        raise InputError(f"cannot read the list file {list_file}: {error.strerror or error}") from error
 
 
-def _unique_ids(named: Sequence[Item], rule: str) -> Iterator[str]:
-    """An id for each item's name, by rule; see `list_images`. The names are in the place of the ids."""
-    if rule == "stem":
-        for item in named:
-            yield os.path.splitext(os.path.basename(item.id))[0] or item.id
-        return
-    whole: npt.NDArray[np.bool_] = np.full(len(named), rule == "path")  # which items keep their suffix
+def _add_input(catalog: Catalog, root: str, *, several: bool) -> int:
+    """Add the images of one input, and say how many other files there were."""
+    if not os.path.isdir(root):
+        if not os.path.lexists(root):
+            raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
+        if _suffix(root) in IMAGE_SUFFIXES:
+            catalog.add([(os.path.basename(root), root, "")])
+        elif _suffix(root) in LIST_SUFFIXES:
+            catalog.add(_from_list(root))
+        else:
+            known = ", ".join(sorted(LIST_SUFFIXES))
+            raise InputError(f"{root} is neither a folder, nor an image, nor a list file ({known})")
+        return 0
+    prefix = os.path.basename(os.path.abspath(root)) + "/" if several else ""
+    ignored = 0
 
-    def ids() -> Iterator[str]:
-        for item, all_of_it in zip(named, whole, strict=True):
-            yield item.id if all_of_it else os.path.splitext(item.id)[0]
+    def images() -> Iterator[Entry]:
+        nonlocal ignored
+        for name, path in _walk(root):
+            if name.endswith("/") or _suffix(name) in IMAGE_SUFFIXES:
+                yield prefix + name, path, ""
+            else:
+                ignored += 1
 
-    while rule == "auto":
-        rows = repeated_rows(ids(), len(named))
-        names = [named[row].id for row in rows.tolist()]
-        found = [name if whole[row] else os.path.splitext(name)[0] for row, name in zip(rows, names, strict=True)]
-        counts = Counter(found)
-        clashing = [counts[id_] > 1 and id_ != name for id_, name in zip(found, names, strict=True)]
-        if not any(clashing):
-            break
-        whole[rows[clashing]] = True
-    yield from ids()
-
-
-def _from_input(root: str, *, several: bool) -> tuple[Iterator[tuple[str, str, str]], int]:
-    """(name, path, id or "" where none is given) of each image of one input, and how many other files there were."""
-    if os.path.isdir(root):
-        prefix = os.path.basename(os.path.abspath(root)) + "/" if several else ""
-        found, ignored = _from_folder(root)
-        return ((prefix + item.id, item.path, "") for item in found), ignored
-    if not os.path.lexists(root):
-        raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
-    if _suffix(root) in IMAGE_SUFFIXES:
-        return iter([(os.path.basename(root), root, "")]), 0
-    if _suffix(root) in LIST_SUFFIXES:
-        return _from_list(root), 0
-    raise InputError(f"{root} is neither a folder, nor an image, nor a list file ({', '.join(sorted(LIST_SUFFIXES))})")
+    catalog.add(images(), by_name=True)
+    return ignored
 
 
 def list_images(
@@ -233,31 +197,19 @@ def list_images(
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1, not {limit}")
     roots = [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
-    named, given = Items(), Texts()
-    ignored = 0
-    for root in roots:
-        found, others = _from_input(root, several=len(roots) > 1)
-        ignored += others
-        for name, path, id_ in found:
-            named.append(Item(name, path))
-            given.append(id_)
-    if not len(named):
+    catalog = Catalog(ids)
+    ignored = sum(_add_input(catalog, root, several=len(roots) > 1) for root in roots)
+    if not len(catalog):
         shown = ", ".join(roots) or "the inputs"
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"found no image in {shown} ({ignored} other files); looked for {known}")
-    made = zip(_unique_ids(named, ids), given, named, strict=True)
-    items = Items(Item(given_id or id_, item.path) for id_, given_id, item in made)
-    _refuse_equal_ids(items)
-    return Listing(items if limit is None else Items(islice(items, limit)), ignored)
-
-
-def _refuse_equal_ids(items: Sequence[Item]) -> None:
-    first: dict[str, str] = {}
-    for row in repeated_rows((item.id for item in items), len(items)).tolist():
-        item = items[row]
-        if item.id in first:
-            raise InputError(
-                f"two images would have the id {item.id!r}: {first[item.id]} and {item.path}; use the id rule 'auto' "
-                "or 'path', give their common parent folder, or a list file with id<TAB>path lines"
-            )
-        first[item.id] = item.path
+    equal = catalog.settle_ids()
+    if equal is not None:
+        first, second = equal
+        raise InputError(
+            f"two images would have the id {first.id!r}: {first.path} and {second.path}; use the id rule 'auto' or 'path', "
+            "give their common parent folder, or a list file with id<TAB>path lines"
+        )
+    if limit is not None:
+        catalog.cut(limit)
+    return Listing(catalog, ignored)

@@ -28,7 +28,9 @@ import numpy.typing as npt
 
 from .errors import FormatError, MismatchError
 from .hdf5 import create_hdf5, open_hdf5
-from .plan import Failure, Lazy, Texts, repeated_rows
+from .lazy import Lazy, Texts
+from .plan import Failure
+from .repeats import repeated_rows
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
@@ -164,7 +166,7 @@ def write_blocks(
         path: of the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
         ids, dim, meta, failures: see `Descriptors`. The ids are gone through two times.
-        scratch: folder for the temporary file, on the same disk.
+        scratch: folder for temporary files, on the same disk.
 
     Raises:
         OutputError: it cannot be written (disk full, no permission, …).
@@ -189,7 +191,7 @@ def write_blocks(
             rows = ids[start : start + _BLOCK_IDS]
             column[start : start + len(rows)] = np.array([_id_bytes(id_) for id_ in rows], dtype=object)
             writer.check()
-        column.attrs["unique"] = repeated_id(ids) is None
+        column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
         for name in _FAILURE_FIELDS:
             column = np.array([_note_bytes(getattr(failure, name)) for failure in failures], dtype=object)
             file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
@@ -321,12 +323,17 @@ def check_comparable(queries: Descriptors, references: Descriptors) -> None:
         )
 
 
-def repeated_id(ids: Sequence[str]) -> str | None:
-    """The first id that occurs a second time, or None. Ids of a file that says that there is none are not looked at."""
+def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
+    """The first id that occurs a second time, or None. Ids of a file that says that there is none are not looked at.
+
+    Args:
+        ids: gone through once.
+        folder: for a temporary file, 8 bytes an id; by default the system's.
+    """
     if isinstance(ids, StoredIds) and ids.unique:
         return None
     seen: set[str] = set()
-    for row in repeated_rows(ids, len(ids)).tolist():
+    for row in repeated_rows(ids, folder).tolist():
         id_: str = ids[row]
         if id_ in seen:
             return id_

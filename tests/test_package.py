@@ -21,9 +21,11 @@ PACKAGES = {"isc_fast": ROOT / "isc_fast", "isc_fast.training": ROOT / "training
 
 # A module may import from the lines above its own, and from its own package.
 LAYERS = [
-    "errors cores versions",
+    "errors cores versions lazy",
+    "scratch",
+    "repeats",
     "spec presets plan assets atomic progress exact trials trial_run devices",
-    "gpu_probe",
+    "gpu_probe catalog",
     "gpu_knn",
     "knn",
     "sources matches hdf5 decoders engines weights edits",

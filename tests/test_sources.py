@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from images import make_zoo
 
+from isc_fast import sources
 from isc_fast.decoders import Problem
 from isc_fast.decoders.rules import ImageProblem, load_input
 from isc_fast.errors import InputError
@@ -236,6 +237,14 @@ def test_a_locked_folder(tree):
     assert ids(folder) == ["a", "locked/", "to the locked/"]
 
 
+def test_a_locked_folder_behind_links_is_listed_once(tree, monkeypatch):
+    folder = tree("a.jpg", "secret/b.jpg")
+    (folder / "link").symlink_to("secret")
+    (folder / "other link").symlink_to("secret")
+    deny(monkeypatch, "secret", "link", "other link")
+    assert ids(folder) == ["a", "secret/"]
+
+
 def test_links_that_lead_nowhere(tree):
     folder = tree("a.jpg")
     for name, target in (
@@ -303,6 +312,23 @@ def test_list_files(tmp_path, content, expected, suffix):
     assert [(item.id, item.path) for item in list_images(file).items] == [
         (id_, os.path.join(tmp_path, path)) for id_, path in expected
     ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\0"])
+def test_a_list_file_is_read_in_blocks(tmp_path, monkeypatch, end):
+    """Whatever stands where one block ends and the next begins."""
+    names = ["ab.jpg", "ünï 🦊.jpg", os.fsdecode(b"\xe9.jpg"), *(f"{'x' * n}.png" for n in range(1, 9)), "c\td.jpg"]
+    (tmp_path / "list.txt").write_bytes(os.fsencode(end.join(names) + end + end))
+    expected = [Item(name.rpartition(".")[0], f"{tmp_path}/{name}") for name in names[:-1]]
+    for size in (*range(1, 12), 1000):
+        monkeypatch.setattr(sources, "_BLOCK", size)
+        assert list_images(tmp_path / "list.txt").items == [*expected, Item("c", f"{tmp_path}/d.jpg")]
+
+
+def test_entries_are_counted_with_the_empty_ones(tmp_path):
+    for end in (b"\n", b"\r\n", b"\0"):
+        (tmp_path / "list.txt").write_bytes(end.join([b"a.jpg", b"", b" ", b"b.jpg", b"\tc.jpg"]))
+        assert refusal(tmp_path / "list.txt").startswith("entry 5 of the list file ")
 
 
 def test_a_list_file_in_the_working_folder(tmp_path, monkeypatch):

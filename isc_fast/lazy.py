@@ -1,0 +1,73 @@
+"""Sequences whose elements are made when they are asked for, since ten million of them would fill the memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, overload
+
+BLOCK = 4096
+"""Elements that a lazy sequence makes at a time when it is gone through."""
+
+T = TypeVar("T", covariant=True)
+
+
+class Lazy(Sequence[T]):
+    """A sequence whose elements are made when they are asked for. It equals any sequence of the same elements."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> list[T]:
+        """The elements of ``start ≤ row < stop``, both within the length."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        rows = range(len(self))[index]
+        if isinstance(rows, int):
+            return self.read(rows, rows + 1)[0]
+        return self.read(rows.start, max(rows.start, rows.stop)) if rows.step == 1 else [self[row] for row in rows]
+
+    def __iter__(self) -> Iterator[T]:
+        for start in range(0, len(self), BLOCK):
+            yield from self.read(start, min(start + BLOCK, len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self[:3]))
+        return f"{type(self).__name__}([{shown}{', …' if len(self) > 3 else ''}], {len(self)} in all)"
+
+
+class Texts(Lazy[str]):
+    """Strings in two buffers: each takes its UTF-8 bytes and 8 more, where a list of them takes 57 more."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._bytes, self._ends = bytearray(), array("Q")
+        for text in texts:
+            self.append(text)
+
+    def append(self, text: str) -> None:
+        """Add one to the end; half a character is kept as it is."""
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        first = self._ends[start - 1] if start else 0
+        whole, ends = self._bytes[first : self._ends[stop - 1]] if stop else b"", self._ends[start:stop]
+        texts, begin = [], 0
+        for end in ends:
+            texts.append(whole[begin : end - first].decode("utf-8", "surrogatepass"))
+            begin = end - first
+        return texts
