@@ -19,6 +19,7 @@ from .errors import InputError, MismatchError
 from .gpu_knn import open_search
 from .index import search
 from .knn import CPU
+from .lazy import Texts
 from .matches import Truth, read_matches, read_truth, write_matches
 from .metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from .negatives import normalize_to_file, smooth_to_file
@@ -216,22 +217,23 @@ def run_challenge(
     runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
     make_folder(folder)
     steps = _Steps(folder)
-    ids: dict[str, list[str]] = {}
+    ids: dict[str, Texts] = {}
     stamps: dict[str, str] = {}
     counts: dict[str, int] = {}
     failures: dict[str, int] = {}
 
     for letter, images in folders.items():
         name = NAMES[letter]
-        items = list_images(images, ids="stem").items
-        if letter == "r" and reference_subset is not None:
-            wanted = _read_subset(reference_subset)
+        subset = reference_subset if letter == "r" else None
+        items = list_images(images, ids="stem", limit=limit if subset is None else None).found
+        if subset is not None:
+            wanted = _read_subset(subset)
             items = [item for item in items if item.id in wanted]
             if len(items) != len(wanted):
                 raise InputError(
-                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(reference_subset)} are not in {images}"
+                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {images}"
                 )
-        items = items[:limit]
+            items = items[:limit]
         describe = partial(
             extract,
             Listing(items),
@@ -249,7 +251,7 @@ def run_challenge(
             if not overwrite:
                 raise
             made = describe(overwrite=True)
-        ids[letter] = [item.id for item in items]
+        ids[letter] = Texts(item.id for item in items)
         counts[name], failures[name] = made.count, len(made.failures)
         with open_descriptors(made.path) as descriptors:
             failed = [failure.id for failure in descriptors.failures]
