@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
+from types import ModuleType
 
+from .errors import MissingExtraError
 from .lazy import Lazy
 from .plan import Item
 from .scratch import needs_scratch
@@ -34,7 +37,14 @@ _FIRST_IDS: dict[str, Callable[[bytes], bytes]] = {"auto": _without_suffix, "pat
 ID_RULES = tuple(_FIRST_IDS)
 
 
-_NEED = "the list of images"
+def _sqlite() -> ModuleType:
+    try:
+        return importlib.import_module("sqlite3")
+    except ImportError as error:
+        raise MissingExtraError(
+            "this Python was built without SQLite, which listing images needs: use another one, or install SQLite's headers "
+            "(libsqlite3-dev) and build it again"
+        ) from error
 
 
 class Catalog(Lazy[Item]):
@@ -46,10 +56,12 @@ class Catalog(Lazy[Item]):
 
     def __init__(self, rule: str) -> None:
         # An empty name: in memory while it is small, then in a temporary file that nobody else sees.
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        sqlite = _sqlite()
+        self._db = sqlite.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._db.close)
         self._lock = threading.Lock()
         self._rule, self._count = rule, 0
+        self._scratch = partial(needs_scratch, "the list of images", sqlite.OperationalError)
         for name, value in (("cache_size", -_CACHE_KB), ("journal_mode", "OFF"), ("synchronous", "OFF")):
             self._db.execute(f"PRAGMA {name} = {value}")
         self._db.create_function("first_id", 1, _FIRST_IDS[rule])
@@ -63,7 +75,7 @@ class Catalog(Lazy[Item]):
             OutputError: there is no room for temporary files.
         """
         fields = ((os.fsencode(name), os.fsencode(path), os.fsencode(given) or None) for name, path, given in entries)
-        with needs_scratch(_NEED):
+        with self._scratch():
             if not by_name:
                 self._db.executemany("INSERT INTO images SELECT NULL, ?1, ?2, ?3, first_id(?1)", fields)
             else:
@@ -84,7 +96,7 @@ class Catalog(Lazy[Item]):
         Raises:
             OutputError: there is no room for temporary files.
         """
-        with needs_scratch(_NEED):
+        with self._scratch():
             equal = "SELECT id FROM images GROUP BY id HAVING count(*) > 1"
             # With a suffix, a name may become what another is without: then that one keeps its suffix too.
             keep = f"UPDATE images SET id = name WHERE id <> name AND id IN ({equal})"
@@ -106,6 +118,6 @@ class Catalog(Lazy[Item]):
     def read(self, start: int, stop: int) -> list[Item]:
         """See `Lazy`."""
         query = "SELECT id, path FROM images WHERE row > ? AND row <= ? ORDER BY row"
-        with self._lock, needs_scratch(_NEED):
+        with self._lock, self._scratch():
             rows = self._db.execute(query, (start, stop)).fetchall()
         return [Item(os.fsdecode(id_), os.fsdecode(path)) for id_, path in rows]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from isc_fast.catalog import ID_RULES, Catalog
+from isc_fast.errors import MissingExtraError
 from isc_fast.plan import Item
 
 
@@ -136,3 +137,9 @@ def test_without_room_for_its_file_it_says_so():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the list of images needs temporary files, and they cannot be written (")
     assert done.stdout.endswith("); free some space, or name another folder in the variable TMPDIR\n")
+
+
+def test_a_python_without_sqlite_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    with pytest.raises(MissingExtraError, match="this Python was built without SQLite"):
+        Catalog("auto")
