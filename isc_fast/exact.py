@@ -52,6 +52,37 @@ def scores_of(xq: Floats, xb: Floats, metric: Metric) -> Floats:
     return scores if metric == "ip" else -scores
 
 
+def same_rows(rows: Floats) -> Ints:
+    """Of each row, one that is equal to it in every bit ``(n,)``: the first one, but in a case that hardly occurs itself."""
+    bits = np.ascontiguousarray(rows).view(np.uint32)
+    factors = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], np.uint64)
+    _, first, inverse = np.unique(np.einsum("ij,j->i", bits, factors), return_index=True, return_inverse=True)
+    same: Ints = first[inverse]
+    for start in range(0, len(rows) if len(first) < len(rows) else 0, _LENGTHS):
+        part = slice(start, start + _LENGTHS)
+        if (bits[part] != bits[same[part]]).any():
+            return np.arange(len(rows))
+    return same
+
+
+def distinct_pairs(rows: Ints, columns: Ints, same_row: Ints, same_column: Ints) -> tuple[Ints, Ints, Ints]:
+    """Pairs that stand for all pairs, where rows that are equal make equal pairs, as blank images do.
+
+    Args:
+        rows, columns: of the pairs ``(n,)``.
+        same_row, same_column: `same_rows` of both sides; memory holds a table of all their pairs.
+
+    Returns:
+        rows and columns of the pairs that stand for others, and which one stands for each pair ``(n,)``.
+    """
+    keys = same_row[rows] * len(same_column) + same_column[columns]
+    number = np.zeros(len(same_row) * len(same_column), np.int32)
+    number[keys] = 1
+    distinct = np.flatnonzero(number)
+    number[distinct] = np.arange(len(distinct))
+    return distinct // len(same_column), distinct % len(same_column), number[keys]
+
+
 def join(parts: list[Pairs]) -> Pairs:
     """All pairs of several lists."""
     rows, columns, scores = zip(*parts, strict=True)
@@ -167,6 +198,7 @@ def _all_rows(
     step = max(1, _TABLE // len(part))
     squares = np.einsum("ij,ij->i", part, part) if queries.metric == "l2" else None
     parts: list[Pairs] = []
+    same: Ints | None = None
     for start in range(0, len(which), step):
         these = which[start : start + step]
         xq = queries.rows[these]
@@ -177,7 +209,12 @@ def _all_rows(
         if not np.isfinite(about).all():
             raise InputError(TOO_LARGE)
         rows, columns = np.nonzero(about >= (least - apart)[these, None])
-        scores = queries.scores(these[rows], part, columns, threads)
+        if len(rows) > _PAIRS:
+            same = same_rows(part) if same is None else same
+            one, other, number = distinct_pairs(rows, columns, same_rows(xq), same)
+            scores = queries.scores(these[one], part, other, threads)[number]
+        else:
+            scores = queries.scores(these[rows], part, columns, threads)
         keep = scores >= least[these[rows]]
         pairs = these[rows][keep], columns[keep], scores[keep]
         parts.append(pairs if k is None else _best_of_each(pairs, k))

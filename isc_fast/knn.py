@@ -39,8 +39,10 @@ from .exact import (
     Pairs,
     Propose,
     Queries,
+    distinct_pairs,
     found_in,
     join,
+    same_rows,
     scores_of,
 )
 from .gpu_knn import QUERY_ROWS, open_search, part_rows
@@ -51,6 +53,7 @@ _COARSE_QUERIES = 32  # for fewer, rounding the references costs more than it sa
 _COARSE_ROWS = 2048  # of references, and 256 for each neighbour, before the first pass knows what score counts
 _TILE = 2048  # queries × 1024 references: 8 MB of sums, which stay in the cache
 _PART = 1024
+_MANY = 256  # where more than one pair in so many is left over, equal rows are looked for
 _DENSE = 32  # where more than one pair in so many is left over, faiss is faster
 
 
@@ -119,10 +122,11 @@ _BYTE_MODEL = (
 
 @dataclass(frozen=True)
 class _Tile:
-    """Some queries rounded to ``step · bytes``, how far they are from that, and how long they are."""
+    """Some queries rounded to ``step · bytes``, how far they are from that, how long they are, and which are the same."""
 
     first: int
     rows: Floats
+    same: Ints
     bytes: npt.NDArray[np.int8]
     step: Doubles
     error: Doubles
@@ -136,7 +140,8 @@ def _tiles(xq: Floats) -> Iterator[_Tile]:
         step = np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30) / 127
         rounded = np.rint(exact / step)
         error, length = np.linalg.norm(exact - rounded * step, axis=1), np.linalg.norm(exact, axis=1)
-        yield _Tile(first, rows, np.ascontiguousarray(rounded.T.astype(np.int8)), step[:, 0], error, length)
+        as_bytes = np.ascontiguousarray(rounded.T.astype(np.int8))
+        yield _Tile(first, rows, same_rows(rows), as_bytes, step[:, 0], error, length)
 
 
 class _FirstPass:
@@ -187,6 +192,7 @@ class _FirstPass:
         farthest = np.sqrt(np.einsum("ij,ij->i", from_centre, from_centre).max()) * 1.001
         error = np.sqrt(np.einsum("ij,ij->i", rounded, rounded).max()) * 1.001 + 1e-6 * farthest
         found = []
+        same: Ints | None = None
         for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
             low = lowest[tile.first : tile.first + len(tile.rows)].astype(np.float64)
             unit = xb.shape[1] * 2.0**-23  # how much a score in single precision can be off, of what is summed
@@ -199,10 +205,15 @@ class _FirstPass:
             least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
             sums = self._product(as_bytes, tile.bytes)
             left = np.flatnonzero(sums >= least.astype(np.int32))
-            if len(left) * _DENSE > sums.size:
-                return None
             columns, rows = np.divmod(left, len(tile.rows))
-            scores = scores_of(tile.rows[rows], xb[columns], self.metric)
+            if len(left) * _MANY > sums.size:
+                same = same_rows(xb) if same is None else same
+                one, other, number = distinct_pairs(rows, columns, tile.same, same)
+                if len(one) * _DENSE > sums.size:
+                    return None
+                scores = scores_of(tile.rows[one], xb[other], self.metric)[number]
+            else:
+                scores = scores_of(tile.rows[rows], xb[columns], self.metric)
             keep = scores >= lowest[tile.first + rows]
             found.append((rows[keep] + tile.first, columns[keep] + start, scores[keep]))
         return found
@@ -290,12 +301,14 @@ def knn(
         for start, block, longest in _checked(queries.rows, xb_blocks):
             for row, part in _parts(start, block, enough if coarse else len(block)):
                 pairs = None
+                # An equal score comes later in the order, since its row does.
+                least = np.nextafter(best.least(), np.float32(np.inf))
                 if coarse and row >= enough and len(part) >= _PART:
-                    pairs = coarse.pairs(part, best.least())
+                    pairs = coarse.pairs(part, least)
                     if pairs is None:
                         coarse = None
                 if pairs is None:
-                    pairs = found_in(queries, part, longest, best.least(), k, propose, k + SPARE, threads)
+                    pairs = found_in(queries, part, longest, least, k, propose, k + SPARE, threads)
                 best.add((pairs[0], pairs[1] + row, pairs[2]), len(part))
     return best.scores, best.indices
 

@@ -9,8 +9,9 @@ import pytest
 from oracles import unit_rows
 
 import isc_fast.exact
+import isc_fast.knn
 from isc_fast.errors import EngineError, InputError
-from isc_fast.exact import METRICS, Best, Queries, found_in, scores_of
+from isc_fast.exact import METRICS, Best, Queries, distinct_pairs, found_in, same_rows, scores_of
 from isc_fast.knn import knn, within
 
 pytest.importorskip("faiss")
@@ -154,3 +155,76 @@ def test_the_order_of_pairs_is_that_of_three_keys():
         expected = np.lexsort((indices, -scores, queries))
         np.testing.assert_array_equal(isc_fast.exact._best_first(queries, indices, scores), expected)
     assert len(isc_fast.exact._best_first(queries[:0], indices[:0], wild[:0])) == 0
+
+
+def test_equal_rows_are_found_by_their_bits():
+    rows = unit_rows(0, 3000, 7).copy()
+    rows[[5, 1200, 2999]] = rows[3]
+    rows[2000], rows[2001] = 0.0, -0.0
+    expected = np.arange(3000)
+    expected[[5, 1200, 2999]] = 3
+    np.testing.assert_array_equal(same_rows(rows), expected)
+    assert same_rows(rows[:0]).tolist() == []
+    assert same_rows(rows[7:8]).tolist() == [0]
+
+
+def test_distinct_pairs_stand_for_all():
+    rng = np.random.default_rng(0)
+    same_row, same_column = np.arange(9), np.arange(14)
+    same_row[[4, 6]], same_column[5:11] = 2, 1
+    rows, columns = np.nonzero(rng.random((9, 14)) < 0.5)
+    one, other, number = distinct_pairs(rows, columns, same_row, same_column)
+    np.testing.assert_array_equal(one[number], same_row[rows])
+    np.testing.assert_array_equal(other[number], same_column[columns])
+    assert len(one) == len(set(zip(same_row[rows].tolist(), same_column[columns].tolist(), strict=True)))
+
+
+def with_blanks(queries, references, d=64):
+    """A tenth of the queries and a third of the references are one and the same row, as of blank images."""
+    xq, xb = unit_rows(1, queries, d).copy(), unit_rows(2, references, d).copy()
+    xq[::10] = xb[::3] = unit_rows(3, 1, d)
+    return xq, xb
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """How many pairs were scored."""
+    counts = [0]
+
+    def count(xq, xb, metric):
+        counts[0] += len(xq)
+        return scores_of(xq, xb, metric)
+
+    monkeypatch.setattr(isc_fast.exact, "scores_of", count)
+    monkeypatch.setattr(isc_fast.knn, "scores_of", count)
+    return counts
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("first_pass", [True, False])
+def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pass):
+    if not first_pass:
+        monkeypatch.setattr(isc_fast.knn, "_byte_product", lambda: None)
+    elif isc_fast.knn._byte_product() is None:
+        pytest.skip("this processor's products of bytes are not exact")
+    xq, xb = with_blanks(200, 30_000)
+    expected = plain(xq, xb, 5, metric)
+    scored[0] = 0
+    found = knn(xq, (xb[start : start + 15_000] for start in (0, 15_000)), 5, metric)
+    assert scored[0] < 100_000, "of 200,000 equal pairs"
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_equal_pairs_above_a_score_are_scored_once(scored, metric):
+    if isc_fast.knn._byte_product() is None:
+        pytest.skip("this processor's products of bytes are not exact")
+    xq, xb = with_blanks(200, 30_000)
+    lowest = np.float32(0.99 if metric == "ip" else -0.01)
+    [(rows, columns, scores)] = within(xq, [xb], lowest, metric)
+    assert scored[0] < 20_000
+    assert len(rows) == 20 * 10_000
+    assert set(rows.tolist()) == set(range(0, 200, 10))
+    assert set(columns.tolist()) == set(range(0, 30_000, 3))
+    assert len(set(scores.tolist())) == 1

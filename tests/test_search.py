@@ -509,7 +509,9 @@ def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
 @pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
 def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
     """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
-    halfway = (np.arange(96, dtype=np.float32) + np.float32(0.5) - np.arange(96) % 2) / 128  # rounded down, all of them
+    halfway = (np.arange(96) + 0.5 - np.arange(96) % 2).astype(np.float32) / np.float32(
+        128
+    )  # rounded down, all of them
     halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
     ones = np.ones(96, np.float32)
     one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
@@ -562,12 +564,24 @@ def test_what_all_references_have_in_common_takes_nothing_of_a_byte(first_pass, 
 
 
 def test_dense_data_are_left_to_faiss(first_pass):
+    """Rows that are alike, but not equal."""
+    alike = np.tile(WIDE_QUERIES[:1], (650, 1)) + np.float32(1e-4) * unit_rows(14, 650, 96)
+    xb = np.concatenate([WIDE[:600], alike[50:], WIDE[600:]])
+    scores, indices = knn(alike[:50], [xb], 2)
+    exact = similarity(alike[:50], xb)
+    np.testing.assert_allclose(np.take_along_axis(exact, indices, 1), -np.sort(-exact, axis=1)[:, :2], atol=1e-6)
+    np.testing.assert_allclose(scores, 1, atol=1e-3)
+    assert first_pass[-1][1] is None
+    assert sum(found is None for _, found in first_pass) == 1, "once it knows, it does not try again"
+    assert len(next(within(alike[:50], [xb], np.float32(0.9)))[0]) == 50 * 600
+
+
+def test_equal_rows_are_not_left_to_faiss(first_pass):
     xb = np.concatenate([WIDE[:600], np.tile(WIDE_QUERIES[:1], (600, 1)), WIDE[600:]])
     scores, indices = knn(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], 2)
     np.testing.assert_array_equal(indices, [[600, 601]] * 50)
     np.testing.assert_allclose(scores, 1, atol=1e-6)
-    assert first_pass[-1][1] is None
-    assert sum(found is None for _, found in first_pass) == 1, "once it knows, it does not try again"
+    assert all(found is not None for _, found in first_pass)
     assert len(next(within(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], np.float32(0.9)))[0]) == 50 * 600
 
 
