@@ -15,7 +15,7 @@ TRAINING := tests/test_training.py
 
 test: $(VENV)/.dev lint types  ## lint, types and every test
 	$(BIN)/python -m pytest $(TRAINING)
-	$(BIN)/python -m pytest $(TRAINING:%=--ignore=%)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(TRAINING:%=--ignore=%)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
