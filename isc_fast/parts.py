@@ -73,9 +73,13 @@ class PartsFolder:
             path = self.folder / "lock"
             try:
                 lock = open(path, "w")  # noqa: SIM115 - closed below, also when locking fails
+            except FileNotFoundError:
+                continue  # whoever had the folder has just removed it
             except OSError as error:
                 raise output_error(self.folder, error) from error
-            with lock:
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._remove_if_empty)  # on network file systems, not before the lock is closed
+                stack.enter_context(lock)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError as error:
@@ -86,6 +90,10 @@ class PartsFolder:
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     yield lock.fileno()
                     return
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def stored_plan(self, *, with_items: bool = True) -> Plan | None:
         """The plan that was begun here, perhaps without its items, or None.
@@ -111,13 +119,14 @@ class PartsFolder:
     def _wanted_is_begun(self) -> bool:
         return self._plan_file.exists() and filecmp.cmp(self._wanted_file, self._plan_file, shallow=False)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Plan:
         """Forget all parts and begin the plan that waits."""
         for file in self.folder.iterdir():
             if file.name not in ("lock", self._wanted_file.name):
                 file.unlink()
         os.replace(self._wanted_file, self._plan_file)
         sync_folder(self.folder)
+        return Plan.read(self._plan_file)
 
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
         """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
@@ -133,10 +142,11 @@ class PartsFolder:
             MismatchError: what was begun here is something else, and ``overwrite`` is not given.
             FormatError: what was begun here is damaged.
         """
-        if self._wanted_is_begun():
-            self._wanted_file.unlink()
-            return wanted, None
+        the_same = self._wanted_is_begun()
         begun = self.stored_plan()
+        if begun is not None and the_same:
+            self._wanted_file.unlink()
+            return begun, None
         if begun is not None:
             difference = begun.difference(wanted)
             if difference is None:
@@ -149,8 +159,7 @@ class PartsFolder:
                     f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
                     "another output, or start again with --overwrite"
                 )
-        self._begin()
-        return wanted, None
+        return self._begin(), None
 
     def part(self, index: int) -> Path:
         """Where the part of a shard stands once it is done."""
@@ -198,8 +207,8 @@ class PartsFolder:
         """
         if self._wanted_is_begun():
             self._wanted_file.unlink()
-            return plan
-        self._begin()
+            return Plan.read(self._plan_file)
+        plan = self._begin()
         row = 0
         failures = {failure.id for failure in whole.failures}
         for index in range(plan.shard_count):

@@ -11,7 +11,6 @@ import hashlib
 import json
 import operator
 import os
-import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class Shard:
 def _damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
-    except (FormatError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FormatError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         words = error if isinstance(error, FormatError) else f"the plan of this extraction is damaged ({error})"
         raise FormatError(f"{words}; remove the folder {os.path.dirname(file)} to start again") from error
 
@@ -80,15 +79,16 @@ def _as_lines(items: Sequence[Item]) -> Iterator[str]:
 
 
 class StoredItems(Lazy[Item]):
-    """The items in a plan's file. Memory holds where its lines begin, and the last line that was asked for."""
+    """The items in a plan's file. Memory holds where its lines begin, and the last line that was asked for.
+
+    The file is open only while it is read: on network file systems, what is open cannot be removed.
+    """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self._file = os.fspath(file)
-        self._stream = open(file, "rb", buffering=0)  # noqa: SIM115 - open as long as this is there
-        weakref.finalize(self, self._stream.close)
         self._ends = array("Q")  # of the head's line, and of the lines of items
         end, last = 0, b""
-        with open(self._stream.fileno(), "rb", closefd=False) as stream:
+        with open(file, "rb") as stream:
             for last in stream:
                 end += len(last)
                 self._ends.append(end)
@@ -104,7 +104,8 @@ class StoredItems(Lazy[Item]):
 
     def _raw(self, number: int) -> str:
         start, end = self._ends[number], self._ends[number + 1]
-        return os.pread(self._stream.fileno(), end - start, start).decode("ascii").removesuffix("\n")
+        with open(self._file, "rb", buffering=0) as stream:
+            return os.pread(stream.fileno(), end - start, start).decode("ascii").removesuffix("\n")
 
     def _line(self, number: int) -> list[Item]:
         kept, items = self._kept
@@ -219,7 +220,7 @@ class Plan:
 
     @classmethod
     def read(cls, file: str | os.PathLike[str], *, with_items: bool = True) -> Plan:
-        """Read a file of the lines that `lines` gave. The items stay in it, and it may be removed in the meantime.
+        """Read a file of the lines that `lines` gave. The items stay in it, and are read where they are asked for.
 
         Args:
             file: of a plan.
