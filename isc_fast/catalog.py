@@ -17,7 +17,7 @@ from .scratch import needs_scratch
 
 _CACHE_KB = 8192  # of the table, in memory; sorting takes as much again
 _SCHEMA = """
-CREATE TABLE found (name BLOB NOT NULL, path BLOB NOT NULL);
+CREATE TABLE found (name BLOB NOT NULL, path BLOB NOT NULL, given BLOB);
 CREATE TABLE images (row INTEGER PRIMARY KEY, name BLOB NOT NULL, path BLOB NOT NULL, given BLOB, id BLOB NOT NULL);
 """
 
@@ -76,14 +76,14 @@ class Catalog(Lazy[Item]):
         """
         fields = ((os.fsencode(name), os.fsencode(path), os.fsencode(given) or None) for name, path, given in entries)
         with self._scratch():
-            if not by_name:
-                self._db.executemany("INSERT INTO images SELECT NULL, ?1, ?2, ?3, first_id(?1)", fields)
-            else:
-                self._db.executemany("INSERT INTO found VALUES (?1, ?2)", (row[:2] for row in fields))
+            if by_name:
+                self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", fields)
                 self._db.execute(
-                    "INSERT INTO images SELECT NULL, name, path, NULL, first_id(name) FROM found ORDER BY name"
+                    "INSERT INTO images SELECT NULL, name, path, given, first_id(name) FROM found ORDER BY name"
                 )
                 self._db.execute("DELETE FROM found")
+            else:
+                self._db.executemany("INSERT INTO images SELECT NULL, ?1, ?2, ?3, first_id(?1)", fields)
             [(last,)] = self._db.execute("SELECT max(row) FROM images")
         self._count = last or 0
 

@@ -47,17 +47,16 @@ class Lazy(Sequence[T]):
 
 
 class Texts(Lazy[str]):
-    """Strings in two buffers: each takes its UTF-8 bytes and 8 more, where a list of them takes 57 more."""
+    """Strings in two buffers: each takes its UTF-8 bytes and 8 more, where a list of them takes 57 more.
 
-    def __init__(self, texts: Iterable[str] = ()) -> None:
+    Half a character is kept as it is.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
         self._bytes, self._ends = bytearray(), array("Q")
         for text in texts:
-            self.append(text)
-
-    def append(self, text: str) -> None:
-        """Add one to the end; half a character is kept as it is."""
-        self._bytes += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._bytes))
+            self._bytes += text.encode("utf-8", "surrogatepass")
+            self._ends.append(len(self._bytes))
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -106,21 +106,14 @@ class PartsFolder:
         except FileNotFoundError:
             return None
 
-    def stored(self, wanted: Plan) -> Plan:
-        """The same plan with its items in a file here, where it waits to be begun.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+    def _write_wanted(self, wanted: Plan) -> bool:
+        """Write a plan beside the one that was begun here, and say whether they are the same."""
         with replacing(self._wanted_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
             stream.writelines(wanted.lines())
-        return Plan.read(self._wanted_file)
-
-    def _wanted_is_begun(self) -> bool:
         return self._plan_file.exists() and filecmp.cmp(self._wanted_file, self._plan_file, shallow=False)
 
     def _begin(self) -> Plan:
-        """Forget all parts and begin the plan that waits."""
+        """Forget all parts and begin the plan that was written."""
         for file in self.folder.iterdir():
             if file.name not in ("lock", self._wanted_file.name):
                 file.unlink()
@@ -131,34 +124,29 @@ class PartsFolder:
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
         """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
 
-        Args:
-            wanted: what `stored` gave.
-            overwrite: begin it also where another was begun.
-
         Returns:
-            the plan to work on, and a note where the inputs list other images by now.
+            the plan to work on, whose items are in its file here, and a note where the inputs list other images by now.
 
         Raises:
             MismatchError: what was begun here is something else, and ``overwrite`` is not given.
             FormatError: what was begun here is damaged.
+            OutputError: the plan cannot be written.
         """
-        the_same = self._wanted_is_begun()
+        the_same = self._write_wanted(wanted)
         begun = self.stored_plan()
-        if begun is not None and the_same:
+        if begun is None:
+            return self._begin(), None
+        difference = None if the_same else begun.difference(wanted)
+        if difference is None:
+            drift = None if the_same else begun.drift(wanted, self.folder)
             self._wanted_file.unlink()
-            return begun, None
-        if begun is not None:
-            difference = begun.difference(wanted)
-            if difference is None:
-                drift = begun.drift(wanted, self.folder)
-                note = drift and f"the images have changed since this extraction began ({drift}); it ends as it began"
-                self._wanted_file.unlink()
-                return begun, note
-            if not overwrite:
-                raise MismatchError(
-                    f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
-                    "another output, or start again with --overwrite"
-                )
+            note = drift and f"the images have changed since this extraction began ({drift}); it ends as it began"
+            return begun, note
+        if not overwrite:
+            raise MismatchError(
+                f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
+                "another output, or start again with --overwrite"
+            )
         return self._begin(), None
 
     def part(self, index: int) -> Path:
@@ -194,18 +182,14 @@ class PartsFolder:
         )
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
-        """Turn a finished result of the plan that waits back into parts, without the shards in which images failed.
+        """Turn a finished result of the same plan back into parts, without the shards in which images failed.
 
         Where that was begun already, what has been computed since is kept.
 
-        Args:
-            plan: what `stored` gave.
-            whole: made by that plan.
-
         Returns:
-            the plan to work on.
+            the plan to work on, whose items are in its file here.
         """
-        if self._wanted_is_begun():
+        if self._write_wanted(plan):
             self._wanted_file.unlink()
             return Plan.read(self._plan_file)
         plan = self._begin()

@@ -139,11 +139,11 @@ def extract(
                     if not (retry_failed and whole.failures):
                         parts.remove()
                         return result(len(whole), whole.failures, 0)
-                    plan = parts.begin_again(parts.stored(plan), whole)
+                    plan = parts.begin_again(plan, whole)
             else:
                 begun = parts.stored_plan(with_items=False)
                 plan = wanted(found, (begun.batch_size, begun.shard_size, begun.decoder) if begun else None)
-                plan, note = parts.begin_or_resume(parts.stored(plan), overwrite=overwrite)
+                plan, note = parts.begin_or_resume(plan, overwrite=overwrite)
             found = ()  # from here on, the plan's file has them
             missing = parts.missing(plan, and_failed=retry_failed and not output.exists())
             computed = sum(len(plan.rows(index)) for index in missing)

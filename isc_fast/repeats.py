@@ -45,10 +45,9 @@ class _Spilled:
 
     def part(self, number: int, bits: int) -> Hashes:
         """Sorted, those whose first bits are a number ``0 ≤ number < 2 ** bits``."""
-        if not bits:
-            return np.sort(np.concatenate([np.empty(0, np.uint64), *self.blocks()]))
         shift = np.uint64(64 - bits)
-        return np.sort(np.concatenate([np.empty(0, np.uint64), *(b[b >> shift == number] for b in self.blocks())]))
+        found = (block[block >> shift == number] if bits else block for block in self.blocks())
+        return np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
 
 
 @contextlib.contextmanager

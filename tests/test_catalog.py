@@ -53,11 +53,12 @@ def test_ids_are_those_of_the_rules(rule, seed):
     names = [word + ending for word, ending in product(WORDS, ENDINGS)]
     names = [names[row] for row in random.permutation(len(names))[: random.integers(1, len(names) + 1)]]
     given = ["" if random.random() < 0.9 else f"given{random.integers(0, 20 + 980 * (seed % 2))}" for _ in names]
-    by_name = not any(given) and bool(random.integers(2))
+    by_name = bool(random.integers(2))
     catalog = Catalog(rule)
     catalog.add([(name, f"/{name}", id_) for name, id_ in zip(names, given, strict=True)], by_name=by_name)
     if by_name:
-        names.sort(key=os.fsencode)
+        pairs = sorted(zip(names, given, strict=True), key=lambda pair: os.fsencode(pair[0]))
+        names, given = [name for name, _ in pairs], [id_ for _, id_ in pairs]
     ids = [id_ or made for id_, made in zip(given, plain_ids(names, rule), strict=True)]
     items = [Item(id_, f"/{name}") for id_, name in zip(ids, names, strict=True)]
     pair = first_pair(ids)

@@ -153,6 +153,7 @@ def test_lazy_sequences_are_like_lists(tmp_path, number):
     assert len(repr(lazy)) < 300
     with pytest.raises(TypeError, match="unhashable"):
         hash(lazy)
+    assert list(Texts([])) == list(Plan.read(stored(tmp_path, plan_of(0))).items) == []
 
 
 @pytest.mark.parametrize(

@@ -509,9 +509,7 @@ def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
 @pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
 def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
     """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
-    halfway = (np.arange(96) + 0.5 - np.arange(96) % 2).astype(np.float32) / np.float32(
-        128
-    )  # rounded down, all of them
+    halfway = ((np.arange(96) + 0.5 - np.arange(96) % 2) / 128).astype(np.float32)  # rounded down, all of them
     halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
     ones = np.ones(96, np.float32)
     one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
