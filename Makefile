@@ -11,7 +11,7 @@ demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU
 
 # In a process of its own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
 # Nothing that users run has them together.
-TRAINING := tests/test_training.py
+TRAINING := tests/training/test_training.py
 
 test: $(VENV)/.dev lint types  ## lint, types and every test
 	$(BIN)/python -m pytest $(TRAINING)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from isc_fast.assets import demo_photos
-from isc_fast.training.checkpoint import save_checkpoint
-from isc_fast.training.model import DescriptorNet
+from isc_fast.networks.checkpoint import save_checkpoint
+from isc_fast.networks.model import DescriptorNet
 
 
 def random_checkpoint(path: Path, arch: str, size: int, device: str = "cpu") -> None:

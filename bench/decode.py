@@ -5,7 +5,7 @@
     python bench/decode.py --smoke        seconds: does it run at all
 
 Reference is what the reference solution does and the contract says: Pillow's decoder and its antialiased bilinear resize
-(`isc_fast.decoders.cpu`). Each way gets the paths of JPEG files, 4:2:0 at quality 90, that lie in the page cache, and fills
+(`isc_fast.decoders.pillow`). Each way gets the paths of JPEG files, 4:2:0 at quality 90, that lie in the page cache, and fills
 ``uint8 (size, size, 3)``; the program pins itself to one core, so that a rate is one of a core. Two rows are whole
 extractions' decoding, threads and batches included, on all cores. The ceiling of every JPEG row is libjpeg-turbo itself,
 decoding from memory into a buffer that is there already.
@@ -36,9 +36,9 @@ from PIL import Image
 
 import isc_fast
 from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores
-from isc_fast.decoders import DECODERS, make_decoder
-from isc_fast.demo import make_collection
+from isc_fast.decoders.base import DECODERS, make_decoder
+from isc_fast.machine.cores import available_cores
+from isc_fast.runs.demo import make_collection
 
 Pixels = npt.NDArray[np.uint8]
 Way = Callable[[str, Pixels], object]

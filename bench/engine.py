@@ -35,15 +35,15 @@ from networks import ACCEPTED, lowered_engine
 from torch_way import Pixels, TorchWay
 
 from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores, has_bf16
-from isc_fast.engines import open_with
+from isc_fast.engines.base import open_with
 from isc_fast.export import export_engine
-from isc_fast.export.fold import fold_norms
-from isc_fast.export.layers import find_layers, load_graph, surroundings
 from isc_fast.export.photos import load_photos
-from isc_fast.export.precision_graph import with_fixed_batch
+from isc_fast.export.precision.layers import find_layers, load_graph, surroundings
+from isc_fast.export.precision.precision_graph import with_fixed_batch
+from isc_fast.export.targets.fold import fold_norms
 from isc_fast.export.verify import describe
-from isc_fast.training.checkpoint import build_network, load_checkpoint
+from isc_fast.machine.cores import available_cores, has_bf16
+from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
 Run = Callable[[Pixels], npt.NDArray[np.float32]]
 

@@ -5,7 +5,7 @@
     python bench/frontier.py --smoke                a minute, few photos, int8 alone
 
 First the layers that lose most, each alone in a lower precision; then engines for more and more that may be lost, each with the
-choice of layers that saves the most time for it: its shares of the arithmetic, the time by `isc_fast.export.mixed.COST`
+choice of layers that saves the most time for it: its shares of the arithmetic, the time by `isc_fast.export.precision.mixed.COST`
 against fp32, the measured rate against the same runtime's fp32, and what the accuracy gate says to it. The gate's bound is the
 row above which nothing is published; the rows below it are what a faster engine would cost.
 """
@@ -22,11 +22,11 @@ from typing import Any
 from harness import engine_rates, finish
 from trained import open_trained, trained_parser
 
-from isc_fast.cores import has_bf16
-from isc_fast.engines import Engine, open_with
-from isc_fast.export.gate import LOSS_BUDGET, compare, describe_benchmark, objections
-from isc_fast.export.mixed import COST
-from isc_fast.export.workshop import Workshop
+from isc_fast.engines.base import Engine, open_with
+from isc_fast.export.precision.gate import LOSS_BUDGET, compare, describe_benchmark, objections
+from isc_fast.export.precision.mixed import COST
+from isc_fast.export.precision.workshop import Workshop
+from isc_fast.machine.cores import has_bf16
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
 """Of what the search for a published engine begins with; the last one lowers every layer that can be."""

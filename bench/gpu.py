@@ -23,7 +23,7 @@ from harness import PHOTO_SIZE, finish, interleaved
 from steps import BAD, OK, Result, Row, Step, run_steps, say, serve, with_needs
 
 if TYPE_CHECKING:
-    from isc_fast.training.model import DescriptorNet
+    from isc_fast.networks.model import DescriptorNet
 
 BENCH = Path(__file__).resolve().parent
 BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
@@ -134,7 +134,7 @@ def wait_for(device: str) -> Callable[[], object]:
 @contextlib.contextmanager
 def on_gpu(pixels: npt.NDArray[np.uint8]) -> Iterator[int]:
     """The address of a copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
-    from isc_fast.engines import cuda
+    from isc_fast.machine import cuda
 
     stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
     try:

@@ -127,7 +127,7 @@ def tests(settings: Settings) -> Result:
 
 def doctor(settings: Settings) -> Result:
     """What ``isc-fast doctor`` says."""
-    from isc_fast.doctor import diagnose
+    from isc_fast.runs.doctor import diagnose
 
     found = diagnose()
     broken = [f"{row.name}: {row.detail}" for row in found.findings if row.state == "broken"]

@@ -26,9 +26,9 @@ from gpu_engines import NETWORK, checkpoint_of, files_of, input_size
 from gpu_engines import steps as preparation
 from steps import Result, Row, Step, so_far
 
-from isc_fast.cores import available_cores
-from isc_fast.decoders import Decoder, DeviceDecoder
+from isc_fast.decoders.base import Decoder, DeviceDecoder
 from isc_fast.errors import require
+from isc_fast.machine.cores import available_cores
 
 Pixels = npt.NDArray[np.uint8]
 SCRIPT = str(BENCH / "gpu_decode.py")
@@ -147,7 +147,7 @@ def _reference(settings: Settings) -> Result:
     import torch
     from reference import photo_batches
 
-    from isc_fast.training.checkpoint import build_network, load_checkpoint
+    from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
     net = build_network(load_checkpoint(checkpoint_of(settings)))
     paths, side = files_of(settings), input_size(settings)
@@ -174,7 +174,7 @@ def _decoder(settings: Settings, decoder: Decoder, alone: Callable[[], object] |
 
 def _by_name(name: str) -> Row:
     def row(settings: Settings) -> Result:
-        from isc_fast.decoders import make_decoder
+        from isc_fast.decoders.base import make_decoder
 
         alone = libjpeg_turbo(files_of(settings)) if name == "turbo" else None
         return _decoder(settings, make_decoder(name), alone)
@@ -198,7 +198,7 @@ def _nvjpeg(settings: Settings) -> Result:
     import torch
     from torch.nn.functional import interpolate
 
-    from isc_fast.training.decoding import decode_on_device
+    from isc_fast.training.views.decoding import decode_on_device
 
     paths, side = files_of(settings), input_size(settings)
 

@@ -104,7 +104,7 @@ def _torch_way(settings: Settings, *, half: bool, compiled: bool = False) -> Way
     import torch
     from torch_way import TorchWay
 
-    from isc_fast.training.checkpoint import build_network, load_checkpoint
+    from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
     on_gpu = settings.device == "cuda"
     exact_fp32()
@@ -130,7 +130,7 @@ def _package_way(settings: Settings, step: str) -> Way:
 
 def _plan_way(settings: Settings) -> Way:
     """With pixels on the GPU it is what a GPU decoder gives the engine: an address. Torch is not needed for it."""
-    from isc_fast.engines.trt import TrtEngine
+    from isc_fast.engines.trt.engine import TrtEngine
 
     engine = TrtEngine(engine_of(settings, PLAN))
 
@@ -144,7 +144,7 @@ def _plan_way(settings: Settings) -> Way:
 
 
 def _onnx_way(settings: Settings, provider: str) -> Way:
-    from isc_fast.engines import load_engine
+    from isc_fast.engines.base import load_engine
 
     on_gpu = settings.device == "cuda"
     engine = load_engine(

@@ -94,7 +94,7 @@ def engine_of(settings: Settings, step: str) -> Path:
 
 def machine(settings: Settings) -> Result:
     """The GPU, its driver, and the libraries that matter."""
-    from isc_fast.doctor import installed_versions
+    from isc_fast.runs.doctor import installed_versions
 
     gpu, why = see_gpu()
     found: Result = {"gpu": gpu, "why": why, "python": platform.python_version(), "versions": installed_versions()}
@@ -135,7 +135,7 @@ def network(settings: Settings) -> Result:
     from torch_way import TorchWay
 
     from isc_fast.export.photos import load_photos
-    from isc_fast.training.checkpoint import build_network, load_checkpoint
+    from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
     if not settings.ckpt:
         from checkpoints import random_checkpoint
@@ -197,7 +197,7 @@ def plan(settings: Settings) -> Result:
     """The plan, tuned for 64 images in one execution."""
     if settings.device != "cuda":
         raise NotHere("a plan is built for an NVIDIA GPU only")
-    from isc_fast.export import to_plan
+    from isc_fast.export.targets import to_plan
 
     if not settings.ckpt:
         to_plan.MIN_COSINE["fp16"] = _RANDOM_COSINE

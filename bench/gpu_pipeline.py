@@ -31,7 +31,7 @@ from gpu_engines import steps as preparation
 from harness import interleaved
 from steps import NotHere, Result, Row, Step, so_far
 
-from isc_fast.decoders import Decoder, DeviceDecoder, make_decoder
+from isc_fast.decoders.base import Decoder, DeviceDecoder, make_decoder
 
 Pixels = npt.NDArray[np.uint8]
 SCRIPT = str(BENCH / "gpu_pipeline.py")
@@ -81,7 +81,7 @@ def _reference(settings: Settings) -> Result:
     import torch
     from reference import half_precision, photo_batches, reference_way
 
-    from isc_fast.training.checkpoint import build_network, load_checkpoint
+    from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
     device, paths, side = settings.device, files_of(settings), input_size(settings)
     net = build_network(load_checkpoint(checkpoint_of(settings))).to(device).to(memory_format=torch.channels_last)
@@ -115,7 +115,7 @@ def engine_alone(engine: Any, count: int, pixels: Pixels, pointer: int | None) -
     """An engine given as many images as there are files, one batch ahead where it can begin a batch before the last is done.
 
     Args:
-        engine: see `isc_fast.engines.Engine`.
+        engine: see `isc_fast.engines.base.Engine`.
         count: images.
         pixels: a batch of them.
         pointer: address of the same batch on the GPU, if they are to come from there.

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores, processor
-from isc_fast.engines import Engine
-from isc_fast.versions import installed
+from isc_fast.engines.base import Engine
+from isc_fast.machine.cores import available_cores, processor
+from isc_fast.machine.versions import installed
 
 _PACKAGES = (
     *("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm"),

@@ -44,8 +44,8 @@ def vectors(count: int, dim: int, seed: int) -> Iterator[np.ndarray[Any, np.dtyp
 
 def write_rows(path: Path, count: int, dim: int) -> None:
     """A descriptor file, with ids that take no memory."""
-    from isc_fast.lazy import Lazy
-    from isc_fast.store import write_blocks
+    from isc_fast.descriptors.store import write_blocks
+    from isc_fast.files.lazy import Lazy
 
     class Names(Lazy[str]):
         def __len__(self) -> int:
@@ -59,9 +59,9 @@ def write_rows(path: Path, count: int, dim: int) -> None:
 
 def extract_list(folder: Path, count: int, dim: int) -> None:
     """From a list file to the descriptor file."""
-    import isc_fast.pipeline
-    from isc_fast.decoders import Batch
-    from isc_fast.spec import EngineSpec
+    import isc_fast.extraction.pipeline
+    from isc_fast.decoders.base import Batch
+    from isc_fast.engines.spec import EngineSpec
 
     class Network:
         spec = EngineSpec(name="none", arch="none", height=8, width=8, dim=dim, gem_p=1.0)
@@ -77,17 +77,17 @@ def extract_list(folder: Path, count: int, dim: int) -> None:
             for job in jobs:
                 yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
 
-    isc_fast.pipeline.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
+    isc_fast.extraction.pipeline.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
     with open(folder / "list.txt", "w", encoding="utf-8") as out:
         out.writelines(name_of(row) + "\n" for row in range(count))
-    made = isc_fast.pipeline.extract(folder / "list.txt", Network(), folder / "out.h5")  # type: ignore[arg-type]
+    made = isc_fast.extraction.pipeline.extract(folder / "list.txt", Network(), folder / "out.h5")  # type: ignore[arg-type]
     assert made.count == count
 
 
 def search(folder: Path, dim: int) -> list[float]:
     """The ten best of each query, from the file."""
     import isc_fast
-    from isc_fast.store import Descriptors, open_descriptors
+    from isc_fast.descriptors.store import Descriptors, open_descriptors
 
     queries = Descriptors(next(vectors(QUERIES, dim, 1)), [f"q{row}" for row in range(QUERIES)], {"engine_id": "e"})
     with open_descriptors(folder / "rows.h5") as references:
@@ -96,8 +96,8 @@ def search(folder: Path, dim: int) -> list[float]:
 
 def normalize(folder: Path, dim: int) -> None:
     """Negative embedding subtraction with a thousand negatives, from file to file."""
-    from isc_fast.negatives import normalize_to_file
-    from isc_fast.store import Descriptors, open_descriptors
+    from isc_fast.descriptors.store import Descriptors, open_descriptors
+    from isc_fast.matching.negatives import normalize_to_file
 
     negatives = Descriptors(next(vectors(QUERIES, dim, 2)), [f"n{row}" for row in range(QUERIES)], {"engine_id": "e"})
     with open_descriptors(folder / "rows.h5") as rows:

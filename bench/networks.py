@@ -11,8 +11,10 @@ from onnx import numpy_helper
 
 from isc_fast.assets import demo_photos
 from isc_fast.engines.header import read_spec
-from isc_fast.export.calibration import layer_inputs
-from isc_fast.export.layers import (
+from isc_fast.engines.spec import uses_bf16
+from isc_fast.export.photos import load_photos
+from isc_fast.export.precision.calibration import layer_inputs
+from isc_fast.export.precision.layers import (
     Layer,
     constants_of,
     find_layers,
@@ -22,11 +24,9 @@ from isc_fast.export.layers import (
     skips_places,
     surroundings,
 )
-from isc_fast.export.model_file import write_engine
-from isc_fast.export.photos import load_photos
-from isc_fast.export.quantize import Lowered, with_lowered
-from isc_fast.export.rounding import activation_grid, int8_scales, to_bf16
-from isc_fast.spec import uses_bf16
+from isc_fast.export.precision.quantize import Lowered, with_lowered
+from isc_fast.export.precision.rounding import activation_grid, int8_scales, to_bf16
+from isc_fast.export.targets.model_file import write_engine
 
 ACCEPTED = {"bf16": (0.0, 0.96), "int8-bf16": (0.38, 0.46), "int8": (0.54, 0.0)}
 """Shares of the arithmetic in int8 and in bf16 that passed the accuracy gate on the trained network: `precision.py` prints
@@ -55,7 +55,7 @@ def split_by_share(layers: Sequence[Layer], int8: float, bf16: float) -> tuple[l
 def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16: float, runtime: str) -> None:
     """Write an fp32 engine in a lower precision for these shares of its arithmetic, rounded to the nearest.
 
-    Without the care of `isc_fast.export.reduce`, which costs minutes and changes no rate: for measuring speed alone.
+    Without the care of `isc_fast.export.precision.reduce`, which costs minutes and changes no rate: for measuring speed alone.
     """
     model = load_graph(source)
     layers = find_layers(model)

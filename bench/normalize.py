@@ -29,9 +29,10 @@ import faiss
 import numpy as np
 from harness import finish, interleaved
 
-import isc_fast.negatives
-from isc_fast.cores import available_cores
-from isc_fast.negatives import (
+import isc_fast.matching.negatives
+from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
+from isc_fast.machine.cores import available_cores
+from isc_fast.matching.negatives import (
     NES_BETA,
     NES_K,
     SMOOTHING_K,
@@ -40,7 +41,6 @@ from isc_fast.negatives import (
     smooth_blocks,
     subtract_negatives,
 )
-from isc_fast.store import BLOCK_ROWS, Descriptors
 
 Array = np.ndarray[Any, Any]
 _STEP = 2048  # rows at a time where they are only fetched: they stay in a core's cache
@@ -83,18 +83,18 @@ def named(rows: Array) -> Descriptors:
 @contextlib.contextmanager
 def given_neighbours(scores: Array, indices: Array) -> Iterator[None]:
     """Let our functions be told the neighbours, in order, rather than search for them."""
-    real, at = isc_fast.negatives.knn, 0
+    real, at = isc_fast.matching.negatives.knn, 0
 
     def told(rows: Array, _blocks: Iterable[Array], _k: int, device: str) -> tuple[Array, Array]:
         nonlocal at
         at += len(rows)
         return scores[at - len(rows) : at], indices[at - len(rows) : at]
 
-    isc_fast.negatives.knn = told  # type: ignore[assignment]
+    isc_fast.matching.negatives.knn = told  # type: ignore[assignment]
     try:
         yield
     finally:
-        isc_fast.negatives.knn = real
+        isc_fast.matching.negatives.knn = real
 
 
 def collected(blocks: Iterable[Array], count: int, dim: int) -> Array:

@@ -28,14 +28,14 @@ from harness import finish, interleaved
 
 import isc_fast
 from isc_fast.assets import demo_photos
-from isc_fast.cores import available_cores
-from isc_fast.decoders.rules import load_input
-from isc_fast.demo import make_collection
-from isc_fast.matches import Matches
-from isc_fast.plan import Item
-from isc_fast.sources import list_images
-from isc_fast.store import Descriptors
-from isc_fast.training.baselines import HASH_SIDES, as_hamming, describe_by_hash
+from isc_fast.decoders.preprocessing import load_input
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.items import Item
+from isc_fast.machine.cores import available_cores
+from isc_fast.matching.matches import Matches
+from isc_fast.runs.demo import make_collection
+from isc_fast.sources.listing import list_images
+from isc_fast.training.tiny.baselines import HASH_SIDES, as_hamming, describe_by_hash
 
 SIDES = ("queries", "references")
 _PROTOCOL = "per-query"

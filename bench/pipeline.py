@@ -33,9 +33,9 @@ from networks import ACCEPTED, lowered_engine
 from reference import reference_way
 
 import isc_fast
-from isc_fast.cores import available_cores, has_bf16
 from isc_fast.export import export_engine
-from isc_fast.training.checkpoint import build_network, load_checkpoint
+from isc_fast.machine.cores import available_cores, has_bf16
+from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,9 @@
     python bench/precision.py --engine v107.onnx --photos FOLDER      an fp32 engine of yours, on photos of yours
     python bench/precision.py --smoke               a minute, few photos
 
-Each row is an engine, measured as `isc_fast.export.gate` does before it publishes one: edited copies of photos that calibration
-never saw, against the fp32 engine. "Plain" rows round every convolution to the nearest values, as a runtime does that is told
+Each row is an engine, measured as `isc_fast.export.precision.gate` does before it publishes one: edited copies of photos
+that calibration never saw, against the fp32 engine.
+"Plain" rows round every convolution to the nearest values, as a runtime does that is told
 to; the others are what `isc-fast export --precision` makes: weights rounded with care, biases corrected, and kept in fp32 the
 layers that measuring finds to lose most. The reference of the rates is the fp32 engine in ONNX Runtime.
 """
@@ -24,11 +25,11 @@ from harness import engine_rates, finish
 from networks import lowered_engine
 from trained import open_trained, trained_parser
 
-from isc_fast.cores import has_bf16
-from isc_fast.engines import Engine, open_with
+from isc_fast.engines.base import Engine, open_with
 from isc_fast.errors import ParityError
-from isc_fast.export.gate import compare, describe_benchmark, objections
-from isc_fast.export.reduce import reduce_engine
+from isc_fast.export.precision.gate import compare, describe_benchmark, objections
+from isc_fast.export.precision.reduce import reduce_engine
+from isc_fast.machine.cores import has_bf16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

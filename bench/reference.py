@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from isc_fast.cores import available_cores
-from isc_fast.training.model import DescriptorNet
+from isc_fast.machine.cores import available_cores
+from isc_fast.networks.model import DescriptorNet
 
 
 class Photos(torch.utils.data.Dataset[torch.Tensor]):

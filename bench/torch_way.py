@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from isc_fast.training.model import DescriptorNet
+from isc_fast.networks.model import DescriptorNet
 
 Pixels = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isc_fast.assets import DEMO_ENGINE, demo_photos
-from isc_fast.engines import Engine, load_engine
-from isc_fast.export.gate import Benchmark, Vectors, describe_benchmark, make_benchmark
+from isc_fast.engines.base import Engine, load_engine
 from isc_fast.export.photos import Photos, split_photos
-from isc_fast.sources import list_images
+from isc_fast.export.precision.gate import Benchmark, Vectors, describe_benchmark, make_benchmark
+from isc_fast.sources.listing import list_images
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
     python bench/training.py --smoke              seconds, a small network: does it run at all
 
 The reference way is the published recipe as it was run: NCHW, fp16 autocast with a gradient scaler (fp32 on a processor), and
-the distances of batch and memory together, (b + m)² of them. Ours is `isc_fast.training.learner.Learner`, first with the
+the distances of batch and memory together, (b + m)² of them. Ours is `isc_fast.training.loop.learner.Learner`, first with the
 same options, then with the options that a user may add. The accuracy beside each row is the cosine between the
 descriptors that the two networks give after a step from the same weights on the same images; a row in bf16 can't reach
 that of a row in fp32, and says so there. The last rows run the whole loop on JPEG files.
@@ -26,18 +26,18 @@ from typing import Any
 import torch
 from harness import PHOTO_SIZE, finish, interleaved, make_photos
 
-from isc_fast.cores import available_cores
-from isc_fast.plan import Item
-from isc_fast.training.artwork import find_artwork
-from isc_fast.training.collection import Collection
-from isc_fast.training.dataset import SampleDataset, make_loader
-from isc_fast.training.distributed import Process, choose_device
-from isc_fast.training.inputs import InputMaker
-from isc_fast.training.learner import Learner, usable_precision
-from isc_fast.training.losses import CrossBatchMemory
-from isc_fast.training.model import DescriptorNet
-from isc_fast.training.sampling import KeySampler
+from isc_fast.items import Item
+from isc_fast.machine.cores import available_cores
+from isc_fast.networks.model import DescriptorNet
+from isc_fast.training.data.collection import Collection
+from isc_fast.training.data.dataset import SampleDataset, make_loader
+from isc_fast.training.data.inputs import InputMaker
+from isc_fast.training.data.sampling import KeySampler
+from isc_fast.training.loop.distributed import Process, choose_device
+from isc_fast.training.loop.learner import Learner, usable_precision
+from isc_fast.training.loop.losses import CrossBatchMemory
 from isc_fast.training.stages import STAGES, Stage
+from isc_fast.training.views.artwork import find_artwork
 
 REFERENCE = "reference"
 

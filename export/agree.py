@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engines import Engine
+from ..engines.base import Engine
 from ..errors import InputError, ParityError
 from .photos import load_photos
 from .telling import Say, counting

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..spec import EngineSpec
+from ..engines.spec import EngineSpec
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Any
 
 from .. import __version__
 from ..assets import demo_photos
-from ..atomic import replacing
-from ..engines import SUFFIXES
+from ..engines.base import SUFFIXES
+from ..engines.spec import PLAN_PRECISIONS, PRECISIONS, RUNTIMES, EngineSpec, uses_bf16
 from ..errors import CheckpointError, EngineError, InputError, OutputError, ParityError, require
-from ..presets import preset_in_name
-from ..spec import PLAN_PRECISIONS, PRECISIONS, RUNTIMES, EngineSpec, uses_bf16
-from ..weights import RELEASES, DownloadCallback, fetch_weights
+from ..files.atomic import replacing
+from ..networks.presets import preset_in_name
+from ..networks.weights import RELEASES, DownloadCallback, fetch_weights
 from .report import ExportReport
 
 WEIGHTS_AS = ("fp32", "fp16")
@@ -106,7 +106,7 @@ def _load_network(
     progress: DownloadCallback | None,
 ) -> tuple[Any, EngineSpec]:
     """The network of a checkpoint, in evaluation mode, and the specification of an fp32 engine of it."""
-    from ..training.checkpoint import build_network, load_checkpoint
+    from ..networks.checkpoint import build_network, load_checkpoint
 
     file = _find_checkpoint(ckpt, progress)
     say(f"reading {file}")
@@ -174,7 +174,8 @@ def export_engine(
         device: for a ``.pt2``: what it is compiled for, ``"cpu"`` or ``"cuda"``; by default a GPU if torch sees one.
         photos: real images to verify on; by default those that ship with the package.
         min_cosine: every photo has to agree with the network at least this well; a ``.pt2`` in fp16 or bf16 has bounds of
-            its own, `isc_fast.export.to_aoti.MIN_COSINE`, and so has a ``.plan``, `isc_fast.export.to_plan.MIN_COSINE`.
+            its own, `isc_fast.export.targets.to_aoti.MIN_COSINE`, and so has a
+            ``.plan``, `isc_fast.export.targets.to_plan.MIN_COSINE`.
         batch: for a ``.plan``: images in one execution, fewest, what it is tuned for, most; or one number for a plan of just
             that; by default 1, 16, 64.
         timing_cache: for a ``.plan``: file that keeps measured kernels between builds; its name is extended by the GPU's
@@ -189,8 +190,8 @@ def export_engine(
         DownloadError: published weights cannot be fetched.
         InputError: the size or a photo cannot be used.
         EngineError: this kind of engine cannot be made, or the exporter failed.
-        ParityError: the engine does not agree with the network, or loses more by its precision than `isc_fast.export.gate`
-            allows; nothing is published.
+        ParityError: the engine does not agree with the network, or loses more by its precision than
+            `isc_fast.export.precision.gate` allows; nothing is published.
         OutputError: the engine cannot be written.
         MissingExtraError: torch, timm, onnx or ONNX Runtime is not installed.
     """
@@ -206,7 +207,7 @@ def export_engine(
             raise EngineError(f"a .plan runs on an NVIDIA GPU only; leave out the device {device}")
         for module, extra in (("onnx", "export"), ("onnxruntime", "cpu")):
             require(module, extra)
-        from .to_plan import export_plan, plan_options
+        from .targets.to_plan import export_plan, plan_options
 
         options = plan_options(batch, timing_cache, version_compatible, hardware_compatible)
         with fp32_engine(ckpt, paths, name, size, gem_p, min_cosine, log, progress) as source:
@@ -220,7 +221,7 @@ def export_engine(
     if kind == ".pt2":
         for module in ("torch", "timm"):
             require(module, "export")
-        from .to_aoti import check_request, export_aoti
+        from .targets.to_aoti import check_request, export_aoti
 
         chosen_device = check_request(target, Path(ckpt), precision, weights_as, runtime, device)
         net, spec = _load_network(ckpt, name, size, gem_p, weights_as, say, progress)
@@ -240,7 +241,7 @@ def export_engine(
         )
     if precision != "fp32":
         from .photos import split_photos
-        from .reduce import check_possible, reduce_engine
+        from .precision.reduce import check_possible, reduce_engine
 
         chosen = runtime or ("openvino" if uses_bf16(precision) or find_spec("openvino") else "onnxruntime")
         if chosen == "onnxruntime" and precision == "int8":
@@ -313,11 +314,11 @@ def _make(
 ) -> EngineSpec:
     """Write the engine to the temporary path, verify it there, and return the specification with the parity in it."""
     from ..engines.ort import OrtEngine
-    from .fold import fold_norms
-    from .model_file import check_graph, write_engine
     from .photos import load_photos
-    from .threads import best_threads
-    from .to_onnx import round_weights, store_as_fp16, to_onnx
+    from .targets.fold import fold_norms
+    from .targets.model_file import check_graph, write_engine
+    from .targets.threads import best_threads
+    from .targets.to_onnx import round_weights, store_as_fp16, to_onnx
     from .verify import check_runs, counting_photos, describe, verify
 
     first = load_photos(photos[:4], spec.height, spec.width)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..engines import Engine
+from ..engines.base import Engine
+from ..engines.spec import EngineSpec
 from ..errors import CheckpointError
-from ..spec import EngineSpec
-from ..training.model import DescriptorNet
+from ..networks.model import DescriptorNet
 from .agree import MIN_ROUNDED_COSINE, Vectors, agree, cosines, counting_photos
 
 __all__ = ["MIN_ROUNDED_COSINE", "check_runs", "cosines", "counting_photos", "describe", "verify"]

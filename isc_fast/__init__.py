@@ -18,53 +18,82 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .challenge import run_challenge as run_challenge
-    from .demo import run_demo as run_demo
-    from .dialects import convert as convert
-    from .dialects import read_descriptors as read_descriptors
-    from .dialects import write_submission as write_submission
-    from .engines import Engine as Engine
-    from .engines import load_engine as load_engine
+    from .descriptors.dialects import convert as convert
+    from .descriptors.dialects import read_descriptors as read_descriptors
+    from .descriptors.dialects import write_submission as write_submission
+    from .descriptors.store import Descriptors as Descriptors
+    from .descriptors.store import open_descriptors as open_descriptors
+    from .descriptors.store import write_descriptors as write_descriptors
+    from .engines.base import Engine as Engine
+    from .engines.base import load_engine as load_engine
+    from .engines.spec import EngineSpec as EngineSpec
     from .errors import IscFastError as IscFastError
-    from .index import search as search
-    from .matches import Matches as Matches
-    from .matches import Truth as Truth
-    from .matches import read_matches as read_matches
-    from .matches import read_truth as read_truth
-    from .matches import write_matches as write_matches
-    from .metrics import Evaluation as Evaluation
-    from .metrics import evaluate as evaluate
-    from .negatives import normalize_scores as normalize_scores
-    from .negatives import normalize_to_file as normalize_to_file
-    from .negatives import smooth_negatives as smooth_negatives
-    from .negatives import smooth_to_file as smooth_to_file
-    from .negatives import subtract_negatives as subtract_negatives
-    from .pipeline import Extraction as Extraction
-    from .pipeline import extract as extract
-    from .report import write_report as write_report
-    from .sources import list_images as list_images
-    from .spec import EngineSpec as EngineSpec
-    from .store import Descriptors as Descriptors
-    from .store import open_descriptors as open_descriptors
-    from .store import write_descriptors as write_descriptors
-    from .tuner import tune as tune
+    from .evaluation.metrics import Evaluation as Evaluation
+    from .evaluation.metrics import evaluate as evaluate
+    from .extraction.pipeline import Extraction as Extraction
+    from .extraction.pipeline import extract as extract
+    from .matching.index import search as search
+    from .matching.matches import Matches as Matches
+    from .matching.matches import Truth as Truth
+    from .matching.matches import read_matches as read_matches
+    from .matching.matches import read_truth as read_truth
+    from .matching.matches import write_matches as write_matches
+    from .matching.negatives import normalize_scores as normalize_scores
+    from .matching.negatives import normalize_to_file as normalize_to_file
+    from .matching.negatives import smooth_negatives as smooth_negatives
+    from .matching.negatives import smooth_to_file as smooth_to_file
+    from .matching.negatives import subtract_negatives as subtract_negatives
+    from .review.page import write_report as write_report
+    from .runs.challenge import run_challenge as run_challenge
+    from .runs.demo import run_demo as run_demo
+    from .runs.tuner import tune as tune
+    from .sources.listing import list_images as list_images
 
 _HOME = {
-    "challenge": ("run_challenge",),
-    "demo": ("run_demo",),
-    "dialects": ("convert", "read_descriptors", "write_submission"),
-    "engines": ("Engine", "load_engine"),
+    "runs.challenge": ("run_challenge",),
+    "runs.demo": ("run_demo",),
+    "descriptors.dialects": (
+        "convert",
+        "read_descriptors",
+        "write_submission",
+    ),
+    "engines.base": (
+        "Engine",
+        "load_engine",
+    ),
     "errors": ("IscFastError",),
-    "index": ("search",),
-    "matches": ("Matches", "Truth", "read_matches", "read_truth", "write_matches"),
-    "metrics": ("Evaluation", "evaluate"),
-    "negatives": ("normalize_scores", "normalize_to_file", "smooth_negatives", "smooth_to_file", "subtract_negatives"),
-    "pipeline": ("Extraction", "extract"),
-    "report": ("write_report",),
-    "sources": ("list_images",),
-    "spec": ("EngineSpec",),
-    "store": ("Descriptors", "open_descriptors", "write_descriptors"),
-    "tuner": ("tune",),  # a module of that name would take the function's place
+    "matching.index": ("search",),
+    "matching.matches": (
+        "Matches",
+        "Truth",
+        "read_matches",
+        "read_truth",
+        "write_matches",
+    ),
+    "evaluation.metrics": (
+        "Evaluation",
+        "evaluate",
+    ),
+    "matching.negatives": (
+        "normalize_scores",
+        "normalize_to_file",
+        "smooth_negatives",
+        "smooth_to_file",
+        "subtract_negatives",
+    ),
+    "extraction.pipeline": (
+        "Extraction",
+        "extract",
+    ),
+    "review.page": ("write_report",),
+    "sources.listing": ("list_images",),
+    "engines.spec": ("EngineSpec",),
+    "descriptors.store": (
+        "Descriptors",
+        "open_descriptors",
+        "write_descriptors",
+    ),
+    "runs.tuner": ("tune",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -4,7 +4,7 @@ What it imitates, as far as engines depend on it: work is queued in streams and 
 so whoever forgets to wait, or writes to memory that a copy still has to read, gets wrong numbers. Recording, events,
 addresses outside an allocation, calls that are forbidden while recording, and leaks are checked. Plans hold the real ONNX
 graph, and executing one computes it by ONNX Runtime on the processor. Names and parameters are compared with the real
-bindings by `tests/test_trt.py`.
+bindings by `tests/engines/test_trt.py`.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from isc_fast.engines import check_pixels
-from isc_fast.spec import EngineSpec
+from isc_fast.engines.base import check_pixels
+from isc_fast.engines.spec import EngineSpec
 
 
 class FakeEngine:
-    """See `isc_fast.engines.Engine`: a fixed random projection of an 8 × 8 thumbnail."""
+    """See `isc_fast.engines.base.Engine`: a fixed random projection of an 8 × 8 thumbnail."""
 
     def __init__(self, size: int = 32, dim: int = 16, seed: int = 0) -> None:
         self.spec = EngineSpec(name=f"fake{seed}", arch="none", height=size, width=size, dim=dim, gem_p=1.0)

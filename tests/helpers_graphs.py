@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from isc_fast.spec import METADATA_KEY, EngineSpec
+from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 
 DIM = 8
 

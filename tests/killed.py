@@ -14,7 +14,7 @@ from typing import Any
 
 from fakes import FakeEngine
 
-from isc_fast.pipeline import extract
+from isc_fast.extraction.pipeline import extract
 
 
 def die_at(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:

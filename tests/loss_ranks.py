@@ -7,8 +7,8 @@ import torch
 from helpers_training import check_no_gloo_thread
 from torch.nn.parallel import DistributedDataParallel
 
-from isc_fast.training.distributed import joined
-from isc_fast.training.losses import CrossBatchMemory, contrastive_loss, gather, gradient_scale
+from isc_fast.training.loop.distributed import joined
+from isc_fast.training.loop.losses import CrossBatchMemory, contrastive_loss, gather, gradient_scale
 
 
 def train(rank: int, world: int) -> None:

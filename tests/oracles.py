@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from isc_fast.store import Descriptors
+from isc_fast.descriptors.store import Descriptors
 
 # Before faiss is loaded: on a busy machine its threads otherwise spin for each other, and the hundreds of tiny searches
 # of these tests take minutes instead of seconds (measured: more than 140 s against 6 s, two cores, two other processes).
@@ -98,3 +98,14 @@ def evaluation(rows, queries, pairs, protocol, kit_cap=500_000):
     ]
     at_rank = {k: sum(rank < k for rank in ranks) / len(pairs) for k in (1, 10)}
     return {"micro_ap": ap, "at_p90": at_p90, "at_rank": at_rank, "predictions": len(rows)}
+
+
+def near_ties(seed, nq, nb, d):
+    """Data in which many rows are equal, and many others differ by the last bits only."""
+    rng = np.random.default_rng(seed)
+    xb = unit_rows(seed, nb, d).copy()
+    xb[rng.integers(0, nb, nb // 4)] = xb[rng.integers(0, 5, nb // 4)]
+    some = rng.integers(0, nb, nb // 4)
+    xb[some] = np.nextafter(xb[rng.integers(0, 5, nb // 4)], np.float32(rng.choice([-9, 9])))
+    xq = np.concatenate([xb[rng.integers(0, nb, nq // 2)], unit_rows(seed + 1, nq - nq // 2, d)])
+    return xq, xb

@@ -14,7 +14,7 @@ import torch
 from helpers_training import check_no_gloo_thread, toy
 
 from isc_fast.errors import IscFastError
-from isc_fast.training.learner import Learner
+from isc_fast.training.loop.learner import Learner
 from isc_fast.training.options import RunOptions
 from isc_fast.training.run import train_stage
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..networks.model import DescriptorNet
 from ..progress import duration
-from .collection import Collection
-from .distributed import Process
-from .learner import Learner, usable_precision
-from .model import DescriptorNet
-from .sampling import steps_per_epoch
+from .data.collection import Collection
+from .data.sampling import steps_per_epoch
+from .loop.distributed import Process
+from .loop.learner import Learner, usable_precision
 from .stages import Stage
 
 _WARM_UP, _TIMED = 1, 3
@@ -27,7 +27,7 @@ class PlannedStage:
 
     Attributes:
         samples, negatives: images or pairs it trains on, and images it draws negatives from.
-        steps_per_epoch: see `isc_fast.training.sampling.steps_per_epoch`.
+        steps_per_epoch: see `isc_fast.training.data.sampling.steps_per_epoch`.
         images_per_s: measured on one device, forward and backward, without making views; None where it was not.
     """
 

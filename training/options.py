@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .dataset import ViewsOn
+from .data.dataset import ViewsOn
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,25 @@ from typing import Any
 
 import torch
 
-from ..atomic import make_folder, write_text
-from ..cores import available_cores
 from ..errors import CheckpointError, InputError
+from ..files.atomic import make_folder, write_text
+from ..machine.cores import available_cores
+from ..networks.model import DescriptorNet
+from ..networks.pretrained import load_start
 from ..progress import ProgressCallback
-from .artwork import find_artwork
-from .collection import Collection, collect
-from .dataset import SampleDataset
-from .distributed import Process, joined, local_world_size, wait_for_all
-from .evaluation import read_held_out
-from .learner import Learner
-from .model import DescriptorNet
-from .optimizer import take_over_momentum
+from .data.collection import Collection, collect
+from .data.dataset import SampleDataset
+from .data.sampling import steps_per_epoch
+from .loop.distributed import Process, joined, local_world_size, wait_for_all
+from .loop.evaluation import read_held_out
+from .loop.learner import Learner
+from .loop.optimizer import take_over_momentum
+from .loop.state import Identity
+from .loop.trainer import STATE_FILE, Trainer, checkpoint_path
+from .loop.warm_start import begin_with_whitened_head
 from .options import RunOptions
-from .pretrained import load_start
-from .sampling import steps_per_epoch
 from .stages import STAGES, Stage
-from .state import Identity
-from .trainer import STATE_FILE, Trainer, checkpoint_path
-from .warm_start import begin_with_whitened_head
+from .views.artwork import find_artwork
 
 Progress = Callable[[str], ProgressCallback]
 
@@ -121,7 +121,7 @@ def train_stage(
 
     Args:
         stage: from `isc_fast.training.stages.STAGES`, or a changed one.
-        data: folder laid out like DISC21, see `isc_fast.training.collection.collect`.
+        data: folder laid out like DISC21, see `isc_fast.training.data.collection.collect`.
         start: ``"imagenet"``, a checkpoint, or a file with a timm backbone's weights. A stage with ``resume`` takes the
             checkpoint's momentum too.
         ground_truth: CSV of the labelled pairs, where the one to use is not clear from its name.

@@ -85,10 +85,10 @@ class Stage:
         hard_view: of the augmentation, or None where there is none.
         momentum, weight_decay: of SGD; biases and normalisation layers do not decay.
         sample_size: training images that are used, the first in order of their names.
-        gem_p, dim: see `isc_fast.training.model.DescriptorNet`.
+        gem_p, dim: see `isc_fast.networks.model.DescriptorNet`.
         precision: of the arithmetic on a GPU, under autocast. A processor has no use for fp16 and takes fp32 instead.
         channels_last: memory order of images and feature maps; results are the same, the speed is not.
-        head_start: ``"whitened"`` begins with a head fitted in closed form, see `isc_fast.training.whitening`; a small
+        head_start: ``"whitened"`` begins with a head fitted in closed form, see `isc_fast.training.loop.whitening`; a small
             network on little data needs it, the published stages begin at random.
         backbone_rate: learning rate of the backbone as a share of the head's.
         frozen: patterns, as for file names, of parameters that stay as they are, such as ``backbone.*``.

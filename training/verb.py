@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, IscFastError
-from .collection import collect
-from .distributed import current_rank, joined
+from .data.collection import collect
 from .estimate import plan_stage, render
+from .loop.distributed import current_rank, joined
 from .options import RunOptions
 from .overrides import override
 from .run import Progress, check, train_schedule, train_stage

@@ -32,9 +32,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError, MissingExtraError, require
-from . import Batch, DeviceBatch, Problem
+from .base import Batch, DeviceBatch, Problem
 from .plain_jpeg import plain_jpeg
-from .rules import ImageProblem, load_input, open_image, open_regular, orientation, problems
+from .preprocessing import ImageProblem, load_input, open_image, open_regular, orientation, problems
 from .threads import count_workers
 
 Pixels = npt.NDArray[np.uint8]
@@ -226,7 +226,7 @@ class DaliCpuDecoder:
         return _Pipeline(self._dali, self._device, threads, (height, width), self._load)
 
     def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """See `isc_fast.decoders.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
+        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
         return cast("Generator[Batch, None, None]", self._batches(jobs, height, width, stay=False))
 
     def decode_into(self, path: str, slot: Pixels) -> None:

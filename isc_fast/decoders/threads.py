@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageFile
 
-from ..cores import available_cores
 from ..errors import InputError
-from . import Batch, Problem
-from .rules import ImageProblem
+from ..machine.cores import available_cores
+from .base import Batch, Problem
+from .preprocessing import ImageProblem
 
 
 def count_workers(workers: int | None) -> int:
@@ -57,7 +57,7 @@ class ThreadedDecoder(ABC):
         """
 
     def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """See `isc_fast.decoders.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
+        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
         waiting: deque[tuple[npt.NDArray[np.uint8], list[Future[Problem | None]]]] = deque()
         todo = iter(jobs)
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")

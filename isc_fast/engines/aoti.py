@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cores import available_cores, processor, processor_flags
 from ..errors import EngineError, MissingExtraError, require
-from ..spec import METADATA_KEY, EngineSpec
-from . import check_pixels, file_sha256
+from ..machine.cores import available_cores, processor, processor_flags
+from .base import check_pixels, file_sha256
 from .header import parse_spec
+from .spec import METADATA_KEY, EngineSpec
 
 MADE_FOR_KEY = "isc_fast.made_for"
 GRAPH_KEY = "isc_fast.graph"
@@ -177,7 +177,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 class AotiEngine:
-    """See `isc_fast.engines.Engine` and `isc_fast.engines.load_engine`.
+    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
         path: of the ``.pt2`` file. Loading it runs code that is in it.
@@ -302,7 +302,7 @@ class AotiEngine:
             convolutions.allow_tf32, products.allow_tf32 = saved
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.Engine.run`."""
+        """See `isc_fast.engines.base.Engine.run`."""
         check_pixels(self.spec, pixels)
         vectors = np.empty((len(pixels), self.spec.dim), np.float32)
         size = self.made_for.max_batch

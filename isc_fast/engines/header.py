@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError
-from ..spec import METADATA_KEY, PREPROCESSING, EngineSpec
+from .spec import METADATA_KEY, PREPROCESSING, EngineSpec
 
 _METADATA_PROPS = 14
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

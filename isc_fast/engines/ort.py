@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cores import available_cores
 from ..errors import EngineError, require
-from ..spec import EngineSpec
-from . import check_pixels, file_sha256
+from ..machine.cores import available_cores
+from .base import check_pixels, file_sha256
 from .header import read_spec
 from .ort_gpu import BEST_BATCH, DeviceRunner, choose_providers, first_line, open_session
+from .spec import EngineSpec
 
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
@@ -21,13 +21,13 @@ INPUT = "pixels"  # what isc-fast export calls the input
 
 
 class OrtEngine:
-    """See `isc_fast.engines.Engine` and `isc_fast.engines.load_engine`.
+    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
         path: of the ``.onnx`` file.
         device: ``"cpu"`` or ``"cuda"``.
         threads: of the processor; by default one for each core.
-        provider: on a GPU, one of `isc_fast.engines.PROVIDERS`; by default ``"cuda"``.
+        provider: on a GPU, one of `isc_fast.engines.base.PROVIDERS`; by default ``"cuda"``.
         index: of the GPU, among those that this process sees.
     """
 
@@ -82,7 +82,7 @@ class OrtEngine:
         self._input, self._output = inputs[0].name, outputs[0].name
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.Engine.run`."""
+        """See `isc_fast.engines.base.Engine.run`."""
         check_pixels(self.spec, pixels)
         try:
             if self._on_gpu:

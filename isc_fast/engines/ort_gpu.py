@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..assets import ASSETS
-from ..atomic import make_folder
 from ..errors import EngineError, OutputError
-from ..spec import EngineSpec
-from ..versions import installed
+from ..files.atomic import make_folder
+from ..machine.versions import installed
+from .spec import EngineSpec
 
 LARGEST_BATCH = 64
 """Images of one run; more are cut into several. TensorRT builds for a range of sizes, and this is its upper end."""

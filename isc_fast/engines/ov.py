@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cores import available_cores, has_bf16, processor
 from ..errors import EngineError, require
-from ..spec import uses_bf16
-from . import check_pixels, file_sha256
+from ..machine.cores import available_cores, has_bf16, processor
+from .base import check_pixels, file_sha256
 from .header import read_spec
+from .spec import uses_bf16
 
 _LARGEST_REQUEST = 64
 # OpenVINO reads the wish to keep an operation's precision from a model's XML, and offers no call that makes one.
@@ -32,7 +32,7 @@ _MARKED_MODEL = b"""<?xml version="1.0"?><net name="marked" version="11"><layers
 
 
 class OvEngine:
-    """See `isc_fast.engines.Engine` and `isc_fast.engines.load_engine`.
+    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
         path: of the ``.onnx`` file.
@@ -94,7 +94,7 @@ class OvEngine:
             )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.Engine.run`."""
+        """See `isc_fast.engines.base.Engine.run`."""
         check_pixels(self.spec, pixels)
         vectors = np.empty((len(pixels), self.spec.dim), np.float32)
         waiting: dict[int, slice] = {}
@@ -139,7 +139,7 @@ def _refuse_widened_weights(compiled: Any, path: Path) -> None:
     """Refuse an engine whose int8 weights are widened when it is loaded, rather than multiplied as they are.
 
     OpenVINO 2026.4 lets its streams do that in each other's way: of an engine with such a layer, 3 of 100 loads gave
-    other descriptors, all of them wrong. `isc_fast.export.reduce` makes none.
+    other descriptors, all of them wrong. `isc_fast.export.precision.reduce` makes none.
 
     Raises:
         EngineError: there is such a layer.

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..atomic import write_text
-from ..cores import available_cores, processor
-from ..spec import RUNTIMES
+from ..files.atomic import write_text
+from ..machine.cores import available_cores, processor
+from .spec import RUNTIMES
 
 _VERSION = 1
 
@@ -18,7 +18,7 @@ class Setting:
     """How to run an engine.
 
     Attributes:
-        runtime: one of `isc_fast.spec.RUNTIMES`.
+        runtime: one of `isc_fast.engines.spec.RUNTIMES`.
         threads: of the processor.
         streams: requests beside each other (OpenVINO).
         request_size: images of one request (OpenVINO).

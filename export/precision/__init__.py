@@ -1,0 +1,1 @@
+"""Lower precisions: rounding, mixing, and the accuracy gate."""

@@ -1,0 +1,1 @@
+"""What an engine can be exported to."""

@@ -1,0 +1,1 @@
+"""Descriptor files: our own, and those of other tools."""

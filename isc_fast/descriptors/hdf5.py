@@ -1,0 +1,121 @@
+"""HDF5 files, written so that a full disk is an error and nothing worse."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..errors import FormatError
+from ..files.atomic import replacing
+
+
+class _PatientFile(io.RawIOBase):
+    """A file that keeps its first write error instead of raising it.
+
+    HDF5 holds data back until it closes a file, and a write that fails then crashes the whole process (seen with HDF5
+    2.0 on a full disk). So HDF5 is told that all went well, and whoever uses the file asks for `error`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._position = 0
+        self.error: OSError | None = None
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        self._position = offset + (os.fstat(self._descriptor).st_size if start is None else start)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view) and self.error is None:
+                done += os.pwrite(self._descriptor, view[done:], self._position + done)
+        except OSError as error:
+            self.error = error
+        self._position += len(view)
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        done = os.preadv(self._descriptor, [view], self._position)
+        if self.error is not None:
+            view[done:] = bytes(len(view) - done)  # what could not be written reads as zeros
+            done = len(view)
+        self._position += done
+        return done
+
+    def truncate(self, size: int | None = None) -> int:
+        length = self._position if size is None else size
+        try:
+            os.ftruncate(self._descriptor, length)
+        except OSError as error:
+            self.error = self.error or error
+        return length
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
+class Hdf5Writer:
+    """An HDF5 file that is being written: ``file``, and `check` to see early that the disk is full."""
+
+    def __init__(self, file: h5py.File, stream: _PatientFile) -> None:
+        self.file = file
+        self._stream = stream
+
+    def check(self) -> None:
+        """Raise the OSError of the first write that failed."""
+        if self._stream.error is not None:
+            raise self._stream.error
+
+
+@contextlib.contextmanager
+def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Hdf5Writer]:
+    """Write an HDF5 file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with (
+        replacing(path, scratch=scratch) as temporary,
+        contextlib.closing(_PatientFile(temporary)) as stream,
+    ):
+        with h5py.File(stream, "w") as file:
+            writer = Hdf5Writer(file, stream)
+            yield writer
+        writer.check()
+
+
+@contextlib.contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        FormatError: it does not exist, is not HDF5, or was cut short.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except (OSError, ValueError) as error:
+        if not os.path.exists(path):
+            raise FormatError(f"there is no {os.fspath(path)}; expected a descriptor file") from error
+        raise FormatError(
+            f"{os.fspath(path)} is not an HDF5 file, or it was cut short; expected descriptors made by isc-fast extract"
+        ) from error
+    with file:
+        yield file

@@ -1,0 +1,347 @@
+"""Descriptor files: HDF5 with ``vectors``, ``ids``, the ledger of failures, and how they were made.
+
+Layout of a file, which any HDF5 reader opens:
+
+| name | content |
+|---|---|
+| ``vectors`` | float32 ``(n, d)`` |
+| ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
+| attribute ``unique`` of ``ids`` | true if whoever wrote them saw that no two are equal |
+| ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: images without a descriptor, and why |
+| attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import FormatError, MismatchError
+from ..files.lazy import Lazy, Texts
+from ..files.repeats import repeated_rows
+from ..items import Failure
+from .hdf5 import create_hdf5, open_hdf5
+
+FORMAT_VERSION = 1
+ATTRIBUTE = "isc_fast"
+# 16 MB at 256 dimensions. Blocks of 64 MB, whose memory the system clears for each anew, made a search 20 % slower.
+BLOCK_ROWS = 16_384
+_BLOCK_IDS = 4096
+_TEXT = h5py.string_dtype("utf-8")
+DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)
+"""What reading an HDF5 file raises where something else stands than was expected."""
+_FAILURE_FIELDS = ("id", "path", "stage", "reason")
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """A set of descriptors.
+
+    Attributes:
+        vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
+        ids: the n ids, in the order of the rows; of an open file, they are read when they are asked for.
+        meta: how they were made: ``engine_id``, ``engine``, ``plan_id``, ``normalization``, …; empty if foreign.
+        failures: the images that got no descriptor.
+    """
+
+    vectors: npt.NDArray[np.float32]
+    ids: Sequence[str]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
+            raise FormatError(f"descriptors of shape {self.vectors.shape} do not go with {len(self.ids)} ids")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        """Length d of one descriptor."""
+        return int(self.vectors.shape[1])
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[np.float32]]:
+        """The vectors in consecutive blocks ``float32 (≤ rows, d)``; reads no more than one block at a time."""
+        for start in range(0, len(self), rows):
+            yield np.ascontiguousarray(self.vectors[start : start + rows], dtype=np.float32)
+
+    def content_id(self) -> str:
+        """SHA-256 of the numbers, in hexadecimal: two sets with one content id are the same set of vectors."""
+        digest = hashlib.sha256(f"{len(self)}x{self.dim}".encode())
+        for block in self.blocks():
+            digest.update(block.data)
+        return digest.hexdigest()
+
+
+def _id_bytes(id_: str) -> bytes:
+    try:
+        encoded = id_.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise FormatError(f"the id {id_!r} holds half a character, which a file cannot express") from error
+    if b"\0" in encoded:
+        raise FormatError(f"the id {id_!r} holds a zero byte, which an HDF5 string cannot express")
+    return encoded
+
+
+def _note_bytes(text: str) -> bytes:
+    """Of the ledger: a strange message of some library must not cost a whole run."""
+    try:
+        return _id_bytes(text)
+    except FormatError:
+        return text.replace("\0", "\\0").encode("utf-8", "backslashreplace")
+
+
+def _to_text(values: npt.NDArray[Any]) -> list[str]:
+    return [value.decode("utf-8", "surrogateescape") for value in values]
+
+
+class StoredIds(Lazy[str]):
+    """The ids of an open file, of which memory holds those that are asked for.
+
+    Attributes:
+        unique: whether the file says that no two are equal.
+    """
+
+    def __init__(self, column: h5py.Dataset) -> None:
+        if column.ndim != 1 or h5py.check_string_dtype(column.dtype) is None:
+            raise FormatError(f"ids of type {column.dtype} and shape {column.shape}, not a row of strings")
+        self._column, self._count = column, len(column)
+        self.unique = bool(column.attrs.get("unique", False))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        return _to_text(self._column[start:stop])
+
+    def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The ids of rows that rise."""
+        return _to_text(self._column[rows]) if len(rows) else []
+
+
+def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
+    """The ids of rows, in any order; a row that is asked for often gives the same string each time."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    found = ids.at(wanted) if isinstance(ids, StoredIds) else [ids[row] for row in wanted.tolist()]
+    made: list[str] = np.array(found, object)[places].tolist()
+    return made
+
+
+def rows_at(vectors: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Rows ``float32 (m, d)`` of an array or of a data set on disk, in any order; no others are read."""
+    wanted, places = np.unique(rows, return_inverse=True)
+    return np.asarray(vectors[wanted], np.float32)[places]
+
+
+def kept_ids(ids: Sequence[str]) -> Sequence[str]:
+    """The same ids, for longer than their file is open."""
+    return Texts(ids) if isinstance(ids, StoredIds) else ids
+
+
+def write_blocks(
+    path: str | os.PathLike[str],
+    blocks: Iterable[npt.NDArray[np.float32]],
+    *,
+    ids: Sequence[str],
+    dim: int,
+    meta: Mapping[str, Any],
+    failures: Sequence[Failure] = (),
+    scratch: Path | None = None,
+) -> None:
+    """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
+
+    Args:
+        path: of the file; an existing one is replaced.
+        blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
+        ids, dim, meta, failures: see `Descriptors`. The ids are gone through two times.
+        scratch: folder for temporary files, on the same disk.
+
+    Raises:
+        OutputError: it cannot be written (disk full, no permission, …).
+        FormatError: the blocks do not make up ``(len(ids), dim)``, or an id holds a zero byte.
+    """
+    with create_hdf5(path, scratch=scratch) as writer:
+        file = writer.file
+        file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
+        vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
+        done = 0
+        for block in blocks:
+            if block.ndim != 2 or block.shape[1] != dim or done + len(block) > len(ids):
+                raise FormatError(f"a block of shape {block.shape} at row {done} does not fit into {len(ids)} × {dim}")
+            if len(block):
+                vectors[done : done + len(block)] = block
+            writer.check()
+            done += len(block)
+        if done != len(ids):
+            raise FormatError(f"{done} rows of descriptors for {len(ids)} ids")
+        column = file.create_dataset("ids", (len(ids),), _TEXT)
+        for start in range(0, len(ids), _BLOCK_IDS):
+            rows = ids[start : start + _BLOCK_IDS]
+            column[start : start + len(rows)] = np.array([_id_bytes(id_) for id_ in rows], dtype=object)
+            writer.check()
+        column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
+        for name in _FAILURE_FIELDS:
+            column = np.array([_note_bytes(getattr(failure, name)) for failure in failures], dtype=object)
+            file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
+
+
+def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+    """Write a descriptor file, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+        FormatError: an id holds a zero byte, or occurs twice.
+    """
+    twice = repeated_id(descriptors.ids)
+    if twice is not None:
+        raise FormatError(f"the id {twice!r} occurs twice; every descriptor needs an id of its own")
+    write_blocks(
+        path,
+        descriptors.blocks(),
+        ids=descriptors.ids,
+        dim=descriptors.dim,
+        meta=descriptors.meta,
+        failures=descriptors.failures,
+    )
+
+
+def is_ours(file: h5py.File) -> bool:
+    """Whether an open HDF5 file has our own layout."""
+    return ATTRIBUTE in file.attrs
+
+
+def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        meta: dict[str, Any] = json.loads(file.attrs[ATTRIBUTE])
+        version = meta.pop("version")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
+    if version != FORMAT_VERSION:
+        raise FormatError(f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION}")
+    return meta
+
+
+@contextlib.contextmanager
+def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
+    """Open a file of our own layout; its vectors and ids stay on disk and are read block by block.
+
+    Both are gone when the file is closed; `load_descriptors` reads what stays.
+
+    Raises:
+        FormatError: it is not such a file, or damaged.
+    """
+    with open_hdf5(path) as file:
+        meta = _read_meta(file, path)
+        try:
+            if file["vectors"].dtype.kind != "f":
+                raise FormatError(f"vectors of type {file['vectors'].dtype}, not floats")
+            columns = [_to_text(file[f"failures/{name}"][:]) for name in _FAILURE_FIELDS]
+            found = Descriptors(
+                vectors=file["vectors"],
+                ids=StoredIds(file["ids"]),
+                meta=meta,
+                failures=[Failure(*row) for row in zip(*columns, strict=True)],
+            )
+        except DAMAGE as error:
+            raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
+        yield found
+
+
+def load_descriptors(path: str | os.PathLike[str]) -> Descriptors:
+    """Read a file of our own layout into memory.
+
+    Raises:
+        FormatError: it is not such a file, or damaged.
+    """
+    with open_descriptors(path) as found:
+        return in_memory(found)
+
+
+_PROVENANCE = ("engine_id", "engine", "normalization", "smoothing")
+
+
+def provenance(descriptors: Descriptors) -> dict[str, Any]:
+    """What decides whether two sets belong together: the engine, and how they were normalised. Empty for foreign files."""
+    return {key: descriptors.meta[key] for key in _PROVENANCE if key in descriptors.meta}
+
+
+def derived_meta(descriptors: Descriptors, **changes: Any) -> dict[str, Any]:
+    """The meta of a set computed from this one: no longer the result of an extraction's plan."""
+    return {**{key: value for key, value in descriptors.meta.items() if key != "plan"}, **changes}
+
+
+def _stamp_words(stamp: Mapping[str, Any] | None) -> str:
+    if not stamp:
+        return "nothing"
+    details = [f"{name}={stamp[name]}" for name in ("role", "k", "beta", "iterations") if name in stamp]
+    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
+    return f"{stamp['method']} ({', '.join(details + negatives)})"
+
+
+def check_comparable(queries: Descriptors, references: Descriptors) -> None:
+    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
+
+    Raises:
+        MismatchError: naming the difference and what to do.
+    """
+    if queries.dim != references.dim:
+        raise MismatchError(
+            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
+        )
+    sides = {"queries": provenance(queries), "references": provenance(references)}
+    for side, found in sides.items():
+        if found.get("smoothing"):
+            raise MismatchError(f"the {side} are smoothed negatives, not descriptors of photos; use the extracted ones")
+    if not all(sides.values()):
+        return
+    engines = [str(found.get("engine_id")) for found in sides.values()]
+    if engines[0] != engines[1]:
+        raise MismatchError(
+            f"queries and references were made by different engines ({engines[0][:12]} and {engines[1][:12]}); "
+            "extract both with one engine"
+        )
+    stamps = [found.get("normalization") or {} for found in sides.values()]
+    by_score = [stamp.get("method") == "score" for stamp in stamps]
+    roles = [stamp.get("role") for stamp in stamps]
+    fit = roles == ["query", "reference"] if all(by_score) else stamps[0] == stamps[1]
+    if not fit:
+        raise MismatchError(
+            f"queries are normalised by {_stamp_words(stamps[0])} and references by {_stamp_words(stamps[1])}; "
+            "normalise both with the same negatives, or neither"
+        )
+
+
+def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
+    """The first id that occurs a second time, or None. Ids of a file that says that there is none are not looked at.
+
+    Args:
+        ids: gone through once.
+        folder: for a temporary file, 8 bytes an id; by default the system's.
+    """
+    if isinstance(ids, StoredIds) and ids.unique:
+        return None
+    seen: set[str] = set()
+    for row in repeated_rows(ids, folder).tolist():
+        id_: str = ids[row]
+        if id_ in seen:
+            return id_
+        seen.add(id_)
+    return None
+
+
+def in_memory(descriptors: Descriptors) -> Descriptors:
+    """The same descriptors with their vectors as an array, and ids that outlast the file."""
+    vectors = np.asarray(descriptors.vectors[:], dtype=np.float32)
+    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, descriptors.failures)

@@ -1,0 +1,126 @@
+"""What an engine file promises: EngineSpec travels inside the file and is checked when it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..errors import EngineError
+
+SPEC_VERSION = 1
+METADATA_KEY = "isc_fast.spec"
+"""Key of the specification in the metadata of an ONNX file; the value is JSON."""
+
+PREPROCESSING = "rgb8-pillow-bilinear-1"
+"""Name of the preprocessing contract that `isc_fast.decoders.preprocessing` implements."""
+
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-bf16", "fp8")
+"""What an engine computes in: all in fp32; fp16, on a GPU; bf16; int8 where the graph has Q/DQ pairs and fp32, or bf16,
+elsewhere; fp8, on a GPU. What does not bear it stays in fp32 in each of them, in a TensorRT plan in int8 or fp8 in fp16."""
+PLAN_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+"""Those of a TensorRT plan."""
+
+RUNTIMES = ("onnxruntime", "openvino")
+"""What can run an ``.onnx`` engine."""
+COMPILED_RUNTIMES = ("aoti", "tensorrt")
+"""What runs an engine that is compiled for one kind of machine; the kind of file says which."""
+
+_TYPES: dict[Any, tuple[str, ...]] = {
+    int: ("height", "width", "dim"),
+    (int, float): ("gem_p",),
+    str: ("name", "arch", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
+    list: ("fp32_layers",),
+    dict: ("parity", "accuracy", "tools"),
+}
+
+
+def uses_bf16(precision: str) -> bool:
+    """Whether an engine of this precision needs a processor that computes in bf16."""
+    return precision.endswith("bf16")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """The contract of one engine file: ``uint8 (n, height, width, 3)`` RGB in, unit ``float32 (n, dim)`` out.
+
+    Attributes:
+        name: what the engine is called in files made with it, e.g. ``"v107"``.
+        arch: the backbone's timm name, as the checkpoint gave it.
+        height, width: of the input, in pixels.
+        dim: length of a descriptor.
+        gem_p: power of generalised-mean pooling that is built into the graph.
+        precision: of the arithmetic, one of `PRECISIONS`.
+        fp32_layers: names of the graph's nodes that stay in fp32 where the rest is computed in bf16; each is named like
+            the tensor it makes.
+        runtime: what the engine was measured with and is run by, one of `RUNTIMES`, of which fp32 may be run by any, or of
+            `COMPILED_RUNTIMES`.
+        weights_as: how the weights are stored: ``"fp32"``, or ``"fp16"`` widened to fp32 when the engine loads.
+        preprocessing: name of the contract that turns a file into the input.
+        checkpoint_sha256: of the file the engine was exported from.
+        parity: what was measured against the network it came from, before the engine was published.
+        accuracy: of an engine in reduced precision: what was measured against its fp32 engine on copies of photos that
+            calibration never saw, before it was published.
+        tools: versions of the libraries that made the engine.
+        version: of this specification.
+    """
+
+    name: str
+    arch: str
+    height: int
+    width: int
+    dim: int
+    gem_p: float
+    precision: str = "fp32"
+    fp32_layers: tuple[str, ...] = ()
+    runtime: str = "onnxruntime"
+    weights_as: str = "fp32"
+    preprocessing: str = PREPROCESSING
+    checkpoint_sha256: str = ""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    version: int = SPEC_VERSION
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys; `from_json` reads it back."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> EngineSpec:
+        """Read what `to_json` wrote.
+
+        Raises:
+            EngineError: not JSON, a field is missing or senseless, or the specification is newer than this version understands.
+        """
+        try:
+            values = json.loads(text)
+            version = values["version"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last: brackets in brackets
+            raise EngineError("the engine's specification is damaged; export the engine again") from error
+        if version != SPEC_VERSION:
+            raise EngineError(
+                f"the engine's specification has version {version} and this isc-fast reads version {SPEC_VERSION}; "
+                "export the engine again, or install the isc-fast that made it"
+            )
+        for kind, names in _TYPES.items():
+            for name in names:
+                value = values.get(name)
+                if name in values and (not isinstance(value, kind) or (kind is int and value < 1)):
+                    raise EngineError(
+                        f"the engine's specification is damaged ({name} is {value!r:.60}); export the engine again"
+                    )
+        for name, choices in (("precision", PRECISIONS), ("runtime", RUNTIMES + COMPILED_RUNTIMES)):
+            if values.get(name, choices[0]) not in choices:
+                raise EngineError(
+                    f"the engine's {name} is {values[name]!r}, which this isc-fast does not know; install the isc-fast that "
+                    "made it"
+                )
+        values["fp32_layers"] = tuple(map(str, values.get("fp32_layers", ())))
+        known = {entry.name for entry in fields(cls)}
+        try:
+            return cls(**{key: value for key, value in values.items() if key in known})
+        except TypeError as error:
+            raise EngineError(f"the engine's specification is incomplete ({error}); export the engine again") from error

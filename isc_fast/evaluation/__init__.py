@@ -1,0 +1,1 @@
+"""How good matches are: metrics, and edited copies to measure with."""

@@ -1,0 +1,1 @@
+"""Edits that make copies of photos."""

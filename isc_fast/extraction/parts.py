@@ -1,0 +1,235 @@
+"""The folder beside an unfinished output: its plan, one part file for each finished shard, and a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import filecmp
+import os
+import shutil
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..descriptors.store import Descriptors, open_descriptors, write_blocks
+from ..errors import FormatError, MismatchError, OutputError
+from ..files.atomic import make_folder, output_error, replacing, sync_folder
+from ..files.lazy import Lazy
+from ..items import Failure
+from .plan import Plan, Shard
+
+
+class _PartIds(Lazy[str]):
+    """The ids of all parts, in order; memory holds those that are asked for."""
+
+    def __init__(self, files: Sequence[Path], counts: Sequence[int]) -> None:
+        self._files, self._ends = files, list(accumulate(counts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        ids: list[str] = []
+        number = bisect_right(self._ends, start)
+        while start + len(ids) < stop:
+            with open_descriptors(self._files[number]) as part:
+                first = self._ends[number] - len(part)
+                ids += part.ids[max(0, start - first) : stop - first]
+            number += 1
+        return ids
+
+
+def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
+    with open_descriptors(file) as part:
+        yield from part.blocks()
+
+
+class PartsFolder:
+    """``OUTPUT.parts/``: everything an interrupted extraction needs to go on."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".parts")
+        self._plan_file = self.folder / "plan.json"
+        self._wanted_file = self.folder / "wanted.json"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Make the folder and keep every other process from working in it.
+
+        Gives the lock's file descriptor. A process that inherits it has the lock too: another run begins only when all that
+        have it are gone.
+
+        Raises:
+            OutputError: it cannot be made, or another process has it.
+        """
+        while True:
+            make_folder(self.folder)
+            path = self.folder / "lock"
+            try:
+                lock = open(path, "w")  # noqa: SIM115 - closed below, also when locking fails
+            except FileNotFoundError:
+                continue  # whoever had the folder has just removed it
+            except OSError as error:
+                raise output_error(self.folder, error) from error
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._remove_if_empty)  # on network file systems, not before the lock is closed
+                stack.enter_context(lock)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    raise OutputError(
+                        f"another process is extracting to {self.output}: wait for it, or end it"
+                    ) from error
+                # Whoever had the lock may have ended and removed the folder since it was opened: then it locks nothing.
+                if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    yield lock.fileno()
+                    return
+
+    def _remove_if_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def stored_plan(self, *, with_items: bool = True) -> Plan | None:
+        """The plan that was begun here, perhaps without its items, or None.
+
+        Raises:
+            FormatError: it is damaged.
+        """
+        try:
+            return Plan.read(self._plan_file, with_items=with_items)
+        except FileNotFoundError:
+            return None
+
+    def _write_wanted(self, wanted: Plan) -> bool:
+        """Write a plan beside the one that was begun here, and say whether they are the same."""
+        with replacing(self._wanted_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
+            stream.writelines(wanted.lines())
+        return self._plan_file.exists() and filecmp.cmp(self._wanted_file, self._plan_file, shallow=False)
+
+    def _begin(self) -> Plan:
+        """Forget all parts and begin the plan that was written."""
+        for file in self.folder.iterdir():
+            if file.name not in ("lock", self._wanted_file.name):
+                file.unlink()
+        os.replace(self._wanted_file, self._plan_file)
+        sync_folder(self.folder)
+        return Plan.read(self._plan_file)
+
+    def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
+        """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
+
+        Returns:
+            the plan to work on, whose items are in its file here, and a note where the inputs list other images by now.
+
+        Raises:
+            MismatchError: what was begun here is something else, and ``overwrite`` is not given.
+            FormatError: what was begun here is damaged.
+            OutputError: the plan cannot be written.
+        """
+        the_same = self._write_wanted(wanted)
+        begun = self.stored_plan()
+        if begun is None:
+            return self._begin(), None
+        difference = None if the_same else begun.difference(wanted)
+        if difference is None:
+            drift = None if the_same else begun.drift(wanted, self.folder)
+            self._wanted_file.unlink()
+            note = drift and f"the images have changed since this extraction began ({drift}); it ends as it began"
+            return begun, note
+        if not overwrite:
+            raise MismatchError(
+                f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
+                "another output, or start again with --overwrite"
+            )
+        return self._begin(), None
+
+    def part(self, index: int) -> Path:
+        """Where the part of a shard stands once it is done."""
+        return self.folder / f"part-{index:06d}.h5"
+
+    def missing(self, plan: Plan, *, and_failed: bool = False) -> list[int]:
+        """The shards of a plan whose part is not there, is damaged or, if asked, has failures."""
+        missing = []
+        for index in range(plan.shard_count):
+            try:
+                with open_descriptors(self.part(index)) as part:
+                    if part.meta.get("plan_id") == plan.id and not (and_failed and part.failures):
+                        continue
+            except FormatError:
+                pass
+            missing.append(index)
+        return missing
+
+    def write_part(
+        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
+    ) -> None:
+        """Store the result of one shard of the plan with that id; from then on it is never computed again."""
+        failed = {failure.id for failure in failures}
+        ids = [item.id for item in shard.items if item.id not in failed]
+        write_blocks(
+            self.part(shard.index),
+            [vectors],
+            ids=ids,
+            dim=vectors.shape[1],
+            meta={"plan_id": plan_id, "shard": shard.index},
+            failures=failures,
+        )
+
+    def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
+        """Turn a finished result of the same plan back into parts, without the shards in which images failed.
+
+        Where that was begun already, what has been computed since is kept.
+
+        Returns:
+            the plan to work on, whose items are in its file here.
+        """
+        if self._write_wanted(plan):
+            self._wanted_file.unlink()
+            return Plan.read(self._plan_file)
+        plan = self._begin()
+        row = 0
+        failures = {failure.id for failure in whole.failures}
+        for index in range(plan.shard_count):
+            shard = plan.shard(index)
+            rows = sum(item.id not in failures for item in shard.items)
+            if rows == len(shard.items):
+                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
+            row += rows
+        return plan
+
+    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:
+        """Make the output from the parts.
+
+        Returns:
+            the number of descriptors, and all failures, both in the order of the plan.
+
+        Raises:
+            OutputError: it cannot be written; the parts stay.
+        """
+        files = [self.part(index) for index in range(plan.shard_count)]
+        counts: list[int] = []
+        failures: list[Failure] = []
+        for file in files:
+            with open_descriptors(file) as part:
+                counts.append(len(part))
+                failures.extend(part.failures)
+        ids = _PartIds(files, counts)
+        if len(ids):
+            blocks = (block for file in files for block in _blocks(file))
+            write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, failures=failures, scratch=self.folder)
+        return len(ids), failures
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def has_parts(self) -> bool:
+        """Whether there is anything to resume."""
+        return any(self.folder.glob("part-*.h5"))

@@ -1,0 +1,1 @@
+"""Who computes the shards of an extraction."""

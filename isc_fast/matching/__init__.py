@@ -1,0 +1,1 @@
+"""From descriptors to matches: exact search, and normalisation by negatives."""

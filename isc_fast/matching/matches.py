@@ -1,0 +1,195 @@
+"""Matches and ground truth, and their CSV files as the challenge fixed them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import FormatError
+from ..files.atomic import replacing
+
+HEADER = "query_id,reference_id,score"
+TRUTH_HEADER = "query_id,reference_id"
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Predicted pairs.
+
+    Attributes:
+        query_ids, reference_ids: of each pair.
+        scores: ``float32 (n,)``; higher is more alike.
+    """
+
+    query_ids: Sequence[str]
+    reference_ids: Sequence[str]
+    scores: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if not len(self.query_ids) == len(self.reference_ids) == len(self.scores):
+            raise FormatError(
+                f"columns of different length: {len(self.query_ids)}, {len(self.reference_ids)}, {len(self.scores)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[tuple[str, str, float]]:
+        return zip(self.query_ids, self.reference_ids, map(float, self.scores), strict=True)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth.
+
+    Attributes:
+        queries: every labelled query, those without a match (distractors) included.
+        pairs: the true (query id, reference id) pairs.
+    """
+
+    queries: frozenset[str]
+    pairs: frozenset[tuple[str, str]]
+
+
+def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
+    try:
+        text.encode("utf-8", "surrogateescape")
+        bad = "a comma, quote or line end" if any(character in text for character in ',"\r\n') else ""
+    except UnicodeEncodeError:
+        bad = "half a character"
+    if bad:
+        raise FormatError(
+            f"the id {text!r} holds {bad}, which the challenge's CSV cannot express; "
+            f"write JSON lines instead: -o {Path(path).with_suffix('.jsonl')}"
+        )
+    return text
+
+
+def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
+    """Write matches, atomically, with enough digits that reading gives the same float32.
+
+    ``.jsonl`` writes one JSON object a line, which holds any id; everything else the challenge's CSV with the header
+    ``query_id,reference_id,score``.
+
+    Raises:
+        FormatError: an id cannot stand in the CSV, or a score is not a number.
+        OutputError: the file cannot be written.
+    """
+    if np.isnan(matches.scores).any():
+        first = int(np.flatnonzero(np.isnan(matches.scores))[0])
+        pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
+        raise FormatError(f"the score of {pair} is not a number (nan)")
+    as_json = Path(path).suffix == ".jsonl"
+    # Checked first and once an id: a bad one must not cost a written half.
+    checked = {} if as_json else {id_: _csv_field(id_, path) for id_ in {*matches.query_ids, *matches.reference_ids}}
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as out,
+    ):
+        if as_json:
+            for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
+                row = {"query_id": query, "reference_id": reference, "score": float(str(score))}
+                out.write(json.dumps(row) + "\n")
+        else:
+            out.write(HEADER + "\n")
+            for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
+                # str of a float32 is the shortest text that reads back as the same float32
+                out.write(f"{checked[query]},{checked[reference]},{score!s}\n")
+
+
+def _lines(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[int, str]]:
+    """(line number, line) of a text file; lone bytes that are not UTF-8 survive."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
+    except OSError as error:
+        raise FormatError(f"cannot read {os.fspath(path)}: {error.strerror or error}; expected {expected}") from error
+
+
+def _score(text: Any, where: str) -> float:
+    try:
+        score = float(text)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FormatError(f"{where}: {str(text)[:80]!r} is not a number") from error
+    if score != score:
+        raise FormatError(f"{where}: the score is not a number (nan)")
+    return score
+
+
+def _id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError
+    return str(value)
+
+
+def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Iterator[tuple[str, list[str]]]:
+    """(place for errors, fields) of every row after the header."""
+    lines = _lines(path, expected)
+    first = next(lines, (1, ""))[1]
+    if first.rstrip() != header:
+        raise FormatError(f"{os.fspath(path)} begins with {first[:80]!r}; expected {expected}")
+    name, count = os.fspath(path), header.count(",") + 1
+    for number, line in lines:
+        fields = line.split(",")
+        where = f"{name}, line {number}"
+        if '"' in line:
+            raise FormatError(f"{where}: quotes, which the challenge's CSV does not know; ids stand there as they are")
+        if len(fields) != count:
+            raise FormatError(f"{where}: {len(fields)} fields; expected {count}: {header}")
+        yield where, fields
+
+
+def read_matches(path: str | os.PathLike[str]) -> Matches:
+    """Read what `write_matches` wrote, or any CSV of the challenge.
+
+    Raises:
+        FormatError: the header, a row or a number is not what it should be; the message names the line.
+    """
+    expected = f"matches: a CSV file that begins with {HEADER}, or .jsonl"
+    queries, references, scores = [], [], []
+    if Path(path).suffix == ".jsonl":
+        for number, line in _lines(path, expected):
+            where = f"{os.fspath(path)}, line {number}"
+            try:
+                row = json.loads(line)
+                queries.append(_id(row["query_id"]))
+                references.append(_id(row["reference_id"]))
+                scores.append(_score(row["score"], where))
+            except (ValueError, KeyError, TypeError) as error:
+                raise FormatError(f"{where}: expected an object with query_id, reference_id and score") from error
+    else:
+        for where, (query, reference, score) in _csv_rows(path, HEADER, expected):
+            queries.append(query)
+            references.append(reference)
+            scores.append(_score(score, where))
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity
+        return Matches(queries, references, np.array(scores, np.float32))
+
+
+def read_truth(path: str | os.PathLike[str]) -> Truth:
+    """Read a ground-truth CSV: ``query_id,reference_id``, the reference empty for a query without a match.
+
+    Raises:
+        FormatError: the header or a row is not what it should be, or there is not one true pair.
+    """
+    expected = f"ground truth: a CSV file that begins with {TRUTH_HEADER}"
+    queries: set[str] = set()
+    pairs: set[tuple[str, str]] = set()
+    for where, (query, reference) in _csv_rows(path, TRUTH_HEADER, expected):
+        if not query:
+            raise FormatError(f"{where}: the query id is empty")
+        queries.add(query)
+        if reference:
+            pairs.add((query, reference))
+    if not pairs:
+        raise FormatError(f"{os.fspath(path)} holds no true pair; expected {expected}")
+    return Truth(frozenset(queries), frozenset(pairs))

@@ -1,0 +1,283 @@
+"""Checkpoints in the published format: read without executing anything, checked to the last key, written atomically."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, OutputError
+from ..files.atomic import replacing
+from . import weights
+from .model import DescriptorNet
+
+_WRAPPER = "module."  # what DistributedDataParallel puts in front of every name
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: where it was read from.
+        arch: the backbone's timm name.
+        state_dict: the network's tensors, on the processor, without the ``module.`` of distributed training.
+        input_size: side of the square input in pixels; None when the file does not say.
+        gem_p: power of the pooling; None when the file does not say.
+        epoch: finished epochs; None when the file does not say.
+        sha256: of the file, in hexadecimal.
+        args: the options it was trained with, as far as the file holds them.
+        optimizer: its state, as the file holds it; None when it does not.
+    """
+
+    path: Path
+    arch: str
+    state_dict: Mapping[str, torch.Tensor]
+    input_size: int | None
+    gem_p: float | None
+    epoch: int | None
+    sha256: str
+    args: Mapping[str, Any]
+    optimizer: Any = None
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _one_line(error: Exception) -> str:
+    text = re.split(r"(?<=[.!])\s|\n", " ".join(str(error).split(" ")).strip())[0]
+    return text[:160] or type(error).__name__
+
+
+def _refused_globals(path: Path, error: Exception) -> list[str]:
+    """Names the pickle wanted to import and was not allowed to; empty when that is not what went wrong."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if wanted:
+            return sorted(wanted)
+    except Exception:  # the old format, or damaged: the message of the refusal has to do
+        pass
+    found = re.findall(r"(?:GLOBAL|global:?)\s+(?:GLOBAL\s+)?([\w.]+\.[\w.]+)", str(error))
+    return sorted(set(found))
+
+
+def read_safely(path: Path) -> tuple[Any, str]:
+    """What ``torch.save`` wrote, with nothing executed, and the file's sha256.
+
+    Raises:
+        CheckpointError: it cannot be read, is no such file, is damaged, or asks for more than plain data.
+    """
+    try:
+        with open(path, "rb") as stream:
+            not_torch = weights.not_a_torch_file(stream.read(512))
+            if not_torch:
+                raise CheckpointError(
+                    f"{path} is not a checkpoint: {not_torch}; expected a file that torch.save wrote, "
+                    "such as isc_ft_v107.pth.tar"
+                )
+            stream.seek(0)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True), sha256
+    except Exception as error:  # damaged files raise nearly anything
+        refused = _refused_globals(path, error)
+        if refused:
+            raise CheckpointError(
+                f"{path} was refused and nothing in it was executed: it wants to run {_few(refused)}, and a checkpoint "
+                "needs tensors, plain values and argparse.Namespace only; get the weights from a source you trust"
+            ) from error
+        raise CheckpointError(
+            f"{path} is damaged, cut short or not a checkpoint ({_one_line(error)}); copy or download it again"
+        ) from error
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """A dense tensor whose bytes are all in the file: a stride of zero can pretend to terabytes."""
+    return (
+        torch.is_tensor(value)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a ``state_dict``, checked, without the ``module.`` of distributed training.
+
+    Raises:
+        CheckpointError: it is none, or holds something else or values that are not finite.
+    """
+    if not isinstance(found, Mapping) or not found:
+        raise CheckpointError(f"the state_dict of {path} is {type(found).__name__}; expected names and tensors")
+    wrong = [str(key) for key, value in found.items() if not isinstance(key, str) or not _is_plain_tensor(value)]
+    if wrong:
+        raise CheckpointError(f"the state_dict of {path} holds what is no plain tensor with a name: {_few(wrong)}")
+    bad = [key for key, value in found.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise CheckpointError(
+            f"{path} holds values that are not finite, in {_few(bad)}; the training run diverged or the file is "
+            "damaged: take an earlier checkpoint"
+        )
+    wrapped = all(key.startswith(_WRAPPER) for key in found)
+    return {key.removeprefix(_WRAPPER) if wrapped else key: value for key, value in found.items()}
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint in the published format; nothing in the file can run.
+
+    Raises:
+        CheckpointError: it cannot be read, is no checkpoint, is damaged, asks for more than plain data, lacks ``arch``
+            or ``state_dict``, or holds values that are not finite.
+    """
+    file = Path(path)
+    content, sha256 = read_safely(file)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds a {type(content).__name__}; expected a dict with arch and state_dict")
+    missing = [key for key in ("arch", "state_dict") if key not in content]
+    if missing:
+        bare = content and all(torch.is_tensor(value) for value in content.values())
+        holds = "bare tensors without them" if bare else _few([str(key) for key in content]) or "nothing"
+        raise CheckpointError(
+            f"{file} lacks {' and '.join(missing)}; it holds {holds}; expected the published format: a dict with "
+            "epoch, arch, state_dict and args"
+        )
+    arch = content["arch"]
+    if not isinstance(arch, str) or not arch:
+        raise CheckpointError(f"the arch of {file} is {arch!r}; expected the timm name of the backbone")
+    args = content.get("args")
+    if isinstance(args, argparse.Namespace):
+        args = vars(args)
+    if not isinstance(args, Mapping | None):
+        raise CheckpointError(f"the args of {file} are {type(args).__name__}; expected argparse.Namespace or a dict")
+    args = dict(args or {})
+    size = args.get("input_size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise CheckpointError(f"args.input_size of {file} is {size!r}; expected pixels, such as 512")
+    gem_p = args.get("gem_p")
+    if gem_p is not None and (not isinstance(gem_p, int | float) or isinstance(gem_p, bool) or not gem_p > 0):
+        raise CheckpointError(f"args.gem_p of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
+    epoch = content.get("epoch")
+    return Checkpoint(
+        path=file,
+        arch=arch,
+        state_dict=named_tensors(file, content["state_dict"]),
+        input_size=size,
+        gem_p=float(gem_p) if gem_p is not None else None,
+        epoch=epoch if isinstance(epoch, int) else None,
+        sha256=sha256,
+        args=args,
+        optimizer=content.get("optimizer"),
+    )
+
+
+def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
+    """Give a network the checkpoint's weights, all of them and no others.
+
+    Raises:
+        CheckpointError: a tensor is missing, left over or of another shape.
+    """
+    found, expected = checkpoint.state_dict, net.state_dict()
+    missing = [key for key in expected if key not in found]
+    left_over = [key for key in found if key not in expected]
+    shapes = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    lists = (("missing", missing), ("unexpected", left_over), ("of another shape", shapes))
+    problems = [f"{len(names)} {what}: {_few(names)}" for what, names in lists if names]
+    if problems:
+        own = "" if checkpoint.arch == net.arch else f"; it holds a {checkpoint.arch}"
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {net.arch} ({len(expected)} tensors): {'; '.join(problems)}{own}; "
+            "is it a checkpoint of this network?"
+        )
+    net.load_state_dict(dict(found), strict=True)
+
+
+def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNet:
+    """The network with the checkpoint's weights, in evaluation mode; the descriptor's length follows ``fc.weight``.
+
+    Raises:
+        CheckpointError: timm does not know the architecture, or a tensor is missing, left over or of another shape.
+    """
+    head = checkpoint.state_dict.get("fc.weight")
+    net = DescriptorNet(checkpoint.arch, head.shape[0] if head is not None and head.ndim == 2 else 256, gem_p)
+    load_weights(net, checkpoint)
+    return net.eval()
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value as plain data, so that the file can be read without executing anything."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    raise CheckpointError(f"the option {name} is {type(value).__name__}; a checkpoint keeps plain values only")
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    net: torch.nn.Module,
+    *,
+    arch: str,
+    input_size: int,
+    epoch: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    args: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint in the published format, which the reference solution reads too.
+
+    Args:
+        net: a `DescriptorNet`, or one that is already wrapped for distributed training.
+        input_size: side of the square input, in pixels.
+        epoch: finished epochs.
+        args: more options of the run, plain values and paths.
+
+    Raises:
+        CheckpointError: an option is more than plain data.
+        OutputError: the file cannot be written; an older one is untouched.
+    """
+    tensors = {_WRAPPER + key.removeprefix(_WRAPPER): value.detach().cpu() for key, value in net.state_dict().items()}
+    options = {name: _plain(name, value) for name, value in (args or {}).items()}
+    content = {
+        "epoch": int(epoch),
+        "arch": arch,
+        "state_dict": tensors,
+        "optimizer": optimizer.state_dict() if optimizer is not None else None,
+        "args": argparse.Namespace(**{**options, "arch": arch, "input_size": int(input_size)}),
+    }
+    save_atomically(path, content)
+
+
+def save_atomically(path: str | os.PathLike[str], content: Any) -> None:
+    """``torch.save`` to a file that appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written; an older file is untouched.
+    """
+    with replacing(path) as temporary:
+        try:
+            with open(temporary, "wb") as stream:
+                torch.save(content, stream)
+        except RuntimeError as error:  # torch's own writer does not raise OSError when the disk is full
+            raise OutputError(f"cannot write {os.fspath(path)}: {_one_line(error)}") from error

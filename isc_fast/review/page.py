@@ -1,0 +1,175 @@
+"""The page a person looks at: each query beside what was found for it, in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..decoders.preprocessing import ImageProblem, load_rgb
+from ..errors import InputError
+from ..evaluation.metrics import Evaluation
+from ..files.atomic import write_text
+from ..matching.matches import Matches, Truth
+
+THUMBNAIL_PX = 144
+DEFAULT_ROWS = 200
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --quiet: #8a8a8a; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1080px; padding: 0 1rem; }
+h1 { margin-bottom: .2rem; } h2 { margin-top: 2.2rem; } p.lead { margin-top: 0; color: var(--quiet); }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .9rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(330px, 1fr)); gap: 14px; }
+.row { border: 1px solid var(--line); border-radius: 8px; padding: 10px; display: flex; gap: 10px; }
+figure { margin: 0; width: 50%; } figure img { width: 100%; height: 116px; object-fit: contain; background: #8881; }
+figcaption { font-size: 12px; overflow-wrap: anywhere; }
+.good { color: var(--good); } .bad { color: var(--bad); } .quiet { color: var(--quiet); }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A headed part of the page: rows of (query id, reference id or None, caption, ``good`` or ``bad`` or ``quiet``)."""
+
+    title: str
+    lead: str
+    rows: Sequence[tuple[str, str | None, str, str]]
+
+
+def _thumbnail(path: str | os.PathLike[str]) -> str | None:
+    """The image as a ``data:`` address, or None where it cannot be read."""
+    try:
+        image = load_rgb(os.fspath(path))
+    except ImageProblem:
+        return None
+    image.thumbnail((THUMBNAIL_PX * 2, THUMBNAIL_PX * 2), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=78)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+class _Page:
+    def __init__(self, queries: Mapping[str, str], references: Mapping[str, str]) -> None:
+        self._paths = {"query": queries, "reference": references}
+        self._thumbnails: dict[str, str | None] = {}
+
+    def figure(self, side: str, id_: str, caption: str) -> str:
+        path = self._paths[side].get(id_)
+        if path is not None and path not in self._thumbnails:
+            self._thumbnails[path] = _thumbnail(path)
+        address = path and self._thumbnails[path]
+        picture = f'<img src="{address}" alt="{_text(id_)}">' if address else '<p class="quiet">no picture</p>'
+        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+
+    def row(self, query: str, reference: str | None, caption: str, css: str) -> str:
+        left = self.figure("query", query, _text(query))
+        if reference is None:
+            right = f'<figure><p class="{css}">{caption}</p></figure>'
+        else:
+            right = self.figure("reference", reference, f'{_text(reference)}<br><b class="{css}">{caption}</b>')
+        return f'<div class="row">{left}{right}</div>'
+
+
+def _text(value: str) -> str:
+    """For HTML, whatever bytes a file name holds."""
+    return html.escape(value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+
+
+def _evaluation_table(name: str, evaluation: Evaluation) -> str:
+    rows = []
+    for protocol, scores in evaluation.by_protocol.items():
+        recall = "not reached" if scores.recall_at_p90 is None else f"{scores.recall_at_p90:.3f}"
+        threshold = "–" if scores.threshold_at_p90 is None else f"{scores.threshold_at_p90:.3f}"
+        rows.append(
+            f"<tr><td>{_text(name)}, {protocol}</td><td>{scores.micro_ap:.3f}</td><td>{recall}</td><td>{threshold}</td>"
+            f"<td>{scores.recall_at_rank[1]:.3f}</td></tr>"
+        )
+    return "".join(rows)
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    queries: Mapping[str, str],
+    references: Mapping[str, str],
+    evaluations: Mapping[str, Evaluation] | None = None,
+) -> None:
+    """Write an HTML page of sections of image pairs; thumbnails are inside the file.
+
+    Args:
+        queries, references: path of each id's image; an id without one, or with a bad image, shows no picture.
+        evaluations: tables of figures for the top of the page, by name.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    page = _Page(queries, references)
+    parts = [f"<h1>{_text(title)}</h1><p class=lead>{_text(lead)}</p>"]
+    if evaluations:
+        head = "<tr><th></th><th>µAP</th><th>R@P90</th><th>threshold</th><th>recall@1</th></tr>"
+        parts.append(f"<table>{head}{''.join(_evaluation_table(n, e) for n, e in evaluations.items())}</table>")
+    for section in sections:
+        parts.append(f"<h2>{_text(section.title)}</h2><p class=lead>{_text(section.lead)}</p><div class=rows>")
+        parts.extend(page.row(query, reference, _text(caption), css) for query, reference, caption, css in section.rows)
+        parts.append("</div>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{_text(title)}</title>'
+    write_text(path, f"<!doctype html><html lang=en>{head}<style>{_STYLE}</style>{''.join(parts)}</html>\n")
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    matches: Matches,
+    *,
+    queries: Mapping[str, str],
+    references: Mapping[str, str],
+    truth: Truth | None = None,
+    threshold: float | None = None,
+    max_rows: int = DEFAULT_ROWS,
+) -> int:
+    """Write a page of matches, best first.
+
+    Args:
+        matches: as `isc_fast.search` gives them.
+        queries, references: path of each id's image.
+        truth: colours right and wrong pairs.
+        threshold: lowest score shown.
+        max_rows: pairs shown at most.
+
+    Returns:
+        the number of pairs on the page.
+
+    Raises:
+        InputError: not one id of the pairs is among the queries, or among the references.
+        OutputError: the file cannot be written.
+    """
+    order = sorted(range(len(matches)), key=lambda i: -float(matches.scores[i]))
+    chosen = [i for i in order if threshold is None or matches.scores[i] >= threshold][:max_rows]
+    for side, ids, paths in (("query", matches.query_ids, queries), ("reference", matches.reference_ids, references)):
+        if chosen and not any(ids[i] in paths for i in chosen):
+            some = next(iter(paths), "none at all")
+            raise InputError(
+                f"no {side} of the matches is among the photos given: ids such as {ids[chosen[0]]!r} against {some!r}; give "
+                "what extract was given, and the same --ids"
+            )
+    rows = []
+    for i in chosen:
+        pair = (matches.query_ids[i], matches.reference_ids[i])
+        css = "quiet" if truth is None else "good" if pair in truth.pairs else "bad"
+        rows.append((*pair, f"{matches.scores[i]:.3f}", css))
+    lead = f"{len(rows)} of {len(matches)} pairs, best first" + (
+        "" if truth is None else "; green: in the ground truth, red: not"
+    )
+    section = Section("Matches", lead, rows)
+    write_page(path, title="isc-fast: matches", lead="", sections=[section], queries=queries, references=references)
+    return len(rows)

@@ -1,0 +1,1 @@
+"""Whole runs made of the other rooms: the challenge, the demo, tuning, the doctor."""

@@ -1,0 +1,313 @@
+"""The whole inference run of the Image Similarity Challenge, on a folder laid out like its data set DISC21."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..decoders.base import AUTO
+from ..descriptors.dialects import write_submission
+from ..descriptors.store import open_descriptors
+from ..engines.base import Engine
+from ..errors import InputError, MismatchError
+from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
+from ..extraction.pipeline import extract, load_for
+from ..files.atomic import make_folder, write_text
+from ..files.lazy import Texts
+from ..matching.gpu_knn import open_search
+from ..matching.index import search
+from ..matching.knn import CPU
+from ..matching.matches import Truth, read_matches, read_truth, write_matches
+from ..matching.negatives import normalize_to_file, smooth_to_file
+from ..progress import ProgressCallback
+from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
+from ..sources.listing import Listing, list_images
+from .validate import check_matches, check_submission
+
+NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """Of one set of queries: the files handed in, what breaks the rules, and the figures where there is a truth."""
+
+    submission: Path
+    matches: Path
+    problems: list[str]
+    evaluation: Evaluation | None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ChallengeResult:
+    """What `run_challenge` did.
+
+    Attributes:
+        folder: of the results.
+        counts: descriptors of each set, by name.
+        failures: images of each set that got none.
+        normalized: whether negatives were subtracted.
+        phases: by the letter of the queries, where queries and references were both there.
+    """
+
+    folder: Path
+    counts: dict[str, int]
+    failures: dict[str, int]
+    normalized: bool
+    phases: dict[str, PhaseResult] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that breaks the rules."""
+        return [problem for phase in self.phases.values() for problem in phase.problems]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, count in self.counts.items():
+            lines.append(f"{name:<13} {count} descriptors, {self.failures[name]} images failed")
+        for phase in self.phases.values():
+            lines += ["", f"descriptor track: {phase.submission}", f"matching track:   {phase.matches}"]
+            if not self.normalized:
+                lines.append("without normalisation: there are no training images to take negatives from")
+            if phase.evaluation:
+                lines.append(str(phase.evaluation))
+            if phase.note:
+                lines.append(phase.note)
+            lines += [f"breaks the rules: {problem}" for problem in phase.problems] or [
+                "both keep the challenge's rules"
+            ]
+        return "\n".join(lines)
+
+
+class _Steps:
+    """Remembers what each result was made from, so that a step whose inputs did not change is not done again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "steps.json"
+        try:
+            self._made: dict[str, str] = json.loads(self._file.read_text("utf-8"))
+        except (OSError, ValueError):
+            self._made = {}
+
+    def do(self, output: Path, made_from: Any, make: Callable[[], None]) -> str:
+        """Make the output unless it stands there and was made from the same; returns a stamp for what builds on it."""
+        stamp = hashlib.sha256(json.dumps([output.name, made_from], sort_keys=True).encode()).hexdigest()
+        if not (output.exists() and self._made.get(output.name) == stamp):
+            make()
+            self._made[output.name] = stamp
+            write_text(self._file, json.dumps(self._made, indent=1) + "\n")
+        return stamp
+
+
+def _read_subset(path: str | os.PathLike[str]) -> set[str]:
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the reference subset {os.fspath(path)}: {error}; expected one id a line"
+        ) from error
+    return {os.path.splitext(os.path.basename(line.strip()))[0] for line in lines if line.strip()}
+
+
+def run_challenge(
+    root: str | os.PathLike[str],
+    engine: Engine | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    sets: str | None = None,
+    limit: int | None = None,
+    reference_subset: str | os.PathLike[str] | None = None,
+    ground_truth: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    decoder: str = AUTO,
+    search_device: str = CPU,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    devices: str | Sequence[str] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
+    progress: Callable[[str], ProgressCallback] | None = None,
+) -> ChallengeResult:
+    """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
+
+    Writes into ``output``: descriptors of each set, ``negatives.h5``, and for each set of queries ``submission*.h5``
+    (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as in the reference
+    solution) and ``evaluation*.json``; phase 2 with the suffix ``_phase2``.
+
+    Args:
+        root: folder with any of ``query_images``, ``query_images_phase2``, ``reference_images``, ``training_images`` or
+            ``train_images``, and perhaps a ground-truth CSV (``*truth*.csv``).
+        engine: a loaded engine, or the path of one.
+        output: folder of the results.
+        sets: letters of the sets to use: q, p (phase-2 queries), r, t; by default all that are there.
+        limit: only the first so many images of each set, for a dry run.
+        reference_subset: text file with one reference id a line; only those are used.
+        ground_truth: CSV, where the one to use is not clear from its name.
+        batch_size, workers, decoder: see `isc_fast.extract`.
+        search_device: what searches, for negatives and for matches; see ``device`` of `isc_fast.search`.
+        overwrite: replace descriptors that were made by another engine or from other images.
+        retry_failed, devices, engine_options: see `isc_fast.extract`.
+        progress: gives a callback for each named step.
+
+    Raises:
+        InputError: the layout is not there, or an option does not fit it.
+        IscFastError: whatever a step raises.
+    """
+    base, folder = Path(root), Path(output)
+    if not base.is_dir():
+        raise InputError(f"there is no folder {base}; expected the layout of DISC21")
+    folders = find_sets(base, sets)
+    open_search(search_device)  # or it would fail after all images are described
+    truths = {letter: find_truth(base, letter, ground_truth) for letter in TRUTH_HINTS if letter in folders}
+    runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
+    make_folder(folder)
+    steps = _Steps(folder)
+    ids: dict[str, Texts] = {}
+    stamps: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    failures: dict[str, int] = {}
+
+    for letter, images in folders.items():
+        name = NAMES[letter]
+        subset = reference_subset if letter == "r" else None
+        items = list_images(images, ids="stem", limit=limit if subset is None else None).found
+        if subset is not None:
+            wanted = _read_subset(subset)
+            items = [item for item in items if item.id in wanted]
+            if len(items) != len(wanted):
+                raise InputError(
+                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {images}"
+                )
+            items = items[:limit]
+        describe = partial(
+            extract,
+            Listing(items),
+            runner,
+            folder / f"{name}.h5",
+            batch_size=batch_size,
+            workers=workers,
+            decoder=decoder,
+            retry_failed=retry_failed,
+            progress=progress(name) if progress else None,
+        )
+        try:
+            made = describe()
+        except MismatchError:
+            if not overwrite:
+                raise
+            made = describe(overwrite=True)
+        ids[letter] = Texts(item.id for item in items)
+        counts[name], failures[name] = made.count, len(made.failures)
+        with open_descriptors(made.path) as descriptors:
+            failed = [failure.id for failure in descriptors.failures]
+            stamps[letter] = (
+                f"{descriptors.meta['engine_id']} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+            )
+
+    search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
+    suffix = ""
+    if "t" in folders:
+        suffix = "-normalized"
+        negatives_stamp = _smooth(steps, folder, stamps["t"], search_device)
+        for letter in search_sides:
+            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], search_device)
+    result = ChallengeResult(folder, counts, failures, "t" in folders)
+    for letter in truths:
+        if "r" in folders:
+            result.phases[letter] = _phase(
+                steps,
+                folder,
+                letter,
+                suffix,
+                [stamps[letter], stamps["r"]],
+                (ids[letter], ids["r"]),
+                truths[letter],
+                search_device,
+            )
+    return result
+
+
+def _digest(ids: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+def _smooth(steps: _Steps, folder: Path, made_from: str, device: str) -> str:
+    """Make ``negatives.h5`` from the training images."""
+    output = folder / "negatives.h5"
+    source = folder / f"{NAMES['t']}.h5"
+
+    def make() -> None:
+        with open_descriptors(source) as plain:
+            smooth_to_file(plain, output, device=device)
+
+    return steps.do(output, made_from, make)
+
+
+def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], device: str) -> str:
+    """Make ``NAME-normalized.h5``."""
+    output = folder / f"{name}-normalized.h5"
+
+    def make() -> None:
+        with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
+            normalize_to_file(plain, negatives, output, device=device)
+
+    return steps.do(output, made_from, make)
+
+
+def _phase(
+    steps: _Steps,
+    folder: Path,
+    letter: str,
+    suffix: str,
+    made_from: list[str],
+    ids: tuple[Sequence[str], Sequence[str]],
+    truth_file: Path | None,
+    device: str,
+) -> PhaseResult:
+    """Make the two files of a set of queries, check them, evaluate them."""
+    phase = NAMES[letter].removeprefix("query")
+    submission, csv = folder / f"submission{phase}.h5", folder / f"matches{phase}.csv"
+    query_file, reference_file = folder / f"{NAMES[letter]}{suffix}.h5", folder / f"{NAMES['r']}{suffix}.h5"
+
+    def hand_in() -> None:
+        with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
+            write_submission(submission, queries, references)
+
+    def match() -> None:
+        with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
+            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=device)
+        write_matches(csv, found)
+
+    steps.do(submission, made_from, hand_in)
+    steps.do(csv, made_from, match)
+    query_ids, reference_ids = ids
+    problems = check_submission(submission, query_ids=query_ids, reference_ids=reference_ids)
+    problems += check_matches(csv, query_ids=query_ids, reference_ids=reference_ids)
+    evaluation, note = None, None
+    if truth_file is not None:
+        whole = read_truth(truth_file)
+        truth = _among(whole, set(query_ids), set(reference_ids))
+        if truth.pairs:
+            evaluation = evaluate(read_matches(csv), truth)
+            report = {"ground_truth": str(truth_file), "protocols": evaluation.to_dict()}
+            write_text(folder / f"evaluation{phase}.json", json.dumps(report, indent=2) + "\n")
+        if len(truth.pairs) < len(whole.pairs):
+            note = (
+                f"only {len(truth.pairs)} of the {len(whole.pairs)} true pairs in {truth_file.name} are among the images of "
+                "this run, so figures of it compare with no published ones"
+            )
+    return PhaseResult(submission, csv, problems, evaluation, note)
+
+
+def _among(truth: Truth, query_ids: set[str], reference_ids: set[str]) -> Truth:
+    """The truth about those images alone."""
+    pairs = {
+        (query, reference) for query, reference in truth.pairs if query in query_ids and reference in reference_ids
+    }
+    return Truth(truth.queries & query_ids, frozenset(pairs))

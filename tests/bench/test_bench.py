@@ -1,0 +1,43 @@
+"""Every benchmark runs in its smoke mode and ends in one line of JSON with the accuracy in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+SHARED = (
+    *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
+    *("gpu.py", "gpu_engines.py", "steps.py"),
+    "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
+)
+ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
+LOWEST_COSINE = {
+    "views.py": 0.9999,  # of pixels, not of descriptors: each edit rounds to whole grey levels
+    "decode.py": 0.9995,  # pixels within one grey level
+    "peers.py": 0.9995,  # descriptors of two decoders, as the next one
+    "pipeline.py": 0.999,  # descriptors of two decoders
+    "frontier.py": 0.998,  # of reduced precision, as the next one
+    "precision.py": 0.998,  # of reduced precision; the gate asks 0.999 of the 1st percentile
+    "gpu_decode.py": 0.9995,  # of pixels: DALI's differ at the edges
+    "gpu_engine.py": 0.999,  # bf16 autocast of random weights
+    "gpu_pipeline.py": 0.999,  # likewise, and of several decoders
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCH.glob("*.py") if path.name not in SHARED))
+def test_smoke(script):
+    pytest.importorskip("torch")
+    command = [sys.executable, str(BENCH / script), "--smoke", *ROWS.get(script, ())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["bench"] == script.removesuffix(".py")
+    assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
+    assert result["ratio_to_best_reference"] > 0
+    assert result["machine"]["cores"] >= 1

@@ -1,0 +1,637 @@
+"""Exact search against a plain numpy brute force: every limit, metric and block size; and what must be refused."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from oracles import best_pairs, named, similarity, unit_rows
+
+import isc_fast.matching.index
+import isc_fast.matching.knn
+from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
+from isc_fast.errors import InputError, MismatchError
+from isc_fast.matching.exact import METRICS
+from isc_fast.matching.index import search
+from isc_fast.matching.knn import knn, within
+
+pytest.importorskip("faiss")
+
+QUERIES, REFERENCES = unit_rows(1, 23, 16), unit_rows(2, 150, 16)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Let every set of descriptors be read in blocks of a few rows."""
+    whole = Descriptors.blocks
+
+    def use(rows):
+        monkeypatch.setattr(Descriptors, "blocks", lambda self, _rows=None: whole(self, rows))
+
+    return use
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """The searches that the index makes: (number of queries, k)."""
+    made = []
+
+    def recorded(xq, blocks, k, metric, device):
+        made.append((len(xq), k))
+        return knn(xq, blocks, k, metric, device)
+
+    monkeypatch.setattr(isc_fast.matching.index, "knn", recorded)
+    return made
+
+
+def rows_of(matches):
+    return [(int(q[1:]), int(r[1:]), score) for q, r, score in matches]
+
+
+def assert_same_pairs(matches, expected, ordered=True):
+    found = rows_of(matches)
+    if not ordered:
+        found.sort(key=lambda row: (-row[2], *row[:2]))
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2] for row in found], [row[2] for row in expected], atol=2e-6)
+    assert matches.scores.dtype == np.float32
+
+
+LIMITS = [
+    {"k": 1},
+    {"k": 7},
+    {"k": 1000},
+    {"max_pairs": 1},
+    {"max_pairs": 90},
+    {"max_pairs": 2000},
+    {"max_pairs": 10**6},
+    {"threshold": 0.3},
+    {"threshold": -2.0},
+    {"threshold": 5.0},
+    {"k": 3, "max_pairs": 20},
+    {"k": 3, "threshold": 0.4},
+    {"max_pairs": 20, "threshold": 0.3},
+    {"max_pairs": 2000, "threshold": 0.3},
+    {"k": 20, "max_pairs": 60, "threshold": 0.1},
+]
+
+
+@pytest.mark.parametrize("rows", [1, 9, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_equals_brute_force(monkeypatch, small_blocks, limits, metric, rows):
+    small_blocks(rows)
+    if rows == 9:  # and the queries a few at a time, as where the result would not fit into memory
+        monkeypatch.setattr(isc_fast.matching.index, "_ENTRIES", 40)
+    if metric == "l2" and "threshold" in limits:
+        limits = {**limits, "threshold": min(0.0, 2 * limits["threshold"] - 2)}
+    found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)
+    by_query = "k" in limits and "max_pairs" not in limits
+    assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, metric, **limits), ordered=not by_query)
+    if by_query:  # then in the order of the queries, best first
+        assert rows_of(found) == sorted(rows_of(found), key=lambda row: (row[0], -row[2]))
+
+
+def test_ten_of_each_query_without_limits():
+    assert_same_pairs(search(named(QUERIES, "q"), named(REFERENCES)), best_pairs(QUERIES, REFERENCES, k=10), False)
+
+
+def test_l2_is_twice_the_cosine_minus_two():
+    by_metric = [search(named(QUERIES, "q"), named(REFERENCES), k=5, metric=metric) for metric in METRICS]
+    assert [row[:2] for row in rows_of(by_metric[0])] == [row[:2] for row in rows_of(by_metric[1])]
+    np.testing.assert_allclose(by_metric[1].scores, 2 * by_metric[0].scores - 2, atol=2e-6)
+
+
+def test_l2_of_rows_of_any_length():
+    xq, xb = QUERIES * np.linspace(1, 9, 23)[:, None].astype(np.float32), REFERENCES * np.float32(4)
+    assert_same_pairs(search(named(xq, "q"), named(xb), max_pairs=99, metric="l2"), best_pairs(xq, xb, "l2", None, 99))
+
+
+@pytest.mark.parametrize("limits", [{"k": 3}, {"max_pairs": 5}, {"threshold": -9.0}], ids=str)
+@pytest.mark.parametrize(("nq", "nr"), [(1, 1), (1, 150), (23, 1)])
+def test_single_rows(limits, nq, nr):
+    found = search(named(QUERIES[:nq], "q"), named(REFERENCES[:nr]), **limits)
+    assert_same_pairs(found, best_pairs(QUERIES[:nq], REFERENCES[:nr], **limits), "max_pairs" in limits)
+
+
+# Whole numbers, so that scores are exact and equal rows have equal scores.
+COPIES = np.eye(4, dtype=np.float32)[np.random.default_rng(3).integers(0, 4, 200)] * np.float32(2)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 5, 120, 500])
+def test_ties_are_ordered_by_index(rows, metric, k):
+    xq = np.eye(4, dtype=np.float32)
+    scores, indices = knn(xq, (COPIES[i : i + rows] for i in range(0, 200, rows)), k, metric)
+    expected = similarity(xq, COPIES, metric)
+    np.testing.assert_array_equal(scores, -np.sort(-expected, axis=1)[:, :k])
+    np.testing.assert_array_equal(scores, np.take_along_axis(expected, indices, 1))
+    assert (np.diff(indices, axis=1)[np.diff(scores, axis=1) == 0] > 0).all()
+
+
+@pytest.mark.parametrize("max_pairs", [1, 16, 17, 50, 64, 65, 199, 200, 201, 10**5])
+@pytest.mark.parametrize("threshold", [None, 2.0])
+def test_ties_keep_the_global_search_exact(max_pairs, threshold):
+    found = search(named(np.eye(4), "q"), named(COPIES), max_pairs=max_pairs, threshold=threshold)
+    expected = best_pairs(np.eye(4), COPIES, max_pairs=max_pairs, threshold=threshold)
+    assert [row[2] for row in rows_of(found)] == [row[2] for row in expected]
+    assert len({row[:2] for row in rows_of(found)}) == len(expected)
+    assert all(COPIES[r][q] == score for q, r, score in rows_of(found))
+
+
+def test_copies_without_end_do_not_widen_the_search(searches):
+    """40 queries are all copies of 300 references: 12,000 equal pairs, of which 100 are asked for."""
+    found = search(named(np.ones((40, 2)), "q"), named(np.ones((300, 2))), max_pairs=100)
+    assert (len(found), set(found.scores)) == (100, {2})
+    assert searches == [(40, 16)]
+
+
+def test_only_unfinished_queries_are_searched_again(searches):
+    xb = REFERENCES.copy()
+    xb[:60] = QUERIES[0]  # the first query alone has more than 16 good ones
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=10**4, threshold=0.9)
+    assert_same_pairs(found, best_pairs(QUERIES, xb, threshold=0.9))
+    assert searches == [(23, 16), (1, 64)]
+
+
+@pytest.mark.parametrize("rows", [7, 10**6])
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_threshold_alone_is_one_search_however_many_pairs(small_blocks, searches, metric, rows):
+    """Every query is all of 120 references: a search for neighbours would be widened to 16, 64, 256 of them."""
+    small_blocks(rows)
+    xq, xb = np.full((40, 4), 0.5, np.float32), np.full((150, 4), 0.5, np.float32)
+    xb[::5] *= np.float32(0.5)
+    lowest = 0.75 if metric == "ip" else 0.0
+    found = search(named(xq, "q"), named(xb), threshold=lowest, metric=metric)
+    assert rows_of(found) == best_pairs(xq, xb, metric, threshold=lowest)
+    assert (len(found), searches) == (40 * 120, [])
+
+
+@pytest.mark.parametrize("count", range(10, 24))
+def test_a_pair_found_once_stays_found(monkeypatch, count):
+    """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
+    calls = []
+
+    def drifting(xq, blocks, k, metric, device):
+        scores, indices = knn(xq, blocks, k, metric, device)
+        for _ in calls:
+            scores = np.nextafter(scores, np.float32(-np.inf))
+        calls.append(k)
+        return scores, indices
+
+    monkeypatch.setattr(isc_fast.matching.index, "knn", drifting)
+    xb = REFERENCES.copy()
+    xb[:40] = np.float32(0.99) * QUERIES[0] + np.float32(0.1) * unit_rows(5, 40, 16)
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=count)
+    assert {row[:2] for row in rows_of(found)} == {row[:2] for row in best_pairs(QUERIES, xb, max_pairs=count)}
+    assert len(found) == count
+    assert (len(calls) > 1) == (count > 16)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("count", [1, 2, 16, 100])
+def test_a_threshold_includes_the_score_itself(metric, count):
+    """Also one that no decimal number is equal to, and of neighbours one ulp apart."""
+    scores = knn(QUERIES, [REFERENCES], 150, metric)[0]
+    lowest = np.sort(scores.ravel())[-count]
+    for given, expected in (
+        (lowest, scores >= lowest),
+        (np.nextafter(lowest, np.float32(9)), scores > lowest),
+        (np.nextafter(lowest, np.float32(-9)), scores >= np.nextafter(lowest, np.float32(-9))),
+    ):
+        found = search(named(QUERIES, "q"), named(REFERENCES), threshold=float(given), metric=metric)
+        assert len(found) == expected.sum()
+        assert found.scores.min(initial=np.inf) >= given
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [1, 13, 150])
+@pytest.mark.parametrize("lowest", [-np.inf, -1.5, -0.2, 0.0, 0.3, np.inf])
+def test_within_over_blocks(metric, rows, lowest):
+    read = []
+
+    def blocks():
+        for start in range(0, 150, rows):
+            read.append(start)
+            yield REFERENCES[start : start + rows]
+
+    parts = list(within(QUERIES, blocks(), np.float32(lowest), metric))
+    assert len(parts) == len(read) == -(-150 // rows)
+    found = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    expected = similarity(QUERIES, REFERENCES, metric)
+    order = np.lexsort(found[1::-1])
+    np.testing.assert_array_equal(np.stack(found[:2])[:, order], np.nonzero(expected >= lowest))
+    np.testing.assert_allclose(found[2][order], expected[expected >= lowest], atol=2e-6)
+    assert [column.dtype for column in found] == [np.int64, np.int64, np.float32]
+
+
+def test_within_of_nothing():
+    empty = np.empty((0, 16), np.float32)
+    assert [
+        list(within(*sides, np.float32(0))) for sides in ((empty, [REFERENCES]), (QUERIES, []), (QUERIES, [empty]))
+    ] == [
+        [],
+        [],
+        [],
+    ]
+    (pairs,) = within(QUERIES, [empty, REFERENCES, empty], np.float32(0.2))
+    assert len(pairs[0]) == (similarity(QUERIES, REFERENCES) >= 0.2).sum()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [1, 2, 13, 149, 150, 151])
+@pytest.mark.parametrize("k", [1, 10, 149, 150, 400])
+def test_knn_over_blocks(metric, rows, k):
+    read = []
+
+    def blocks():
+        for start in range(0, 150, rows):
+            read.append(start)
+            yield REFERENCES[start : start + rows]
+
+    scores, indices = knn(QUERIES, blocks(), k, metric)
+    expected = similarity(QUERIES, REFERENCES, metric)
+    order = np.argsort(-expected, axis=1)[:, :k]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, order, 1), atol=2e-6)
+    assert (scores.dtype, indices.dtype) == (np.float32, np.int64)
+    assert read == list(range(0, 150, rows))  # once each
+
+
+def test_knn_of_nothing():
+    empty = np.empty((0, 16), np.float32)
+    assert [a.shape for a in knn(empty, [REFERENCES], 3)] == [(0, 0), (0, 0)]
+    assert [a.shape for a in knn(QUERIES, [], 3)] == [(23, 0), (23, 0)]
+    scores, indices = knn(QUERIES, [empty, REFERENCES[:2], empty, REFERENCES[2:], empty], 3)
+    np.testing.assert_array_equal(indices, knn(QUERIES, [REFERENCES], 3)[1])
+    assert scores.shape == (23, 3)
+
+
+def test_descriptors_on_disk_are_searched_alike(tmp_path, small_blocks):
+    small_blocks(11)
+    for name, rows in (("q", QUERIES), ("r", REFERENCES)):
+        write_descriptors(tmp_path / f"{name}.h5", named(rows, name))
+    with open_descriptors(tmp_path / "q.h5") as queries, open_descriptors(tmp_path / "r.h5") as references:
+        for limits in ({"k": 4}, {"max_pairs": 700}, {"threshold": 0.2}):
+            found = search(queries, references, **limits)
+            assert rows_of(found) == rows_of(search(named(QUERIES, "q"), named(REFERENCES), **limits))
+        assert not isinstance(references.vectors, np.ndarray)
+
+
+def test_of_ids_on_disk_only_those_of_the_pairs_are_read(tmp_path, monkeypatch):
+    write_descriptors(tmp_path / "r.h5", named(REFERENCES))
+    read = []
+    at = StoredIds.at
+    monkeypatch.setattr(StoredIds, "read", lambda *rows: pytest.fail(f"ids {rows} were read"))
+    monkeypatch.setattr(StoredIds, "at", lambda self, rows: read.append(rows.tolist()) or at(self, rows))
+    with open_descriptors(tmp_path / "r.h5") as references:
+        found = search(named(QUERIES[:2], "q"), references, k=2)
+    assert rows_of(found) == rows_of(search(named(QUERIES[:2], "q"), named(REFERENCES), k=2))
+    assert read == [sorted({row[1] for row in rows_of(found)})]
+
+
+@pytest.mark.parametrize("limits", [{"k": 2}, {"max_pairs": 50}, {"threshold": 0.2}], ids=str)
+def test_many_queries_are_searched_a_few_at_a_time(monkeypatch, small_blocks, limits):
+    small_blocks(5)
+    monkeypatch.setattr(isc_fast.matching.index, "BLOCK_ROWS", 5)
+    sizes = []
+    for name in ("knn", "within"):
+        real = getattr(isc_fast.matching.index, name)
+        monkeypatch.setattr(
+            isc_fast.matching.index, name, lambda xq, *rest, real=real: sizes.append(len(xq)) or real(xq, *rest)
+        )
+    found = search(named(QUERIES, "q"), named(REFERENCES), **limits)
+    assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, **limits), "k" not in limits)
+    assert sizes[:5] == [5, 5, 5, 5, 3]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("metric", METRICS)
+def test_numbers_that_are_not_finite(bad, metric):
+    """faiss answers such a query with the row −1, which is a valid Python index: of the wrong reference."""
+    for side, rows in (("queries", QUERIES), ("data base", REFERENCES)):
+        broken = {"queries": QUERIES, "data base": REFERENCES, side: rows.copy()}
+        broken[side][5, 2] = bad
+        base = broken["data base"]
+        with pytest.raises(InputError, match=f"row 5 of the {side} .*extract"):
+            knn(broken["queries"], [base[:3], base[3:]], 4, metric)
+        with pytest.raises(InputError, match=f"row 5 of the {side} .*extract"):
+            list(within(broken["queries"], [base[:3], base[3:]], np.float32(0), metric))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_numbers_too_large_for_a_score(metric):
+    huge = np.full((2, 4), 1e30, np.float32)
+    with pytest.raises(InputError, match="unit length"):
+        knn(huge, [-huge], 1, metric)
+    if metric == "ip":  # pairs that are infinitely far apart reach no threshold
+        with pytest.raises(InputError, match="unit length"):
+            list(within(huge, [huge], np.float32(0.5), metric))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k must be at least 1, not 0"),
+        ({"k": -3}, "k must be at least 1, not -3"),
+        ({"max_pairs": 0}, "max_pairs must be at least 1, not 0"),
+        ({"metric": "cosine"}, "no metric 'cosine'; choose one of ip, l2"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(InputError, match=message):
+        search(named(QUERIES, "q"), named(REFERENCES), **options)
+
+
+@pytest.mark.parametrize("side", ["query", "reference"])
+def test_an_empty_side(side):
+    sides = {"query": QUERIES, "reference": REFERENCES, side: np.empty((0, 16))}
+    with pytest.raises(InputError, match=f"no {side} descriptor"):
+        search(named(sides["query"], "q"), named(sides["reference"]))
+
+
+NES = {"method": "nes", "k": 10, "beta": 0.35, "iterations": 1, "negatives": "0123456789abcdef"}
+SCORE = {"method": "score", "k": 3, "beta": 1.0}
+OURS = {"engine_id": "e1"}
+
+
+@pytest.mark.parametrize(
+    ("query", "reference", "message"),
+    [
+        ({"engine_id": "aaaa"}, {"engine_id": "bbbb"}, r"different engines \(aaaa and bbbb\); extract both"),
+        ({**OURS, "normalization": NES}, OURS, r"by nes .*references by nothing; normalise both .*, or neither"),
+        (OURS, {**OURS, "normalization": NES}, "queries are normalised by nothing and references by nes"),
+        (
+            {**OURS, "normalization": NES},
+            {**OURS, "normalization": {**NES, "negatives": "fedcba9876543210"}},
+            "negatives 0123456789ab.*negatives fedcba987654",
+        ),
+        ({**OURS, "normalization": NES}, {**OURS, "normalization": {**NES, "beta": 0.5}}, "beta=0.35.*beta=0.5"),
+        ({**OURS, "normalization": NES}, {**OURS, "normalization": SCORE}, "by nes .* by score"),
+    ],
+)
+def test_sides_that_do_not_belong_together(query, reference, message):
+    with pytest.raises(MismatchError, match=message):
+        search(named(QUERIES, "q", **query), named(REFERENCES, **reference))
+
+
+def test_sides_that_belong_together():
+    same = {**OURS, "normalization": NES}
+    for query, reference in ((same, dict(same)), (OURS, OURS), (same, {}), ({}, OURS), ({"plan_id": "x"}, OURS)):
+        assert len(search(named(QUERIES, "q", **query), named(REFERENCES, **reference), k=1)) == 23
+
+
+def test_different_dimensions():
+    with pytest.raises(MismatchError, match="queries have 16 dimensions and references 8"):
+        search(named(QUERIES, "q"), named(REFERENCES[:, :8]))
+    with pytest.raises(InputError, match="queries have 16 dimensions and the data base has 8"):
+        knn(QUERIES, [REFERENCES[:, :8]], 1)
+    with pytest.raises(InputError, match="queries have 16 dimensions and the data base has 8"):
+        list(within(QUERIES, [REFERENCES[:, :8]], np.float32(0)))
+
+
+def test_normalised_scores_are_searched_by_inner_product_only():
+    stamps = [{"method": "score", "role": "query", "k": 3}, {"method": "score", "role": "reference"}]
+    sides = [named(rows, normalization=stamp) for rows, stamp in zip((QUERIES, REFERENCES), stamps, strict=True)]
+    with pytest.raises(MismatchError, match="metric ip"):
+        search(*sides, metric="l2")
+    assert len(search(*sides, k=1)) == 23
+    for wrong in ((sides[0], sides[0]), (sides[1], sides[0])):
+        with pytest.raises(MismatchError, match="queries are normalised by"):
+            search(*wrong)
+
+
+def test_smoothed_negatives_are_no_references():
+    with pytest.raises(MismatchError, match="references are smoothed negatives"):
+        search(named(QUERIES), named(REFERENCES, smoothing={"k": 10}))
+
+
+def test_thresholds_that_cannot_be_meant():
+    with pytest.raises(InputError, match="not a number"):
+        search(named(QUERIES), named(REFERENCES), threshold=float("nan"))
+    with pytest.raises(InputError, match="at most 0"):
+        search(named(QUERIES), named(REFERENCES), threshold=0.5, metric="l2")
+
+
+def test_ids_that_occur_twice_are_refused():
+    twice = Descriptors(QUERIES, ["same"] * len(QUERIES))
+    with pytest.raises(InputError, match="the query id 'same' occurs twice"):
+        search(twice, named(REFERENCES))
+    with pytest.raises(InputError, match="the reference id 'same' occurs twice"):
+        search(named(REFERENCES), twice)
+
+
+def test_inputs_stay_as_they_are():
+    """`unit_rows` are read-only; here writable ones, in column order and float64, must come out as they went in."""
+    for make in (np.array, np.asfortranarray, lambda rows: rows.astype(np.float64)):
+        xq, xb = make(QUERIES), make(REFERENCES)
+        found = search(Descriptors(xq, [f"q{i}" for i in range(23)]), Descriptors(xb, [f"r{i}" for i in range(150)]))
+        assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, k=10), False)
+        np.testing.assert_array_equal(xq, QUERIES)
+        np.testing.assert_array_equal(xb, REFERENCES)
+
+
+# --- the first pass in bytes
+
+
+WIDE_QUERIES, WIDE = unit_rows(11, 60, 96), unit_rows(12, 900, 96)
+
+
+@pytest.fixture
+def first_pass(monkeypatch):
+    """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None)."""
+    pytest.importorskip("onnxruntime")
+    if isc_fast.matching.knn._byte_product() is None:
+        pytest.skip("products of bytes are not exact on this processor")
+    sizes = {"_COARSE_QUERIES": 1, "_COARSE_ROWS": 40, "_TILE": 16, "_PART": 32}
+    for name, size in sizes.items():
+        monkeypatch.setattr(isc_fast.matching.knn, name, size)
+    asked = []
+    pairs = isc_fast.matching.knn._FirstPass.pairs
+
+    def recorded(self, block, lowest):
+        found = pairs(self, block, lowest)
+        asked.append((len(block), None if found is None else len(found[0])))
+        return found
+
+    monkeypatch.setattr(isc_fast.matching.knn._FirstPass, "pairs", recorded)
+    return asked
+
+
+def spread(rows, seed):
+    """The same directions at lengths from a tenth to ten."""
+    return rows * np.exp(np.random.default_rng(seed).uniform(-2.3, 2.3, (len(rows), 1))).astype(np.float32)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+UNLIKE = unit_rows(13, 1, 96)
+
+FIRST_PASS_DATA = {
+    "unit": (WIDE_QUERIES, WIDE),
+    "lengths": (spread(WIDE_QUERIES, 1), spread(WIDE, 2)),
+    "tiny": (WIDE_QUERIES * np.float32(1e-9), WIDE * np.float32(1e-9)),
+    "large": (WIDE_QUERIES * np.float32(1e6), WIDE * np.float32(1e6)),
+    "far from zero": (WIDE_QUERIES + np.float32(1), WIDE + np.float32(1)),
+    "nearly alike": (unit(WIDE_QUERIES / 4 + UNLIKE), unit(WIDE / 4 + UNLIKE)),
+    "of two kinds": (WIDE_QUERIES, WIDE + UNLIKE * np.where(np.arange(900)[:, None] < 450, 1, -1)),
+    "one number stands out": (
+        WIDE_QUERIES + 3 * np.eye(60, 96, dtype=np.float32),
+        WIDE + 3 * np.eye(900, 96, dtype=np.float32),
+    ),
+    "zeros": (np.where(np.arange(60)[:, None] % 7, WIDE_QUERIES, 0), np.where(np.arange(900)[:, None] % 3, WIDE, 0)),
+}
+
+
+@pytest.mark.parametrize("rows", [900, 333])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("data", FIRST_PASS_DATA)
+def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
+    xq, xb = (np.ascontiguousarray(side, np.float32) for side in FIRST_PASS_DATA[data])
+    scores, indices = knn(xq, (xb[i : i + rows] for i in range(0, 900, rows)), 2, metric)
+    exact = similarity(xq, xb, metric)
+    of_found = np.take_along_axis(exact, indices, 1)
+    size = np.abs(exact).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(of_found, -np.sort(-exact, axis=1)[:, :2], atol=float(2e-6 * size.max()))
+    np.testing.assert_allclose(scores, of_found, atol=float(2e-6 * size.max()))
+    assert first_pass, "it was not used"
+    lowest = np.float32(np.sort(exact.ravel())[-300])
+    found = list(within(xq, (xb[i : i + rows] for i in range(0, 900, rows)), lowest, metric))
+    pairs = set(zip(*(np.concatenate(column).tolist() for column in list(zip(*found, strict=True))[:2]), strict=True))
+    for slack in (-1, 1):
+        sure = set(zip(*(side.tolist() for side in np.nonzero(exact >= lowest + slack * 2e-6 * size)), strict=True))
+        assert pairs <= sure if slack < 0 else pairs >= sure
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
+def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
+    """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
+    halfway = ((np.arange(96) + 0.5 - np.arange(96) % 2) / 128).astype(np.float32)  # rounded down, all of them
+    halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
+    ones = np.ones(96, np.float32)
+    one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
+    xb = np.zeros((64, 96), np.float32)
+    xb[5] = one
+    if metric == "l2":
+        xb[np.arange(64) != 5] = -one  # as long, since the bound is for the shortest
+        middle = 0
+    xb += np.float32(middle)  # and measured from there, without rounding
+    lowest = similarity(other[None], xb[5:6], metric).astype(np.float32)[0]
+    with isc_fast.matching.knn.ThreadPoolExecutor(1) as threads:
+        coarse = isc_fast.matching.knn._FirstPass(other[None], metric, isc_fast.matching.knn._byte_product(), threads)
+        coarse.measure_from(np.full(96, middle, np.float32))
+        rows, columns, scores = coarse.pairs(xb, lowest)
+    assert (rows.tolist(), columns.tolist(), scores.tolist()) == ([0], [5], lowest.tolist())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_of_the_first_pass_do_not_depend_on_the_company(first_pass, metric):
+    """Neither on blocks nor on other queries; and of equal rows, the first comes first."""
+    xb = np.concatenate([WIDE, WIDE[::-1]])
+    whole = knn(WIDE_QUERIES, [xb], 2, metric)
+    for rows, queries in ((1800, 7), (70, 60), (500, 1)):
+        blocks = [xb[i : i + rows] for i in range(0, 1800, rows)]
+        found = [knn(WIDE_QUERIES[i : i + queries], blocks, 2, metric) for i in range(0, 60, queries)]
+        np.testing.assert_array_equal(np.concatenate([scores for scores, _ in found]), whole[0])
+        np.testing.assert_array_equal(np.concatenate([indices for _, indices in found]), whole[1])
+    np.testing.assert_array_equal(whole[0][:, 0], whole[0][:, 1])
+    np.testing.assert_array_equal(whole[1].sum(axis=1), 1799)
+    assert (whole[1][:, 0] < 900).all()
+
+
+def test_what_all_references_have_in_common_takes_nothing_of_a_byte(first_pass, monkeypatch):
+    """As where scores are normalised: one more dimension, in which all references are 1."""
+    real, scored = isc_fast.matching.knn.scores_of, []
+    monkeypatch.setattr(isc_fast.matching.knn, "scores_of", lambda *args: scored.append(len(args[0])) or real(*args))
+
+    def left(xq, xb):
+        """Pairs that the first pass could not rule out."""
+        scored.clear()
+        knn(xq, [xb], 2)
+        assert first_pass[-1][1] is not None
+        return sum(scored)
+
+    plain = left(WIDE_QUERIES, WIDE)
+    assert 120 < plain < 54_000 / 4
+    queries = np.pad(WIDE_QUERIES, ((0, 0), (0, 1)), constant_values=-0.3)
+    assert left(queries, np.pad(WIDE, ((0, 0), (0, 1)), constant_values=1)) < 1.1 * plain
+    assert left(WIDE_QUERIES, WIDE + 2 * UNLIKE) < 1.1 * plain
+
+
+def test_dense_data_are_left_to_faiss(first_pass):
+    """Rows that are alike, but not equal."""
+    alike = np.tile(WIDE_QUERIES[:1], (650, 1)) + np.float32(1e-4) * unit_rows(14, 650, 96)
+    xb = np.concatenate([WIDE[:600], alike[50:], WIDE[600:]])
+    scores, indices = knn(alike[:50], [xb], 2)
+    exact = similarity(alike[:50], xb)
+    np.testing.assert_allclose(np.take_along_axis(exact, indices, 1), -np.sort(-exact, axis=1)[:, :2], atol=1e-6)
+    np.testing.assert_allclose(scores, 1, atol=1e-3)
+    assert first_pass[-1][1] is None
+    assert sum(found is None for _, found in first_pass) == 1, "once it knows, it does not try again"
+    assert len(next(within(alike[:50], [xb], np.float32(0.9)))[0]) == 50 * 600
+
+
+def test_equal_rows_are_not_left_to_faiss(first_pass):
+    xb = np.concatenate([WIDE[:600], np.tile(WIDE_QUERIES[:1], (600, 1)), WIDE[600:]])
+    scores, indices = knn(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], 2)
+    np.testing.assert_array_equal(indices, [[600, 601]] * 50)
+    np.testing.assert_allclose(scores, 1, atol=1e-6)
+    assert all(found is not None for _, found in first_pass)
+    assert len(next(within(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], np.float32(0.9)))[0]) == 50 * 600
+
+
+def test_where_the_first_pass_is_not_used(first_pass, monkeypatch):
+    knn(WIDE_QUERIES, [WIDE[:40]], 2)
+    knn(WIDE_QUERIES[:, :63], [WIDE[:, :63]], 2)
+    knn(WIDE_QUERIES, [WIDE], 300)
+    monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 61)
+    knn(WIDE_QUERIES, [WIDE], 2)
+    assert first_pass == []
+    for size in (np.float32(1e-18), np.float32(1e17)):  # squares that float32 cannot hold
+        monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 1)
+        _, indices = knn(WIDE_QUERIES, [WIDE * size], 2)
+        np.testing.assert_array_equal(indices, np.argsort(-similarity(WIDE_QUERIES, WIDE), axis=1)[:, :2])
+    assert [found for _, found in first_pass] == [None, None]
+
+
+@pytest.mark.parametrize("trouble", ["absent", "inexact"])
+def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
+    """As where ONNX Runtime is not installed, or the processor cuts off sums of pairs."""
+    import onnxruntime
+
+    expected = knn(WIDE_QUERIES, [WIDE], 2)
+    used = len(first_pass)
+    if trouble == "absent":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+
+        class Saturating(onnxruntime.InferenceSession):
+            def run(self, *arguments):
+                return [np.minimum(result, 2**15) for result in super().run(*arguments)]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Saturating)
+    isc_fast.matching.knn._byte_product.cache_clear()
+    try:
+        assert isc_fast.matching.knn._byte_product() is None
+        found = knn(WIDE_QUERIES, [WIDE], 2)
+    finally:
+        isc_fast.matching.knn._byte_product.cache_clear()
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+    assert used
+    assert len(first_pass) == used
+
+
+def test_the_model_of_the_first_pass_is_what_it_says():
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(isc_fast.matching.knn._BYTE_MODEL)
+    onnx.checker.check_model(model)
+    (node,) = model.graph.node
+    assert (node.op_type, list(node.input), list(node.output)) == ("MatMulInteger", ["a", "b"], ["y"])
+    types = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
+    assert types == [onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32]

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from isc_fast.training.loop.losses import CrossBatchMemory, contrastive_loss, gradient_scale
+
+HERE = Path(__file__).parents[1]
+
+
+class PlainMemory:
+    """The method in plain numpy, with lists: an independent statement of the loss."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.entries, self.written = size, [], 0
+
+    def step(self, vectors, labels, pos_margin, neg_margin):
+        born = []
+        for vector, label in zip(vectors, labels, strict=True):
+            entry = [vector.astype(np.float64), int(label), self.written]
+            if len(self.entries) < self.size:
+                self.entries.append(entry)
+            else:
+                self.entries[self.written % self.size] = entry
+            born.append(self.written)
+            self.written += 1
+        positive, negative = [], []
+        for vector, label, own in zip(vectors, labels, born, strict=True):
+            for other, other_label, number in self.entries:
+                if number == own:
+                    continue
+                distance = np.linalg.norm(vector.astype(np.float64) - other)
+                if other_label == label and distance > pos_margin:
+                    positive.append(distance - pos_margin)
+                if other_label != label and distance < neg_margin:
+                    negative.append(neg_margin - distance)
+        return (np.mean(positive) if positive else 0.0) + (np.mean(negative) if negative else 0.0)
+
+
+def batch(seed: int, count: int = 6, dim: int = 4):
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(count, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors, random.integers(0, 4, count)
+
+
+@pytest.mark.parametrize(("pos_margin", "neg_margin"), [(0.0, 1.0), (0.0, 1.1), (0.2, 0.7)])
+@pytest.mark.parametrize("size", [6, 16, 17, 100])
+def test_it_equals_the_plain_statement_while_the_memory_fills_and_wraps(size, pos_margin, neg_margin):
+    memory, plain = CrossBatchMemory(size, 4), PlainMemory(size)
+    for seed in range(7):
+        vectors, labels = batch(seed)
+        found = contrastive_loss(
+            torch.from_numpy(vectors), torch.from_numpy(labels), memory, pos_margin=pos_margin, neg_margin=neg_margin
+        )
+        assert float(found.loss) == pytest.approx(plain.step(vectors, labels, pos_margin, neg_margin), abs=1e-6)
+        assert float(found.loss) == pytest.approx(float(found.positive + found.negative))
+
+
+def test_gradients_go_through_the_anchors_and_are_finite_at_equal_rows():
+    vectors, labels = batch(1)
+    vectors[1], labels[1] = vectors[0], labels[0]
+    memory = CrossBatchMemory(12, 4)
+    tensor = torch.from_numpy(vectors).requires_grad_()
+    contrastive_loss(tensor, torch.from_numpy(labels), memory, pos_margin=0.0, neg_margin=1.0).loss.backward()
+    assert torch.isfinite(tensor.grad).all()
+    assert tensor.grad.abs().sum() > 0
+    assert not memory.vectors.requires_grad
+
+    # The gradient of row 2, by moving it and leaving its copy in the memory where it is.
+    step = 1e-3
+    direction = np.zeros_like(vectors)
+    direction[2, 1] = step
+    values = []
+    for sign in (1, -1):
+        fresh = CrossBatchMemory(12, 4)
+        moved = torch.from_numpy(vectors + sign * direction)
+        fresh.put = lambda _, found, m=fresh: CrossBatchMemory.put(m, torch.from_numpy(vectors), found)  # type: ignore[method-assign]
+        values.append(
+            float(contrastive_loss(moved, torch.from_numpy(labels), fresh, pos_margin=0.0, neg_margin=1.0).loss)
+        )
+    assert float(tensor.grad[2, 1]) == pytest.approx((values[0] - values[1]) / (2 * step), abs=2e-2)
+
+
+def test_what_tells_of_collapse():
+    memory = CrossBatchMemory(8, 4)
+    same = torch.nn.functional.normalize(torch.ones(8, 4))
+    parts = contrastive_loss(same, torch.arange(8) // 2, memory, pos_margin=0.0, neg_margin=1.0)
+    assert float(parts.active_negatives) == 1.0
+    assert float(parts.negative_distance) < 1e-5
+    apart = torch.eye(4).repeat_interleave(2, 0)
+    parts = contrastive_loss(apart, torch.arange(8) // 2, memory, pos_margin=0.0, neg_margin=1.0)
+    assert float(parts.active_negatives) == 0.0
+    assert float(parts.negative_distance) == pytest.approx(2**0.5)
+    assert float(parts.positive_distance) < 1e-5
+
+
+def test_the_memory_resumes_exactly_and_refuses_what_does_not_fit():
+    one, two = CrossBatchMemory(10, 4), CrossBatchMemory(10, 4)
+    for seed in range(3):
+        vectors, labels = batch(seed)
+        one.put(torch.from_numpy(vectors), torch.from_numpy(labels))
+    two.load_state_dict(one.state_dict())
+    vectors, labels = (torch.from_numpy(array) for array in batch(9))
+    margins = {"pos_margin": 0.0, "neg_margin": 1.0}
+    assert float(contrastive_loss(vectors, labels, one, **margins).loss) == float(
+        contrastive_loss(vectors, labels, two, **margins).loss
+    )
+    with pytest.raises(ValueError, match="does not fit into a memory of 10"):
+        one.put(torch.zeros(11, 4), torch.zeros(11, dtype=torch.int64))
+    with pytest.raises(ValueError, match="what was saved does not"):
+        CrossBatchMemory(11, 4).load_state_dict(one.state_dict())
+
+
+def test_the_published_world_sizes_take_the_published_step():
+    """One process, or many, divided by the published number: the average over W ranks holds the true gradient over W."""
+    for world in (1, 2, 8, 64):
+        assert gradient_scale(world, 16) / world == pytest.approx(1 / 16)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path):
+    """Loss, averaged gradient and memory, over steps that wrap a memory of a size that is no multiple of the batch."""
+    results = {}
+    for world in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+        command += [str(HERE / "loss_ranks.py"), str(tmp_path / f"{world}.npz")]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        results[world] = np.load(tmp_path / f"{world}.npz")
+    for name in ("losses", "weight", "memory", "labels"):
+        np.testing.assert_allclose(results[2][name], results[1][name], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert results[1]["losses"].shape == (5,)

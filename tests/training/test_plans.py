@@ -1,0 +1,349 @@
+"""What is drawn for the views: rates, ranges and orders of the recipe, and that nothing else decides them."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="the table of stages stands beside the networks'")
+
+from isc_fast.evaluation.edits.perspective import perspective_matrix
+from isc_fast.training.stages import STAGES, HardView
+from isc_fast.training.views import steps
+from isc_fast.training.views.artwork import Artwork, Smiley
+from isc_fast.training.views.plans import draw_hard, draw_moderate, draw_plain, inscribed, view_random
+
+PHOTO = (640, 480)
+OTHER = Image.new("RGB", (300, 200), "red")
+COUNT = 4000
+
+
+@pytest.fixture(scope="module")
+def artwork(tmp_path_factory: pytest.TempPathFactory) -> Artwork:
+    path = tmp_path_factory.mktemp("emoji") / "face.png"
+    Image.new("RGBA", (72, 72), (255, 200, 0, 255)).save(path)
+    return Artwork((), (Smiley(str(path)),))
+
+
+def hard_of(stage: str) -> HardView:
+    hard = STAGES[stage].hard_view
+    assert hard is not None
+    return hard
+
+
+def draw(
+    artwork: Artwork, settings: HardView, index: int, size: int = 64, photo: tuple[int, int] = PHOTO
+) -> steps.ViewPlan:
+    random = view_random(7, 0, index, 1)
+    return draw_hard(settings, photo, size, random, open_other=lambda: OTHER, artwork=artwork)
+
+
+@pytest.fixture(scope="module")
+def plans(artwork: Artwork) -> dict[str, list[steps.ViewPlan]]:
+    return {name: [draw(artwork, hard_of(name), i) for i in range(COUNT)] for name in ("v83", "v86", "v98")}
+
+
+def kind(step: Any) -> str:
+    return step.kind if isinstance(step, steps.Paste) else type(step).__name__
+
+
+def steps_of(plans: Sequence[steps.ViewPlan], name: str) -> list[Any]:
+    return [step for plan in plans for step in plan.steps if kind(step) == name]
+
+
+RATES = {  # of the publication, by stage
+    "Rotate": (0.25, 0.30, 0.35), "Overlay": (0.05, 0.075, 0.10), "Crop": (1, 1, 1), "Jitter": (1, 1, 1),
+    "Pixelize": (0.25, 0.25, 0.25), "ShufflePixels": (0.25, 0.25, 0.25), "Jpeg": (0.25, 0.30, 0.35),
+    "Grayscale": (0.25, 0.25, 0.25), "Blur": (0.25, 0.25, 0.25), "Perspective": (0.25, 0.30, 0.35),
+    "Flip": (0.5, 0.5, 0.5), "TurnOver": (0.1, 0.1, 0.1), "text": (0.25, 0.30, 0.35), "emoji": (0.25, 0.30, 0.35),
+    "EdgeEnhance": (0.25, 0.30, 0.30),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_rates(plans, name):
+    for stage, rate in zip(("v83", "v86", "v98"), RATES[name], strict=True):
+        found = len(steps_of(plans[stage], name)) / COUNT
+        assert abs(found - rate) < 4 * math.sqrt(rate * (1 - rate) / COUNT) + 1e-9, (stage, found)
+
+
+def test_the_frame_of_a_hard_view(plans):
+    for plan in plans["v98"]:
+        names = [kind(step) for step in plan.steps]
+        frame = [name for name in names if name in ("Rotate", "Overlay", "Crop")]
+        assert names[: len(frame)] == frame
+        assert frame == sorted(frame, key=["Rotate", "Overlay", "Crop"].index)
+        assert max(Counter(names).values()) == 1
+
+
+def test_the_order_of_the_twelve_is_uniform(artwork):
+    always = HardView(
+        rotation=0, overlay=0, overlay_opacity=0.5, overlay_size=(0.3, 0.7), colour_jitter=0.7, jpeg=1, perspective=1, text=1,
+        emoji=1, edge_enhance=1, pixelize=1, shuffle_pixels=1, grayscale=1, blur=1, flip=1, turn_over=1, erase=0,
+    )  # fmt: skip
+    counts = np.zeros((12, 12))
+    names = [name for name in RATES if name not in ("Rotate", "Overlay", "Crop")]
+    runs = 1200
+    for i in range(runs):
+        order = [kind(step) for step in draw(artwork, always, i).steps[1:]]
+        assert len(order) == 12
+        for place, name in enumerate(order):
+            counts[names.index(name), place] += 1
+    chi_square = ((counts - runs / 12) ** 2 / (runs / 12)).sum()
+    assert 60 < chi_square < 190, "121 degrees of freedom: 121 ± 4 · 15.6"
+
+
+def near_uniform(values: Sequence[float], low: float, high: float) -> None:
+    """Within the range, and the distribution function never further away than chance allows."""
+    shares = (np.sort(np.array(values)) - low) / (high - low)
+    assert shares[0] >= 0
+    assert shares[-1] <= 1
+    assert np.abs(shares - (np.arange(len(shares)) + 0.5) / len(shares)).max() < 2 / math.sqrt(len(shares))
+
+
+@pytest.mark.parametrize(("stage", "strength"), [("v83", 0.70), ("v86", 0.75), ("v98", 0.80)])
+def test_colours(plans, stage, strength):
+    found = steps_of(plans[stage], "Jitter")
+    for name in ("brightness", "contrast", "saturation"):
+        near_uniform([getattr(step, name) for step in found], 1 - strength, 1 + strength)
+    near_uniform([step.hue for step in found], -0.2, 0.2)
+    orders = Counter(step.order for step in found)
+    assert len(orders) == 24
+    assert max(orders.values()) < 1.6 * COUNT / 24
+
+
+def test_other_ranges(plans):
+    found = plans["v98"]
+    near_uniform([step.angle for step in steps_of(found, "Rotate")], 0, 180)
+    near_uniform([step.radius for step in steps_of(found, "Blur")], 0, 10)
+    near_uniform([(step.width + 0.5) / 64 for step in steps_of(found, "Pixelize")], 0.1 - 0.01, 1 + 0.01)
+    qualities = Counter(step.quality for step in steps_of(found, "Jpeg"))
+    assert sorted(qualities) == [10, 20, 30, 50]
+    assert max(qualities.values()) < 1.3 * min(qualities.values())
+    more = [step.more for step in steps_of(found, "EdgeEnhance")]
+    assert abs(np.mean(more) - 0.5) < 0.06
+    assert {step.share for step in steps_of(found, "ShufflePixels")} == {0.1}
+
+
+def test_the_blur_scales_with_the_view_where_that_is_asked(artwork):
+    scaled = replace(hard_of("v98"), blur_reference_size=512, blur=1.0)
+    radii = [step.radius for step in steps_of([draw(artwork, scaled, i) for i in range(200)], "Blur")]
+    assert len(radii) == 200
+    assert 1.1 < max(radii) <= 10 * 64 / 512
+
+
+@pytest.mark.parametrize(("stage", "opacity", "sizes"), [("v83", 0.6, (0.4, 0.6)), ("v98", 0.4, (0.2, 0.8))])
+def test_overlays(plans, stage, opacity, sizes):
+    for plan in plans[stage]:
+        before: tuple[int, int] = PHOTO
+        for step in plan.steps:
+            if isinstance(step, steps.Rotate):
+                before = (step.width, step.height)
+            if isinstance(step, steps.Overlay):
+                back, pasted = (OTHER.size, before) if step.onto else (before, OTHER.size)
+                share = (step.height + 1) / back[1]
+                assert sizes[0] <= share <= sizes[1] + 0.02 + 1 / back[1]
+                assert step.width == max(1, int(pasted[0] * step.height / pasted[1]))
+                assert int(255 * opacity) <= step.opacity <= 255
+                assert 0 <= step.top <= back[1] - step.height
+                assert 0 <= step.left <= back[0] * (1 - sizes[0])
+                before = back
+            if isinstance(step, steps.Crop):
+                assert step.top + step.height <= before[1]
+                assert step.left + step.width <= before[0]
+    both = Counter(step.onto for step in steps_of(plans[stage], "Overlay"))
+    assert abs(both[True] - both[False]) < 4 * math.sqrt(sum(both.values()))
+
+
+def test_an_overlay_opens_the_other_photo_and_nothing_else_does(artwork):
+    calls = []
+
+    def open_other() -> Image.Image:
+        calls.append(1)
+        return OTHER.convert("L")  # whatever its mode, the plan has RGB
+
+    rates = replace(hard_of("v98"), overlay=0.3)
+    made = [
+        draw_hard(rates, PHOTO, 64, view_random(1, 0, i, 1), open_other=open_other, artwork=artwork) for i in range(50)
+    ]
+    overlays = steps_of(made, "Overlay")
+    assert len(calls) == len(overlays) > 5
+    assert {step.picture.mode for step in overlays} == {"RGB"}
+
+
+def crops_of(plans: Sequence[steps.ViewPlan], overlaid: bool) -> np.ndarray[Any, Any]:
+    """Area as a share of the photo, and ratio, of the crops of photos that were not rotated, nor another's background."""
+    rows = []
+    for plan in plans:
+        if any(isinstance(step, steps.Rotate) for step in plan.steps):
+            continue
+        overlay = [step for step in plan.steps if isinstance(step, steps.Overlay)]
+        if bool(overlay) is not overlaid or (overlay and overlay[0].onto):
+            continue
+        (crop,) = (step for step in plan.steps if isinstance(step, steps.Crop))
+        rows.append((crop.width * crop.height / (PHOTO[0] * PHOTO[1]), crop.width / crop.height, crop.top, crop.left))
+    return np.array(rows)
+
+
+def test_crops_are_those_of_torchvision(plans):
+    torch = pytest.importorskip("torch")
+    transforms = pytest.importorskip("torchvision.transforms")
+    torch.manual_seed(0)
+    photo = torch.empty(3, PHOTO[1], PHOTO[0])
+    for scale, found in (
+        ((0.15, 1.0), crops_of([plan for name in plans for plan in plans[name]], overlaid=False)),
+        (
+            (0.7, 1.0),
+            crops_of([draw_moderate(PHOTO, 64, view_random(3, 0, i, 0)) for i in range(4000)], overlaid=False),
+        ),
+    ):
+        oracle = []
+        for _ in range(4000):
+            top, left, h, w = transforms.RandomResizedCrop.get_params(photo, scale, (3 / 4, 4 / 3))
+            oracle.append((w * h / (PHOTO[0] * PHOTO[1]), w / h, top, left))
+        for own, other in zip(found.T, np.array(oracle).T, strict=True):
+            together = np.concatenate((own, other))
+            steps_at = np.searchsorted(np.sort(own), together, "right") / len(own)
+            other_at = np.searchsorted(np.sort(other), together, "right") / len(other)
+            assert np.abs(steps_at - other_at).max() < 2 * math.sqrt(1 / len(own) + 1 / len(other))
+    assert crops_of(plans["v98"], overlaid=True)[:, 0].min() > 0.69, "after an overlay the crop is moderate"
+
+
+@pytest.mark.parametrize("photo", [(1, 1), (1, 300), (300, 1), (2, 3), (1000, 40), (40, 1000)])
+def test_crops_of_odd_photos_are_inside(photo):
+    torch = pytest.importorskip("torch")
+    transforms = pytest.importorskip("torchvision.transforms")
+    for i in range(50):
+        (crop, *_) = draw_moderate(photo, 32, view_random(0, 0, i, 0)).steps
+        assert isinstance(crop, steps.Crop)
+        assert 0 <= crop.top <= crop.top + crop.height <= photo[1]
+        assert 0 <= crop.left <= crop.left + crop.width <= photo[0]
+        assert min(crop.width, crop.height) >= 1
+    if max(photo) / min(photo) > 4:  # no ratio fits: torchvision's way out, which is not random
+        expected = transforms.RandomResizedCrop.get_params(torch.empty(3, *photo[::-1]), (0.7, 1.0), (3 / 4, 4 / 3))
+        assert (crop.top, crop.left, crop.height, crop.width) == expected
+
+
+def test_moderate_views_are_mirrored_half_of_the_time():
+    made = [draw_moderate(PHOTO, 64, view_random(2, 0, i, 0)) for i in range(1000)]
+    assert {tuple(kind(step) for step in plan.steps) for plan in made} == {("Crop",), ("Crop", "Flip")}
+    assert abs(np.mean([len(plan.steps) == 2 for plan in made]) - 0.5) < 0.06
+    assert not any(plan.erase for plan in made)
+
+
+def test_plain_views():
+    assert draw_plain(64) == steps.ViewPlan((steps.Resize(64),), 64)
+
+
+def test_perspectives_are_those_of_torchvision(plans):
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    corners = [[0, 0], [63, 0], [63, 63], [0, 63]]
+    ends = [[3, 7], [50, 11], [48, 62], [9, 55]]
+    expected = functional._get_perspective_coeffs(corners, ends)
+    found = perspective_matrix(np.array(corners, dtype=float), np.array(ends, dtype=float))
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
+    # Back from the matrix to the corners: each lies within a quarter of the side of its own corner, anywhere there.
+    places = []
+    for step in steps_of(plans["v98"], "Perspective"):
+        a, b, c, d, e, f, g, h = step.matrix
+        forward = np.linalg.inv(np.array([[a, b, c], [d, e, f], [g, h, 1]]))
+        x, y, z = forward @ np.array([(0, 0, 1), (63, 0, 1), (63, 63, 1), (0, 63, 1)]).T
+        places.append(np.abs(np.stack((x / z, y / z), 1) - corners))
+    moved = np.array(places)
+    assert moved.max() < 16.01
+    assert moved.min() > -0.01
+    assert np.abs(moved.mean(0) - 8).max() < 0.7
+    assert {round(float(m)) for m in moved.ravel()} == set(range(17))
+
+
+def test_what_is_erased(plans):
+    torch = pytest.importorskip("torch")
+    transforms = pytest.importorskip("torchvision.transforms")
+    erased = [plan.erase for plan in plans["v98"] if plan.erase]
+    assert abs(len(erased) / COUNT - 0.25) < 4 * math.sqrt(0.25 * 0.75 / COUNT)
+    torch.manual_seed(0)
+    oracle = []
+    while len(oracle) < 1000:
+        top, left, h, w, _ = transforms.RandomErasing.get_params(torch.empty(3, 64, 64), (0.02, 0.33), (0.3, 3.3))
+        oracle.append((top, left, h, w))
+    own = np.array([(e.top, e.left, e.height, e.width) for e in erased])
+    assert (own[:, :2] + own[:, 2:]).max() <= 64
+    for a, b in zip(own.T, np.array(oracle).T, strict=True):
+        assert abs(a.mean() - b.mean()) < 4 * math.sqrt(a.var() / len(a) + b.var() / len(b))
+        assert 0.85 < a.std() / b.std() < 1.15
+    assert len({e.seed for e in erased}) == len(erased)
+    plan = next(plan for plan in plans["v98"] if plan.erase)
+    assert plan.erase_row == (plan.erase.top, plan.erase.left, plan.erase.height, plan.erase.width, plan.erase.seed)
+    assert draw_plain(8).erase_row == (0, 0, 0, 0, 0)
+
+
+def test_writing_and_emoji(plans):
+    for step in steps_of(plans["v98"], "text"):
+        assert 0 <= step.left < 32
+        assert 0 <= step.top < 32
+        assert step.left + step.patch.shape[1] <= 64
+        assert step.top + step.patch.shape[0] <= 64
+        assert len(np.unique(step.patch[..., :3].reshape(-1, 3), axis=0)) == 1, "one colour"
+    tops = [step.patch.shape[0] for step in steps_of(plans["v98"], "text")]
+    assert len(set(tops)) > 20
+    for step in steps_of(plans["v98"], "emoji"):
+        assert 6 <= step.patch.shape[0] <= 19
+        assert 0 <= step.left < 64
+        assert 0 <= step.top < 64
+    assert any(step.left + step.patch.shape[1] > 64 for step in steps_of(plans["v98"], "emoji")), "over the edge"
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 10.0, 45.0, 45.0001, 60.0, 90.0, 135.0, 179.0, 180.0])
+@pytest.mark.parametrize("photo", [(640, 480), (480, 640), (500, 500), (900, 30), (30, 900)])
+def test_the_inscribed_rectangle_is_inside_and_touches(photo, angle):
+    width, height = inscribed(photo, angle)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+
+    def reach(w: float, h: float) -> float:
+        """How far the corners are from the middle of the turned photo, as a share of its half sides."""
+        x, y = w / 2, h / 2
+        across = max(abs(cos * x - sin * y), abs(cos * x + sin * y)) / (photo[0] / 2)
+        along = max(abs(sin * x + cos * y), abs(sin * x - cos * y)) / (photo[1] / 2)
+        return max(across, along)
+
+    assert reach(width, height) <= 1 + 1e-9
+    assert reach(width + 2, height + 2) > 1, "cut off to whole pixels, it is the largest that fits"
+    area = max(w * h for w in range(1, 1000, 7) for h in range(1, 1000, 7) if reach(w, h) <= 1)
+    assert (width + 1) * (height + 1) >= area
+
+
+def test_the_same_four_numbers_give_the_same_plan_and_any_other_another(artwork):
+    def bytes_of(*key: int) -> bytes:
+        plan = draw_hard(
+            hard_of("v98"),
+            PHOTO,
+            64,
+            view_random(*key),
+            open_other=lambda: OTHER,
+            artwork=pickle.loads(pickle.dumps(artwork)),
+        )
+        return pickle.dumps(plan)
+
+    one = bytes_of(1, 2, 3, 4)
+    assert one == bytes_of(1, 2, 3, 4)
+    others = {
+        bytes_of(0, 2, 3, 4),
+        bytes_of(1, 0, 3, 4),
+        bytes_of(1, 2, 0, 4),
+        bytes_of(1, 2, 3, 0),
+        bytes_of(2, 1, 3, 4),
+    }
+    assert len(others | {one}) == 6
+
+
+def test_one_value_has_not_moved():
+    """Views of a run that is resumed after an update are those it would have had."""
+    assert view_random(1, 2, 3, 4).integers(2**32, size=3).tolist() == [1105992647, 129821682, 1107820790]

@@ -1,0 +1,1 @@
+"""What a stage trains on, and in which order."""

@@ -1,0 +1,52 @@
+"""From a batch of the loader to what the network takes, on its device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...networks.model import DescriptorNet
+from ..views.apply_torch import apply_torch, finish
+from ..views.decoding import decode_on_device
+from .dataset import Batch, SampleDataset
+
+
+class InputMaker:
+    """Turns a `Batch` into normalised images and labels.
+
+    Args:
+        net: whose mean and standard deviation the images are normalised with.
+        dataset: that the batches come from; it makes a sample again whose file does not decode on the device.
+    """
+
+    def __init__(
+        self, net: DescriptorNet, dataset: SampleDataset, device: torch.device, *, channels_last: bool = False
+    ) -> None:
+        self._mean, self._std = net.mean, net.std
+        self._dataset, self._device, self._channels_last = dataset, device, channels_last
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images ``float32 (n, 3, size, size)`` and labels ``int64 (n,)``, both on the device."""
+        pixels = self._made_on_device(batch) if batch.files else batch.pixels.to(self._device, non_blocking=True)
+        images = finish(pixels, batch.erase, self._mean, self._std, channels_last=self._channels_last)
+        return images, batch.labels.to(self._device, non_blocking=True)
+
+    def _made_on_device(self, batch: Batch) -> torch.Tensor:
+        """Views ``uint8 (n, 3, size, size)``; where a file of a sample does not decode, the whole sample is made again by
+        the host's rules, which replace and report the photo."""
+        decoded = decode_on_device([file for file, _ in batch.files], self._device)
+        samples = len(batch.keys)
+        views: list[torch.Tensor | None] = [
+            None if photo is None else apply_torch(plan, photo)
+            for photo, (_, plan) in zip(decoded, batch.files, strict=True)
+        ]
+        for sample in sorted({place % samples for place, view in enumerate(views) if view is None}):
+            made = self._dataset.make(batch.keys[sample], "workers")
+            batch.skipped.extend(made.skipped)
+            for view, pixels in enumerate(made.pixels):
+                place = view * samples + sample
+                views[place] = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).to(self._device)
+                batch.erase[place] = torch.tensor(made.erase[view])
+                batch.labels[place] = made.labels[view]
+                batch.names[place] = made.names[view]
+        return torch.stack([view for view in views if view is not None])

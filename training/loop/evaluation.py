@@ -1,0 +1,102 @@
+"""µAP of a network in training, on a held-out set in memory: no engine, no files, no faiss beside torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ...decoders.preprocessing import ImageProblem, load_input
+from ...errors import InputError
+from ...evaluation.metrics import PER_QUERY_CAP, Scores, evaluate
+from ...items import Item
+from ...matching.matches import Matches, Truth, read_truth
+from ...networks.model import DescriptorNet
+from ...sources.disc21 import find_sets, find_truth
+from ...sources.listing import list_images
+from ..views.apply_torch import finish
+from .distributed import Process
+
+_BATCH = 32
+_PROTOCOL = "kit"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Images that training does not see, and which of them belong together."""
+
+    queries: Sequence[Item]
+    references: Sequence[Item]
+    truth: Truth
+
+
+def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
+    """A folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
+
+    Raises:
+        InputError: one of them is missing.
+        FormatError: the ground truth is not what it should be.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root} to evaluate on")
+    folders = find_sets(root, "qr")
+    truth = find_truth(root, "q", None)
+    if truth is None:
+        raise InputError(f"{root} has no ground truth (*truth*.csv with query_id,reference_id) to evaluate against")
+    queries, references = (list_images(folders[letter], ids="stem").items for letter in "qr")
+    return HeldOut(queries, references, read_truth(truth))
+
+
+def _describe(net: DescriptorNet, items: Sequence[Item], size: int, process: Process) -> tuple[list[str], np.ndarray]:
+    """Ids and descriptors of those images that can be read, in order, on every process."""
+    mine: list[tuple[int, str, np.ndarray]] = []
+    places = range(process.rank, len(items), process.world_size)
+    for start in range(0, len(places), _BATCH):
+        read, pixels = [], []
+        for place in places[start : start + _BATCH]:
+            try:
+                pixels.append(load_input(items[place].path, size, size))
+                read.append(place)
+            except ImageProblem:
+                continue
+        if not read:
+            continue
+        batch = torch.from_numpy(np.stack(pixels)).to(process.device)
+        with torch.inference_mode():
+            vectors = net(finish(batch, None, net.mean, net.std)).float().cpu().numpy()
+        mine += [(place, items[place].id, vector) for place, vector in zip(read, vectors, strict=True)]
+    everyone = [mine]
+    if process.world_size > 1:
+        everyone = [[] for _ in range(process.world_size)]
+        dist.all_gather_object(everyone, mine)
+    rows = sorted((row for rows in everyone for row in rows), key=lambda row: row[0])
+    return [id_ for _, id_, _ in rows], np.stack([vector for *_, vector in rows])
+
+
+def evaluate_net(net: DescriptorNet, held_out: HeldOut, size: int, process: Process) -> Scores:
+    """The network's figures without normalisation, in the challenge kit's protocol; every process gets them.
+
+    The network is in evaluation mode while this runs, in fp32, and in its former mode afterwards.
+    """
+    training = net.training
+    net.eval()
+    try:
+        query_ids, queries = _describe(net, held_out.queries, size, process)
+        reference_ids, references = _describe(net, held_out.references, size, process)
+    finally:
+        net.train(training)
+    scores, places = (torch.from_numpy(queries) @ torch.from_numpy(references).T).topk(
+        min(PER_QUERY_CAP, len(references)), dim=1
+    )
+    matches = Matches(
+        [id_ for id_ in query_ids for _ in range(scores.shape[1])],
+        [reference_ids[place] for place in places.flatten().tolist()],
+        scores.flatten().numpy().astype(np.float32),
+    )
+    return evaluate(matches, held_out.truth, protocols=[_PROTOCOL])[_PROTOCOL]

@@ -1,0 +1,112 @@
+"""What a run writes down besides its checkpoints: a row of figures every few steps, and the images it could not read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ...errors import OutputError
+from ...files.atomic import replacing, write_text
+from .state import Position
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """A row of ``log.csv``: means over the steps since the row before, up to and with this step.
+
+    Attributes:
+        epoch, step: of the last step, both from 0.
+        learning_rate: of the epoch, in the units of the published run.
+        loss, positive, negative: the loss and its two halves.
+        positive_distance, negative_distance: mean distances of pairs, 0 to 2.
+        active_negatives: share of negative pairs nearer than the margin; it grows when the network collapses.
+        images_per_s: over all processes.
+        data_wait: share of the time that the first process waited for images, 0 to 1.
+        skipped: images that could not be read, since the stage began.
+    """
+
+    epoch: int
+    step: int
+    learning_rate: float
+    loss: float
+    positive: float
+    negative: float
+    positive_distance: float
+    negative_distance: float
+    active_negatives: float
+    images_per_s: float
+    data_wait: float
+    skipped: int
+
+
+_COLUMNS = [field.name for field in fields(LogRow)]
+
+
+def read_log(path: str | os.PathLike[str]) -> list[LogRow]:
+    """The rows of a ``log.csv``; a last line that is cut short is left out."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if None not in row.values()]
+    whole = {"epoch", "step", "skipped"}
+
+    def values(row: Mapping[str, str]) -> dict[str, Any]:
+        return {name: (int if name in whole else float)(row[name]) for name in _COLUMNS}
+
+    return [LogRow(**values(row)) for row in rows]
+
+
+class Journal:
+    """Appends to ``log.csv``, ``evaluation.jsonl`` and ``skipped.jsonl`` in a folder.
+
+    Args:
+        rank: only the first process writes figures; each writes the images it could not read itself.
+        start: where the run begins; rows at and after it, from a run that was killed later, are dropped.
+    """
+
+    def __init__(self, folder: Path, rank: int, start: Position) -> None:
+        self._log, self._evaluation = folder / "log.csv", folder / "evaluation.jsonl"
+        self._skipped = folder / ("skipped.jsonl" if rank == 0 else f"skipped-{rank}.jsonl")
+        if not start.skipped:
+            self._skipped.unlink(missing_ok=True)
+        if rank == 0:
+            kept = read_log(self._log) if self._log.exists() else []
+            place = (start.epoch, start.step)
+            self._rewrite([row for row in kept if (row.epoch, row.step) < place])
+            if self._evaluation.exists():
+                lines = self._evaluation.read_text("utf-8").splitlines()
+                write_text(
+                    self._evaluation,
+                    "".join(f"{line}\n" for line in lines if json.loads(line)["epoch"] < start.epoch),
+                )
+
+    def _rewrite(self, rows: Iterable[LogRow]) -> None:
+        with replacing(self._log) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+
+    def _append(self, path: Path, lines: Sequence[str]) -> None:
+        try:
+            with open(path, "a", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                stream.writelines(lines)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def row(self, row: LogRow) -> None:
+        """Add a row of figures."""
+        self._append(self._log, [",".join(repr(value) for value in asdict(row).values()) + "\r\n"])
+
+    def evaluation(self, figures: Mapping[str, Any]) -> None:
+        """Add the figures of an evaluation."""
+        self._append(self._evaluation, [json.dumps(figures) + "\n"])
+
+    def skipped(self, images: Sequence[tuple[str, str]]) -> None:
+        """Add images that could not be read."""
+        if images:
+            self._append(
+                self._skipped, [json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in images]
+            )

@@ -1,0 +1,72 @@
+"""SGD as the published runs had it: what decays, in which order the groups stand, and the rate of each epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import CheckpointError
+from ..stages import Stage
+
+_HEAD = ("fc.", "bn.")
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim > 1 and not name.endswith(".bias") and "gain" not in name
+
+
+def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.SGD:
+    """SGD with momentum over the parameters that are trained.
+
+    The groups are what does not decay and what does, in this order: the published files hold their momentum by place. A
+    stage whose backbone has a rate of its own has two more groups, for the head. Each group carries ``rate``, its share of
+    the epoch's learning rate.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    split = stage.backbone_rate != 1.0
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            in_head = split and name.startswith(_HEAD)
+            groups.setdefault((in_head, _decays(name, parameter)), []).append(parameter)
+    made = [
+        {
+            "params": parameters,
+            "weight_decay": stage.weight_decay if decays else 0.0,
+            "rate": 1.0 if in_head else stage.backbone_rate,
+        }
+        for (in_head, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
+    ]
+    return torch.optim.SGD(made, lr=stage.learning_rate, momentum=stage.momentum)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["rate"]
+
+
+def take_over_momentum(optimizer: torch.optim.Optimizer, saved: Any, source: str) -> None:
+    """Set the optimizer's momentum from a checkpoint's, and nothing else: rates and decays are the stage's.
+
+    Raises:
+        CheckpointError: the checkpoint holds none, or that of another network.
+    """
+    try:
+        groups, states = saved["param_groups"], saved["state"]
+        places = [[(place, states[place]["momentum_buffer"]) for place in group["params"]] for group in groups]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{source} holds no momentum of SGD, which this stage goes on with; take the checkpoint of a training run"
+        ) from error
+    expected = [[tuple(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+    found = [[tuple(buffer.shape) if buffer is not None else None for _, buffer in group] for group in places]
+    if found != expected:
+        raise CheckpointError(
+            f"the momentum in {source} does not fit this network: {sum(map(len, found))} tensors in {len(found)} groups "
+            f"against {sum(map(len, expected))} in {len(expected)}"
+        )
+    for group, saved_group in zip(optimizer.param_groups, places, strict=True):
+        for parameter, (_, buffer) in zip(group["params"], saved_group, strict=True):
+            optimizer.state[parameter]["momentum_buffer"] = buffer.detach().clone().to(parameter)

@@ -1,0 +1,54 @@
+"""A head in closed form: learned whitening of pooled features, from photos and edited views of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...networks.model import DescriptorNet
+
+_RIDGE = 0.01  # of the mean variance, added to the covariance of differences
+_STD_FLOOR = 1e-12
+
+
+def set_whitened_head(net: DescriptorNet, photos: npt.NDArray[np.float64], views: npt.NDArray[np.float64]) -> None:
+    """Set the head to the learned whitening of these features (Mikolajczyk and Matas, "Improving descriptors for fast tree
+    matching by optimal linear projection", 2007).
+
+    Directions in which a photo and its views differ are shrunk; of the rest, those are kept in which photos differ most.
+    The batch normalisation is set so that the head does the same in training, on a batch like these, and at evaluation.
+
+    Args:
+        photos: pooled features ``(n, channels)``.
+        views: of edited views of the same photos, row by row.
+    """
+    channels, dim = photos.shape[1], net.dim
+    differences = views - photos
+    within = differences.T @ differences / len(differences)
+    within += np.eye(channels) * (_RIDGE * np.trace(within) / channels)
+    values, vectors = np.linalg.eigh(within)
+    whiten = vectors / np.sqrt(np.maximum(values, _STD_FLOOR))
+    centre = np.concatenate([photos, views]).mean(0)
+    spread = (photos - centre) @ whiten
+    _, directions = np.linalg.eigh(spread.T @ spread / len(spread))
+    projection = whiten @ directions[:, ::-1][:, :dim]
+    projected = (np.concatenate([photos, views]) - centre) @ projection
+    variance = projected.var(0)
+    state = net.state_dict()
+    with torch.no_grad():
+        for name, value in {
+            "fc.weight": projection.T.copy(),
+            "bn.running_mean": centre @ projection,
+            "bn.running_var": variance,
+            "bn.weight": np.sqrt(variance + net.bn.eps),
+            "bn.bias": np.zeros(dim),
+        }.items():
+            state[name].copy_(torch.from_numpy(value))
+
+
+def pooled_features(net: DescriptorNet, images: torch.Tensor) -> npt.NDArray[np.float64]:
+    """What the head gets, ``float64 (n, channels)``, for normalised images; the network should be in evaluation mode."""
+    with torch.inference_mode():
+        features: npt.NDArray[np.float64] = net.pooled(images).double().cpu().numpy()
+    return features

@@ -1,0 +1,80 @@
+"""What a copy detector has to beat: features of a network that was only trained to classify, and perceptual hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...descriptors.store import Descriptors
+from ...engines.base import check_pixels
+from ...engines.spec import EngineSpec
+from ...errors import require
+from ...items import Item
+from ...matching.matches import Matches
+from ...networks.model import DescriptorNet
+from ...networks.pretrained import load_imagenet
+from ..views.apply_torch import finish
+from .photo_split import load_photo
+
+ARCH = "tf_efficientnet_lite0"
+HASHES = ("phash", "dhash")
+HASH_SIDES = (16, 8)  # 256 and 64 bits
+
+
+class ImageNetEngine:
+    """See `isc_fast.engines.base.Engine`: pooled features of a backbone with its ImageNet weights, of unit length.
+
+    Args:
+        size: side of the input, in pixels.
+        gem_p: power of generalised-mean pooling; 1.0 is average pooling.
+
+    Raises:
+        DownloadError: the weights could not be had.
+    """
+
+    def __init__(self, size: int, gem_p: float = 1.0) -> None:
+        net = DescriptorNet(ARCH, gem_p=gem_p)
+        load_imagenet(net)
+        self._net = net.eval().to(memory_format=torch.channels_last)
+        dim = net.fc.in_features
+        self.spec = EngineSpec(f"imagenet-{size}-gem{gem_p:g}", ARCH, height=size, width=size, dim=dim, gem_p=gem_p)
+        self.id = self.spec.name
+        self.path = Path(self.spec.name)
+        self.device = "cpu"
+        self.default_batch_size = 16
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        check_pixels(self.spec, pixels)
+        images = finish(torch.from_numpy(pixels), None, self._net.mean, self._net.std, channels_last=True)
+        with torch.inference_mode():
+            vectors: npt.NDArray[np.float32] = torch.nn.functional.normalize(self._net.pooled(images)).numpy()
+        return vectors
+
+
+def describe_by_hash(items: Sequence[Item], name: str, side: int) -> Descriptors:
+    """Perceptual hashes as rows of ±1 and unit length, so that an exact search by inner product finds the nearest.
+
+    Args:
+        items: the images.
+        name: one of `HASHES`, by the library imagehash.
+        side: the hash has ``side · side`` bits.
+
+    Raises:
+        InputError: an image cannot be read.
+        MissingExtraError: imagehash is not installed.
+    """
+    function: Any = getattr(require("imagehash", "dev"), name)
+    rows = [function(load_photo(item), hash_size=side).hash.ravel() for item in items]
+    vectors = (np.stack(rows).astype(np.float32) * 2 - 1) / np.float32(side)
+    return Descriptors(vectors, [item.id for item in items])
+
+
+def as_hamming(matches: Matches, bits: int) -> Matches:
+    """Matches of hashes, scored by minus the number of bits that differ: whole numbers, so equal ones are equal."""
+    differing = np.rint((1 - matches.scores) * (bits / 2))
+    return Matches(matches.query_ids, matches.reference_ids, (-differing).astype(np.float32))

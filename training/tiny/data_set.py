@@ -1,0 +1,267 @@
+"""Makes a small data set in the shape of DISC21 from a folder of photos, with a held-out part that training never sees.
+
+    python -m isc_fast.training.tiny.photo_pool POOL
+    python -m isc_fast.training.tiny.data_set POOL -o DATA
+
+    DATA/training_images/          photos to train on
+    DATA/reference_images/         some of them: of most there are copies, the rest match nothing
+    DATA/query_images/             three copies of each, with one to four edits (`isc_fast.training.tiny.pair_edits`)
+    DATA/public_ground_truth.csv   which belong together
+    DATA/heldout/                  the same for evaluation, from other sources and with other edits
+
+The two parts share no source: photos named ``SOURCE__TILE`` come from one picture, and sources with photos that look
+alike count as one. Of each held-out source one photo is used.
+
+Held-out queries are named ``NAME-KIND`` or ``NAME-NUMBER-4edits``; half of them are copies of photos that are not among
+the references. Those strangers also are what copies are pasted onto.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from ...errors import InputError, IscFastError
+from ...evaluation.edits.held_out import HELD_OUT_EDITS, LIMITS, HeldOutEdit, using_one
+from ...files.atomic import make_folder, output_error, write_text
+from ...items import Item
+from ...machine.cores import available_cores
+from ...matching.matches import TRUTH_HEADER
+from ...sources.listing import list_images
+from .pair_edits import PAIR_EDITS
+from .photo_split import group_photos, load_photo, split_groups
+
+SEED = 2021
+FOUR_EDITS = "4edits"
+PAIR_COPIES = 3  # of each reference that is copied for training
+ONE_EDIT_COPIES = 6  # of each held-out original, each of another kind
+FOUR_EDIT_COPIES = 3
+_SMALLEST_PILE = 4  # a collage takes three photos beside its own
+_ORIGINALS, _OTHERS = 0.4, 0.3  # shares of the held-out photos; the rest are strangers
+_PAIR_EDITS = {name: using_one(edit) for name, edit in PAIR_EDITS.items()}
+
+
+@dataclass(frozen=True)
+class TinyData:
+    """How many photos and queries there are of each sort; ``stranger_queries`` match nothing."""
+
+    folder: Path
+    training: int
+    references: int
+    pairs: int
+    held_out_originals: int
+    held_out_others: int
+    held_out_strangers: int
+    copies: int
+    stranger_queries: int
+
+    def __str__(self) -> str:
+        return (
+            f"training: {self.training} photos, {self.references} references, {self.pairs} pairs\n"
+            f"held out: {self.held_out_originals} originals and {self.held_out_others} other references, "
+            f"{self.copies} copies; {self.stranger_queries} queries from {self.held_out_strangers} photos that match nothing"
+        )
+
+
+@dataclass(frozen=True)
+class _Query:
+    """A query to make: its id, the photo, the photos it may be put beside, and its edits."""
+
+    id: str
+    photo: Item
+    others: Sequence[Item]
+    edits: Sequence[HeldOutEdit]
+    qualities: tuple[int, int]
+
+    def save(self, folder: Path) -> None:
+        random = Random(f"{SEED} {self.id}")
+        image, others = load_photo(self.photo), [load_photo(other) for other in self.others]
+        for edit in self.edits:
+            image = edit(image, others, random)
+        image.save(folder / f"{self.id}.jpg", quality=random.randint(*self.qualities))
+
+
+def kind_of(query: str) -> str:
+    """The kind of edit of a held-out query, or ``4edits``."""
+    return query.rpartition("-")[2]
+
+
+def photo_of(query: str) -> str:
+    """The photo that a held-out query was made from."""
+    name, _, kind = query.rpartition("-")
+    return name.rpartition("-")[0] if kind == FOUR_EDITS else name
+
+
+def _cut(photos: list[Item], *shares: float) -> Iterator[list[Item]]:
+    """Parts of these shares, and the rest."""
+    start = 0
+    for share in shares:
+        end = start + round(share * len(photos))
+        yield photos[start:end]
+        start = end
+    yield photos[start:]
+
+
+def draw_kinds(
+    kinds: Mapping[str, HeldOutEdit], count: int, random: Random, limits: Iterable[tuple[frozenset[str], int]] = ()
+) -> list[str]:
+    """So many different kinds in the order of the table, from each group of ``limits`` no more than it says."""
+    while True:
+        drawn = set(random.sample(list(kinds), count))
+        if all(len(drawn & group) <= most for group, most in limits):
+            return [kind for kind in kinds if kind in drawn]
+
+
+def _pair_queries(originals: Sequence[Item], others: Sequence[Item]) -> Iterator[_Query]:
+    """Queries of each original, with one to four edits."""
+    for photo in originals:
+        for number in range(1, PAIR_COPIES + 1):
+            id_ = f"{photo.id}-{number}-copy"
+            random = Random(f"{SEED} pair {id_}")
+            kinds = draw_kinds(_PAIR_EDITS, random.randint(1, 4), random)
+            yield _Query(id_, photo, random.sample(others, 1), [_PAIR_EDITS[kind] for kind in kinds], (75, 95))
+
+
+def _one_edit(photos: Sequence[Item], others: Sequence[Item], each: int) -> Iterator[_Query]:
+    """So many queries of each photo, all of different kinds; all kinds equally often."""
+    kinds = list(HELD_OUT_EDITS)
+    for number, photo in enumerate(photos):
+        for i in range(number * each, (number + 1) * each):
+            kind = kinds[i % len(kinds)]
+            yield _held_out_query(f"{photo.id}-{kind}", photo, others, [kind])
+
+
+def _four_edits(photos: Sequence[Item], others: Sequence[Item], each: int) -> Iterator[_Query]:
+    for number in range(1, each + 1):
+        for photo in photos:
+            id_ = f"{photo.id}-{number}-{FOUR_EDITS}"
+            kinds = draw_kinds(HELD_OUT_EDITS, 4, Random(f"{SEED} kinds {id_}"), LIMITS)
+            yield _held_out_query(id_, photo, others, kinds)
+
+
+def _held_out_query(id_: str, photo: Item, others: Sequence[Item], kinds: Iterable[str]) -> _Query:
+    beside = Random(f"{SEED} beside {id_}").sample([other for other in others if other is not photo], 3)
+    return _Query(id_, photo, beside, [HELD_OUT_EDITS[kind] for kind in kinds], (80, 95))
+
+
+def _held_out_queries(originals: Sequence[Item], strangers: Sequence[Item]) -> tuple[list[_Query], list[_Query]]:
+    """Copies of the originals, and as many of the strangers, spread over them evenly."""
+    copies: list[_Query] = []
+    unmatched: list[_Query] = []
+    for make, each, most in ((_one_edit, ONE_EDIT_COPIES, len(HELD_OUT_EDITS)), (_four_edits, FOUR_EDIT_COPIES, 1000)):
+        copies += make(originals, strangers, each)
+        total = each * len(originals)
+        unmatched += islice(make(strangers, strangers, min(most, -(-total // len(strangers)))), total)
+    return copies, unmatched
+
+
+def build_tiny_data(
+    pool: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    held_out: float = 0.25,
+    references: float = 0.75,
+    copied: float = 0.75,
+    workers: int | None = None,
+) -> TinyData:
+    """Make the data set described at the top of this module; the same photos give the same bytes.
+
+    References are training photos too, unlike in DISC21: there are too few to divide them. So a stage that draws negatives
+    from the references beside samples from the training images, as v98 does, would meet the same photo under two labels;
+    the tiny schedule has no such stage. The one that trains on pairs draws from the references without a copy.
+
+    Args:
+        pool: folder of photos, with ``SOURCE__TILE`` as their names where several come from one picture.
+        out: new or empty folder; it is filled at the end and not before.
+        held_out: share of the photos that training never sees.
+        references: share of the others that are references as well.
+        copied: share of those that have a copy among the queries.
+        workers: threads; by default one for each core.
+
+    Raises:
+        InputError: too few photos or sources, one that cannot be read, or ``out`` is not empty.
+        OutputError: it cannot be written.
+    """
+    for name, share in (("held_out", held_out), ("references", references), ("copied", copied)):
+        if not 0 < share < 1:
+            raise InputError(f"the share {name} must lie between 0 and 1, not be {share}")
+    photos = list_images(pool, ids="stem").items
+    if bad := next((item.id for item in photos if set(item.id) & set(',"\r\n')), None):
+        raise InputError(
+            f"the photo {bad!r} has a comma, quote or line end in its name, which a ground-truth CSV cannot hold"
+        )
+    folder = make_folder(out)
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty: name a new folder")
+    with ThreadPoolExecutor(workers or available_cores()) as threads:
+        groups = group_photos(photos, threads)
+        train, kept = split_groups(groups, held_out, SEED)
+        originals, others, strangers = _cut(kept, _ORIGINALS, _OTHERS)
+        paired, unpaired, rest = _cut(train, references * copied, references * (1 - copied))
+        if min(map(len, (originals, others, strangers, paired, unpaired, rest))) < _SMALLEST_PILE:
+            raise InputError(
+                f"{len(photos)} photos of {len(groups)} different sources in {os.fspath(pool)} cannot be divided: fewer than "
+                f"{_SMALLEST_PILE} would be left for some purpose; more photos, or more different ones, are needed"
+            )
+        pairs = list(_pair_queries(paired, rest))
+        copies, unmatched = _held_out_queries(originals, strangers)
+        try:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+                root = Path(scratch, "data")
+                _copy(train, root / "training_images")
+                _write_part(root, "public_ground_truth.csv", [*paired, *unpaired], pairs, [], threads)
+                _write_part(root / "heldout", "ground_truth.csv", [*originals, *others], copies, unmatched, threads)
+                os.replace(root, folder)
+        except OSError as error:
+            raise output_error(folder, error) from error
+    return TinyData(
+        folder, len(train), len(paired) + len(unpaired), len(pairs), len(originals), len(others), len(strangers),
+        len(copies), len(unmatched),
+    )  # fmt: skip
+
+
+def _copy(photos: Iterable[Item], folder: Path) -> None:
+    make_folder(folder)
+    for item in photos:
+        shutil.copyfile(item.path, folder / f"{item.id}{Path(item.path).suffix}")
+
+
+def _write_part(
+    root: Path,
+    truth: str,
+    references: Sequence[Item],
+    matching: Sequence[_Query],
+    unmatched: Sequence[_Query],
+    threads: ThreadPoolExecutor,
+) -> None:
+    """References, queries and the ground truth, in which queries without a match have an empty reference."""
+    _copy(references, root / "reference_images")
+    queries = make_folder(root / "query_images")
+    list(threads.map(lambda query: query.save(queries), [*matching, *unmatched]))
+    rows = [TRUTH_HEADER, *(f"{query.id},{query.photo.id}" for query in matching)]
+    write_text(root / truth, "\n".join([*rows, *(f"{query.id}," for query in unmatched)]) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build the data set and say how large it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pool", type=Path, help="folder of photos")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="new or empty folder for the data set")
+    given = parser.parse_args(arguments)
+    print(build_tiny_data(given.pool, given.output))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except IscFastError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,139 @@
+"""Figures of a copy detector on the queries of `isc_fast.training.tiny.data_set`, and the tables that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...evaluation.edits.held_out import COUNTERPARTS
+from ...evaluation.metrics import evaluate
+from ...matching.matches import Matches, Truth
+from .data_set import FOUR_EDITS, kind_of, photo_of
+
+PROTOCOL = "kit"
+DRAWS = 500
+SEED = 2021
+SUBSETS: dict[str, Callable[[str], bool]] = {
+    "all": lambda kind: True,
+    "one edit": lambda kind: kind != FOUR_EDITS,
+    "one edit, new kinds": lambda kind: kind != FOUR_EDITS and kind not in COUNTERPARTS,
+    "four edits": lambda kind: kind == FOUR_EDITS,
+}
+"""Sets of queries by their kind of edit; "new": kinds that have no counterpart in training."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one set of queries.
+
+    Attributes:
+        micro_ap: in the protocol `PROTOCOL`.
+        interval: 95 % of µAP over draws of photos.
+        recall_at_p90: None where no precision of 90 % is reached.
+        recall_at_1: share of copies whose best match is their original.
+    """
+
+    micro_ap: float
+    interval: tuple[float, float]
+    recall_at_p90: float | None
+    recall_at_1: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system: its figures by subset, and recall@1 by kind of edit."""
+
+    name: str
+    subsets: Mapping[str, Figures]
+    recall_at_1_by_kind: Mapping[str, float]
+
+
+def restrict(matches: Matches, truth: Truth, wanted: Callable[[str], bool]) -> tuple[Matches, Truth]:
+    """Matches and truth of those queries alone whose kind of edit is wanted; strangers of that kind among them."""
+    rows = [row for row, query in enumerate(matches.query_ids) if wanted(kind_of(query))]
+    kept = Matches([matches.query_ids[i] for i in rows], [matches.reference_ids[i] for i in rows], matches.scores[rows])
+    pairs = frozenset(pair for pair in truth.pairs if wanted(kind_of(pair[0])))
+    return kept, Truth(frozenset(query for query in truth.queries if wanted(kind_of(query))), pairs)
+
+
+def _interval(matches: Matches, truth: Truth) -> tuple[float, float]:
+    """Where 95 % of µAP lies when photos are drawn anew, with replacement: what the choice of photos alone can change.
+
+    Copied photos and strangers are drawn each among themselves; one drawn twice counts twice, with all its queries.
+    """
+    original = dict(truth.pairs)
+    correct = np.array([original.get(query) == reference for query, reference, _ in matches], bool)
+    order = np.lexsort((correct, -matches.scores))
+    photos = sorted({photo_of(query) for query in truth.queries})
+    number = {photo: i for i, photo in enumerate(photos)}
+    owners = np.array([number[photo_of(query)] for query in matches.query_ids])[order]
+    copies = np.bincount([number[photo_of(query)] for query in original], minlength=len(photos))
+    correct = correct[order]
+    random = np.random.default_rng(SEED)
+    values = []
+    for _ in range(DRAWS):
+        times = np.zeros(len(photos), np.int64)
+        for group in (np.flatnonzero(copies), np.flatnonzero(copies == 0)):
+            np.add.at(times, random.choice(group, len(group)) if len(group) else group, 1)
+        weight = times[owners]
+        hits = weight * correct
+        precision = np.cumsum(hits) / np.maximum(np.cumsum(weight), 1)
+        values.append(float((hits * precision).sum() / (times * copies).sum()))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def measure(name: str, matches: Matches, truth: Truth) -> Row:
+    """The figures of one system from its matches.
+
+    Raises:
+        InputError: no query of the matches is in the ground truth.
+    """
+    subsets = {}
+    for subset, wanted in SUBSETS.items():
+        some, their_truth = restrict(matches, truth, wanted)
+        if their_truth.pairs:
+            found = evaluate(some, their_truth, protocols=[PROTOCOL])[PROTOCOL]
+            at_1 = found.recall_at_rank[1]
+            subsets[subset] = Figures(found.micro_ap, _interval(some, their_truth), found.recall_at_p90, at_1)
+    by_kind = {}
+    for kind in sorted({kind_of(query) for query, _ in truth.pairs}):
+        some, their_truth = restrict(matches, truth, kind.__eq__)
+        by_kind[kind] = evaluate(some, their_truth, protocols=[PROTOCOL])[PROTOCOL].recall_at_rank[1]
+    return Row(name, subsets, by_kind)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def as_markdown(rows: Sequence[Row], data: Mapping[str, Any]) -> str:
+    """Two tables: µAP with its interval and R@P90 by subset, and recall@1 by kind of edit."""
+    subsets = [name for name in SUBSETS if name in rows[0].subsets]
+    lines = [
+        f"{data['queries']} queries, {data['copies']} of them copies, against {data['references']} references; "
+        f"{data['training_images']} images for negatives. µAP (95 % of draws of photos) and R@P90, protocol {PROTOCOL}.",
+        "",
+        "| system |" + "".join(f" µAP, {name} | R@P90 |" for name in subsets),
+        "|---|" + "---|---|" * len(subsets),
+    ]
+    for row in rows:
+        cells = [
+            f" {s.micro_ap:.3f} ({s.interval[0]:.3f}–{s.interval[1]:.3f}) | {_number(s.recall_at_p90)} |"
+            for s in (row.subsets[name] for name in subsets)
+        ]
+        lines.append(f"| {row.name} |" + "".join(cells))
+    lines += [
+        "",
+        "Recall@1 by kind of edit; * has a counterpart in training.",
+        "",
+        "| kind |" + "".join(f" {row.name} |" for row in rows),
+        "|---|" + "---|" * len(rows),
+    ]
+    for kind in rows[0].recall_at_1_by_kind:
+        mark = "*" if kind in COUNTERPARTS else ""
+        lines.append(f"| {kind}{mark} |" + "".join(f" {row.recall_at_1_by_kind[kind]:.2f} |" for row in rows))
+    return "\n".join(lines) + "\n"

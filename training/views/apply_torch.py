@@ -1,0 +1,284 @@
+"""Carry out a plan with torch, on the processor or a GPU, and finish batches of views for the network.
+
+Every step follows Pillow's arithmetic, integers and roundings included, so that a view differs from the one of
+`isc_fast.training.views.apply_pil` by a grey level here and there; `tests/training/test_apply_views.py` holds the bound
+of each step. torchvision's own tensor transforms are further away: its blur, JPEG (4:4:4 on a GPU) and hue are other ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import assert_never
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from ...errors import InputError
+from . import steps
+from .apply_pil import shuffled_places
+from .decoding import decode_on_device
+from .jpeg import compress
+from .steps import Step, ViewPlan
+
+__all__ = ["apply_step", "apply_torch", "decode_on_device", "finish", "to_tensor"]
+
+
+@torch.no_grad()
+def apply_torch(plan: ViewPlan, photo: torch.Tensor) -> torch.Tensor:
+    """Make a view of a photo, where the photo is.
+
+    Args:
+        plan: drawn for a photo of this size.
+        photo: uint8 ``(3, h, w)`` RGB on any device; it stays as it is.
+
+    Returns:
+        uint8 ``(3, size, size)`` on that device. What the plan erases is left to `finish`.
+    """
+    image = photo
+    for step in plan.steps:
+        image = apply_step(step, image)
+    return image
+
+
+def apply_step(step: Step, image: torch.Tensor) -> torch.Tensor:
+    """One step of a plan on an image uint8 ``(3, h, w)``, which stays as it is."""
+    match step:
+        case steps.Crop():
+            part = image[:, step.top : step.top + step.height, step.left : step.left + step.width]
+            return _resize(part, step.size, step.size, InterpolationMode.BILINEAR)
+        case steps.Resize():
+            return _resize(image, step.size, step.size, InterpolationMode.BILINEAR)
+        case steps.Rotate():
+            return _rotate(step, image)
+        case steps.Overlay():
+            return _overlay(step, image)
+        case steps.Jitter():
+            return _jitter(step, image)
+        case steps.Pixelize():
+            small = _resize(image, step.height, step.width, InterpolationMode.BICUBIC)
+            return _resize(small, image.shape[1], image.shape[2], InterpolationMode.BICUBIC)
+        case steps.ShufflePixels():
+            return _shuffle(step, image)
+        case steps.Jpeg():
+            return compress(image, step.quality)
+        case steps.Grayscale():
+            return _grey(image).to(torch.uint8).expand(3, -1, -1)
+        case steps.Blur():
+            return _blur(step, image)
+        case steps.Perspective():
+            return _perspective(step, image)
+        case steps.Flip():
+            return image.flip(2)
+        case steps.TurnOver():
+            return image.flip(1)
+        case steps.Paste():
+            patch = torch.tensor(step.patch, device=image.device).permute(2, 0, 1)
+            return _blend(image.clone(), patch[:3], patch[3], step.left, step.top)
+        case steps.EdgeEnhance():
+            return _edges(step, image)
+        case _:
+            assert_never(step)
+
+
+def to_tensor(photo: Image.Image, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 ``(3, h, w)`` of an RGB image."""
+    return torch.from_numpy(np.array(photo)).to(device).permute(2, 0, 1)
+
+
+def finish(
+    pixels: torch.Tensor,
+    erase: torch.Tensor | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> torch.Tensor:
+    """Make views into network input: scale to 0 to 1, erase, normalise.
+
+    Args:
+        pixels: uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device where the result shall be.
+        erase: int64 ``(n, 5)`` in main memory, rows from ``ViewPlan.erase_row``: top, left, height, width, seed; a height
+            of 0 erases nothing. The noise is drawn in main memory, so it is the same numbers on any device.
+        mean, std: of each channel, on the scale from 0 to 1.
+        dtype: of the result; the arithmetic is float32.
+        channels_last: memory order of the result.
+
+    Returns:
+        ``(n, 3, s, s)``.
+
+    Raises:
+        InputError: the shapes are others.
+    """
+    if pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
+        raise InputError(f"views of the shape {tuple(pixels.shape)}; expected (n, 3, s, s) or (n, s, s, 3)")
+    if erase is not None and erase.shape != (len(pixels), 5):
+        raise InputError(f"erase has the shape {tuple(erase.shape)}; expected ({len(pixels)}, 5)")
+    images = pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)
+    result = images.to(torch.float32).div_(255)
+    for i, (top, left, height, width, seed) in enumerate(erase.tolist() if erase is not None else []):
+        if height:
+            noise = torch.randn(3, height, width, generator=torch.Generator().manual_seed(seed))
+            result[i, :, top : top + height, left : left + width] = noise.to(result.device, non_blocking=True)
+    scale = [torch.tensor(values, dtype=torch.float32, device=result.device).view(3, 1, 1) for values in (mean, std)]
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return result.sub_(scale[0]).div_(scale[1]).to(dtype, memory_format=order)
+
+
+def _resize(image: torch.Tensor, height: int, width: int, way: InterpolationMode) -> torch.Tensor:
+    exact = height * width == 1  # torch 2.14 on a processor fails an assertion of its own at one uint8 pixel
+    given = image.to(torch.float32) if exact else image
+    resized: torch.Tensor = transforms.resize(given, [height, width], interpolation=way, antialias=True)
+    return resized.round_().clamp_(0, 255).to(torch.uint8) if exact else resized
+
+
+def _rotate(step: steps.Rotate, image: torch.Tensor) -> torch.Tensor:
+    """Nearest neighbours in Pillow's arithmetic: 16 binary places."""
+    a, b, c, d, e, f = step.matrix
+    c, f = c + (a + b) / 2, f + (d + e) / 2  # centres of pixels
+    a, b, c, d, e, f = (int(np.floor(number * 65536 + 0.5)) for number in (a, b, c, d, e, f))
+    columns = torch.arange(step.width, device=image.device)
+    rows = torch.arange(step.height, device=image.device)[:, None]
+    x, y = (a * columns + b * rows + c) >> 16, (d * columns + e * rows + f) >> 16
+    height, width = image.shape[1:]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return image[:, y.clamp(0, height - 1), x.clamp(0, width - 1)] * inside
+
+
+def _overlay(step: steps.Overlay, image: torch.Tensor) -> torch.Tensor:
+    other = to_tensor(step.picture, image.device)
+    back, pasted = (other, image) if step.onto else (image, other)
+    small = _resize(pasted, step.height, step.width, InterpolationMode.BICUBIC)
+    alpha = torch.full((step.height, step.width), step.opacity, dtype=torch.uint8, device=image.device)
+    return _blend(back.clone(), small, alpha, step.left, step.top)
+
+
+def _blend(back: torch.Tensor, patch: torch.Tensor, alpha: torch.Tensor, left: int, top: int) -> torch.Tensor:
+    """Paste ``patch (3, h, w)`` into ``back``, in place; what hangs over the edge is cut off."""
+    height, width = min(patch.shape[1], back.shape[1] - top), min(patch.shape[2], back.shape[2] - left)
+    if height <= 0 or width <= 0:
+        return back
+    place = back[:, top : top + height, left : left + width]
+    weight = alpha[:height, :width].to(torch.int32)
+    mixed = patch[:, :height, :width] * weight + place * (255 - weight) + 128
+    place.copy_(((mixed >> 8) + mixed) >> 8)
+    return back
+
+
+def _shuffle(step: steps.ShufflePixels, image: torch.Tensor) -> torch.Tensor:
+    flat = image.flatten(1).clone()
+    to, source = _places(flat.shape[1], step.share, image.device)
+    flat[:, to] = flat[:, source]
+    return flat.view_as(image)
+
+
+@functools.lru_cache(maxsize=8)
+def _places(count: int, share: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    to, source = shuffled_places(count, share)
+    return torch.from_numpy(to).to(device), torch.from_numpy(source).to(device)
+
+
+def _grey(image: torch.Tensor) -> torch.Tensor:
+    """int32 ``(1, h, w)``: Pillow's weights, with 16 binary places."""
+    red, green, blue = image.to(torch.int32).unbind()
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16)[None]
+
+
+def _jitter(step: steps.Jitter, image: torch.Tensor) -> torch.Tensor:
+    for which in step.order:
+        if which == 3:
+            image = _turn_hue(image, step.hue)
+            continue
+        values = image.to(torch.float32)
+        if which == 0:
+            moved = values * step.brightness
+        elif which == 1:
+            # The mean stays a tensor: reading it here would make the host wait for the device.
+            mean = (_grey(image).sum(dtype=torch.float64) / image[0].numel() + 0.5).floor().to(torch.float32)
+            moved = mean + step.contrast * (values - mean)
+        else:
+            grey = _grey(image).to(torch.float32)
+            moved = grey + step.saturation * (values - grey)
+        image = moved.clamp_(0, 255).to(torch.uint8)
+    return image
+
+
+def _turn_hue(image: torch.Tensor, turns: float) -> torch.Tensor:
+    """The hue moved around the circle by way of Pillow's HSV, where each channel has 8 bits."""
+    values = image.to(torch.float32)
+    high, low = values.amax(0), values.amin(0)
+    span = high - low
+    red, green, blue = (high - values) / span.clamp(min=1)
+    sector = torch.where(values[1] == high, 2 + red - blue, 4 + green - red)
+    sector = torch.where(values[0] == high, blue - green, sector)
+    hue = ((sector / 6 + 1).remainder(1) * 255).floor().where(span > 0, 0)
+    saturation = (span / high.clamp(min=1) * 255).floor() / 255
+    hue = (hue + int(turns * 255)).remainder(256) * (6 / 255)
+    whole = hue.floor()
+    part = hue - whole
+    low = (high * (1 - saturation) + 0.5).floor()
+    down = (high * (1 - saturation * part) + 0.5).floor()
+    up = (high * (1 - saturation * (1 - part)) + 0.5).floor()
+    sixth = whole.to(torch.int64).remainder(6)[None]
+    levels = torch.stack((high, up, low, down))
+    # Per sixth of the circle, which of these levels red, green and blue take.
+    table = torch.tensor([(0, 3, 2, 2, 1, 0), (1, 0, 0, 3, 2, 2), (2, 2, 1, 0, 0, 3)], device=image.device)
+    return torch.cat([levels.gather(0, row[sixth]) for row in table]).clamp_(0, 255).to(torch.uint8)
+
+
+def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
+    """Pillow's Gaussian: three box filters of a fractional width in each direction, rounded every time.
+
+    Source: Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering", 2011.
+    """
+    if step.radius <= 0:
+        return image
+    variance = step.radius**2 / 3
+    whole = int(np.floor((np.sqrt(12 * variance + 1) - 1) / 2))
+    part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
+    reach, width = whole + 1, 2 * (whole + part) + 1
+    values = image.to(torch.float32)
+    for dim in (2, 1):
+        edges = (reach, reach, 0, 0) if dim == 2 else (0, 0, reach, reach)
+        length = image.shape[dim]
+        for _ in range(3):
+            padded = functional.pad(values[None], edges, mode="replicate")[0]
+            # Sums of neighbours as differences of running sums, in integers: a convolution might round to TF32.
+            sums = padded.to(torch.int32).cumsum(dim, dtype=torch.int32)
+            inner = sums.narrow(dim, 2 * reach - 1, length) - sums.narrow(dim, 0, length)
+            outer = padded.narrow(dim, 0, length) + padded.narrow(dim, 2 * reach, length)
+            values = (outer.mul_(part / width).add_(inner, alpha=1 / width)).add_(0.5).floor_()
+    return values.clamp_(0, 255).to(torch.uint8)
+
+
+def _perspective(step: steps.Perspective, image: torch.Tensor) -> torch.Tensor:
+    """Bilinear as in Pillow: within the photo the nearest pixels count, outside it is black; decimals are cut off."""
+    a, b, c, d, e, f, g, h = step.matrix
+    height, width = image.shape[1:]
+    x = torch.arange(width, device=image.device) + 0.5
+    y = (torch.arange(height, device=image.device) + 0.5)[:, None]
+    depth = g * x + h * y + 1
+    across, down = (a * x + b * y + c) / depth, (d * x + e * y + f) / depth
+    grid = torch.stack((across * (2 / width) - 1, down * (2 / height) - 1), dim=-1)[None]
+    seen = functional.grid_sample(image[None].float(), grid, "bilinear", "border", align_corners=False)[0]
+    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
+    # A value that is whole but for the error of float32 must not lose a grey level.
+    return ((seen + 1e-3).floor() * inside).to(torch.uint8)
+
+
+def _edges(step: steps.EdgeEnhance, image: torch.Tensor) -> torch.Tensor:
+    """Pillow's 3 × 3 kernels; the outermost pixels stay."""
+    if min(image.shape[1:]) < 3:
+        return image
+    values = image.to(torch.int32)
+    rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
+    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    middle = values[:, 1:-1, 1:-1]
+    sharp = middle * 10 - around if step.more else (middle * 11 - around + 1) >> 1
+    result = image.clone()
+    result[:, 1:-1, 1:-1] = sharp.clamp_(0, 255).to(torch.uint8)
+    return result

@@ -1,0 +1,224 @@
+"""What happens to a photo to become a view, drawn as plain data before any pixel is touched.
+
+Drawing is cheap, happens on the host from one random generator, and needs sizes only. A plan is then carried out by
+`isc_fast.training.views.apply_pil` or, on any device, by `isc_fast.training.views.apply_torch`: both execute the same plan,
+so both draw from the same distributions by construction, and every photo keeps its own random order of edits.
+
+Source of the distributions: the augmentations of Yokoo 2021 (arXiv 2112.04323) and its published code, which takes them
+from torchvision (crop, colour, perspective, erasing) and AugLy 0.1 (overlays, text, pixels).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from ...evaluation.edits.perspective import perspective_matrix
+from ..stages import HardView
+from . import steps
+from .artwork import Artwork
+from .steps import Size, Step, ViewPlan
+
+__all__ = [
+    "Size", "ViewPlan", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
+]  # fmt: skip
+
+JPEG_QUALITIES = (10, 20, 30, 50)
+HUE = 0.2
+SHUFFLED_SHARE = 0.1
+PERSPECTIVE = 0.5
+MODERATE_AREA = (0.7, 1.0)
+HARD_AREA = (0.15, 1.0)
+
+
+def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
+    """The one source of randomness of one view: the same for any number of workers and processes.
+
+    Args:
+        seed, epoch, index, view: all at least 0; ``index`` is the photo's, ``view`` tells the views of a photo apart.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, view]))
+
+
+def draw_plain(size: int) -> ViewPlan:
+    """No augmentation: what extraction does to a photo."""
+    return ViewPlan((steps.Resize(size),), size)
+
+
+def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewPlan:
+    """A crop of 70 to 100 % of the area, mirrored half of the time."""
+    crop = _draw_crop(photo_size, size, MODERATE_AREA, random)
+    return ViewPlan((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
+
+
+def draw_hard(
+    settings: HardView,
+    photo_size: Size,
+    size: int,
+    random: np.random.Generator,
+    *,
+    open_other: Callable[[], Image.Image],
+    artwork: Artwork,
+) -> ViewPlan:
+    """Draw the hard view of a photo.
+
+    Args:
+        settings: how often, and how strongly.
+        photo_size: of the decoded photo.
+        size: side of the view in pixels.
+        random: from `view_random`.
+        open_other: opens another photo; it is called only where an overlay was drawn. Whatever it raises is passed on.
+        artwork: fonts and emoji.
+    """
+    made: list[Step] = []
+    if random.random() <= settings.rotation:
+        turn = rotate_by(photo_size, random.uniform(0, 180))
+        made.append(turn)
+        photo_size = (turn.width, turn.height)
+    area = HARD_AREA
+    if random.random() <= settings.overlay:
+        overlay, photo_size = _draw_overlay(settings, photo_size, random, open_other)
+        made.append(overlay)
+        area = MODERATE_AREA
+    made.append(_draw_crop(photo_size, size, area, random))
+    radius = settings.blur_radius * (size / (settings.blur_reference_size or size))
+    edits: tuple[tuple[float, Callable[[], Step | None]], ...] = (
+        (1.0, lambda: _draw_jitter(settings.colour_jitter, random)),
+        (settings.pixelize, lambda: _draw_pixelize(size, random)),
+        (settings.shuffle_pixels, lambda: steps.ShufflePixels(SHUFFLED_SHARE)),
+        (settings.jpeg, lambda: steps.Jpeg(JPEG_QUALITIES[random.integers(len(JPEG_QUALITIES))])),
+        (settings.grayscale, steps.Grayscale),
+        (settings.blur, lambda: steps.Blur(random.uniform(0, radius))),
+        (settings.perspective, lambda: _draw_perspective(size, random)),
+        (settings.flip, steps.Flip),
+        (settings.turn_over, steps.TurnOver),
+        (settings.text, lambda: _draw_text(size, random, artwork)),
+        (settings.emoji, lambda: _draw_emoji(size, random, artwork)),
+        (settings.edge_enhance, lambda: steps.EdgeEnhance(random.random() < 0.5)),
+    )
+    for i in random.permutation(len(edits)):
+        probability, draw = edits[i]
+        if random.random() <= probability and (step := draw()) is not None:
+            made.append(step)
+    erase = _draw_erase(size, random) if random.random() <= settings.erase else None
+    return ViewPlan(tuple(made), size, erase)
+
+
+def _log_uniform(low: float, high: float, random: np.random.Generator) -> float:
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
+def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: np.random.Generator) -> steps.Crop:
+    """torchvision's ``RandomResizedCrop``: ten tries, then the largest rectangle in the middle with a ratio allowed."""
+    width, height = photo_size
+    for _ in range(10):
+        pixels = width * height * random.uniform(*area)
+        ratio = _log_uniform(3 / 4, 4 / 3, random)
+        w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
+            return steps.Crop(top, left, h, w, size)
+    w, h = min(width, max(1, round(height * 4 / 3))), min(height, max(1, round(width / (3 / 4))))
+    return steps.Crop((height - h) // 2, (width - w) // 2, h, w, size)
+
+
+def rotate_by(photo_size: Size, angle: float) -> steps.Rotate:
+    """The step that turns a photo of this size by so many degrees."""
+    width, height = inscribed(photo_size, angle)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    # From the result's pixels to the source's, the middle of one on the middle of the other.
+    x, y = width / 2, height / 2
+    w, h = photo_size
+    matrix = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
+    return steps.Rotate(angle, width, height, matrix)
+
+
+def inscribed(photo_size: Size, angle: float) -> Size:
+    """The largest upright rectangle inside a photo that is turned by ``angle`` degrees."""
+    width, height = photo_size
+    sin, cos = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
+    long, short = max(width, height), min(width, height)
+    if short <= 2 * sin * cos * long or abs(sin - cos) < 1e-10:  # two corners on the long sides, the others free
+        across, along = short / 2 / max(sin, 1e-12), short / 2 / max(cos, 1e-12)
+        w, h = (across, along) if width >= height else (along, across)
+    else:  # a corner on each side
+        w, h = (width * cos - height * sin) / (cos**2 - sin**2), (height * cos - width * sin) / (cos**2 - sin**2)
+    return max(1, int(w)), max(1, int(h))
+
+
+def _draw_overlay(
+    settings: HardView, photo_size: Size, random: np.random.Generator, open_other: Callable[[], Image.Image]
+) -> tuple[steps.Overlay, Size]:
+    """The step, and the size of its result. AugLy's arithmetic: everything is cut off, nothing rounded."""
+    onto = bool(random.random() > 0.5)
+    opacity = random.uniform(settings.overlay_opacity, 1)
+    share = random.uniform(*settings.overlay_size)
+    x, y = random.uniform(0, 1 - share), random.uniform(0, 1 - share)
+    picture = open_other()
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    back, pasted = (picture.size, photo_size) if onto else (photo_size, picture.size)
+    height = max(1, int(back[1] * share))
+    width = max(1, int(pasted[0] * height / pasted[1]))
+    return steps.Overlay(picture, onto, width, height, int(back[0] * x), int(back[1] * y), int(255 * opacity)), back
+
+
+def _draw_jitter(strength: float, random: np.random.Generator) -> steps.Jitter:
+    low, high = max(0.0, 1 - strength), 1 + strength
+    order = tuple(int(i) for i in random.permutation(4))
+    brightness, contrast, saturation = (float(factor) for factor in random.uniform(low, high, size=3))
+    return steps.Jitter(order, brightness, contrast, saturation, random.uniform(-HUE, HUE))
+
+
+def _draw_pixelize(size: int, random: np.random.Generator) -> steps.Pixelize:
+    side = max(1, int(size * random.uniform(0.1, 1)))
+    return steps.Pixelize(side, side)
+
+
+def _draw_perspective(size: int, random: np.random.Generator) -> steps.Perspective:
+    """torchvision's ``RandomPerspective``: each corner moves inwards by up to a quarter of the side."""
+    reach = int(PERSPECTIVE * (size // 2)) + 1
+    near = random.integers(reach, size=(4, 2))
+    last = size - 1
+    start = np.array([(0, 0), (last, 0), (last, last), (0, last)], dtype=np.float64)
+    end = np.abs(start - near)
+    return steps.Perspective(perspective_matrix(start, end))
+
+
+def _draw_text(size: int, random: np.random.Generator, artwork: Artwork) -> steps.Paste | None:
+    """One or two lines of 5 to 9 random characters, cut off where the view ends. AugLy's arithmetic."""
+    font = int(random.integers(max(1, len(artwork.fonts))))
+    glyphs = artwork.glyphs(font)
+    share = random.uniform(0.1, 0.3)
+    colour = tuple(int(c) for c in random.integers(256, size=3))
+    x, y = random.uniform(0, 0.5), random.uniform(0, 0.5)
+    lines = []
+    for i in range(int(random.integers(1, 3))):
+        chosen = random.integers(len(glyphs), size=int(random.integers(5, 10)))
+        lines.append((int((y + i * share) * size), "".join(chr(glyphs[c]) for c in chosen)))
+    left, top = int(x * size), lines[0][0]
+    shifted = [(line_top - top, text) for line_top, text in lines]
+    patch = artwork.write(font, shifted, max(1, int(size * share)), colour, (size - left, size - top))
+    return steps.Paste("text", patch, left, top) if patch.size else None
+
+
+def _draw_emoji(size: int, random: np.random.Generator, artwork: Artwork) -> steps.Paste:
+    which = int(random.integers(len(artwork.emoji)))
+    height = max(1, int(size * random.uniform(0.1, 0.3)))
+    x, y = random.uniform(size=2)
+    return steps.Paste("emoji", artwork.draw_emoji(which, height), int(size * x), int(size * y))
+
+
+def _draw_erase(size: int, random: np.random.Generator) -> steps.Erase | None:
+    """torchvision's ``RandomErasing``; nothing where ten tries don't fit."""
+    for _ in range(10):
+        pixels = size * size * random.uniform(0.02, 0.33)
+        ratio = _log_uniform(0.3, 3.3, random)
+        h, w = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
+        if 0 < h < size and 0 < w < size:
+            top, left = int(random.integers(size - h + 1)), int(random.integers(size - w + 1))
+            return steps.Erase(top, left, h, w, int(random.integers(2**62)))
+    return None
