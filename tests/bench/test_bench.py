@@ -13,6 +13,7 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 SHARED = (
     *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
     *("gpu.py", "gpu_engines.py", "steps.py"),
+    "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
