@@ -31,6 +31,7 @@ myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True  # a default as it is written, not as it prints: no path of this machine
+smartquotes = False  # two hyphens are a flag
 default_role = "py:obj"  # what stands in single backticks in a docstring
 
 ELSEWHERE = {
