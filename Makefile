@@ -9,14 +9,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
 
-# In a process of its own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
-# Nothing that users run has them together.
+# In processes of their own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
+# Nothing that users run has them together. These tests use one thread each, so they run beside each other too.
 TRAINING := tests/training/test_training.py
 
 BESIDE := -n logical --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/.dev lint types  ## lint, types and every test
-	$(BIN)/python -m pytest $(TRAINING)
+	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
 	$(BIN)/python -m pytest $(BESIDE) $(TRAINING:%=--ignore=%)
 
 # The same in every environment: torch and its friends are out of reach even where they are installed.
@@ -27,7 +27,7 @@ test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch, in unde
 FLOOR ?= 80
 coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/coverage/index.html
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest --cov --cov-report= $(TRAINING)
+	$(BIN)/python -m pytest --cov --cov-report= $(BESIDE) $(TRAINING)
 	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(BESIDE) $(TRAINING:%=--ignore=%)
 	$(BIN)/coverage html -q -d build/coverage
 	$(BIN)/coverage report --skip-covered --fail-under=$(FLOOR)
