@@ -1,23 +1,38 @@
-# `make demo` and `make test` do all their own set-up, in a virtual environment in this folder.
+# Every target does its own set-up, in a virtual environment in this folder.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint types bench wheel clean
+.PHONY: demo test test-fast coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
 
-# In a process of its own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
-# Nothing that users run has them together.
+# In processes of their own: with TensorRT, DALI and OpenVINO in the same process, torch.compile once crashed in the C library.
+# Nothing that users run has them together. These tests use one thread each, so they run beside each other too.
 TRAINING := tests/training/test_training.py
 
-test: $(VENV)/.dev lint types  ## lint, types and every test
-	$(BIN)/python -m pytest $(TRAINING)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(TRAINING:%=--ignore=%)
+BESIDE := -n logical --maxprocesses 4 --dist worksteal
 
-lint: $(VENV)/.dev
+test: $(VENV)/.dev lint types  ## lint, types and every test
+	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
+	$(BIN)/python -m pytest $(BESIDE) $(TRAINING:%=--ignore=%)
+
+# The same in every environment: torch and its friends are out of reach even where they are installed.
+test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch, in under three minutes
+	$(BIN)/python -m pytest $(BESIDE) --fast
+
+# The floor is a number that is true today; raise it when it is beaten.
+FLOOR ?= 80
+coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/coverage/index.html
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest --cov --cov-report= $(BESIDE) $(TRAINING)
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(BESIDE) $(TRAINING:%=--ignore=%)
+	$(BIN)/coverage html -q -d build/coverage
+	$(BIN)/coverage report --skip-covered --fail-under=$(FLOOR)
+
+lint: $(VENV)/.fast
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -26,6 +41,10 @@ types: $(VENV)/.dev
 	@rm -rf build/types && mkdir -p build/types/isc_fast
 	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
+
+docs: $(VENV)/.docs  ## build/docs/index.html; docs/cli.md is written from the parser, and every warning is an error
+	$(BIN)/python docs/make_cli.py
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
 
 # In about ten minutes: fewer rounds than the README's figures have.
 bench: $(VENV)/.dev  ## everything a processor does, side by side with the reference way and with the machine's limits
@@ -48,9 +67,17 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[cpu]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,dev]'
+$(VENV)/.fast: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[cpu,parquet,dev]'
 	@touch $@ $(VENV)/.runtime
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[docs]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,docs,dev]'
+	@touch $@ $(VENV)/.runtime $(VENV)/.fast $(VENV)/.docs
+
 clean:
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage*

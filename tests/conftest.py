@@ -12,6 +12,32 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import FakeEngine
 
+OUT_OF_REACH = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "nvidia", "tensorrt_rtx", "cuda")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out what is slow or needs more than .[cpu,parquet,dev]")
+
+
+class OutOfReach:
+    """Refuses to import what `make test-fast` does without, as if it were not installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] in OUT_OF_REACH:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        sys.meta_path.insert(0, OutOfReach())  # type: ignore[arg-type]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
 
 @pytest.fixture
 def engine() -> FakeEngine:

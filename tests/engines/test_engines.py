@@ -5,7 +5,6 @@ import json
 import shutil
 
 import numpy as np
-import onnx
 import pytest
 from fakes import FakeEngine
 
@@ -104,6 +103,7 @@ def test_threads_do_not_change_the_bits(demo, pixels):
 
 def stamped(path, change):
     """A copy of the demo engine with another specification."""
+    onnx = pytest.importorskip("onnx")
     model = onnx.load(DEMO_ENGINE)
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
@@ -136,6 +136,7 @@ def test_what_is_no_engine(tmp_path, demo):
     for name in ("cut", "noise", "empty"):
         with pytest.raises(EngineError, match=f"{name}.onnx is not an ONNX file, or it is damaged"):
             load_engine(tmp_path / f"{name}.onnx")
+    onnx = pytest.importorskip("onnx")
     model = onnx.load(DEMO_ENGINE)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")

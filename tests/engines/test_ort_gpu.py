@@ -366,8 +366,7 @@ def test_the_real_module_has_what_is_used():
 
 def test_the_demo_graph_needs_nothing_of_the_processor():
     """Where shapes are computed, ONNX Runtime wants the processor for them, and that is forbidden on a GPU."""
-    import onnx
-
+    onnx = pytest.importorskip("onnx")
     kinds = {node.op_type for node in onnx.load(DEMO_ENGINE).graph.node}
     assert not kinds & {"Shape", "Size", "NonZero", "ConstantOfShape", "Range"}
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers_plans import DIM, SIZE, describe, images, make_plan, nothing_held
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from fake_gpu import MAGIC, Code, FakeCuda, FakeTensorRT
+from helpers_plans import DIM, SIZE, describe, images, make_plan, nothing_held
 
 import isc_fast
 from isc_fast.engines.base import gpu_of, load_engine

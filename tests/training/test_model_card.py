@@ -11,6 +11,9 @@ import pytest
 from fakes import FakeEngine
 from PIL import Image
 
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+
 from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.engines.base import file_sha256
 from isc_fast.errors import InputError, IscFastError, MissingExtraError
