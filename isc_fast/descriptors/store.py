@@ -330,7 +330,7 @@ def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
         ids: gone through once.
         folder: for a temporary file, 8 bytes an id; by default the system's.
     """
-    if isinstance(ids, StoredIds) and ids.unique:
+    if isinstance(ids, Lazy) and ids.unique:
         return None
     seen: set[str] = set()
     for row in repeated_rows(ids, folder).tolist():

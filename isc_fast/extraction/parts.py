@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import filecmp
 import os
 import shutil
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,18 @@ import numpy.typing as npt
 
 from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import FormatError, MismatchError, OutputError
-from ..files.atomic import make_folder, output_error, replacing, sync_folder
+from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
 from ..items import Failure
-from .plan import Plan, Shard
+from .json_plan import read_json_plan
+from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
 
 class _PartIds(Lazy[str]):
     """The ids of all parts, in order; memory holds those that are asked for."""
 
-    def __init__(self, files: Sequence[Path], counts: Sequence[int]) -> None:
-        self._files, self._ends = files, list(accumulate(counts))
+    def __init__(self, files: Sequence[Path], counts: Sequence[int], *, unique: bool) -> None:
+        self._files, self._ends, self.unique = files, list(accumulate(counts)), unique
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -56,8 +57,9 @@ class PartsFolder:
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(output.name + ".parts")
-        self._plan_file = self.folder / "plan.json"
-        self._wanted_file = self.folder / "wanted.json"
+        self._plan_file = self.folder / "plan.sqlite"
+        self._json_file = self.folder / "plan.json"  # of isc-fast 0.1
+        self._wanted_file = self.folder / "wanted.sqlite"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
@@ -96,34 +98,42 @@ class PartsFolder:
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
-    def stored_plan(self, *, with_items: bool = True) -> Plan | None:
-        """The plan that was begun here, perhaps without its items, or None.
+    def stored_plan(self) -> Plan | None:
+        """The plan that was begun here, or None.
 
         Raises:
             FormatError: it is damaged.
+            OutputError: isc-fast 0.1 began it, and it cannot be written in today's form.
         """
+        if self._json_file.exists() and not self._plan_file.exists():
+            read_json_plan(self._json_file).write(self._plan_file)
+            self._json_file.unlink()
         try:
-            return Plan.read(self._plan_file, with_items=with_items)
+            return Plan.read(self._plan_file)
         except FileNotFoundError:
             return None
 
-    def _write_wanted(self, wanted: Plan) -> bool:
-        """Write a plan beside the one that was begun here, and say whether they are the same."""
-        with replacing(self._wanted_file) as temporary, open(temporary, "w", encoding="ascii") as stream:
-            stream.writelines(wanted.lines())
-        return self._plan_file.exists() and filecmp.cmp(self._wanted_file, self._plan_file, shallow=False)
-
     def _begin(self) -> Plan:
-        """Forget all parts and begin the plan that was written."""
+        """Forget all parts and begin the wanted plan, which was written."""
         for file in self.folder.iterdir():
             if file.name not in ("lock", self._wanted_file.name):
                 file.unlink()
+        return self._take_wanted()
+
+    def _take_wanted(self) -> Plan:
         os.replace(self._wanted_file, self._plan_file)
         sync_folder(self.folder)
         return Plan.read(self._plan_file)
 
+    def _drift(self, begun: Plan) -> str | None:
+        """In words, how the images of the wanted plan differ from those of the plan that was begun here."""
+        with damage_in_words(self._plan_file):
+            if replace(begun).id != begun.id:
+                raise ValueError("its images are not those that it was written with")
+        return drift(StoredItems(self._plan_file), StoredItems(self._wanted_file))
+
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
-        """Go on with the plan that was begun here if it was for the same inputs, else begin the wanted one.
+        """Resume the plan that was begun here if it was for the same inputs, else begin the wanted one.
 
         Returns:
             the plan to work on, whose items are in its file here, and a note where the inputs list other images by now.
@@ -133,16 +143,17 @@ class PartsFolder:
             FormatError: what was begun here is damaged.
             OutputError: the plan cannot be written.
         """
-        the_same = self._write_wanted(wanted)
+        wanted.write(self._wanted_file)
         begun = self.stored_plan()
         if begun is None:
             return self._begin(), None
-        difference = None if the_same else begun.difference(wanted)
+        if begun.id == Plan.read(self._wanted_file).id:
+            return self._take_wanted(), None  # the same plan, fresh: damage to the older file does no harm
+        difference = begun.difference(wanted)
         if difference is None:
-            drift = None if the_same else begun.drift(wanted, self.folder)
+            changed = self._drift(begun)
             self._wanted_file.unlink()
-            note = drift and f"the images have changed since this extraction began ({drift}); it ends as it began"
-            return begun, note
+            return begun, f"the images have changed since this extraction began ({changed}); it ends as it began"
         if not overwrite:
             raise MismatchError(
                 f"{self.folder} holds an unfinished extraction with {difference}: repeat that command, give "
@@ -190,9 +201,11 @@ class PartsFolder:
         Returns:
             the plan to work on, whose items are in its file here.
         """
-        if self._write_wanted(plan):
-            self._wanted_file.unlink()
-            return Plan.read(self._plan_file)
+        plan.write(self._wanted_file)
+        with contextlib.suppress(FormatError):
+            begun = self.stored_plan()
+            if begun is not None and begun.id == Plan.read(self._wanted_file).id:
+                return self._take_wanted()
         plan = self._begin()
         row = 0
         failures = {failure.id for failure in whole.failures}
@@ -220,7 +233,7 @@ class PartsFolder:
             with open_descriptors(file) as part:
                 counts.append(len(part))
                 failures.extend(part.failures)
-        ids = _PartIds(files, counts)
+        ids = _PartIds(files, counts, unique=StoredItems(self._plan_file).first_repeat() is None)
         if len(ids):
             blocks = (block for file in files for block in _blocks(file))
             write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, failures=failures, scratch=self.folder)

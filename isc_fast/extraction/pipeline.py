@@ -143,7 +143,7 @@ def extract(
                         return result(len(whole), whole.failures, 0)
                     plan = parts.begin_again(plan, whole)
             else:
-                begun = parts.stored_plan(with_items=False)
+                begun = parts.stored_plan()
                 plan = wanted(found, (begun.batch_size, begun.shard_size, begun.decoder) if begun else None)
                 plan, note = parts.begin_or_resume(plan, overwrite=overwrite)
             found = ()  # from here on, the plan's file has them

@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import operator
 import os
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
-from ..files.lazy import BLOCK, Lazy
-from ..files.repeats import count_changes
+from ..files.atomic import replacing
+from ..files.lazy import BLOCK
+from ..files.table import StoredTable, write_table
 from ..items import Item
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
 
 PLAN_VERSION = 1
 MIN_SHARD_ITEMS = 256
@@ -40,86 +43,29 @@ class Shard:
 
 
 @contextlib.contextmanager
-def _damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
+def damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what reading a damaged plan raises into a FormatError that says which folder to remove."""
     try:
         yield
-    except (FormatError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        words = error if isinstance(error, FormatError) else f"the plan of this extraction is damaged ({error})"
-        raise FormatError(f"{words}; remove the folder {os.path.dirname(file)} to start again") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        folder = os.path.dirname(file)
+        raise FormatError(
+            f"the plan of this extraction is damaged ({error}); remove the folder {folder} to start again"
+        ) from error
 
 
-def _as_lines(items: Sequence[Item]) -> Iterator[str]:
-    """The items as JSON without the outer brackets, in lines of `BLOCK` each."""
-    for start in range(0, len(items), BLOCK):
-        rows = json.dumps([[item.id, item.path] for item in items[start : start + BLOCK]])
-        yield (" " if start else "") + rows[1:-1] + ("," if start + BLOCK < len(items) else "")
+class StoredItems(StoredTable):
+    """The items in a plan's file.
 
-
-class StoredItems(Lazy[Item]):
-    """The items in a plan's file. Memory holds where its lines begin, and the last line that was asked for.
-
-    The file is open only while it is read: on network file systems, what is open cannot be removed.
+    Raises:
+        FormatError: the file is damaged.
     """
 
-    def __init__(self, file: str | os.PathLike[str]) -> None:
-        self._file = os.fspath(file)
-        self._ends = array("Q")  # of the head's line, and of the lines of items
-        end, last = 0, b""
-        with open(file, "rb") as stream:
-            for last in stream:
-                end += len(last)
-                self._ends.append(end)
-        if last.strip() != b"]}":
-            raise ValueError("it is cut short")
-        self._ends.pop()
-        self._kept: tuple[int, list[Item]] = (-1, [])
-        lines = len(self._ends) - 1
-        self._count = (lines - 1) * BLOCK + len(self._line(lines - 1)) if lines else 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def _raw(self, number: int) -> str:
-        start, end = self._ends[number], self._ends[number + 1]
-        with open(self._file, "rb", buffering=0) as stream:
-            return os.pread(stream.fileno(), end - start, start).decode("ascii").removesuffix("\n")
-
-    def _line(self, number: int) -> list[Item]:
-        kept, items = self._kept
-        if kept != number:
-            items = [Item(*map(_text, pair)) for pair in json.loads(f"[{self._raw(number).removesuffix(',')}]")]
-            if not 0 < len(items) <= BLOCK or (len(items) < BLOCK and number + 2 < len(self._ends)):
-                raise ValueError(f"line {number + 2} has {len(items)} images")
-            self._kept = (number, items)
-        return items
-
-    def read(self, start: int, stop: int) -> list[Item]:
-        """See `Lazy`.
-
-        Raises:
-            FormatError: the file is damaged there.
-        """
-        items: list[Item] = []
-        with _damage_in_words(self._file):
-            for number in range(start // BLOCK, -(-stop // BLOCK)):
-                first = number * BLOCK
-                items += self._line(number)[max(0, start - first) : stop - first]
-        return items
-
-    def lines(self) -> Iterator[str]:
-        """What stands in the file, a line at a time, without its end.
-
-        Raises:
-            FormatError: the file is damaged.
-        """
-        with _damage_in_words(self._file):
-            yield from map(self._raw, range(len(self._ends) - 1))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """See `isc_fast.files.table.Table`."""
+        with damage_in_words(self.file), super().connected() as db:
+            yield db
 
 
 def default_shard_size(count: int, batch_size: int) -> int:
@@ -167,61 +113,91 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the whole plan, in hexadecimal."""
+        """SHA-256 of the whole plan, in hexadecimal. A plan that was read from a file has it from there."""
+        return self._digest()
+
+    def _digest(self, also: Callable[[Sequence[Item]], None] | None = None) -> str:
         digest = hashlib.sha256()
-        for piece in self._pieces():
+        for piece in self.pieces(also):
             digest.update(piece.encode("ascii"))
         return digest.hexdigest()
 
-    def _pieces(self) -> Iterator[str]:
-        """The plan as ASCII JSON, in pieces that are small however many items there are; a line may end after each."""
-        values = {
+    def _values(self) -> dict[str, Any]:
+        """Everything but the items."""
+        return {
             "version": PLAN_VERSION,
             "inputs": list(self.inputs),
             "engine_id": self.engine_id,
             "decoder": self.decoder,
             "batch_size": self.batch_size,
             "shard_size": self.shard_size,
-            "items": [],
         }
-        yield json.dumps(values).removesuffix("]}")
-        if isinstance(self.items, StoredItems):
-            yield from self.items.lines()
-        else:
-            yield from _as_lines(self.items)
-        yield "]}"
 
-    def lines(self) -> Iterator[str]:
-        """What `read` takes: ASCII JSON; undecodable bytes of file names survive as lone surrogates."""
-        return (piece + "\n" for piece in self._pieces())
-
-    @classmethod
-    def read(cls, file: str | os.PathLike[str], *, with_items: bool = True) -> Plan:
-        """Read a file of the lines that `lines` gave. The items stay in it, and are read where they are asked for.
+    def pieces(self, also: Callable[[Sequence[Item]], None] | None = None) -> Iterator[str]:
+        """Give the plan as ASCII JSON, in pieces that stay small however many items there are: the plan's id is their hash.
 
         Args:
-            file: of a plan.
-            with_items: also look for the items, rather than read everything else alone.
+            also: called with the items of each piece before it is given, so that the items are gone through once.
+        """
+        yield json.dumps({**self._values(), "items": []}).removesuffix("]}")
+        for start in range(0, len(self.items), BLOCK):
+            block = self.items[start : start + BLOCK]
+            if also is not None:
+                also(block)
+            rows = json.dumps([[item.id, item.path] for item in block])
+            yield (" " if start else "") + rows[1:-1] + ("," if start + BLOCK < len(self.items) else "")
+        yield "]}"
+
+    def write(self, file: str | os.PathLike[str]) -> None:
+        """Write the plan to a file, which appears whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with replacing(file) as temporary, write_table(temporary) as table:
+            id_ = self._digest(table.add)
+            table.finish(json.dumps({**self._values(), "id": id_}))
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any], items: Sequence[Item], file: str | os.PathLike[str]) -> Plan:
+        """The plan that a file holds: its values, as `write` and earlier versions stored them, and its items.
+
+        Raises:
+            FormatError: it is of another version.
+            ValueError, KeyError, TypeError: it is damaged.
+        """
+        if values["version"] != PLAN_VERSION:
+            raise FormatError(
+                f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION}; remove the folder "
+                f"{os.path.dirname(file)} to start again"
+            )
+        for name in ("batch_size", "shard_size"):
+            if not isinstance(values[name], int) or values[name] < 1:
+                raise ValueError(f"{name} is {values[name]!r}")
+        return cls(
+            inputs=values["inputs"],
+            items=items,
+            engine_id=values["engine_id"],
+            decoder=values["decoder"],
+            batch_size=values["batch_size"],
+            shard_size=values["shard_size"],
+        )
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Plan:
+        """Read a file that `write` made. The items stay in it, and are read where they are asked for.
 
         Raises:
             FileNotFoundError: there is none.
-            FormatError: it is damaged or of another version. Of its items, only the last are looked at now.
+            FormatError: it is damaged or of another version. Its items are looked at when they are asked for.
         """
-        with open(file, "rb") as stream, _damage_in_words(file):
-            values = json.loads(stream.readline().decode("ascii").strip() + "]}")
-            if values["version"] != PLAN_VERSION:
-                raise FormatError(f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION}")
-            for name in ("batch_size", "shard_size"):
-                if not isinstance(values[name], int) or values[name] < 1:
-                    raise ValueError(f"{name} is {values[name]!r}")
-            return cls(
-                inputs=values["inputs"],
-                items=StoredItems(file) if with_items else [],
-                engine_id=values["engine_id"],
-                decoder=values["decoder"],
-                batch_size=values["batch_size"],
-                shard_size=values["shard_size"],
-            )
+        os.stat(file)
+        items = StoredItems(file)
+        with damage_in_words(file):
+            values = json.loads(items.head)
+            plan = cls.of_values(values, items, file)
+            vars(plan)["id"] = str(values["id"])  # where `id` keeps what it has computed
+        return plan
 
     def difference(self, other: Plan) -> str | None:
         """In words, the first thing but the images in which two plans differ, this one being the older, or None."""
@@ -240,14 +216,16 @@ class Plan:
                 return f"another {noun} ({str(mine)[:12]} then, {str(theirs)[:12]} now)"
         return None
 
-    def drift(self, other: Plan, folder: str | os.PathLike[str] | None = None) -> str | None:
-        """In words, how the images of two plans differ, this one being the older, or None.
 
-        Args:
-            other: the newer plan.
-            folder: for temporary files; by default the system's.
-        """
-        if len(self.items) == len(other.items) and all(map(operator.eq, self.items, other.items)):
-            return None
-        new, gone = count_changes(self.items, other.items, folder)
-        return f"{new} new, {gone} gone" if new or gone else "the same ones in another order"
+def drift(older: StoredItems, newer: StoredItems) -> str | None:
+    """In words, how the images of two plans differ, or None.
+
+    Raises:
+        OutputError: there is no room for temporary files.
+        FormatError: a plan is damaged.
+    """
+    with damage_in_words(older.file):
+        new, gone, equal = older.changes(newer)
+    if equal:
+        return None
+    return f"{new} new, {gone} gone" if new or gone else "the same ones in another order"

@@ -14,7 +14,13 @@ T = TypeVar("T", covariant=True)
 
 
 class Lazy(Sequence[T]):
-    """A sequence whose elements are made when they are asked for. It equals any sequence of the same elements."""
+    """A sequence whose elements are made when they are asked for. It equals any sequence of the same elements.
+
+    Attributes:
+        unique: whether it is known that no two elements are equal.
+    """
+
+    unique = False
 
     @abstractmethod
     def read(self, start: int, stop: int) -> list[T]:

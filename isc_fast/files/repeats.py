@@ -83,20 +83,3 @@ def repeated_rows(values: Iterable[Hashable], folder: str | os.PathLike[str] | N
         starts = range(0, hashes.count, _BLOCK)
         found = [np.flatnonzero(np.isin(b, twice)) + start for start, b in zip(starts, hashes.blocks(), strict=True)]
         return np.concatenate(found)
-
-
-def count_changes(
-    old: Iterable[Hashable], new: Iterable[Hashable], folder: str | os.PathLike[str] | None = None
-) -> tuple[int, int]:
-    """How many values are in the new set and not in the old one, and in the old one and not in the new.
-
-    Raises:
-        OutputError: the temporary files cannot be written.
-    """
-    added = gone = 0
-    with _spilled(old, new, folder=folder) as ([before, after], bits):
-        for number in range(1 << bits):
-            mine, theirs = before.part(number, bits), after.part(number, bits)
-            added += len(np.setdiff1d(theirs, mine))
-            gone += len(np.setdiff1d(mine, theirs))
-    return added, gone

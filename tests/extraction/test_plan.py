@@ -1,17 +1,37 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from killed import die_at
 
 from isc_fast.errors import FormatError
-from isc_fast.extraction.plan import MAX_SHARDS, MIN_SHARD_ITEMS, Plan, Shard, default_shard_size
-from isc_fast.files.lazy import Texts
+from isc_fast.extraction.json_plan import read_json_plan
+from isc_fast.extraction.plan import (
+    MAX_SHARDS,
+    MIN_SHARD_ITEMS,
+    Plan,
+    Shard,
+    StoredItems,
+    default_shard_size,
+    drift,
+)
+from isc_fast.files.lazy import Lazy, Texts
 from isc_fast.items import Item
+
+
+def drift_from_itself(plan: Plan) -> str | None:
+    assert isinstance(plan.items, StoredItems)
+    return drift(plan.items, plan.items)
+
 
 SIZES = (0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 255, 256, 257, 1000)
 
@@ -70,41 +90,59 @@ NAMES = [
 
 
 def stored(tmp_path: Path, plan: Plan) -> Path:
-    (tmp_path / "plan.json").write_text("".join(plan.lines()), "ascii")
+    plan.write(tmp_path / "plan.sqlite")
+    return tmp_path / "plan.sqlite"
+
+
+def in_json(plan: Plan) -> list[str]:
+    """The lines of a plan as isc-fast 0.1 wrote them."""
+    return [piece + "\n" for piece in plan.pieces()]
+
+
+def stored_in_json(tmp_path: Path, plan: Plan) -> Path:
+    (tmp_path / "plan.json").write_text("".join(in_json(plan)), "ascii")
     return tmp_path / "plan.json"
 
 
-def test_a_file_keeps_every_name(tmp_path):
+def read_stored(tmp_path: Path, plan: Plan, form: str) -> Plan:
+    return Plan.read(stored(tmp_path, plan)) if form == "sqlite" else read_json_plan(stored_in_json(tmp_path, plan))
+
+
+FORMS = pytest.mark.parametrize("form", ["sqlite", "json"])
+
+
+@FORMS
+def test_a_file_keeps_every_name(tmp_path, form):
     plan = replace(plan_of(0), items=[Item(name, name + ".jpg") for name in NAMES], inputs=[os.fsdecode(b"/\xff")])
-    text = "".join(plan.lines())
+    text = "".join(in_json(plan))
     assert text.isascii()
     assert json.loads(text)["items"] == [[item.id, item.path] for item in plan.items], "one document, in lines"
-    read = Plan.read(stored(tmp_path, plan))
+    read = read_stored(tmp_path, plan, form)
     assert (read, read.id) == (plan, plan.id)
+    assert replace(read).id == plan.id, "computed from what was read"
     assert len(plan.id) == 64
-    assert "".join(read.lines()) == text
+    assert "".join(in_json(read)) == text
 
 
 @pytest.mark.parametrize("count", [0, 1, 4095, 4096, 4097, 8192, 9000])
 def test_lines_stay_short_however_many_items_there_are(tmp_path, count):
     plan = plan_of(count)
-    lines = list(plan.lines())
+    lines = in_json(plan)
     assert max(map(len, lines)) < 200_000
     assert len(lines) == 2 + -(-count // 4096)
-    file = stored(tmp_path, plan)
-    found = Plan.read(file)
-    assert (found, found.id, len(found.items)) == (plan, plan.id, count)
-    assert Plan.read(file, with_items=False) == replace(plan, items=[])
+    for form in ("sqlite", "json"):
+        found = read_stored(tmp_path, plan, form)
+        assert (found, found.id, replace(found).id, len(found.items)) == (plan, plan.id, plan.id, count)
     for cut in {1, len(lines) // 2, len(lines) - 1}:
-        file.write_text("".join(lines[:cut]))
+        (tmp_path / "plan.json").write_text("".join(lines[:cut]))
         with pytest.raises(FormatError, match=r"damaged \(it is cut short"):
-            Plan.read(file)
-        Plan.read(file, with_items=False)
+            read_json_plan(tmp_path / "plan.json")
 
 
-def test_items_in_a_file_are_read_where_they_are_asked_for(tmp_path):
+@FORMS
+def test_items_in_a_file_are_read_where_they_are_asked_for(tmp_path, form):
     plan = plan_of(10_000, shard_size=1000)
-    found = Plan.read(stored(tmp_path, plan))
+    found = read_stored(tmp_path, plan, form)
     for index in (4, 0, 9, 8, 3):
         assert found.shard(index) == plan.shard(index)
     with ThreadPoolExecutor(4) as pool:
@@ -176,7 +214,7 @@ def test_the_id_depends_on_each_field(change):
     assert replace(plan_of(3)).id == plan_of(3).id
 
 
-GOOD = "".join(plan_of(3).lines())
+GOOD = "".join(in_json(plan_of(3)))
 HEAD = json.loads(GOOD.splitlines()[0] + "]}")
 
 
@@ -209,45 +247,127 @@ def plan_line() -> str:
         with_head(shard_size=0),
     ],
 )  # fmt: skip
-def test_a_damaged_plan_is_refused(tmp_path, text):
+def test_a_damaged_plan_in_json_is_refused(tmp_path, text):
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(FormatError, match="the plan of this extraction is damaged") as raised:
-        list(Plan.read(tmp_path / "plan.json").items)
+        read_json_plan(tmp_path / "plan.json")
     assert str(raised.value).endswith(f"; remove the folder {tmp_path} to start again")
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b"[", b"]", b"], [1, 2"])
-def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path, damage):
-    file = stored(tmp_path, plan_of(9000))
+def test_damage_in_the_middle_of_json_is_found(tmp_path, damage):
+    file = stored_in_json(tmp_path, plan_of(9000))
     content = file.read_bytes()
     place = content.index(b"id5000") - 1
     file.write_bytes(content[:place] + damage + content[place:])
+    with pytest.raises(FormatError, match=r"damaged .*; remove the folder"):
+        read_json_plan(file)
+
+
+def test_a_line_with_too_few_images_is_damage(tmp_path):
+    file = stored_in_json(tmp_path, plan_of(9000))
+    file.write_text(file.read_text().replace('["id5000", "photos/5000.jpg"], ', ""))
+    with pytest.raises(FormatError, match="line 3 has 4095 images"):
+        read_json_plan(file)
+
+
+def change(file: Path, statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
+        db.execute(statement, values)
+
+
+def with_values(**values: object) -> str:
+    """The text of the good plan's file, with other values."""
+    return json.dumps({key: value for key, value in {**HEAD, "id": "f" * 64, **values}.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", "[]", '"text"', "{}", "\udcff",
+        *(with_values(**{missing: ...}) for missing in [*HEAD, "id"] if missing != "items"),
+        *(with_values(batch_size=size) for size in (None, 0, -4, "4", 2.5)),
+        with_values(shard_size=0),
+    ],
+)  # fmt: skip
+def test_a_damaged_plan_is_refused(tmp_path, text):
+    file = stored(tmp_path, plan_of(3))
+    change(file, "UPDATE head SET text = CAST(? AS TEXT)", text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(FormatError, match="the plan of this extraction is damaged") as raised:
+        Plan.read(file)
+    assert str(raised.value).endswith(f"; remove the folder {tmp_path} to start again")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE head",
+        "DROP TABLE images",
+        "DELETE FROM head",
+        "INSERT INTO head VALUES ('{}')",
+        "DELETE FROM images WHERE row = 2",
+        "UPDATE images SET id = 'text' WHERE row = 2",
+        "UPDATE images SET path = 3 WHERE row = 2",
+        "UPDATE images SET path = x'ff' WHERE row = 2",
+    ],
+)
+def test_a_plan_that_another_program_changed_is_damaged(tmp_path, statement):
+    file = stored(tmp_path, plan_of(3))
+    change(file, statement)
+    with pytest.raises(FormatError, match=r"the plan of this extraction is damaged \(.*; remove the folder"):
+        list(Plan.read(file).items)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no plan", bytes(100_000), b"SQLite format 3\0", b"SQLite format 3\0" * 9999]
+)
+def test_a_file_of_something_else_is_a_damaged_plan(tmp_path, content):
+    (tmp_path / "plan.sqlite").write_bytes(content)
+    with pytest.raises(FormatError, match=r"the plan of this extraction is damaged \(.*; remove the folder"):
+        Plan.read(tmp_path / "plan.sqlite")
+
+
+def test_a_plan_that_is_cut_short_is_damaged(tmp_path):
+    content = stored(tmp_path, plan_of(9000)).read_bytes()
+    for length in (10, 100, 4096, len(content) // 2, len(content) - 4096, len(content) - 1):
+        (tmp_path / "plan.sqlite").write_bytes(content[:length])
+        with pytest.raises(FormatError, match=r"the plan of this extraction is damaged \(.*; remove the folder"):
+            list(Plan.read(tmp_path / "plan.sqlite").items)
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff", b"id"])
+def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path, filler):
+    file = stored(tmp_path, plan_of(9000))
+    content = bytearray(file.read_bytes())
+    page = content.index(b"id5000") // 4096 * 4096
+    content[page : page + 4096] = (filler * 4096)[:4096]
+    file.write_bytes(content)
     found = Plan.read(file)
     assert len(found.items) == 9000
     assert found.items[4000:4090] == plan_of(9000).items[4000:4090]
     with pytest.raises(FormatError, match=r"damaged .*; remove the folder"):
-        found.items[6000]
+        found.items[4900:5100]
 
 
-def test_a_file_that_is_gone_is_damage(tmp_path):
+@pytest.mark.parametrize("reads", [lambda plan: list(plan.items), lambda plan: list(plan.pieces()), drift_from_itself])
+def test_a_file_that_is_gone_is_damage(tmp_path, reads):
     file = stored(tmp_path, plan_of(3))
     found = Plan.read(file)
     file.unlink()
     with pytest.raises(FormatError, match=r"damaged \(.*No such file"):
-        list(found.lines())
-
-
-def test_a_line_with_too_few_images_is_damage(tmp_path):
-    file = stored(tmp_path, plan_of(9000))
-    file.write_text(file.read_text().replace('["id5000", "photos/5000.jpg"], ', ""))
-    with pytest.raises(FormatError, match="line 3 has 4095 images"):
-        list(Plan.read(file).items)
+        reads(found)
+    with pytest.raises(FileNotFoundError):
+        Plan.read(file)
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path):
     (tmp_path / "plan.json").write_text(with_head(version=99))
     with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1; remove the folder"):
-        Plan.read(tmp_path / "plan.json")
+        read_json_plan(tmp_path / "plan.json")
+    file = stored(tmp_path, plan_of(3))
+    change(file, "UPDATE head SET text = ?", with_values(version=99))
+    with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1; remove the folder"):
+        Plan.read(file)
 
 
 @pytest.mark.parametrize(
@@ -288,5 +408,69 @@ def test_difference_in_words(change, words):
         (plan_of(3).items[::-1], "the same ones in another order"),
     ],
 )
-def test_drift_in_words(items, words):
-    assert plan_of(3).drift(replace(plan_of(3), items=items)) == words
+def test_drift_in_words(tmp_path, items, words):
+    for folder, plan in (("then", plan_of(3)), ("now", replace(plan_of(3), items=items))):
+        (tmp_path / folder).mkdir()
+        stored(tmp_path / folder, plan)
+    assert drift(*(StoredItems(tmp_path / folder / "plan.sqlite") for folder in ("then", "now"))) == words
+
+
+class Killing(Lazy[Item]):
+    """The items of a plan, of which one kills the process that asks for it."""
+
+    def __init__(self, items: Sequence[Item], row: int) -> None:
+        self._items, self._row = items, row
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        if start <= self._row < stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return list(self._items[start:stop])
+
+
+def kill_while_writing(file: Path, point: str, number: int) -> None:
+    """Write a plan of 9000 images in a child process, which is killed at a point."""
+    child = os.fork()
+    if not child:
+        try:
+            plan = plan_of(9000)
+            if point == "item":
+                plan = replace(plan, items=Killing(plan.items, number))
+            else:
+                name, _, when = point.partition(" ")
+                setattr(os, name, die_at(number, getattr(os, name), after=when == "after"))
+            plan.write(file)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX")
+@pytest.mark.parametrize(
+    ("point", "number", "written"),
+    [
+        ("item", 0, False), ("item", 5000, False), ("item", 8999, False), ("fsync", 1, False), ("replace", 1, False),
+        ("replace after", 1, True), ("fsync", 2, True), ("fsync after", 2, True),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("older", [False, True])
+def test_a_plan_is_whole_or_not_there_wherever_its_writer_is_killed(tmp_path, point, number, written, older):
+    file = tmp_path / "plan.sqlite"
+    if older:
+        plan_of(3).write(file)
+    kill_while_writing(file, point, number)
+    left = {name for name in os.listdir(tmp_path) if name != file.name}
+    assert len(left) == (not written)
+    assert all(name.startswith(".plan.sqlite.") and name.endswith(".tmp") for name in left)
+    if written or older:
+        found = Plan.read(file)
+        assert (found, replace(found).id) == ((plan_of(9000), found.id) if written else (plan_of(3), plan_of(3).id))
+    else:
+        with pytest.raises(FileNotFoundError):
+            Plan.read(file)
+    plan_of(20).write(file)
+    assert Plan.read(file) == plan_of(20)

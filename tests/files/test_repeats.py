@@ -5,7 +5,7 @@ import pytest
 
 from isc_fast.errors import OutputError
 from isc_fast.files import repeats
-from isc_fast.files.repeats import count_changes, repeated_rows
+from isc_fast.files.repeats import repeated_rows
 
 
 class Same(str):
@@ -68,23 +68,6 @@ def test_repeated_rows_are_those_that_numpy_finds():
         assert repeated_rows(map(str, values.tolist())).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "counts"),
-    [
-        ("", "", (0, 0)),
-        ("abc", "abc", (0, 0)),
-        ("abc", "cba", (0, 0)),
-        ("abc", "", (0, 3)),
-        ("", "abc", (3, 0)),
-        ("abcd", "bcdefg", (3, 1)),
-        ("abcdefgh", "ijklmnop", (8, 8)),
-    ],
-)
-@pytest.mark.usefixtures("parts")
-def test_changes_between_two_sets(old, new, counts):
-    assert count_changes(old, new) == counts
-
-
 @pytest.mark.usefixtures("parts")
 def test_temporary_files_lie_where_they_are_asked_for(tmp_path):
     """In memory while there are few; else in a folder, where none is left."""
@@ -93,7 +76,6 @@ def test_temporary_files_lie_where_they_are_asked_for(tmp_path):
     for folder in (tmp_path, tmp_path / "gone"):
         if few or folder == tmp_path:
             assert repeated_rows(texts, folder).tolist() == []
-            assert count_changes(texts, texts[1:], folder) == (0, 1)
         else:
             with pytest.raises(OutputError, match=r"^comparing very many ids needs temporary files.*\(No such file"):
                 repeated_rows(texts, folder)

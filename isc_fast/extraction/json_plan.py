@@ -1,0 +1,42 @@
+"""Plans as isc-fast 0.1 wrote them, in JSON, so that an extraction it began can be finished by this version."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..files.lazy import BLOCK
+from ..files.table import TemporaryTable
+from ..items import Item
+from .plan import Plan, damage_in_words
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def read_json_plan(file: str | os.PathLike[str]) -> Plan:
+    """Read a plan: a line of everything but the items, lines of items, and a line of closing brackets; all are one JSON document.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FormatError: it is damaged or of another version.
+    """
+    with open(file, "rb") as stream, damage_in_words(file):
+        values = json.loads(stream.readline().decode("ascii").strip() + "]}")
+        items = TemporaryTable()
+        plan = Plan.of_values(values, items, file)
+        rows: list[Item] = []
+        for number, line in enumerate(stream, 2):
+            if line.strip() == b"]}":
+                return plan
+            if number > 2 and len(rows) != BLOCK:
+                raise ValueError(f"line {number - 1} has {len(rows)} images")
+            pairs = json.loads(f"[{line.decode('ascii').strip().removesuffix(',')}]")
+            rows = [Item(*map(_text, pair)) for pair in pairs]
+            if not rows:
+                raise ValueError(f"line {number} has no images")
+            items.extend(rows)
+        raise ValueError("it is cut short")

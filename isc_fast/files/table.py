@@ -1,0 +1,252 @@
+"""Tables of images on the disk: ids and paths, in order, which SQLite keeps, sorts and compares.
+
+Memory holds at most 8 MB of a table, and 8 MB more while SQLite sorts it, so ten million images take as much memory as ten
+thousand. A table that is being found is temporary; the table of a plan is a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import threading
+import urllib.parse
+import weakref
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..errors import MissingExtraError
+from ..items import Item
+from .lazy import Lazy
+from .scratch import needs_scratch
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+_CACHE_KB = 8192
+_COLUMNS = "row INTEGER PRIMARY KEY, id BLOB NOT NULL, path BLOB NOT NULL"
+_INSERT = "INSERT INTO images (id, path) VALUES (?, ?)"
+_LONGEST_PATH = 512  # bytes; SQLite opens no file of a longer one
+
+
+def _sqlite() -> ModuleType:
+    try:
+        return importlib.import_module("sqlite3")
+    except ImportError as error:
+        raise MissingExtraError(
+            "this Python was built without SQLite, which isc-fast keeps lists of images in: use another Python, or install "
+            "SQLite's headers (libsqlite3-dev) and build this one again"
+        ) from error
+
+
+def _uri(file: str | os.PathLike[str], options: str) -> str:
+    return f"file://{urllib.parse.quote(os.path.abspath(os.fsencode(file)))}?{options}"
+
+
+# SQLite's locks are never used: they fail on some network file systems, and files here change under no reader's hands.
+_READ = "mode=ro&immutable=1"
+_WRITE = "mode=rw&nolock=1"
+
+
+def _open(uri: str = "") -> Connection:
+    """Open a database. One without a name is in memory while it is small, then in a temporary file that nobody else sees."""
+    db: Connection = _sqlite().connect(uri, isolation_level=None, check_same_thread=False, uri=True)
+    # A table is never changed once it is whole, so nothing has to be undone. All is one transaction: it writes least.
+    for name, value in (("cache_size", -_CACHE_KB), ("journal_mode", "OFF"), ("synchronous", "OFF")):
+        db.execute(f"PRAGMA {name} = {value}")
+    return db
+
+
+class Table(Lazy[Item]):
+    """Images in order. A subclass says where the rows are."""
+
+    _count = 0
+
+    @abstractmethod
+    def connected(self) -> AbstractContextManager[Connection]:
+        """Give the database for the time of one query; errors of SQLite become errors of `isc_fast.errors` or ValueError."""
+
+    @staticmethod
+    def encode(text: str) -> bytes:
+        """What the table holds for an id or a path: every string, with lone surrogates too, has bytes of its own."""
+        return text.encode("utf-8", "surrogatepass")
+
+    @staticmethod
+    def decode(data: bytes) -> str:
+        """The string that `encode` made bytes of."""
+        return data.decode("utf-8", "surrogatepass")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """See `Lazy`.
+
+        Raises:
+            ValueError: the table is damaged there.
+        """
+        query, text = "SELECT id, path FROM images WHERE row > ? AND row <= ? ORDER BY row", self.decode
+        with self.connected() as db:
+            items = [Item(text(id_), text(path)) for id_, path in db.execute(query, (start, stop))]
+            if len(items) != stop - start:
+                raise ValueError(f"of its images {start} to {stop}, there are {len(items)}")
+        return items
+
+    def first_repeat(self) -> tuple[Item, Item] | None:
+        """The first image whose id an earlier image has: that earlier image, and this one. None if all ids differ."""
+        pairs = "SELECT row, lag(row) OVER (PARTITION BY id ORDER BY row) AS earlier FROM images"
+        with self.connected() as db:
+            found = db.execute(f"SELECT earlier, row FROM ({pairs}) WHERE earlier NOTNULL ORDER BY row LIMIT 1")
+            pair = found.fetchone()
+        return pair and (self[pair[0] - 1], self[pair[1] - 1])
+
+
+class TemporaryTable(Table):
+    """A table in a temporary file, which has no name and ends with the table. Several threads may read it.
+
+    Args:
+        more_columns: SQL of further columns of its rows, for a subclass.
+    """
+
+    def __init__(self, more_columns: str = "") -> None:
+        sqlite = _sqlite()
+        self._errors: type[Exception] = sqlite.OperationalError
+        self._lock = threading.Lock()
+        self._db = _open()
+        weakref.finalize(self, self._db.close)
+        self._db.execute(f"CREATE TABLE images ({_COLUMNS}{more_columns})")
+        self._db.execute("BEGIN")  # never committed
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """See `Table`.
+
+        Raises:
+            OutputError: there is no room for temporary files.
+        """
+        with self._lock, needs_scratch("the list of images", self._errors):
+            yield self._db
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Add images to the end."""
+        with self.connected() as db:
+            db.executemany(_INSERT, ((self.encode(item.id), self.encode(item.path)) for item in items))
+        self._count_rows()
+
+    def _count_rows(self) -> None:
+        with self.connected() as db:
+            [(last,)] = db.execute("SELECT max(row) FROM images")
+        self._count = last or 0
+
+
+class StoredTable(Table):
+    """A table in a file that `write_table` made.
+
+    The file is open only while it is read: on network file systems, a folder with an open file cannot be removed. Several
+    threads and processes may read it.
+
+    Attributes:
+        head: the text that was written with the images.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or something else.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = os.fspath(file)
+        with self.connected() as db:
+            [(length,)] = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+            if length != os.path.getsize(self.file):  # SQLite takes what is missing of the last page for zeros
+                raise ValueError(f"it has {os.path.getsize(self.file)} bytes, not {length}")
+            [(self.head,)] = db.execute("SELECT text FROM head")
+            [(last,)] = db.execute("SELECT max(row) FROM images")
+        self._count = last or 0
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """See `Table`."""
+        os.stat(self.file)  # SQLite gives no reason for a file that is gone
+        with _damage(), contextlib.closing(_open(_uri(self.file, _READ))) as db:
+            yield db
+
+    def changes(self, newer: StoredTable) -> tuple[int, int, bool]:
+        """Compare with a newer table. An image is the same if its id and its path are.
+
+        Returns:
+            the number of images that are only there, the number that are only here, and whether both tables are equal row by
+            row.
+
+        Raises:
+            OutputError: there is no room for temporary files.
+            ValueError: one of the tables is damaged.
+        """
+        both = "SELECT 0 AS side, id, path FROM old.images UNION ALL SELECT 1, id, path FROM new.images"
+        sides = f"SELECT min(side) AS first, max(side) AS last FROM ({both}) GROUP BY id, path"
+        counts = "SELECT count(*) FILTER (WHERE first = 1), count(*) FILTER (WHERE last = 0)"
+        with _damage(), contextlib.closing(_open()) as db:
+            for name, table in (("old", self), ("new", newer)):
+                os.stat(table.file)
+                db.execute(f"ATTACH ? AS {name}", (_uri(table.file, _READ),))
+            [(equal,)] = db.execute("SELECT count(*) FROM old.images JOIN new.images USING (row, id, path)")
+            with needs_scratch("comparing two lists of images", _sqlite().OperationalError):
+                [(new, gone)] = db.execute(f"{counts} FROM ({sides})")
+        return new, gone, equal == len(self) == len(newer)
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except _sqlite().Error as error:
+        raise ValueError(str(error)) from error
+
+
+class TableWriter:
+    """A table that is being written to a file: images in order, and one text."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+        db.execute("BEGIN")
+        db.execute(f"CREATE TABLE images ({_COLUMNS})")
+        db.execute("CREATE TABLE head (text TEXT NOT NULL)")
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Add images to the end."""
+        self._db.executemany(_INSERT, ((Table.encode(item.id), Table.encode(item.path)) for item in items))
+
+    def finish(self, head: str) -> None:
+        """Add the text, and write what is still in memory."""
+        self._db.execute("INSERT INTO head VALUES (?)", (head,))
+        self._db.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def write_table(file: str | os.PathLike[str]) -> Iterator[TableWriter]:
+    """Write a table to an empty file, such as `isc_fast.files.atomic.replacing` gives. No other file appears beside it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    length = len(os.path.abspath(os.fsencode(file)))
+    if length > _LONGEST_PATH:
+        raise OSError(errno.ENAMETOOLONG, f"its path has {length} bytes, and SQLite takes at most {_LONGEST_PATH}")
+    sqlite = _sqlite()
+    try:
+        with contextlib.closing(_open(_uri(file, _WRITE))) as db:
+            yield TableWriter(db)
+    except sqlite.OperationalError as error:
+        _write_more(file)
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def _write_more(file: str | os.PathLike[str]) -> None:
+    """Write 64 KB to a file that SQLite could not write to, since SQLite does not say why: the system does."""
+    with open(file, "ab") as stream:
+        stream.write(bytes(1 << 16))
+        stream.flush()
+        os.fsync(stream.fileno())

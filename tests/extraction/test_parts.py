@@ -1,0 +1,138 @@
+"""The folder of an unfinished extraction: what a damaged plan, one of isc-fast 0.1 or equal ids do to resuming."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fakes import FakeEngine
+
+from isc_fast.descriptors.store import open_descriptors
+from isc_fast.errors import FormatError
+from isc_fast.extraction.parts import PartsFolder
+from isc_fast.extraction.pipeline import extract
+from isc_fast.extraction.plan import Plan
+from isc_fast.items import Item
+from isc_fast.sources.listing import Listing
+
+
+class Interrupted(FakeEngine):
+    """An engine that ends the run at its fifth call, when two shards of two batches are done."""
+
+    def run(self, pixels):
+        if len(self.calls) == 4:
+            raise KeyboardInterrupt
+        return super().run(pixels)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, folder_of) -> tuple[Path, Path, bytes]:
+    """A folder of photos, an output of which two of three parts are done, and the bytes that it must get."""
+    folder, output = folder_of(tmp_path / "in", 11), tmp_path / "out.h5"
+    extract(folder, FakeEngine(), tmp_path / "whole.h5", batch_size=2, shard_size=4)
+    whole = (tmp_path / "whole.h5").read_bytes()
+    (tmp_path / "whole.h5").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, Interrupted(), output, batch_size=2, shard_size=4)
+    return folder, output, whole
+
+
+def plan_file(output: Path) -> Path:
+    return PartsFolder(output).folder / "plan.sqlite"
+
+
+def to_json(output: Path) -> Path:
+    """Store the plan as isc-fast 0.1 did."""
+    file = plan_file(output).with_suffix(".json")
+    file.write_text("".join(piece + "\n" for piece in Plan.read(plan_file(output)).pieces()), "ascii")
+    plan_file(output).unlink()
+    return file
+
+
+def test_only_the_plan_the_lock_and_the_parts_lie_in_the_folder(begun):
+    _, output, _ = begun
+    names = ["lock", "part-000000.h5", "part-000001.h5", "plan.sqlite"]
+    assert sorted(os.listdir(PartsFolder(output).folder)) == names
+
+
+def test_what_isc_fast_0_1_began_is_finished(begun, tmp_path):
+    folder, output, whole = begun
+    to_json(output)
+    made = extract(folder, FakeEngine(), output)
+    assert (made.computed, made.note) == (3, None)
+    assert output.read_bytes() == whole
+    assert sorted(os.listdir(tmp_path)) == ["in", "out.h5"]
+
+
+def test_a_folder_with_both_plans_is_resumed(begun):
+    """A process that is killed while it stores the plan of isc-fast 0.1 anew may leave both."""
+    folder, output, whole = begun
+    content = plan_file(output).read_bytes()
+    to_json(output)
+    plan_file(output).write_bytes(content)
+    assert extract(folder, FakeEngine(), output).computed == 3
+    assert output.read_bytes() == whole
+
+
+def test_a_damaged_plan_of_isc_fast_0_1_is_refused(begun):
+    folder, output, _ = begun
+    file = to_json(output)
+    file.write_text(file.read_text()[:-5])
+    with pytest.raises(FormatError, match=f"damaged .*; remove the folder {PartsFolder(output).folder} to start again"):
+        extract(folder, FakeEngine(), output)
+    assert PartsFolder(output).has_parts()
+
+
+def change_a_letter(output: Path, name: str) -> None:
+    """As a bad disk might: the file is a sound table, and one path is another."""
+    content = plan_file(output).read_bytes()
+    assert content.count(os.fsencode(name)) == 1
+    plan_file(output).write_bytes(content.replace(os.fsencode(name), os.fsencode("?" + name[1:])))
+
+
+def test_a_damaged_plan_of_the_same_inputs_is_made_anew(begun):
+    folder, output, whole = begun
+    change_a_letter(output, sorted(os.listdir(folder))[9])
+    made = extract(folder, FakeEngine(), output)
+    assert (made.computed, made.note, list(made.failures)) == (3, None, [])
+    assert output.read_bytes() == whole
+
+
+def test_a_damaged_plan_of_other_images_is_refused(begun):
+    folder, output, _ = begun
+    names = sorted(os.listdir(folder))
+    change_a_letter(output, names[9])
+    (folder / names[0]).unlink()
+    words = r"damaged \(its images are not those that it was written with\); remove the folder"
+    with pytest.raises(FormatError, match=words):
+        extract(folder, FakeEngine(), output)
+    assert PartsFolder(output).has_parts()
+
+
+def test_a_file_of_something_else_is_refused_or_overwritten_by_hand(begun):
+    folder, output, whole = begun
+    plan_file(output).write_text("something else")
+    with pytest.raises(FormatError, match=f"remove the folder {PartsFolder(output).folder} to start again"):
+        extract(folder, FakeEngine(), output)
+    PartsFolder(output).remove()
+    assert extract(folder, FakeEngine(), output, batch_size=2, shard_size=4).computed == 11
+    assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize(("bad", "unique"), [(False, False), (True, True)])
+def test_a_file_says_whether_the_ids_of_a_plan_differ(tmp_path, photos, bad, unique):
+    """Two images of one id are two rows of the file, unless one has failed, in a shard of its own."""
+    items = [Item("a", str(photos[0])), Item("b", str(photos[1])), Item("a", str(photos[2]))]
+    if bad:
+        items[2] = Item("a", str(tmp_path / "missing.jpg"))
+    extract(Listing(items), FakeEngine(), tmp_path / "out.h5", batch_size=2, shard_size=2)
+    with open_descriptors(tmp_path / "out.h5") as found:
+        assert list(found.ids) == (["a", "b"] if bad else ["a", "b", "a"])
+        assert found.ids.unique == unique
+
+
+def test_a_file_says_that_the_ids_of_a_listing_differ(tmp_path, folder_of):
+    extract(folder_of(tmp_path / "in", 5), FakeEngine(), tmp_path / "out.h5", batch_size=2, shard_size=2)
+    with open_descriptors(tmp_path / "out.h5") as found:
+        assert found.ids.unique
