@@ -8,9 +8,9 @@ Every way finds the 10 references with the highest inner product, of unit rows o
 a query. Exact search is one matrix product with a selection behind it, so the ceiling of comparing everything in single
 precision is the machine's rate for such products, measured in the same rounds (the better of numpy's and torch's,
 2048 × 2048 × 2048). Ours goes beyond it, since most pairs are ruled out by products of bytes and a bound on what rounding
-can have cost (see `isc_fast/matching/knn.py`). What counts as exact is decided in double precision, for some of the queries.
+can have cost (see `isc_fast/matching/cpu_searcher.py`). What counts as exact is decided in double precision, for some of the queries.
 
-Ours is measured twice: `isc_fast.search` as a user calls it, with references in a file, ids and all, and `isc_fast.matching.knn`
+Ours is measured twice: `isc_fast.search` as a user calls it, with references in a file, ids and all, and `isc_fast.matching.cpu_searcher`
 alone, on arrays. An index is filled before the clock starts. The slowest ways get fewer queries; the rate is of those.
 """
 
@@ -35,7 +35,7 @@ from rows import BLOCK, Array, Found, blocks_of, by_numpy, by_torch, make_rows, 
 import isc_fast
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.knn import knn
+from isc_fast.matching.cpu_searcher import knn
 
 _SIDE = 2048  # of the square product that measures the ceiling
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return matches.scores.reshape(len(some), -1), rows.reshape(len(some), -1)
 
         way("isc_fast.search, from a file", ours)
-        way("isc_fast.matching.knn", lambda some: knn(some, blocks_of(xb, BLOCK_ROWS), k))
+        way("isc_fast.matching.cpu_searcher", lambda some: knn(some, blocks_of(xb, BLOCK_ROWS), k))
         flat = faiss.IndexFlatIP(given.dim)
         flat.add(xb)
         way("faiss IndexFlatIP", lambda some: flat.search(some, k))

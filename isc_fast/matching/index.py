@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..descriptors.store import BLOCK_ROWS, Descriptors, check_comparable, ids_at, repeated_id
 from ..errors import InputError, MismatchError
 from .exact import Ints, Metric, Pairs, join
-from .knn import CPU, knn, rows_at_once, within
+from .cpu_searcher import CPU, knn, rows_at_once, within
 from .matches import Matches
 
 DEFAULT_K = 10

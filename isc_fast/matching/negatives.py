@@ -20,7 +20,7 @@ from ..descriptors.store import Descriptors, derived_meta, kept_ids, write_block
 from ..errors import InputError, MismatchError
 from ..machine.cores import available_cores
 from .exact import Floats, Ints
-from .knn import CPU, knn, rows_at_once
+from .cpu_searcher import CPU, knn, rows_at_once
 
 _ROWS = 16_384  # searched for at a time, 16 MB at 256 dimensions: once through the negatives for so many
 _STEP = 2048  # summed at a time: at 256 dimensions two arrays of 2 MB, which stay in a core's cache

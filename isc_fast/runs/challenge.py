@@ -20,9 +20,9 @@ from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from ..extraction.pipeline import extract, load_for
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
-from ..matching.gpu_knn import open_search
+from ..matching.gpu_searcher import open_search
 from ..matching.index import search
-from ..matching.knn import CPU
+from ..matching.cpu_searcher import CPU
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
 from ..matching.negatives import normalize_to_file, smooth_to_file
 from ..progress import ProgressCallback

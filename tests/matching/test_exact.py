@@ -9,10 +9,10 @@ import pytest
 from oracles import near_ties, unit_rows
 
 import isc_fast.matching.exact
-import isc_fast.matching.knn
+import isc_fast.matching.cpu_searcher
 from isc_fast.errors import EngineError, InputError
 from isc_fast.matching.exact import METRICS, Best, Queries, distinct_pairs, found_in, same_rows, scores_of
-from isc_fast.matching.knn import knn, within
+from isc_fast.matching.cpu_searcher import knn, within
 
 pytest.importorskip("faiss")
 
@@ -185,7 +185,7 @@ def scored(monkeypatch):
         return scores_of(xq, xb, metric)
 
     monkeypatch.setattr(isc_fast.matching.exact, "scores_of", count)
-    monkeypatch.setattr(isc_fast.matching.knn, "scores_of", count)
+    monkeypatch.setattr(isc_fast.matching.cpu_searcher, "scores_of", count)
     return counts
 
 
@@ -193,8 +193,8 @@ def scored(monkeypatch):
 @pytest.mark.parametrize("first_pass", [True, False])
 def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pass):
     if not first_pass:
-        monkeypatch.setattr(isc_fast.matching.knn, "_byte_product", lambda: None)
-    elif isc_fast.matching.knn._byte_product() is None:
+        monkeypatch.setattr(isc_fast.matching.cpu_searcher, "_byte_product", lambda: None)
+    elif isc_fast.matching.cpu_searcher._byte_product() is None:
         pytest.skip("this processor's products of bytes are not exact")
     xq, xb = with_blanks(200, 30_000)
     expected = plain(xq, xb, 5, metric)
@@ -207,7 +207,7 @@ def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pas
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_equal_pairs_above_a_score_are_scored_once(scored, metric):
-    if isc_fast.matching.knn._byte_product() is None:
+    if isc_fast.matching.cpu_searcher._byte_product() is None:
         pytest.skip("this processor's products of bytes are not exact")
     xq, xb = with_blanks(200, 30_000)
     lowest = np.float32(0.99 if metric == "ip" else -0.01)

@@ -18,7 +18,7 @@ from isc_fast.matching import exact
 from isc_fast.matching.exact import METRICS
 from isc_fast.matching.gpu_probe import find_gpus, try_gpus
 from isc_fast.matching.index import search
-from isc_fast.matching.knn import knn, within
+from isc_fast.matching.cpu_searcher import knn, within
 from isc_fast.matching.negatives import smooth_negatives, subtract_negatives
 from isc_fast.runs.trials import TRIALS
 

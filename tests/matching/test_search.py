@@ -9,12 +9,12 @@ import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
 import isc_fast.matching.index
-import isc_fast.matching.knn
+import isc_fast.matching.cpu_searcher
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.matching.exact import METRICS
 from isc_fast.matching.index import search
-from isc_fast.matching.knn import knn, within
+from isc_fast.matching.cpu_searcher import knn, within
 
 pytest.importorskip("faiss")
 
@@ -443,20 +443,20 @@ WIDE_QUERIES, WIDE = unit_rows(11, 60, 96), unit_rows(12, 900, 96)
 def first_pass(monkeypatch):
     """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None)."""
     pytest.importorskip("onnxruntime")
-    if isc_fast.matching.knn._byte_product() is None:
+    if isc_fast.matching.cpu_searcher._byte_product() is None:
         pytest.skip("products of bytes are not exact on this processor")
     sizes = {"_COARSE_QUERIES": 1, "_COARSE_ROWS": 40, "_TILE": 16, "_PART": 32}
     for name, size in sizes.items():
-        monkeypatch.setattr(isc_fast.matching.knn, name, size)
+        monkeypatch.setattr(isc_fast.matching.cpu_searcher, name, size)
     asked = []
-    pairs = isc_fast.matching.knn._FirstPass.pairs
+    pairs = isc_fast.matching.cpu_searcher._FirstPass.pairs
 
     def recorded(self, block, lowest):
         found = pairs(self, block, lowest)
         asked.append((len(block), None if found is None else len(found[0])))
         return found
 
-    monkeypatch.setattr(isc_fast.matching.knn._FirstPass, "pairs", recorded)
+    monkeypatch.setattr(isc_fast.matching.cpu_searcher._FirstPass, "pairs", recorded)
     return asked
 
 
@@ -522,8 +522,10 @@ def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, mi
         middle = 0
     xb += np.float32(middle)  # and measured from there, without rounding
     lowest = similarity(other[None], xb[5:6], metric).astype(np.float32)[0]
-    with isc_fast.matching.knn.ThreadPoolExecutor(1) as threads:
-        coarse = isc_fast.matching.knn._FirstPass(other[None], metric, isc_fast.matching.knn._byte_product(), threads)
+    with isc_fast.matching.cpu_searcher.ThreadPoolExecutor(1) as threads:
+        coarse = isc_fast.matching.cpu_searcher._FirstPass(
+            other[None], metric, isc_fast.matching.cpu_searcher._byte_product(), threads
+        )
         coarse.measure_from(np.full(96, middle, np.float32))
         rows, columns, scores = coarse.pairs(xb, lowest)
     assert (rows.tolist(), columns.tolist(), scores.tolist()) == ([0], [5], lowest.tolist())
@@ -546,8 +548,10 @@ def test_scores_of_the_first_pass_do_not_depend_on_the_company(first_pass, metri
 
 def test_what_all_references_have_in_common_takes_nothing_of_a_byte(first_pass, monkeypatch):
     """As where scores are normalised: one more dimension, in which all references are 1."""
-    real, scored = isc_fast.matching.knn.scores_of, []
-    monkeypatch.setattr(isc_fast.matching.knn, "scores_of", lambda *args: scored.append(len(args[0])) or real(*args))
+    real, scored = isc_fast.matching.cpu_searcher.scores_of, []
+    monkeypatch.setattr(
+        isc_fast.matching.cpu_searcher, "scores_of", lambda *args: scored.append(len(args[0])) or real(*args)
+    )
 
     def left(xq, xb):
         """Pairs that the first pass could not rule out."""
@@ -589,11 +593,11 @@ def test_where_the_first_pass_is_not_used(first_pass, monkeypatch):
     knn(WIDE_QUERIES, [WIDE[:40]], 2)
     knn(WIDE_QUERIES[:, :63], [WIDE[:, :63]], 2)
     knn(WIDE_QUERIES, [WIDE], 300)
-    monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 61)
+    monkeypatch.setattr(isc_fast.matching.cpu_searcher, "_COARSE_QUERIES", 61)
     knn(WIDE_QUERIES, [WIDE], 2)
     assert first_pass == []
     for size in (np.float32(1e-18), np.float32(1e17)):  # squares that float32 cannot hold
-        monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 1)
+        monkeypatch.setattr(isc_fast.matching.cpu_searcher, "_COARSE_QUERIES", 1)
         _, indices = knn(WIDE_QUERIES, [WIDE * size], 2)
         np.testing.assert_array_equal(indices, np.argsort(-similarity(WIDE_QUERIES, WIDE), axis=1)[:, :2])
     assert [found for _, found in first_pass] == [None, None]
@@ -615,12 +619,12 @@ def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
                 return [np.minimum(result, 2**15) for result in super().run(*arguments)]
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Saturating)
-    isc_fast.matching.knn._byte_product.cache_clear()
+    isc_fast.matching.cpu_searcher._byte_product.cache_clear()
     try:
-        assert isc_fast.matching.knn._byte_product() is None
+        assert isc_fast.matching.cpu_searcher._byte_product() is None
         found = knn(WIDE_QUERIES, [WIDE], 2)
     finally:
-        isc_fast.matching.knn._byte_product.cache_clear()
+        isc_fast.matching.cpu_searcher._byte_product.cache_clear()
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
     assert used
@@ -629,7 +633,7 @@ def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
 
 def test_the_model_of_the_first_pass_is_what_it_says():
     onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(isc_fast.matching.knn._BYTE_MODEL)
+    model = onnx.load_from_string(isc_fast.matching.cpu_searcher._BYTE_MODEL)
     onnx.checker.check_model(model)
     (node,) = model.graph.node
     assert (node.op_type, list(node.input), list(node.output)) == ("MatMulInteger", ["a", "b"], ["y"])

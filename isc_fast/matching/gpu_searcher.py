@@ -96,7 +96,7 @@ def _propose_on(number: int, resources: Any, metric: Metric) -> Propose:
 
 @dataclass(frozen=True)
 class GpuSearch:
-    """Searches on some GPUs; see `isc_fast.matching.knn` for what they mean.
+    """Searches on some GPUs; see `isc_fast.matching.cpu_searcher` for what they mean.
 
     Attributes:
         gpus: at least one.

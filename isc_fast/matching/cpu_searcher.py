@@ -1,6 +1,6 @@
 """Exact nearest neighbours over blocks: by faiss, and for many queries by a first pass in bytes that loses nothing.
 
-What an exact result is stands in `isc_fast.matching.exact`; on a GPU the work is done by `isc_fast.matching.gpu_knn`.
+What an exact result is stands in `isc_fast.matching.exact`; on a GPU the work is done by `isc_fast.matching.gpu_searcher`.
 
 The first pass rounds both sides to integers of one byte, whose products a processor sums four times as fast as those of
 floats. What all rows have in common, about their mean c, is subtracted before: it would take up most of the byte's range. Let
@@ -45,7 +45,7 @@ from .exact import (
     same_rows,
     scores_of,
 )
-from .gpu_knn import QUERY_ROWS, open_search, part_rows
+from .gpu_searcher import QUERY_ROWS, open_search, part_rows
 
 CPU = "cpu"
 
