@@ -22,17 +22,15 @@ from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from isc_fast.matching import gpu_probe, gpu_searcher
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.gpu_searcher import in_order
 from isc_fast.matching.gpu_probe import Gpu, find_gpus, gpu_indices, try_gpus
+from isc_fast.matching.gpu_searcher import in_order
 from isc_fast.matching.index import search
-from isc_fast.matching.cpu_searcher import knn, rows_at_once, within
-from isc_fast.matching.negatives import (
-    normalize_scores,
-    normalize_to_file,
-    smooth_negatives,
-    smooth_to_file,
-    subtract_negatives,
-)
+from isc_fast.matching.inputs import BlockRows
+from isc_fast.matching.methods import normalize_to_file
+from isc_fast.matching.score_normalization import normalize_scores
+from isc_fast.matching.searcher import open_searcher
+from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
+from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.runs.challenge import run_challenge
 from isc_fast.runs.trials import TRIALS
 
@@ -57,6 +55,14 @@ def fake(monkeypatch):
     gpu_searcher._pool.cache_clear()
     yield made
     gpu_searcher._pool.cache_clear()
+
+
+def knn(xq, blocks, k, metric="ip", device="cpu"):
+    return open_searcher(device).knn(xq, blocks, k, metric)
+
+
+def within(xq, blocks, lowest, metric="ip", device="cpu"):
+    return open_searcher(device).within(xq, blocks, lowest, metric)
 
 
 def equal(found, expected):
@@ -137,7 +143,7 @@ def test_more_neighbours_than_faiss_can_select(fake, monkeypatch, metric):
 
 def test_a_large_k_is_not_left_to_the_processor(fake, monkeypatch):
     monkeypatch.setattr(gpu_searcher, "WIDEST", 64)
-    monkeypatch.setattr(isc_fast.matching.exact, "_all_rows", lambda *_: pytest.fail("every row was looked at"))
+    monkeypatch.setattr(isc_fast.matching.exact, "_among_all_rows", lambda *_: pytest.fail("every row was looked at"))
     xq, xb = unit_rows(1, 50, 32), unit_rows(2, 6000, 32)
     found = knn(xq, [xb], 100, "ip", "cuda")
     monkeypatch.undo()
@@ -282,8 +288,8 @@ def test_parts_are_as_large_as_there_is_room(fake, monkeypatch):
     assert gpu_searcher.part_rows([Gpu(0, 80 << 30), Gpu(1, 1 << 30)], 256) == 65_536
     assert gpu_searcher.part_rows([Gpu(0, 1)], 256) == 16_384
     assert gpu_searcher.part_rows([Gpu(0, None)], 10**9) == 1
-    assert rows_at_once("cuda", 256, 7) == (65_536, 262_144)
-    assert rows_at_once("cpu", 256, 7) == (7, 7)
+    assert open_searcher("cuda").block_rows(256) == BlockRows(65_536, 262_144)
+    assert open_searcher("cpu").block_rows(256) == BlockRows(16_384, 16_384)
 
 
 # --- what users call
