@@ -14,12 +14,11 @@ included.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,18 +28,12 @@ import faiss
 import numpy as np
 from harness import finish, interleaved
 
-import isc_fast.matching.negatives
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.negatives import (
-    NES_BETA,
-    NES_K,
-    SMOOTHING_K,
-    SMOOTHING_POWER,
-    nes_blocks,
-    smooth_blocks,
-    subtract_negatives,
-)
+from isc_fast.matching.cpu_searcher import CpuSearcher
+from isc_fast.matching.exact import Metric
+from isc_fast.matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, Smoothing
+from isc_fast.matching.subtraction import NES_BETA, NES_K, Subtraction, subtract_negatives
 
 Array = np.ndarray[Any, Any]
 _STEP = 2048  # rows at a time where they are only fetched: they stay in a core's cache
@@ -80,21 +73,18 @@ def named(rows: Array) -> Descriptors:
     return Descriptors(rows, range(len(rows)))  # type: ignore[arg-type]  # no list of names, which would be counted too
 
 
-@contextlib.contextmanager
-def given_neighbours(scores: Array, indices: Array) -> Iterator[None]:
-    """Let our functions be told the neighbours, in order, rather than search for them."""
-    real, at = isc_fast.matching.negatives.knn, 0
+class GivenNeighbours(CpuSearcher):
+    """A searcher that gives neighbours which are known, in the order of the queries, and searches for none."""
 
-    def told(rows: Array, _blocks: Iterable[Array], _k: int, device: str) -> tuple[Array, Array]:
-        nonlocal at
-        at += len(rows)
-        return scores[at - len(rows) : at], indices[at - len(rows) : at]
+    def __init__(self, scores: Array, indices: Array) -> None:
+        super().__init__()
+        self._known, self._given = (scores, indices), 0
 
-    isc_fast.matching.negatives.knn = told  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        isc_fast.matching.negatives.knn = real
+    def knn(self, xq: Array, blocks: Iterable[Array], k: int, metric: Metric = "ip") -> tuple[Array, Array]:
+        """The neighbours of the next queries."""
+        these = slice(self._given, self._given + len(xq))
+        self._given += len(xq)
+        return self._known[0][these], self._known[1][these]
 
 
 def collected(blocks: Iterable[Array], count: int, dim: int) -> Array:
@@ -130,8 +120,8 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
             return published_subtraction(rows, table, indices)
 
         def ours() -> Array:
-            with given_neighbours(np.ones(indices.shape, np.float32), indices):
-                return collected(nes_blocks(blocks, named(table)), count, dim)
+            searcher = GivenNeighbours(np.ones(indices.shape, np.float32), indices)
+            return collected(Subtraction().blocks(blocks, named(table), searcher), count, dim)
     else:
         indices = random.integers(0, negatives, (negatives, SMOOTHING_K))
         scores = random.uniform(0.2, 1, indices.shape).astype(np.float32)
@@ -140,8 +130,7 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
             return published_smoothing(table, scores, indices)
 
         def ours() -> Array:
-            with given_neighbours(scores, indices):
-                return collected(smooth_blocks(named(table)), negatives, dim)
+            return collected(Smoothing().blocks(named(table), GivenNeighbours(scores, indices)), negatives, dim)
 
     def fetching() -> Array:
         fetched(table, indices)

@@ -7,10 +7,10 @@
 Every way finds the 10 references with the highest inner product, of unit rows of which one in a hundred is a near copy of
 a query. Exact search is one matrix product with a selection behind it, so the ceiling of comparing everything in single
 precision is the machine's rate for such products, measured in the same rounds (the better of numpy's and torch's,
-2048 × 2048 × 2048). Ours goes beyond it, since most pairs are ruled out by products of bytes and a bound on what rounding
-can have cost (see `isc_fast/matching/knn.py`). What counts as exact is decided in double precision, for some of the queries.
+2048 × 2048 × 2048). Ours can be faster, since most pairs are ruled out by products of bytes and a bound on what rounding can
+have cost (see `isc_fast/matching/first_pass.py`). Double precision decides what counts as exact, for some of the queries.
 
-Ours is measured twice: `isc_fast.search` as a user calls it, with references in a file, ids and all, and `isc_fast.matching.knn`
+Ours is measured twice: `isc_fast.search` as a user calls it, with references in a file, ids and all, and the searcher's `knn`
 alone, on arrays. An index is filled before the clock starts. The slowest ways get fewer queries; the rate is of those.
 """
 
@@ -35,7 +35,7 @@ from rows import BLOCK, Array, Found, blocks_of, by_numpy, by_torch, make_rows, 
 import isc_fast
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.knn import knn
+from isc_fast.matching.searcher import open_searcher
 
 _SIDE = 2048  # of the square product that measures the ceiling
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return matches.scores.reshape(len(some), -1), rows.reshape(len(some), -1)
 
         way("isc_fast.search, from a file", ours)
-        way("isc_fast.matching.knn", lambda some: knn(some, blocks_of(xb, BLOCK_ROWS), k))
+        way("isc_fast searcher", lambda some: open_searcher().knn(some, blocks_of(xb, BLOCK_ROWS), k))
         flat = faiss.IndexFlatIP(given.dim)
         flat.add(xb)
         way("faiss IndexFlatIP", lambda some: flat.search(some, k))

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from .matching.matches import read_matches as read_matches
     from .matching.matches import read_truth as read_truth
     from .matching.matches import write_matches as write_matches
-    from .matching.negatives import normalize_scores as normalize_scores
-    from .matching.negatives import normalize_to_file as normalize_to_file
-    from .matching.negatives import smooth_negatives as smooth_negatives
-    from .matching.negatives import smooth_to_file as smooth_to_file
-    from .matching.negatives import subtract_negatives as subtract_negatives
+    from .matching.methods import normalize_to_file as normalize_to_file
+    from .matching.score_normalization import normalize_scores as normalize_scores
+    from .matching.smoothing import smooth_negatives as smooth_negatives
+    from .matching.smoothing import smooth_to_file as smooth_to_file
+    from .matching.subtraction import subtract_negatives as subtract_negatives
     from .review.page import write_report as write_report
     from .runs.challenge import run_challenge as run_challenge
     from .runs.demo import run_demo as run_demo
@@ -74,13 +74,13 @@ _HOME = {
         "Evaluation",
         "evaluate",
     ),
-    "matching.negatives": (
-        "normalize_scores",
-        "normalize_to_file",
+    "matching.methods": ("normalize_to_file",),
+    "matching.score_normalization": ("normalize_scores",),
+    "matching.smoothing": (
         "smooth_negatives",
         "smooth_to_file",
-        "subtract_negatives",
     ),
+    "matching.subtraction": ("subtract_negatives",),
     "extraction.pipeline": (
         "Extraction",
         "extract",

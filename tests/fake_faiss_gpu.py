@@ -3,7 +3,7 @@
 Scores are off by as much as another order of summation can make them, and neighbours are selected and ordered by those; of
 equal scores any is kept. What faiss or its authors forbid is checked: resources used by two threads at once, more than 2,048
 neighbours, more neighbours than rows, arrays that are not float32 rows in order, a GPU that is not there. Names and
-parameters are compared with the real Python wrapper, which faiss-cpu holds too, by `tests/matching/test_gpu_knn.py`.
+parameters are compared with the real Python wrapper, which faiss-cpu holds too, by `tests/matching/test_gpu_searcher.py`.
 """
 
 from __future__ import annotations

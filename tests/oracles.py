@@ -32,6 +32,11 @@ def similarity(xq, xb, metric="ip"):
     return xq @ xb.T if metric == "ip" else -((xq[:, None] - xb[None]) ** 2).sum(axis=2)
 
 
+def exact_byte_product(a, b):
+    """Products of bytes on any processor: double precision holds these sums exactly."""
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int32)
+
+
 def norm(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

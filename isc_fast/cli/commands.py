@@ -22,7 +22,8 @@ from ..evaluation.metrics import evaluate
 from ..extraction.pipeline import extract
 from ..matching.index import search
 from ..matching.matches import read_matches, read_truth, write_matches
-from ..matching.negatives import normalize_to_file, smooth_to_file
+from ..matching.methods import normalize_to_file
+from ..matching.smoothing import smooth_to_file
 from ..progress import ProgressPrinter, duration
 from ..review.page import write_report
 from ..runs.challenge import run_challenge

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.store import BLOCK_ROWS, Descriptors, check_comparable, ids_at, repeated_id
+from ..descriptors.store import Descriptors, check_comparable, ids_at, repeated_id
 from ..errors import InputError, MismatchError
-from .exact import Ints, Metric, Pairs, join
-from .knn import CPU, knn, rows_at_once, within
+from .arrays import Ints, Pairs, join
+from .cpu_searcher import CPU
+from .exact import Metric
 from .matches import Matches
+from .searcher import Searcher, open_searcher
 
 DEFAULT_K = 10
 _FIRST_K = 16
@@ -27,11 +30,12 @@ def search(
     max_pairs: int | None = None,
     threshold: float | None = None,
     metric: Metric = "ip",
-    device: str = CPU,
+    device: str | Searcher = CPU,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
 
-    With no limit given, the 10 best of each query. Limits may be combined; each only takes pairs away.
+    Without any limit, the result holds the 10 best references of each query. Limits may be combined; each one only takes
+    pairs away.
 
     Args:
         queries, references: ``(nq, d)`` and ``(nr, d)``.
@@ -41,11 +45,12 @@ def search(
         metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
             unit rows is ``2 · cosine − 2``. The order is the same.
         device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
-            references stream through them, part by part; pairs and scores are the same to the bit. Where more than 2,048
-            references of a part may count for a query, the processor finds them. Not run on a GPU so far.
+            references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
+            references of a part may count for a query, the processor finds them. Not run on a GPU so far. It may also be a
+            searcher that is open already (`isc_fast.matching.searcher.open_searcher`).
 
     Returns:
-        with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; else best first overall.
+        with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; otherwise best first overall.
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
@@ -53,9 +58,33 @@ def search(
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
+    _check_counts(k, max_pairs)
+    _check_sides(queries, references, metric)
+    _check_threshold(threshold, metric)
+    _check_ids(queries, references)
+    if k is None and max_pairs is None and threshold is None:
+        k = DEFAULT_K
+    lowest = np.float32(-np.inf if threshold is None else threshold)
+    wanted = _Search(queries, references, metric, open_searcher(device))
+    if k is not None:
+        pairs = wanted.nearest(k, lowest)
+        if max_pairs is not None:
+            pairs = _best(pairs, max_pairs)
+    elif max_pairs is None:
+        pairs = _best(wanted.above(lowest), None)
+    else:
+        pairs = wanted.best_overall(max_pairs, lowest)
+    rows, columns, scores = pairs
+    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
+
+
+def _check_counts(k: int | None, max_pairs: int | None) -> None:
     for name, limit in (("k", k), ("max_pairs", max_pairs)):
         if limit is not None and limit < 1:
             raise InputError(f"{name} must be at least 1, not {limit}")
+
+
+def _check_sides(queries: Descriptors, references: Descriptors, metric: Metric) -> None:
     for side, found in (("query", queries), ("reference", references)):
         if not len(found):
             raise InputError(f"there is no {side} descriptor to search")
@@ -63,29 +92,24 @@ def search(
     by_score = (queries.meta.get("normalization") or {}).get("method") == "score"
     if by_score and metric != "ip":
         raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
-    if threshold is not None and math.isnan(threshold):
+
+
+def _check_threshold(threshold: float | None, metric: Metric) -> None:
+    if threshold is None:
+        return
+    if math.isnan(threshold):
         raise InputError("the threshold is not a number")
-    if threshold is not None and metric == "l2" and threshold > 0:
+    if metric == "l2" and threshold > 0:
         raise InputError(
             f"with the metric l2 scores are minus squared distances, at most 0; the threshold is {threshold}"
         )
+
+
+def _check_ids(queries: Descriptors, references: Descriptors) -> None:
     for side, found in (("query", queries), ("reference", references)):
         twice = repeated_id(found.ids)
         if twice is not None:
             raise InputError(f"the {side} id {twice!r} occurs twice, so its pairs could not be told apart")
-    if k is None and max_pairs is None and threshold is None:
-        k = DEFAULT_K
-    lowest = np.float32(-np.inf if threshold is None else threshold)
-    if k is not None:
-        pairs = _nearest(queries, references, k, lowest, metric, device)
-        if max_pairs is not None:
-            pairs = _best(pairs, max_pairs)
-    elif max_pairs is None:
-        pairs = _best(_above(queries, references, lowest, metric, device), None)
-    else:
-        pairs = _best_overall(queries, references, max_pairs, lowest, metric, device)
-    rows, columns, scores = pairs
-    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
 
 
 def _keep(pairs: Pairs, which: npt.NDArray[np.bool_] | Ints) -> Pairs:
@@ -98,64 +122,68 @@ def _best(pairs: Pairs, count: int | None) -> Pairs:
     return _keep(pairs, order[:count])
 
 
-def _nearest(
-    queries: Descriptors,
-    references: Descriptors,
-    k: int,
-    lowest: np.float32,
-    metric: Metric,
-    device: str,
-    rows: Ints | None = None,
-) -> Pairs:
-    """The k best of each query (or of those queries alone) that reach the lowest score."""
-    rows = np.arange(len(queries)) if rows is None else rows
-    most, block_rows = rows_at_once(device, references.dim, BLOCK_ROWS)
-    step = min(most, max(1, _ENTRIES // min(k, len(references))))
-    parts: list[Pairs] = []
-    for start in range(0, len(rows), step):
-        these = rows[start : start + step]
-        scores, indices = knn(queries.vectors[these], references.blocks(block_rows), k, metric, device)
-        pairs = (np.repeat(these, scores.shape[1]), indices.ravel(), scores.ravel())
-        parts.append(_keep(pairs, pairs[2] >= lowest))
-    return join(parts)
+@dataclass(frozen=True)
+class _Search:
+    """Two sides that may be compared, and what searches them."""
 
+    queries: Descriptors
+    references: Descriptors
+    metric: Metric
+    searcher: Searcher
 
-def _above(queries: Descriptors, references: Descriptors, lowest: np.float32, metric: Metric, device: str) -> Pairs:
-    """Every pair that reaches the lowest score; beside them, memory holds two blocks."""
-    parts: list[Pairs] = []
-    start = 0
-    query_rows, block_rows = rows_at_once(device, references.dim, BLOCK_ROWS)
-    for block in queries.blocks(query_rows):
-        for rows, columns, scores in within(block, references.blocks(block_rows), lowest, metric, device):
-            parts.append((rows + start, columns, scores))
-        start += len(block)
-    return join(parts)
+    def nearest(self, k: int, lowest: np.float32, rows: Ints | None = None) -> Pairs:
+        """The k best references of each query that reach the lowest score; of the given queries only, if rows are given."""
+        rows = np.arange(len(self.queries)) if rows is None else rows
+        at_once = self.searcher.block_rows(self.references.dim)
+        step = min(at_once.queries, max(1, _ENTRIES // min(k, len(self.references))))
+        parts: list[Pairs] = []
+        for start in range(0, len(rows), step):
+            these = rows[start : start + step]
+            blocks = self.references.blocks(at_once.references)
+            scores, indices = self.searcher.knn(self.queries.vectors[these], blocks, k, self.metric)
+            pairs = (np.repeat(these, scores.shape[1]), indices.ravel(), scores.ravel())
+            parts.append(_keep(pairs, pairs[2] >= lowest))
+        return join(parts)
 
+    def above(self, lowest: np.float32) -> Pairs:
+        """Every pair that reaches the lowest score. Beside the pairs, memory holds two blocks."""
+        at_once = self.searcher.block_rows(self.references.dim)
+        parts: list[Pairs] = []
+        start = 0
+        for block in self.queries.blocks(at_once.queries):
+            blocks = self.references.blocks(at_once.references)
+            for rows, columns, scores in self.searcher.within(block, blocks, lowest, self.metric):
+                parts.append((rows + start, columns, scores))
+            start += len(block)
+        return join(parts)
 
-def _best_overall(
-    queries: Descriptors, references: Descriptors, max_pairs: int, lowest: np.float32, metric: Metric, device: str
-) -> Pairs:
-    """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
+    def best_overall(self, max_pairs: int, lowest: np.float32) -> Pairs:
+        """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.
 
-    Where a query's last neighbour is still good enough to count, it may have more: search again, wider, for those only.
-    A pair once found stays: the same pair may score an ulp lower in another batch, and must not drop out for that.
-    """
-    k = min(_FIRST_K, len(references))
-    pairs = _best(_nearest(queries, references, k, lowest, metric, device), None)
-    while k < len(references):
-        cut, beating = lowest, pairs[0]
-        if len(pairs[2]) >= max_pairs:
-            cut = pairs[2][max_pairs - 1]
-            pairs = _keep(pairs, pairs[2] >= cut)
-            # Of pairs that only equal the cut there are enough: fetching every one could mean all copies of a blank
-            # picture times all others.
-            beating = pairs[0][pairs[2] > cut]
-        # All k neighbours of such a query beat the cut, so the next one might.
-        unfinished = np.flatnonzero(np.bincount(beating, minlength=len(queries)) >= k)
-        if not len(unfinished):
-            break
-        k = min(k * _GROWTH, len(references))
-        more = _nearest(queries, references, k, cut, metric, device, unfinished)
-        known = np.isin(more[0] * len(references) + more[1], pairs[0] * len(references) + pairs[1])
-        pairs = _best(join([pairs, _keep(more, ~known)]), None)
-    return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])
+        If a query's last neighbour is still good enough to count, the query may have more of them. Only such queries are
+        searched again, for more neighbours. A pair that was found once stays: the same pair may score an ulp lower in another
+        batch, and must not drop out for that.
+        """
+        k = min(_FIRST_K, len(self.references))
+        pairs = _best(self.nearest(k, lowest), None)
+        while k < len(self.references):
+            cut, beating = lowest, pairs[0]
+            if len(pairs[2]) >= max_pairs:
+                cut = pairs[2][max_pairs - 1]
+                pairs = _keep(pairs, pairs[2] >= cut)
+                # There are enough pairs that only equal the cut. Fetching every one of them could mean all copies of a blank
+                # picture times all others.
+                beating = pairs[0][pairs[2] > cut]
+            # All k neighbours of such a query beat the cut, so the next one may beat it too.
+            unfinished = np.flatnonzero(np.bincount(beating, minlength=len(self.queries)) >= k)
+            if not len(unfinished):
+                break
+            k = min(k * _GROWTH, len(self.references))
+            more = self.nearest(k, cut, unfinished)
+            known = np.isin(self._number(more), self._number(pairs))
+            pairs = _best(join([pairs, _keep(more, ~known)]), None)
+        return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])
+
+    def _number(self, pairs: Pairs) -> Ints:
+        """One number for each pair."""
+        return pairs[0] * len(self.references) + pairs[1]

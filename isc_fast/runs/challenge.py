@@ -20,11 +20,12 @@ from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
 from ..extraction.pipeline import extract, load_for
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
-from ..matching.gpu_knn import open_search
+from ..matching.cpu_searcher import CPU
 from ..matching.index import search
-from ..matching.knn import CPU
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
-from ..matching.negatives import normalize_to_file, smooth_to_file
+from ..matching.methods import normalize_to_file
+from ..matching.searcher import Searcher, open_searcher
+from ..matching.smoothing import smooth_to_file
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
 from ..sources.listing import Listing, list_images
@@ -127,7 +128,7 @@ def run_challenge(
     batch_size: int | None = None,
     workers: int | None = None,
     decoder: str = AUTO,
-    search_device: str = CPU,
+    search_device: str | Searcher = CPU,
     overwrite: bool = False,
     retry_failed: bool = False,
     devices: str | Sequence[str] | None = None,
@@ -163,7 +164,7 @@ def run_challenge(
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
-    open_search(search_device)  # or it would fail after all images are described
+    searcher = open_searcher(search_device)  # first, so that a wrong device fails before any image is described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in TRUTH_HINTS if letter in folders}
     runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
     make_folder(folder)
@@ -214,9 +215,9 @@ def run_challenge(
     suffix = ""
     if "t" in folders:
         suffix = "-normalized"
-        negatives_stamp = _smooth(steps, folder, stamps["t"], search_device)
+        negatives_stamp = _smooth(steps, folder, stamps["t"], searcher)
         for letter in search_sides:
-            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], search_device)
+            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], searcher)
     result = ChallengeResult(folder, counts, failures, "t" in folders)
     for letter in truths:
         if "r" in folders:
@@ -228,7 +229,7 @@ def run_challenge(
                 [stamps[letter], stamps["r"]],
                 (ids[letter], ids["r"]),
                 truths[letter],
-                search_device,
+                searcher,
             )
     return result
 
@@ -237,25 +238,25 @@ def _digest(ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
-def _smooth(steps: _Steps, folder: Path, made_from: str, device: str) -> str:
+def _smooth(steps: _Steps, folder: Path, made_from: str, searcher: Searcher) -> str:
     """Make ``negatives.h5`` from the training images."""
     output = folder / "negatives.h5"
     source = folder / f"{NAMES['t']}.h5"
 
     def make() -> None:
         with open_descriptors(source) as plain:
-            smooth_to_file(plain, output, device=device)
+            smooth_to_file(plain, output, device=searcher)
 
     return steps.do(output, made_from, make)
 
 
-def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], device: str) -> str:
+def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], searcher: Searcher) -> str:
     """Make ``NAME-normalized.h5``."""
     output = folder / f"{name}-normalized.h5"
 
     def make() -> None:
         with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
-            normalize_to_file(plain, negatives, output, device=device)
+            normalize_to_file(plain, negatives, output, device=searcher)
 
     return steps.do(output, made_from, make)
 
@@ -268,7 +269,7 @@ def _phase(
     made_from: list[str],
     ids: tuple[Sequence[str], Sequence[str]],
     truth_file: Path | None,
-    device: str,
+    searcher: Searcher,
 ) -> PhaseResult:
     """Make the two files of a set of queries, check them, evaluate them."""
     phase = NAMES[letter].removeprefix("query")
@@ -281,7 +282,7 @@ def _phase(
 
     def match() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=device)
+            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=searcher)
         write_matches(csv, found)
 
     steps.do(submission, made_from, hand_in)

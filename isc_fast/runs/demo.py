@@ -23,7 +23,7 @@ from ..extraction.pipeline import Extraction, extract
 from ..files.atomic import make_folder, replacing, write_text
 from ..matching.index import search
 from ..matching.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
-from ..matching.negatives import subtract_negatives
+from ..matching.subtraction import subtract_negatives
 from ..progress import ProgressCallback
 from ..review.page import Section, write_page
 

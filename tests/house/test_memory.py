@@ -81,7 +81,7 @@ SEARCH = """
         assert len(search(few(20, 4), references, threshold=0.9999)) < count
 """
 NORMALIZE = """
-    from isc_fast.matching.negatives import normalize_to_file
+    from isc_fast.matching.methods import normalize_to_file
     with open_descriptors(f"{folder}/references.h5") as references:
         normalize_to_file(references, few(50, 4), f"{folder}/out.h5")
     with open_descriptors(f"{folder}/out.h5") as made:
@@ -113,15 +113,15 @@ def test_writing_takes_the_same_memory_for_any_number_of_ids(large_files):
 
 # Nearest neighbours among 100,000 rows would take minutes, and are not what is measured here.
 NEGATIVES = """
-    import isc_fast.matching.negatives
+    import isc_fast.matching.cpu_searcher
     from isc_fast.cli.parser import main
 
-    def knn(xq, blocks, k, device):
+    def knn(self, xq, blocks, k):
         total = sum(map(len, blocks))
         indices = np.random.default_rng(0).integers(0, total, (len(xq), k))
         return np.ones(indices.shape, np.float32), indices
 
-    isc_fast.matching.negatives.knn = knn
+    isc_fast.matching.cpu_searcher.CpuSearcher.knn = knn
     whole = Descriptors.blocks
     Descriptors.blocks = lambda self, _rows=None: whole(self, 8192)  # so that 40,000 rows are many blocks
     write(f"{folder}/plain.h5", 256)

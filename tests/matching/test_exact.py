@@ -6,15 +6,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from oracles import near_ties, unit_rows
+from oracles import exact_byte_product, near_ties, unit_rows
 
+import isc_fast.matching.best
 import isc_fast.matching.exact
-import isc_fast.matching.knn
+import isc_fast.matching.first_pass
 from isc_fast.errors import EngineError, InputError
-from isc_fast.matching.exact import METRICS, Best, Queries, distinct_pairs, found_in, same_rows, scores_of
-from isc_fast.matching.knn import knn, within
+from isc_fast.matching.best import Best
+from isc_fast.matching.byte_product import load_byte_product
+from isc_fast.matching.cpu_searcher import CpuSearcher
+from isc_fast.matching.equal_rows import distinct_pairs, same_rows
+from isc_fast.matching.exact import METRICS, Block, Proposer, Queries, Wanted, found_in, scores_of
 
 pytest.importorskip("faiss")
+
+knn, within = CpuSearcher().knn, CpuSearcher().within
 
 
 def plain(xq, xb, k, metric):
@@ -87,7 +93,8 @@ def test_what_is_proposed_in_the_wrong_order_is_put_right(threads, k, widest):
     xq, xb = near_ties(7, 30, 400, 32)
     seen = []
     least = np.full(30, -np.inf if k else 0.4, np.float32)
-    pairs = found_in(Queries(xq, "ip"), xb, 1.001, least, k, proposing(4e-6, seen), widest, threads)
+    proposer = Proposer(proposing(4e-6, seen), widest)
+    pairs = found_in(Queries(xq, "ip"), Block(0, xb, 1.001), Wanted(least, k), proposer, threads)
     scores, indices = plain(xq, xb, 400, "ip")
     if k:
         best = Best(30, k)
@@ -107,8 +114,9 @@ def test_what_is_proposed_in_the_wrong_order_is_put_right(threads, k, widest):
 def test_arithmetic_that_is_too_coarse_is_noticed(threads):
     """As that of TF32, which some environments switch on."""
     xq, xb = unit_rows(1, 30, 32), unit_rows(2, 400, 32)
+    wanted, proposer = Wanted(np.full(30, -1, np.float32), 5), Proposer(proposing(1e-3), 99)
     with pytest.raises(EngineError, match=r"off by .* NVIDIA_TF32_OVERRIDE"):
-        found_in(Queries(xq, "ip"), xb, 1.001, np.full(30, -1, np.float32), 5, proposing(1e-3), 99, threads)
+        found_in(Queries(xq, "ip"), Block(0, xb, 1.001), wanted, proposer, threads)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -118,8 +126,9 @@ def test_numbers_that_are_too_large_where_all_rows_are_looked_at(threads, metric
     def propose(xq, part, k):
         return np.zeros((len(xq), k), np.float32), np.zeros((len(xq), k), np.int64)
 
+    wanted = Wanted(np.zeros(2, np.float32), 1)
     with pytest.raises(InputError, match="unit length"):
-        found_in(Queries(huge[:2], metric), huge, 1e31, np.zeros(2, np.float32), 1, propose, 2, threads)
+        found_in(Queries(huge[:2], metric), Block(0, huge, 1e31), wanted, Proposer(propose, 2), threads)
 
 
 def test_the_best_do_not_depend_on_the_order_of_the_parts(threads):
@@ -129,9 +138,9 @@ def test_the_best_do_not_depend_on_the_order_of_the_parts(threads):
     for seed in range(4):
         best = Best(20, 30)
         for start in np.random.default_rng(seed).permutation(starts):
-            part = xb[start : start + 50]
-            pairs = found_in(Queries(xq, "ip"), part, 1.001, best.least(), 30, proposing(1e-6), 38, threads)
-            best.add((pairs[0], pairs[1] + start, pairs[2]), 50)
+            part = Block(int(start), xb[start : start + 50], 1.001)
+            wanted = Wanted(best.least(), 30)
+            best.add(found_in(Queries(xq, "ip"), part, wanted, Proposer(proposing(1e-6), 38), threads), 50)
         np.testing.assert_array_equal(best.scores, expected[0])
         np.testing.assert_array_equal(best.indices, expected[1])
 
@@ -142,8 +151,8 @@ def test_the_order_of_pairs_is_that_of_three_keys():
     wild = np.array([0.0, -0.0, -np.inf, 1e-45, -1e-45, 3e38, -3e38, 1.0, -1.0], np.float32)
     for scores in (rng.normal(size=5000).astype(np.float32), rng.choice(wild, 5000), np.zeros(5000, np.float32)):
         expected = np.lexsort((indices, -scores, queries))
-        np.testing.assert_array_equal(isc_fast.matching.exact._best_first(queries, indices, scores), expected)
-    assert len(isc_fast.matching.exact._best_first(queries[:0], indices[:0], wild[:0])) == 0
+        np.testing.assert_array_equal(isc_fast.matching.best._best_first(queries, indices, scores), expected)
+    assert len(isc_fast.matching.best._best_first(queries[:0], indices[:0], wild[:0])) == 0
 
 
 def test_equal_rows_are_found_by_their_bits():
@@ -185,17 +194,15 @@ def scored(monkeypatch):
         return scores_of(xq, xb, metric)
 
     monkeypatch.setattr(isc_fast.matching.exact, "scores_of", count)
-    monkeypatch.setattr(isc_fast.matching.knn, "scores_of", count)
+    monkeypatch.setattr(isc_fast.matching.first_pass, "scores_of", count)
     return counts
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("first_pass", [True, False])
 def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pass):
-    if not first_pass:
-        monkeypatch.setattr(isc_fast.matching.knn, "_byte_product", lambda: None)
-    elif isc_fast.matching.knn._byte_product() is None:
-        pytest.skip("this processor's products of bytes are not exact")
+    product = (load_byte_product() or exact_byte_product) if first_pass else None
+    monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     expected = plain(xq, xb, 5, metric)
     scored[0] = 0
@@ -206,9 +213,9 @@ def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pas
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_many_equal_pairs_above_a_score_are_scored_once(scored, metric):
-    if isc_fast.matching.knn._byte_product() is None:
-        pytest.skip("this processor's products of bytes are not exact")
+def test_many_equal_pairs_above_a_score_are_scored_once(monkeypatch, scored, metric):
+    product = load_byte_product() or exact_byte_product
+    monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     lowest = np.float32(0.99 if metric == "ip" else -0.01)
     [(rows, columns, scores)] = within(xq, [xb], lowest, metric)

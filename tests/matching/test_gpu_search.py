@@ -18,8 +18,9 @@ from isc_fast.matching import exact
 from isc_fast.matching.exact import METRICS
 from isc_fast.matching.gpu_probe import find_gpus, try_gpus
 from isc_fast.matching.index import search
-from isc_fast.matching.knn import knn, within
-from isc_fast.matching.negatives import smooth_negatives, subtract_negatives
+from isc_fast.matching.searcher import open_searcher
+from isc_fast.matching.smoothing import smooth_negatives
+from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.runs.trials import TRIALS
 
 pytest.importorskip("faiss")
@@ -79,7 +80,7 @@ def test_the_same_bits_as_on_the_processor(data, metric, k, device):
     xq, xb = DATA[data]()
     xq = xq[: 2000 if k <= 10 else 50]
     blocks = [xb[i : i + 30_000] for i in range(0, len(xb), 30_000)]
-    _equal(knn(xq, blocks, k, metric, device), knn(xq, blocks, k, metric))
+    _equal(*[open_searcher(on).knn(xq, blocks, k, metric) for on in (device, "cpu")])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -87,10 +88,10 @@ def test_the_same_bits_as_on_the_processor(data, metric, k, device):
 @pytest.mark.parametrize("data", DATA)
 def test_all_pairs_above_a_score(data, metric, device):
     xq, xb = DATA[data]()
-    lowest = np.sort(knn(xq[:50], [xb], 100, metric)[0].ravel())[2000 if len(xq) >= 50 else 100]
+    lowest = np.sort(open_searcher().knn(xq[:50], [xb], 100, metric)[0].ravel())[2000 if len(xq) >= 50 else 100]
     sides = []
     for on in (device, "cpu"):
-        pairs = [np.concatenate(side) for side in zip(*within(xq, [xb], lowest, metric, on), strict=True)]
+        pairs = [np.concatenate(side) for side in zip(*open_searcher(on).within(xq, [xb], lowest, metric), strict=True)]
         order = np.lexsort(pairs[1::-1])
         sides.append([side[order] for side in pairs])
     _equal(*sides)
@@ -99,10 +100,10 @@ def test_all_pairs_above_a_score(data, metric, device):
 def test_faiss_proposes_what_is_wanted(monkeypatch):
     """On ordinary data hardly a query is left to the processor."""
     left = []
-    real = exact._all_rows
-    monkeypatch.setattr(exact, "_all_rows", lambda *given: left.append(len(given[1])) or real(*given))
+    real = exact._among_all_rows
+    monkeypatch.setattr(exact, "_among_all_rows", lambda *given: left.append(len(given[1])) or real(*given))
     xq, xb = DATA["unit"]()
-    knn(xq, [xb], 10, "ip", "cuda")
+    open_searcher("cuda").knn(xq, [xb], 10)
     assert not left
 
 

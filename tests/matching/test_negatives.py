@@ -10,20 +10,20 @@ import oracles
 import pytest
 from oracles import named, unit_rows
 
-import isc_fast.matching.negatives
+import isc_fast.matching.cpu_searcher
+import isc_fast.matching.row_sums
 from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.items import Failure
 from isc_fast.matching.index import search
-from isc_fast.matching.negatives import (
-    normalize_scores,
-    normalize_to_file,
-    smooth_negatives,
-    smooth_to_file,
-    subtract_negatives,
-)
+from isc_fast.matching.methods import normalize_to_file
+from isc_fast.matching.score_normalization import normalize_scores
+from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
+from isc_fast.matching.subtraction import subtract_negatives
 
 pytest.importorskip("faiss")
+
+from fake_searcher import FakeSearcher
 
 ROWS, REFERENCES, NEGATIVES = unit_rows(1, 31, 24), unit_rows(2, 53, 24), unit_rows(3, 80, 24)
 OURS = {"engine_id": "a" * 40, "plan_id": "p"}
@@ -38,10 +38,8 @@ def close(found, expected):
 def small_blocks(request, monkeypatch):
     """Work in blocks of so many rows."""
     if request.param:
-        whole = Descriptors.blocks
-        monkeypatch.setattr(isc_fast.matching.negatives, "_ROWS", request.param)
-        monkeypatch.setattr(isc_fast.matching.negatives, "_STEP", request.param)
-        monkeypatch.setattr(Descriptors, "blocks", lambda self, _rows=None: whole(self, 2 * request.param + 1))
+        monkeypatch.setattr(isc_fast.matching.cpu_searcher, "BLOCK_ROWS", 2 * request.param + 1)
+        monkeypatch.setattr(isc_fast.matching.row_sums, "_STEP", request.param)
 
 
 @pytest.mark.parametrize("options", [{}, {"k": 1}, {"k": 4, "power": 1}, {"power": 2}, {"k": 500}], ids=str)
@@ -98,9 +96,12 @@ def test_negatives_on_disk_give_the_same_bits(tmp_path, small_blocks):
 def test_sums_of_rows_do_not_depend_on_steps(monkeypatch):
     rows, negatives = unit_rows(5, 5000, 24), named(NEGATIVES)
     expected = subtract_negatives(named(rows), negatives).vectors
-    for name, size in (("_STEP", 1), ("_STEP", 999), ("_STEP", 10**6), ("_ROWS", 1024)):
-        monkeypatch.setattr(isc_fast.matching.negatives, name, size)
+    for size in (1, 999, 10**6):
+        monkeypatch.setattr(isc_fast.matching.row_sums, "_STEP", size)
         np.testing.assert_array_equal(subtract_negatives(named(rows), negatives).vectors, expected)
+    searcher = FakeSearcher(1024)
+    np.testing.assert_array_equal(subtract_negatives(named(rows), negatives, device=searcher).vectors, expected)
+    assert searcher.asked == [(1024, 10)] * 4 + [(904, 10)]
 
 
 @pytest.mark.parametrize("make", [np.asfortranarray, lambda rows: rows.astype(np.float64)])

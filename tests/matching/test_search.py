@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
 import isc_fast.matching.index
-import isc_fast.matching.knn
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
+from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.exact import METRICS
 from isc_fast.matching.index import search
-from isc_fast.matching.knn import knn, within
 
 pytest.importorskip("faiss")
 
+from fake_searcher import FakeSearcher
+
+knn, within = CpuSearcher().knn, CpuSearcher().within
 QUERIES, REFERENCES = unit_rows(1, 23, 16), unit_rows(2, 150, 16)
 
 
@@ -30,19 +30,6 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(Descriptors, "blocks", lambda self, _rows=None: whole(self, rows))
 
     return use
-
-
-@pytest.fixture
-def searches(monkeypatch):
-    """The searches that the index makes: (number of queries, k)."""
-    made = []
-
-    def recorded(xq, blocks, k, metric, device):
-        made.append((len(xq), k))
-        return knn(xq, blocks, k, metric, device)
-
-    monkeypatch.setattr(isc_fast.matching.index, "knn", recorded)
-    return made
 
 
 def rows_of(matches):
@@ -141,53 +128,55 @@ def test_ties_keep_the_global_search_exact(max_pairs, threshold):
     assert all(COPIES[r][q] == score for q, r, score in rows_of(found))
 
 
-def test_copies_without_end_do_not_widen_the_search(searches):
+def test_copies_without_end_do_not_widen_the_search():
     """40 queries are all copies of 300 references: 12,000 equal pairs, of which 100 are asked for."""
-    found = search(named(np.ones((40, 2)), "q"), named(np.ones((300, 2))), max_pairs=100)
+    searcher = FakeSearcher()
+    found = search(named(np.ones((40, 2)), "q"), named(np.ones((300, 2))), max_pairs=100, device=searcher)
     assert (len(found), set(found.scores)) == (100, {2})
-    assert searches == [(40, 16)]
+    assert searcher.asked == [(40, 16)]
 
 
-def test_only_unfinished_queries_are_searched_again(searches):
+def test_only_unfinished_queries_are_searched_again():
+    searcher = FakeSearcher()
     xb = REFERENCES.copy()
     xb[:60] = QUERIES[0]  # the first query alone has more than 16 good ones
-    found = search(named(QUERIES, "q"), named(xb), max_pairs=10**4, threshold=0.9)
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=10**4, threshold=0.9, device=searcher)
     assert_same_pairs(found, best_pairs(QUERIES, xb, threshold=0.9))
-    assert searches == [(23, 16), (1, 64)]
+    assert searcher.asked == [(23, 16), (1, 64)]
 
 
 @pytest.mark.parametrize("rows", [7, 10**6])
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_threshold_alone_is_one_search_however_many_pairs(small_blocks, searches, metric, rows):
-    """Every query is all of 120 references: a search for neighbours would be widened to 16, 64, 256 of them."""
-    small_blocks(rows)
+def test_a_threshold_alone_is_one_search_however_many_pairs(metric, rows):
+    """Every query is a copy of all of 120 references: a search for neighbours would be widened to 16, 64, 256 of them."""
+    searcher = FakeSearcher(rows)
     xq, xb = np.full((40, 4), 0.5, np.float32), np.full((150, 4), 0.5, np.float32)
     xb[::5] *= np.float32(0.5)
     lowest = 0.75 if metric == "ip" else 0.0
-    found = search(named(xq, "q"), named(xb), threshold=lowest, metric=metric)
+    found = search(named(xq, "q"), named(xb), threshold=lowest, metric=metric, device=searcher)
     assert rows_of(found) == best_pairs(xq, xb, metric, threshold=lowest)
-    assert (len(found), searches) == (40 * 120, [])
+    assert len(found) == 40 * 120
+    assert searcher.asked == [(min(rows, 40 - start), None) for start in range(0, 40, rows)]
 
 
 @pytest.mark.parametrize("count", range(10, 24))
-def test_a_pair_found_once_stays_found(monkeypatch, count):
+def test_a_pair_found_once_stays_found(count):
     """The same product differs by an ulp between a large and a small batch; seen as 15 pairs where 16 were asked for."""
-    calls = []
 
-    def drifting(xq, blocks, k, metric, device):
-        scores, indices = knn(xq, blocks, k, metric, device)
-        for _ in calls:
-            scores = np.nextafter(scores, np.float32(-np.inf))
-        calls.append(k)
-        return scores, indices
+    class Drifting(FakeSearcher):
+        def knn(self, xq, blocks, k, metric="ip"):
+            scores, indices = super().knn(xq, blocks, k, metric)
+            for _ in self.asked[1:]:
+                scores = np.nextafter(scores, np.float32(-np.inf))
+            return scores, indices
 
-    monkeypatch.setattr(isc_fast.matching.index, "knn", drifting)
+    searcher = Drifting()
     xb = REFERENCES.copy()
     xb[:40] = np.float32(0.99) * QUERIES[0] + np.float32(0.1) * unit_rows(5, 40, 16)
-    found = search(named(QUERIES, "q"), named(xb), max_pairs=count)
+    found = search(named(QUERIES, "q"), named(xb), max_pairs=count, device=searcher)
     assert {row[:2] for row in rows_of(found)} == {row[:2] for row in best_pairs(QUERIES, xb, max_pairs=count)}
     assert len(found) == count
-    assert (len(calls) > 1) == (count > 16)
+    assert (len(searcher.asked) > 1) == (count > 16)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -293,18 +282,11 @@ def test_of_ids_on_disk_only_those_of_the_pairs_are_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("limits", [{"k": 2}, {"max_pairs": 50}, {"threshold": 0.2}], ids=str)
-def test_many_queries_are_searched_a_few_at_a_time(monkeypatch, small_blocks, limits):
-    small_blocks(5)
-    monkeypatch.setattr(isc_fast.matching.index, "BLOCK_ROWS", 5)
-    sizes = []
-    for name in ("knn", "within"):
-        real = getattr(isc_fast.matching.index, name)
-        monkeypatch.setattr(
-            isc_fast.matching.index, name, lambda xq, *rest, real=real: sizes.append(len(xq)) or real(xq, *rest)
-        )
-    found = search(named(QUERIES, "q"), named(REFERENCES), **limits)
+def test_many_queries_are_searched_a_few_at_a_time(limits):
+    searcher = FakeSearcher(5)
+    found = search(named(QUERIES, "q"), named(REFERENCES), device=searcher, **limits)
     assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, **limits), "k" not in limits)
-    assert sizes[:5] == [5, 5, 5, 5, 3]
+    assert [count for count, _ in searcher.asked][:5] == [5, 5, 5, 5, 3]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -431,207 +413,3 @@ def test_inputs_stay_as_they_are():
         assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, k=10), False)
         np.testing.assert_array_equal(xq, QUERIES)
         np.testing.assert_array_equal(xb, REFERENCES)
-
-
-# --- the first pass in bytes
-
-
-WIDE_QUERIES, WIDE = unit_rows(11, 60, 96), unit_rows(12, 900, 96)
-
-
-@pytest.fixture
-def first_pass(monkeypatch):
-    """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None)."""
-    pytest.importorskip("onnxruntime")
-    if isc_fast.matching.knn._byte_product() is None:
-        pytest.skip("products of bytes are not exact on this processor")
-    sizes = {"_COARSE_QUERIES": 1, "_COARSE_ROWS": 40, "_TILE": 16, "_PART": 32}
-    for name, size in sizes.items():
-        monkeypatch.setattr(isc_fast.matching.knn, name, size)
-    asked = []
-    pairs = isc_fast.matching.knn._FirstPass.pairs
-
-    def recorded(self, block, lowest):
-        found = pairs(self, block, lowest)
-        asked.append((len(block), None if found is None else len(found[0])))
-        return found
-
-    monkeypatch.setattr(isc_fast.matching.knn._FirstPass, "pairs", recorded)
-    return asked
-
-
-def spread(rows, seed):
-    """The same directions at lengths from a tenth to ten."""
-    return rows * np.exp(np.random.default_rng(seed).uniform(-2.3, 2.3, (len(rows), 1))).astype(np.float32)
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-UNLIKE = unit_rows(13, 1, 96)
-
-FIRST_PASS_DATA = {
-    "unit": (WIDE_QUERIES, WIDE),
-    "lengths": (spread(WIDE_QUERIES, 1), spread(WIDE, 2)),
-    "tiny": (WIDE_QUERIES * np.float32(1e-9), WIDE * np.float32(1e-9)),
-    "large": (WIDE_QUERIES * np.float32(1e6), WIDE * np.float32(1e6)),
-    "far from zero": (WIDE_QUERIES + np.float32(1), WIDE + np.float32(1)),
-    "nearly alike": (unit(WIDE_QUERIES / 4 + UNLIKE), unit(WIDE / 4 + UNLIKE)),
-    "of two kinds": (WIDE_QUERIES, WIDE + UNLIKE * np.where(np.arange(900)[:, None] < 450, 1, -1)),
-    "one number stands out": (
-        WIDE_QUERIES + 3 * np.eye(60, 96, dtype=np.float32),
-        WIDE + 3 * np.eye(900, 96, dtype=np.float32),
-    ),
-    "zeros": (np.where(np.arange(60)[:, None] % 7, WIDE_QUERIES, 0), np.where(np.arange(900)[:, None] % 3, WIDE, 0)),
-}
-
-
-@pytest.mark.parametrize("rows", [900, 333])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("data", FIRST_PASS_DATA)
-def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
-    xq, xb = (np.ascontiguousarray(side, np.float32) for side in FIRST_PASS_DATA[data])
-    scores, indices = knn(xq, (xb[i : i + rows] for i in range(0, 900, rows)), 2, metric)
-    exact = similarity(xq, xb, metric)
-    of_found = np.take_along_axis(exact, indices, 1)
-    size = np.abs(exact).max(axis=1, keepdims=True)
-    np.testing.assert_allclose(of_found, -np.sort(-exact, axis=1)[:, :2], atol=float(2e-6 * size.max()))
-    np.testing.assert_allclose(scores, of_found, atol=float(2e-6 * size.max()))
-    assert first_pass, "it was not used"
-    lowest = np.float32(np.sort(exact.ravel())[-300])
-    found = list(within(xq, (xb[i : i + rows] for i in range(0, 900, rows)), lowest, metric))
-    pairs = set(zip(*(np.concatenate(column).tolist() for column in list(zip(*found, strict=True))[:2]), strict=True))
-    for slack in (-1, 1):
-        sure = set(zip(*(side.tolist() for side in np.nonzero(exact >= lowest + slack * 2e-6 * size)), strict=True))
-        assert pairs <= sure if slack < 0 else pairs >= sure
-
-
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
-def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
-    """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
-    halfway = ((np.arange(96) + 0.5 - np.arange(96) % 2) / 128).astype(np.float32)  # rounded down, all of them
-    halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
-    ones = np.ones(96, np.float32)
-    one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
-    xb = np.zeros((64, 96), np.float32)
-    xb[5] = one
-    if metric == "l2":
-        xb[np.arange(64) != 5] = -one  # as long, since the bound is for the shortest
-        middle = 0
-    xb += np.float32(middle)  # and measured from there, without rounding
-    lowest = similarity(other[None], xb[5:6], metric).astype(np.float32)[0]
-    with isc_fast.matching.knn.ThreadPoolExecutor(1) as threads:
-        coarse = isc_fast.matching.knn._FirstPass(other[None], metric, isc_fast.matching.knn._byte_product(), threads)
-        coarse.measure_from(np.full(96, middle, np.float32))
-        rows, columns, scores = coarse.pairs(xb, lowest)
-    assert (rows.tolist(), columns.tolist(), scores.tolist()) == ([0], [5], lowest.tolist())
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_scores_of_the_first_pass_do_not_depend_on_the_company(first_pass, metric):
-    """Neither on blocks nor on other queries; and of equal rows, the first comes first."""
-    xb = np.concatenate([WIDE, WIDE[::-1]])
-    whole = knn(WIDE_QUERIES, [xb], 2, metric)
-    for rows, queries in ((1800, 7), (70, 60), (500, 1)):
-        blocks = [xb[i : i + rows] for i in range(0, 1800, rows)]
-        found = [knn(WIDE_QUERIES[i : i + queries], blocks, 2, metric) for i in range(0, 60, queries)]
-        np.testing.assert_array_equal(np.concatenate([scores for scores, _ in found]), whole[0])
-        np.testing.assert_array_equal(np.concatenate([indices for _, indices in found]), whole[1])
-    np.testing.assert_array_equal(whole[0][:, 0], whole[0][:, 1])
-    np.testing.assert_array_equal(whole[1].sum(axis=1), 1799)
-    assert (whole[1][:, 0] < 900).all()
-
-
-def test_what_all_references_have_in_common_takes_nothing_of_a_byte(first_pass, monkeypatch):
-    """As where scores are normalised: one more dimension, in which all references are 1."""
-    real, scored = isc_fast.matching.knn.scores_of, []
-    monkeypatch.setattr(isc_fast.matching.knn, "scores_of", lambda *args: scored.append(len(args[0])) or real(*args))
-
-    def left(xq, xb):
-        """Pairs that the first pass could not rule out."""
-        scored.clear()
-        knn(xq, [xb], 2)
-        assert first_pass[-1][1] is not None
-        return sum(scored)
-
-    plain = left(WIDE_QUERIES, WIDE)
-    assert 120 < plain < 54_000 / 4
-    queries = np.pad(WIDE_QUERIES, ((0, 0), (0, 1)), constant_values=-0.3)
-    assert left(queries, np.pad(WIDE, ((0, 0), (0, 1)), constant_values=1)) < 1.1 * plain
-    assert left(WIDE_QUERIES, WIDE + 2 * UNLIKE) < 1.1 * plain
-
-
-def test_dense_data_are_left_to_faiss(first_pass):
-    """Rows that are alike, but not equal."""
-    alike = np.tile(WIDE_QUERIES[:1], (650, 1)) + np.float32(1e-4) * unit_rows(14, 650, 96)
-    xb = np.concatenate([WIDE[:600], alike[50:], WIDE[600:]])
-    scores, indices = knn(alike[:50], [xb], 2)
-    exact = similarity(alike[:50], xb)
-    np.testing.assert_allclose(np.take_along_axis(exact, indices, 1), -np.sort(-exact, axis=1)[:, :2], atol=1e-6)
-    np.testing.assert_allclose(scores, 1, atol=1e-3)
-    assert first_pass[-1][1] is None
-    assert sum(found is None for _, found in first_pass) == 1, "once it knows, it does not try again"
-    assert len(next(within(alike[:50], [xb], np.float32(0.9)))[0]) == 50 * 600
-
-
-def test_equal_rows_are_not_left_to_faiss(first_pass):
-    xb = np.concatenate([WIDE[:600], np.tile(WIDE_QUERIES[:1], (600, 1)), WIDE[600:]])
-    scores, indices = knn(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], 2)
-    np.testing.assert_array_equal(indices, [[600, 601]] * 50)
-    np.testing.assert_allclose(scores, 1, atol=1e-6)
-    assert all(found is not None for _, found in first_pass)
-    assert len(next(within(np.tile(WIDE_QUERIES[:1], (50, 1)), [xb], np.float32(0.9)))[0]) == 50 * 600
-
-
-def test_where_the_first_pass_is_not_used(first_pass, monkeypatch):
-    knn(WIDE_QUERIES, [WIDE[:40]], 2)
-    knn(WIDE_QUERIES[:, :63], [WIDE[:, :63]], 2)
-    knn(WIDE_QUERIES, [WIDE], 300)
-    monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 61)
-    knn(WIDE_QUERIES, [WIDE], 2)
-    assert first_pass == []
-    for size in (np.float32(1e-18), np.float32(1e17)):  # squares that float32 cannot hold
-        monkeypatch.setattr(isc_fast.matching.knn, "_COARSE_QUERIES", 1)
-        _, indices = knn(WIDE_QUERIES, [WIDE * size], 2)
-        np.testing.assert_array_equal(indices, np.argsort(-similarity(WIDE_QUERIES, WIDE), axis=1)[:, :2])
-    assert [found for _, found in first_pass] == [None, None]
-
-
-@pytest.mark.parametrize("trouble", ["absent", "inexact"])
-def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
-    """As where ONNX Runtime is not installed, or the processor cuts off sums of pairs."""
-    import onnxruntime
-
-    expected = knn(WIDE_QUERIES, [WIDE], 2)
-    used = len(first_pass)
-    if trouble == "absent":
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    else:
-
-        class Saturating(onnxruntime.InferenceSession):
-            def run(self, *arguments):
-                return [np.minimum(result, 2**15) for result in super().run(*arguments)]
-
-        monkeypatch.setattr(onnxruntime, "InferenceSession", Saturating)
-    isc_fast.matching.knn._byte_product.cache_clear()
-    try:
-        assert isc_fast.matching.knn._byte_product() is None
-        found = knn(WIDE_QUERIES, [WIDE], 2)
-    finally:
-        isc_fast.matching.knn._byte_product.cache_clear()
-    np.testing.assert_array_equal(found[1], expected[1])
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
-    assert used
-    assert len(first_pass) == used
-
-
-def test_the_model_of_the_first_pass_is_what_it_says():
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(isc_fast.matching.knn._BYTE_MODEL)
-    onnx.checker.check_model(model)
-    (node,) = model.graph.node
-    assert (node.op_type, list(node.input), list(node.output)) == ("MatMulInteger", ["a", "b"], ["y"])
-    types = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
-    assert types == [onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32]

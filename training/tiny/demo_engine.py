@@ -22,7 +22,7 @@ from ...descriptors.store import Descriptors, load_descriptors, write_descriptor
 from ...errors import IscFastError
 from ...export import export_engine
 from ...extraction.pipeline import extract
-from ...matching.negatives import smooth_negatives
+from ...matching.smoothing import smooth_negatives
 
 SIZE = 224  # larger than in training (192): as good on held-out photos, and better where a photo is small in its copy
 

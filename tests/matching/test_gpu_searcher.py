@@ -20,19 +20,17 @@ from isc_fast.cli.parser import main, make_parser
 from isc_fast.descriptors.store import open_descriptors, write_descriptors
 from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
-from isc_fast.matching import gpu_knn, gpu_probe
+from isc_fast.matching import gpu_probe, gpu_searcher
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.gpu_knn import in_order
 from isc_fast.matching.gpu_probe import Gpu, find_gpus, gpu_indices, try_gpus
+from isc_fast.matching.gpu_searcher import in_order
 from isc_fast.matching.index import search
-from isc_fast.matching.knn import knn, rows_at_once, within
-from isc_fast.matching.negatives import (
-    normalize_scores,
-    normalize_to_file,
-    smooth_negatives,
-    smooth_to_file,
-    subtract_negatives,
-)
+from isc_fast.matching.inputs import BlockRows
+from isc_fast.matching.methods import normalize_to_file
+from isc_fast.matching.score_normalization import normalize_scores
+from isc_fast.matching.searcher import open_searcher
+from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
+from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.runs.challenge import run_challenge
 from isc_fast.runs.trials import TRIALS
 
@@ -51,12 +49,20 @@ def fake(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", made)
     answer = json.dumps([3, {0: None, 1: 10**9, 2: None}])
     monkeypatch.setattr(gpu_probe, "_tried", lambda device: Answer(WORKS, answer))
-    monkeypatch.setattr(gpu_knn, "_FIRST_ROWS", 100)
-    monkeypatch.setattr(gpu_knn, "_LEAST_BYTES", 0)
-    monkeypatch.setattr(gpu_knn, "_PART_BYTES", 350 * 4 * 32)
-    gpu_knn._pool.cache_clear()
+    monkeypatch.setattr(gpu_searcher, "_FIRST_ROWS", 100)
+    monkeypatch.setattr(gpu_searcher, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(gpu_searcher, "_PART_BYTES", 350 * 4 * 32)
+    gpu_searcher._pool.cache_clear()
     yield made
-    gpu_knn._pool.cache_clear()
+    gpu_searcher._pool.cache_clear()
+
+
+def knn(xq, blocks, k, metric="ip", device="cpu"):
+    return open_searcher(device).knn(xq, blocks, k, metric)
+
+
+def within(xq, blocks, lowest, metric="ip", device="cpu"):
+    return open_searcher(device).within(xq, blocks, lowest, metric)
 
 
 def equal(found, expected):
@@ -122,8 +128,8 @@ def test_only_queries_with_more_pairs_are_searched_again(fake):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_more_neighbours_than_faiss_can_select(fake, monkeypatch, metric):
-    monkeypatch.setattr(gpu_knn, "WIDEST", 64)
-    monkeypatch.setattr(gpu_knn, "_FIRST_ROWS", 200)
+    monkeypatch.setattr(gpu_searcher, "WIDEST", 64)
+    monkeypatch.setattr(gpu_searcher, "_FIRST_ROWS", 200)
     xq, xb = near_ties(3, 50, 1500, 32)
     blocks = [xb[i : i + 400] for i in range(0, 1500, 400)]
     for k in (56, 57, 100, 1400):
@@ -136,8 +142,8 @@ def test_more_neighbours_than_faiss_can_select(fake, monkeypatch, metric):
 
 
 def test_a_large_k_is_not_left_to_the_processor(fake, monkeypatch):
-    monkeypatch.setattr(gpu_knn, "WIDEST", 64)
-    monkeypatch.setattr(isc_fast.matching.exact, "_all_rows", lambda *_: pytest.fail("every row was looked at"))
+    monkeypatch.setattr(gpu_searcher, "WIDEST", 64)
+    monkeypatch.setattr(isc_fast.matching.exact, "_among_all_rows", lambda *_: pytest.fail("every row was looked at"))
     xq, xb = unit_rows(1, 50, 32), unit_rows(2, 6000, 32)
     found = knn(xq, [xb], 100, "ip", "cuda")
     monkeypatch.undo()
@@ -276,14 +282,14 @@ def test_options_are_refused_as_on_the_processor(fake):
 
 
 def test_parts_are_as_large_as_there_is_room(fake, monkeypatch):
-    monkeypatch.setattr(gpu_knn, "_PART_BYTES", 256 << 20)
-    monkeypatch.setattr(gpu_knn, "_LEAST_BYTES", 16 << 20)
-    assert gpu_knn.part_rows([Gpu(0, None)], 256) == 262_144
-    assert gpu_knn.part_rows([Gpu(0, 80 << 30), Gpu(1, 1 << 30)], 256) == 65_536
-    assert gpu_knn.part_rows([Gpu(0, 1)], 256) == 16_384
-    assert gpu_knn.part_rows([Gpu(0, None)], 10**9) == 1
-    assert rows_at_once("cuda", 256, 7) == (65_536, 262_144)
-    assert rows_at_once("cpu", 256, 7) == (7, 7)
+    monkeypatch.setattr(gpu_searcher, "_PART_BYTES", 256 << 20)
+    monkeypatch.setattr(gpu_searcher, "_LEAST_BYTES", 16 << 20)
+    assert gpu_searcher.part_rows([Gpu(0, None)], 256) == 262_144
+    assert gpu_searcher.part_rows([Gpu(0, 80 << 30), Gpu(1, 1 << 30)], 256) == 65_536
+    assert gpu_searcher.part_rows([Gpu(0, 1)], 256) == 16_384
+    assert gpu_searcher.part_rows([Gpu(0, None)], 10**9) == 1
+    assert open_searcher("cuda").block_rows(256) == BlockRows(65_536, 262_144)
+    assert open_searcher("cpu").block_rows(256) == BlockRows(16_384, 16_384)
 
 
 # --- what users call

@@ -1,0 +1,56 @@
+"""The methods of normalisation by name, as the command line gives them, and normalising from file to file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..descriptors.store import Descriptors
+from ..errors import InputError
+from .cpu_searcher import CPU
+from .normalization import Method, write_normalized
+from .score_normalization import SCORE_BETA, SCORE_K, ScoreNormalization
+from .searcher import Searcher, open_searcher
+from .subtraction import NES_BETA, NES_ITERATIONS, NES_K, Subtraction
+
+METHODS: dict[str, Callable[[int | None, float | None, int], Method]] = {
+    "nes": lambda k, beta, iterations: Subtraction(
+        NES_K if k is None else k, NES_BETA if beta is None else beta, iterations
+    ),
+    "score": lambda k, beta, _: ScoreNormalization(SCORE_K if k is None else k, SCORE_BETA if beta is None else beta),
+}
+
+
+def normalize_to_file(
+    descriptors: Descriptors,
+    negatives: Descriptors | None,
+    output: str | os.PathLike[str],
+    *,
+    method: str = "nes",
+    k: int | None = None,
+    beta: float | None = None,
+    iterations: int = NES_ITERATIONS,
+    device: str | Searcher = CPU,
+) -> None:
+    """Normalise into a file, block by block, so that neither the descriptors nor the negatives need to fit into memory.
+
+    Args:
+        descriptors: may be open on disk (`isc_fast.open_descriptors`).
+        negatives: smoothed for ``"nes"``; plain for the queries of ``"score"``, None for its references. They may be open on
+            disk too. Then they are read once for every 16,384 descriptors, or on GPUs for every 65,536.
+        output: the descriptor file to write.
+        method: ``"nes"`` or ``"score"``.
+        k, beta, iterations: see `subtract_negatives` and `normalize_scores`, whose defaults they have.
+        device: what searches; see `isc_fast.search`.
+
+    Raises:
+        MismatchError: the negatives come from another engine.
+        InputError: the descriptors are normalised already, NES has no negatives, or a number is out of range.
+        EngineError: there is no such device, or faiss does not work on it.
+        OutputError: the file cannot be written.
+    """
+    if method not in METHODS:
+        raise InputError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    chosen = METHODS[method](k, beta, iterations)
+    chosen.check(descriptors, negatives)
+    write_normalized(descriptors, negatives, output, chosen, open_searcher(device))
