@@ -119,16 +119,19 @@ def check_decoder(name: str) -> None:
         _class_of(name).check()
 
 
-def choose_decoder(*, on_gpu: bool = False) -> str:
-    """The name that `AUTO` stands for on this machine.
+def choose_decoder(name: str = AUTO, *, stays_there: bool = False) -> str:
+    """The name of the decoder that `make_decoder` would make on this machine.
 
     Args:
-        on_gpu: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
+        name: one of `DECODERS`, or `AUTO`.
+        stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
     """
-    for name in ("dali", "turbo") if on_gpu else ("turbo",):
+    if name != AUTO:
+        return name
+    for candidate in ("dali", "turbo") if stays_there else ("turbo",):
         with contextlib.suppress(MissingExtraError, InputError):  # it is not installed, or sees no GPU
-            check_decoder(name)
-            return name
+            check_decoder(candidate)
+            return candidate
     return "pillow"
 
 
@@ -139,12 +142,12 @@ def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, 
         name: one of `DECODERS`, or `AUTO`.
         workers: threads that decode; by default one for each core of this process.
         gpu: for ``"dali"``, which GPU of those that this process sees: the one that the engine is on.
-        stays_there: for `AUTO`: see ``on_gpu`` of `choose_decoder`.
+        stays_there: see `choose_decoder`.
 
     Raises:
         InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
         MissingExtraError: what the decoder needs is not installed.
     """
-    name = choose_decoder(on_gpu=stays_there) if name == AUTO else name
+    name = choose_decoder(name, stays_there=stays_there)
     decoder: Decoder = _class_of(name)(workers, **({"index": gpu} if name == "dali" else {}))
     return decoder

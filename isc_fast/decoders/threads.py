@@ -48,7 +48,7 @@ class ThreadedDecoder(ABC):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = count_workers(workers)
 
-    @classmethod
+    @classmethod  # noqa: B027 - a decoder that needs nothing refuses nothing
     def check(cls) -> None:
         """Refuse to work where something is missing, without making a decoder.
 
