@@ -77,7 +77,7 @@ def extract_list(folder: Path, count: int, dim: int) -> None:
             for job in jobs:
                 yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
 
-    isc_fast.extraction.pipeline.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
+    isc_fast.extraction.runners.here.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
     with open(folder / "list.txt", "w", encoding="utf-8") as out:
         out.writelines(name_of(row) + "\n" for row in range(count))
     made = isc_fast.extraction.pipeline.extract(folder / "list.txt", Network(), folder / "out.h5")  # type: ignore[arg-type]

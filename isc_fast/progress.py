@@ -1,4 +1,4 @@
-"""Progress on standard error: one line that redraws itself on a terminal, plain lines now and then in a log."""
+"""Progress on standard error: on a terminal one line that is redrawn, in a log a plain line every 15 seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 ProgressCallback = Callable[[int, int, int], None]
-"""Called with (images done, images in all, images that failed), the first time before any work of this run."""
+"""Called with (images done, all images, images that failed); the first call comes before any work of this run."""
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 15.0
@@ -26,9 +26,9 @@ class ProgressPrinter:
     """A `ProgressCallback` that prints images/s and the time left.
 
     Args:
-        label: what is being done, e.g. ``"extract"``.
-        stream: by default standard error.
-        unit: what is counted.
+        label: the name of the work, e.g. ``"extract"``.
+        stream: where to print; by default standard error.
+        unit: the name of what is counted.
     """
 
     def __init__(self, label: str, stream: TextIO | None = None, unit: str = "images") -> None:
@@ -66,25 +66,25 @@ class ProgressPrinter:
             self._put(line + "\n")
 
     def _put(self, text: str) -> None:
-        # A terminal that was closed, or a log on a full disk, must not end a run of many hours.
+        # A closed terminal, or a log on a full disk, must not end a run of many hours.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
 
     def close(self) -> None:
-        """End a line that is still being redrawn, so that what is printed next stands on its own line."""
+        """End a line that is still being redrawn, so that the next text starts on a line of its own."""
         if self._open_line:
             self._put("\n")
             self._open_line = False
 
 
 class Tally:
-    """Counts what is done of a run and tells a callback.
+    """Counts the images that are done and calls a callback.
 
     Args:
-        total: images in all.
-        todo: those that this run works on.
-        callback: by default nobody.
+        total: number of all images.
+        todo: number of images that this run works on; the others are done already.
+        callback: called after each change, if it is not None.
     """
 
     def __init__(self, total: int, todo: int, callback: ProgressCallback | None) -> None:
@@ -92,11 +92,11 @@ class Tally:
         self._callback = callback
 
     def begin(self) -> None:
-        """Tell where it stands before any work."""
+        """Call the callback before any work."""
         self.add(0, 0)
 
     def add(self, images: int, failed: int) -> None:
-        """So many more images are done, of which so many failed; fewer than none where work was lost."""
+        """Count images that are done, and how many of them failed. Negative numbers take back what was lost."""
         self._done, self._failed = self._done + images, self._failed + failed
         if self._callback:
             self._callback(self._done, self._total, self._failed)

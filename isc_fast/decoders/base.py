@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,50 @@ class DeviceDecoder(Decoder, Protocol):
         ...
 
 
+def _class_of(name: str) -> Any:
+    """The class of a decoder, whose module is imported only now."""
+    if name not in DECODERS:
+        raise InputError(f"there is no decoder {name!r}; choose one of {', '.join((AUTO, *DECODERS))}")
+    if name == "pillow":
+        from .pillow import CpuDecoder
+
+        return CpuDecoder
+    if name.startswith("dali"):
+        from .dali import DaliCpuDecoder, DaliDecoder
+
+        return DaliDecoder if name == "dali" else DaliCpuDecoder
+    from .turbo import TurboDecoder, TurboScaledDecoder
+
+    return TurboDecoder if name == "turbo" else TurboScaledDecoder
+
+
+def check_decoder(name: str) -> None:
+    """Refuse a decoder that cannot work on this machine, without making one. `AUTO` always works.
+
+    Raises:
+        InputError: there is no such decoder, or no GPU for it.
+        MissingExtraError: what the decoder needs is not installed.
+    """
+    if name != AUTO:
+        _class_of(name).check()
+
+
+def choose_decoder(name: str = AUTO, *, stays_there: bool = False) -> str:
+    """The name of the decoder that `make_decoder` would make on this machine.
+
+    Args:
+        name: one of `DECODERS`, or `AUTO`.
+        stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
+    """
+    if name != AUTO:
+        return name
+    for candidate in ("dali", "turbo") if stays_there else ("turbo",):
+        with contextlib.suppress(MissingExtraError, InputError):  # it is not installed, or sees no GPU
+            check_decoder(candidate)
+            return candidate
+    return "pillow"
+
+
 def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, stays_there: bool = False) -> Decoder:
     """Make a decoder.
 
@@ -98,30 +142,12 @@ def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, 
         name: one of `DECODERS`, or `AUTO`.
         workers: threads that decode; by default one for each core of this process.
         gpu: for ``"dali"``, which GPU of those that this process sees: the one that the engine is on.
-        stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
+        stays_there: see `choose_decoder`.
 
     Raises:
         InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
         MissingExtraError: what the decoder needs is not installed.
     """
-    if name == AUTO:
-        if stays_there:
-            with contextlib.suppress(MissingExtraError, InputError):  # DALI is not installed, or sees no GPU
-                return make_decoder("dali", workers, gpu=gpu)
-        try:
-            return make_decoder("turbo", workers)
-        except MissingExtraError:
-            return make_decoder("pillow", workers)
-    if name not in DECODERS:
-        raise InputError(f"there is no decoder {name!r}; choose one of {', '.join((AUTO, *DECODERS))}")
-    if name == "pillow":
-        from .pillow import CpuDecoder
-
-        return CpuDecoder(workers)
-    if name.startswith("dali"):
-        from .dali import DaliCpuDecoder, DaliDecoder
-
-        return DaliDecoder(workers, index=gpu) if name == "dali" else DaliCpuDecoder(workers)
-    from .turbo import TurboDecoder, TurboScaledDecoder
-
-    return (TurboDecoder if name == "turbo" else TurboScaledDecoder)(workers)
+    name = choose_decoder(name, stays_there=stays_there)
+    decoder: Decoder = _class_of(name)(workers, **({"index": gpu} if name == "dali" else {}))
+    return decoder

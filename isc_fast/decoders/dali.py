@@ -207,16 +207,22 @@ class DaliCpuDecoder:
         self._dali = self._library()
         self._alone: tuple[tuple[int, int], _Pipeline] | None = None
 
-    def _library(self) -> ModuleType:
+    @classmethod
+    def check(cls) -> None:
+        """See `isc_fast.decoders.threads.ThreadedDecoder.check`."""
+        cls._library()
+
+    @classmethod
+    def _library(cls) -> ModuleType:
         try:
-            dali = require("nvidia.dali", self._extra)
+            dali = require("nvidia.dali", cls._extra)
             for part in ("fn", "types", "backend"):
-                require(f"nvidia.dali.{part}", self._extra)
+                require(f"nvidia.dali.{part}", cls._extra)
         except MissingExtraError as error:
             if isinstance(error.__cause__, ModuleNotFoundError):
                 raise MissingExtraError(
-                    f"the decoder {self.name} needs NVIDIA DALI, which is not installed; "
-                    f"run: pip install 'isc-fast[{self._extra}]'"
+                    f"the decoder {cls.name} needs NVIDIA DALI, which is not installed; "
+                    f"run: pip install 'isc-fast[{cls._extra}]'"
                 ) from error
             raise
         return dali
@@ -370,14 +376,23 @@ class DaliDecoder(DaliCpuDecoder):
         super().__init__(workers, pipelines=pipelines, run_pixels=run_pixels)
         if not 0 <= hw_decoder_load <= 1:
             raise InputError(f"hw_decoder_load is a share, 0 to 1, not {hw_decoder_load}")
-        found = int(self._dali.backend.GetCUDADeviceCount())
+        self.check(index)
+        self._device, self._load = index, hw_decoder_load
+
+    @classmethod
+    def check(cls, index: int = 0) -> None:
+        """See `isc_fast.decoders.threads.ThreadedDecoder.check`.
+
+        Raises:
+            InputError: this process does not see that GPU.
+        """
+        found = int(cls._library().backend.GetCUDADeviceCount())
         if not 0 <= index < found:
             raise InputError(
                 "the decoder dali needs an NVIDIA GPU, and this process sees none; use the decoder turbo or pillow"
                 if not found
                 else f"there is no GPU {index}: this process sees {found}, counted from 0"
             )
-        self._device, self._load = index, hw_decoder_load
 
     def device_batches(
         self, jobs: Iterable[Sequence[str]], height: int, width: int

@@ -48,6 +48,14 @@ class ThreadedDecoder(ABC):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = count_workers(workers)
 
+    @classmethod  # noqa: B027 - a decoder that needs nothing refuses nothing
+    def check(cls) -> None:
+        """Refuse to work where something is missing, without making a decoder.
+
+        Raises:
+            MissingExtraError: what the decoder needs is not installed.
+        """
+
     @abstractmethod
     def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
         """Fill a slot ``uint8 (height, width, 3)`` with the photo, resized to it, in RGB.

@@ -72,16 +72,23 @@ class TurboDecoder(ThreadedDecoder):
 
     def __init__(self, workers: int | None = None) -> None:
         super().__init__(workers)
+        self.check()
         self._decode_jpeg: Any = _library("simplejpeg").decode_jpeg
         resizing = _library("cykooz_resizer")
-        if int(__version__.partition(".")[0]) not in _PILLOW_VERSIONS:
-            raise MissingExtraError(
-                f"the decoder {self.name} knows Pillow {_PILLOW_VERSIONS[0]} to {_PILLOW_VERSIONS[-1]}, and {__version__} is "
-                f"installed; use the decoder pillow, or run: pip install 'pillow<{_PILLOW_VERSIONS.stop}'"
-            )
         bilinear = resizing.ResizeAlg.convolution(resizing.FilterType.bilinear)
         self._options: Any = resizing.ResizeOptions(resize_alg=bilinear, use_alpha=False)
         self._thread = _PerThread(resizing.Resizer)
+
+    @classmethod
+    def check(cls) -> None:
+        """See `isc_fast.decoders.threads.ThreadedDecoder.check`."""
+        for module in ("simplejpeg", "cykooz_resizer"):
+            _library(module)
+        if int(__version__.partition(".")[0]) not in _PILLOW_VERSIONS:
+            raise MissingExtraError(
+                f"the decoder {cls.name} knows Pillow {_PILLOW_VERSIONS[0]} to {_PILLOW_VERSIONS[-1]}, and {__version__} is "
+                f"installed; use the decoder pillow, or run: pip install 'pillow<{_PILLOW_VERSIONS.stop}'"
+            )
 
     def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
         """See `isc_fast.decoders.threads.ThreadedDecoder.decode_into`."""

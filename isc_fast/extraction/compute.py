@@ -1,8 +1,9 @@
-"""Computing shards: decode → engine → rows. The decoder works ahead of the engine, and the engine ahead of the host.
+"""Computing shards: photos → decoder → engine → rows of descriptors.
 
-An engine that can begin a batch without waiting for it (`isc_fast.engines.base.AsyncEngine`) gets the next one before the
-descriptors of the last are asked for, so that it never waits for the host. Which images are in a batch, and what is stored
-of it, does not depend on that.
+The decoder works ahead of the engine, and the engine works ahead of this process. An engine that can begin a batch
+without waiting for the result (`isc_fast.engines.base.AsyncEngine`) gets the next batch before the descriptors of the
+last one are fetched, so it never waits for this process. None of this changes which images are in a batch, or what is
+stored of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +23,40 @@ from ..items import Failure, Item
 from .plan import Shard
 
 Vectors = npt.NDArray[np.float32]
-Store = Callable[[Shard, Vectors, Sequence[Failure]], None]
-"""Called with a whole shard: descriptors ``float32 (n, dim)`` of the images that did not fail, and the failures."""
-Told = Callable[[Shard, int, int], None]
-"""Called after each batch, and after `Store` where it ends its shard, with (shard, images in it, how many of them failed)."""
 
 AHEAD = 1
 """Batches that an engine has begun when it is given the next one: it works on one while the next is copied to it."""
 
 
+@dataclass(frozen=True)
+class Equipment:
+    """What computes shards.
+
+    Attributes:
+        engine, decoder: if the decoder can leave pixels on the GPU and the engine can take them there, they stay there.
+        batch_size: images in one engine call.
+    """
+
+    engine: Engine
+    decoder: Decoder
+    batch_size: int
+
+
+class Sink(Protocol):
+    """Takes what was computed. An error that it raises ends the computation."""
+
+    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
+        """Store a whole shard: descriptors ``float32 (n, dim)`` of the images that did not fail, and the failures."""
+        ...
+
+    def count(self, shard: Shard, images: int, failed: int) -> None:
+        """Note a batch of so many images, of which so many failed. The batch that ends a shard is counted after `store`."""
+        ...
+
+
 @dataclass
 class _Done:
-    """The descriptors of an engine that begins nothing without waiting for it."""
+    """The descriptors from an engine that has waited for its result."""
 
     vectors: Vectors
 
@@ -43,7 +66,7 @@ class _Done:
 
 @dataclass
 class _Begun:
-    """A batch that the engine works on; ``pending`` is None where every image of it failed before."""
+    """A batch that the engine works on; ``pending`` is None if every image of it failed before."""
 
     shard: Shard
     items: Sequence[Item]
@@ -51,22 +74,20 @@ class _Begun:
     pending: Pending | None
 
 
-def compute_shards(
-    shards: Iterable[Shard], batch_size: int, engine: Engine, decoder: Decoder, store: Store, told: Told
-) -> None:
+def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) -> None:
     """Compute shards in order.
 
-    Where anything fails, the shards before it are stored: also the one whose last batch the engine still had.
+    If anything fails, the shards before it are stored, also the one whose last batch the engine was still working on.
 
     Args:
-        shards: asked for as the decoder gets on, ahead of what is stored.
-        batch_size: images in one engine call.
-        engine, decoder: where the decoder leaves pixels on the GPU and the engine takes them there, they stay there.
-        store, told: see their types; what they raise ends it.
+        shards: the next one is taken when the decoder needs it, which is before the last one is stored.
+        equipment: what computes them.
+        sink: takes the results.
 
     Raises:
-        IscFastError: whatever the decoder, the engine or ``store`` raises.
+        IscFastError: the decoder, the engine or the sink raised it.
     """
+    engine, decoder, batch_size = equipment.engine, equipment.decoder, equipment.batch_size
     order: deque[tuple[Shard, Sequence[Item]]] = deque()
     begun: deque[_Begun] = deque()
     rows: list[Vectors] = []
@@ -86,15 +107,15 @@ def compute_shards(
             rows.append(vectors)
             failures.extend(problems)
             if items[-1] is shard.items[-1]:
-                store(shard, np.concatenate(rows), list(failures))
+                sink.store(shard, np.concatenate(rows), list(failures))
                 rows.clear()
                 failures.clear()
-            told(shard, len(items), len(problems))
+            sink.count(shard, len(items), len(problems))
         except BaseException:
             begun.clear()  # a shard that lacks this batch must not be stored
             raise
 
-    # Pixels that a decoder has on the GPU stay there, for an engine that takes them there.
+    # Pixels that a decoder has on the GPU stay there for an engine that takes them there.
     make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
     if isinstance(decoder, DeviceDecoder) and isinstance(engine, DeviceEngine):
         make = decoder.device_batches
@@ -104,28 +125,28 @@ def compute_shards(
             for batch in batches:
                 shard, items = order.popleft()
                 begun.append(_Begun(shard, items, list(batch.problems), _begin(engine, batch)))
-                del batch  # its memory is free again once the engine has begun with it
+                del batch  # frees its memory: the engine has begun with it and needs it no more
                 while len(begun) > ahead:
                     finish_oldest()
         while begun:
             finish_oldest()
     except Exception:
-        with contextlib.suppress(Exception):  # the first error is the one to report
+        with contextlib.suppress(Exception):  # the first error is the one that users must see
             while begun:
                 finish_oldest()
         raise
 
 
 def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:
-    """Give the engine a batch; when this returns, the batch's memory may be used for something else.
+    """Give the engine a batch. When this returns, the memory of the batch may be used for something else.
 
-    The engine always runs on the whole batch, with black in the failed slots, so that the last bits of an image's
+    The engine always runs on the whole batch, in which the slots of failed images are black. So the last bits of a
     descriptor do not depend on whether its neighbour could be read.
     """
     if all(batch.problems):
         return None
     if isinstance(batch, DeviceBatch):
-        # The batch is complete, so there is no stream or event to wait for; its memory has been copied when this returns.
+        # The batch is complete, so the engine waits for no stream or event. It copies the memory before this returns.
         return cast(DeviceEngine, engine).start_device(batch.pointer, len(batch.problems))
     if isinstance(engine, AsyncEngine):
         return engine.start(batch.pixels)
@@ -133,7 +154,7 @@ def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:
 
 
 def _finish(batch: _Begun, dim: int) -> tuple[Vectors, list[Failure]]:
-    """The descriptors of one batch without its failures, and the failures."""
+    """The descriptors of the images in a batch that did not fail, and the failures."""
     problems = batch.problems
     vectors = np.empty((len(batch.items), dim), np.float32)
     if batch.pending is not None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from ..descriptors.store import open_descriptors
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError
 from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
-from ..extraction.pipeline import extract, load_for
+from ..extraction.job import Request
+from ..extraction.pipeline import extract_with
+from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
 from ..matching.cpu_searcher import CPU
@@ -166,7 +168,8 @@ def run_challenge(
     folders = find_sets(base, sets)
     searcher = open_searcher(search_device)  # first, so that a wrong device fails before any image is described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in TRUTH_HINTS if letter in folders}
-    runner = load_for(engine, devices, engine_options, workers)  # once, for all sets
+    runner = choose_runner(engine, devices, engine_options, workers)  # once, for all sets
+    _ = runner.facts  # an engine that cannot be loaded is an error before anything is written
     make_folder(folder)
     steps = _Steps(folder)
     ids: dict[str, Texts] = {}
@@ -186,23 +189,15 @@ def run_challenge(
                     f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {images}"
                 )
             items = items[:limit]
-        describe = partial(
-            extract,
-            Listing(items),
-            runner,
-            folder / f"{name}.h5",
-            batch_size=batch_size,
-            workers=workers,
-            decoder=decoder,
-            retry_failed=retry_failed,
-            progress=progress(name) if progress else None,
-        )
+        report = progress(name) if progress else None
+        describe = partial(extract_with, runner, Listing(items), folder / f"{name}.h5", progress=report)
+        request = Request(batch_size=batch_size, decoder=decoder, retry_failed=retry_failed)
         try:
-            made = describe()
+            made = describe(request)
         except MismatchError:
             if not overwrite:
                 raise
-            made = describe(overwrite=True)
+            made = describe(replace(request, overwrite=True))
         ids[letter] = Texts(item.id for item in items)
         counts[name], failures[name] = made.count, len(made.failures)
         with open_descriptors(made.path) as descriptors:

@@ -18,7 +18,7 @@ from isc_fast.decoders.base import Batch, DeviceBatch, Problem
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import AsyncEngine, DeviceEngine, Engine
 from isc_fast.errors import EngineError, InputError
-from isc_fast.extraction.compute import compute_shards
+from isc_fast.extraction.compute import Equipment, compute_shards
 from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Shard
 from isc_fast.items import Failure, Item
@@ -136,7 +136,7 @@ class Pool:
 
 
 class Result:
-    """What was stored and told."""
+    """What was stored and counted."""
 
     def __init__(self) -> None:
         self.shards: dict[int, tuple[Vectors, list[Failure]]] = {}
@@ -146,7 +146,7 @@ class Result:
         assert shard.index not in self.shards
         self.shards[shard.index] = vectors, list(failures)
 
-    def told(self, shard: Shard, images: int, failed: int) -> None:
+    def count(self, shard: Shard, images: int, failed: int) -> None:
         self.log.append((shard.index, images, failed))
 
 
@@ -159,7 +159,7 @@ SHARDS = shards_of("10 20 x 40 50", "x x", "60 70 80", "90")
 
 def computed(engine: Engine, decoder: Pool | None = None, shards: Sequence[Shard] = SHARDS) -> Result:
     result = Result()
-    compute_shards(shards, 2, engine, decoder or Pool(), result.store, result.told)
+    compute_shards(shards, Equipment(engine, decoder or Pool(), 2), result)
     return result
 
 
@@ -215,7 +215,7 @@ def test_an_engine_that_waits_is_given_nothing_ahead():
             seen.append(sorted(result.shards))
             return super().run(pixels)
 
-    compute_shards(shards_of("1 2", "3 4", "5"), 2, Watched(), Pool(), result.store, result.told)
+    compute_shards(shards_of("1 2", "3 4", "5"), Equipment(Watched(), Pool(), 2), result)
     assert seen == [[], [0], [0, 1]]
 
 
@@ -257,7 +257,7 @@ def test_a_failure_keeps_what_was_complete(make, fails, refuses, breaks, stored,
     engine, decoder, result = make(), Pool(breaks), Result()
     engine.fails, engine.refuses = fails, refuses
     with pytest.raises((EngineError, InputError), match=words):
-        compute_shards(THREE, 2, engine, decoder, result.store, result.told)
+        compute_shards(THREE, Equipment(engine, decoder, 2), result)
     assert sorted(result.shards) == stored
     assert decoder.closed
     expected = computed(FakeEngine(), shards=THREE).shards
@@ -268,12 +268,13 @@ def test_a_failure_keeps_what_was_complete(make, fails, refuses, breaks, stored,
 def test_what_cannot_be_stored_ends_it_and_nothing_with_a_gap_is_stored():
     engine, stored = AsyncFake(), []
 
-    def store(shard, vectors, failures):
-        stored.append((shard.index, len(vectors)))
-        raise OSError("disk full")
+    class Full(Result):
+        def store(self, shard, vectors, failures):
+            stored.append((shard.index, len(vectors)))
+            raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        compute_shards(THREE, 2, engine, Pool(), store, Result().told)
+        compute_shards(THREE, Equipment(engine, Pool(), 2), Full())
     assert stored == [(0, 4)]
 
 
@@ -291,7 +292,7 @@ def test_ctrl_c_waits_for_nothing():
     engine.start = start  # type: ignore[method-assign]
     decoder = Pool()
     with pytest.raises(KeyboardInterrupt):
-        compute_shards(THREE, 2, engine, decoder, result.store, result.told)
+        compute_shards(THREE, Equipment(engine, decoder, 2), result)
     assert engine.log == ["start 1"]
     assert decoder.closed
     engine.held.set()

@@ -25,8 +25,12 @@ from isc_fast.cli.parser import main
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import load_engine
 from isc_fast.errors import EngineError, InputError, OutputError
-from isc_fast.extraction.pipeline import extract, load_for
-from isc_fast.extraction.runners.processes import Crew, _environment
+from isc_fast.extraction.job import Request
+from isc_fast.extraction.pipeline import extract, extract_with
+from isc_fast.extraction.runners.choose import choose_runner
+from isc_fast.extraction.runners.here import Here
+from isc_fast.extraction.runners.launch import environment
+from isc_fast.extraction.runners.processes import Processes as ProcessRunner
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux to look at processes")
 
@@ -173,11 +177,11 @@ def test_the_plan_is_that_of_one_device(tmp_path, inputs):
 def test_openvino_s_batch_depends_on_threads_and_not_on_processes(tmp_path, inputs):
     pytest.importorskip("openvino")
     options = {"runtime": "openvino", "threads": 4}
-    crew = load_for("demo", "cpu,cpu", options)
-    assert isinstance(crew, Crew)
-    assert crew.facts.default_batch_size == load_engine("demo", **options).default_batch_size == 8
+    runner = choose_runner("demo", "cpu,cpu", options)
+    assert isinstance(runner, ProcessRunner)
+    assert runner.facts.default_batch_size == load_engine("demo", **options).default_batch_size == 8
     extract(inputs, "demo", tmp_path / "one.h5", engine_options=options)
-    extract(inputs, crew, tmp_path / "two.h5")
+    extract_with(runner, inputs, tmp_path / "two.h5", Request())
     assert (tmp_path / "two.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
 
 
@@ -477,13 +481,13 @@ def test_an_error_says_on_which_gpu(tmp_path, inputs, processes, monkeypatch):
 
 def test_which_gpu_a_process_sees(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _environment("cuda:3")["CUDA_VISIBLE_DEVICES"] == "3"
-    assert "CUDA_VISIBLE_DEVICES" not in _environment("cpu")
+    assert environment("cuda:3")["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in environment("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,2")
-    assert _environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "2"
-    assert _environment("cpu")["CUDA_VISIBLE_DEVICES"] == "4,2"
+    assert environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "2"
+    assert environment("cpu")["CUDA_VISIBLE_DEVICES"] == "4,2"
     with pytest.raises(EngineError, match="there is no GPU 2: CUDA_VISIBLE_DEVICES is '4,2'"):
-        _environment("cuda:2")
+        environment("cuda:2")
 
 
 def test_gpus_that_are_not_there_or_not_alike(tmp_path, inputs, monkeypatch):
@@ -502,7 +506,9 @@ def test_a_loaded_engine_stays_where_it_is(tmp_path, inputs):
     for options in ({"devices": "cpu"}, {"devices": ["cpu", "cpu"]}, {"engine_options": {"threads": 1}}):
         with pytest.raises(InputError, match="this engine is loaded already"):
             extract(inputs, engine, tmp_path / "o.h5", **options)
-    assert load_for(engine) is engine
+    runner = choose_runner(engine)
+    assert isinstance(runner, Here)
+    assert runner.engine is engine
 
 
 @pytest.mark.parametrize(
@@ -535,8 +541,8 @@ def test_the_challenge_on_several_devices(tmp_path, photos, monkeypatch):
         for photo in rows:
             (tmp_path / "in" / name / photo.name).symlink_to(photo)
     asked = []
-    real = Crew.facts.func  # type: ignore[attr-defined]
-    monkeypatch.setattr(Crew.facts, "func", lambda crew: asked.append(1) or real(crew))
+    real = ProcessRunner.facts.func  # type: ignore[attr-defined]
+    monkeypatch.setattr(ProcessRunner.facts, "func", lambda runner: asked.append(1) or real(runner))
     isc_fast.run_challenge(tmp_path / "in", "demo", tmp_path / "one")
     isc_fast.run_challenge(tmp_path / "in", "demo", tmp_path / "two", devices=["cpu", "cpu"])
     assert asked == [1]

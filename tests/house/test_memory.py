@@ -152,7 +152,7 @@ EXTRACT = """
             for job in jobs:
                 yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
 
-    isc_fast.extraction.pipeline.make_decoder = lambda *_, **__: Decoder()
+    isc_fast.extraction.runners.here.make_decoder = lambda *_, **__: Decoder()
     engine = Engine(8, 4)
     engine.default_batch_size = 64
     with open(f"{folder}/list.txt", "w") as out:

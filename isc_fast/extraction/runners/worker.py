@@ -1,10 +1,11 @@
-"""One of several processes that extract beside each other, each on a device of its own.
+"""A worker: one of several processes that compute shards beside each other, each on a device of its own.
 
-It is run as ``python -m isc_fast.extraction.runners.worker``. `isc_fast.extraction.runners.processes` starts it and talks with
-it in lines of JSON: a job first, on standard input; then it asks for one shard after the other, and says what it did, on what
-was standard output. It ends by itself when its input does, so also when whoever started it was killed.
+`isc_fast.extraction.runners.launch` starts it as ``python -m isc_fast.extraction.runners.worker``. It reads lines of
+JSON on standard input and answers on what was standard output. The first line is its job. Then it asks for one shard
+after the other and reports what it did. It ends when its input ends, which also happens when the process that started
+it is killed.
 
-A job names the engine and how to load it. One without an output is only about the engine: whether it loads, and what it is.
+A job names the engine and how to load it. A job without an output asks only for the facts about the engine.
 """
 
 from __future__ import annotations
@@ -16,23 +17,26 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from ...decoders.base import make_decoder
 from ...decoders.preprocessing import quiet_pillow
-from ...engines.base import DeviceEngine, Engine, gpu_of, load_engine
+from ...engines.base import Engine, gpu_of, load_engine
 from ...errors import EngineError, IscFastError
 from ...items import Failure, Item
 from ...machine.cores import Part, available_cores
-from ..compute import Vectors, compute_shards
+from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
+from .account import Report
+from .base import Facts
 
 
 class _Channel:
-    """The line to whoever started this process."""
+    """The line to the process that started this worker."""
 
     def __init__(self, replies: TextIO, words: TextIO) -> None:
         self._replies = replies
@@ -43,7 +47,7 @@ class _Channel:
         with contextlib.suppress(OSError, ValueError):
             for line in words:
                 self._heard.put(json.loads(line))
-        # Nobody is there any more. What this process holds of the GPU and of the output's lock is free at once.
+        # Nobody listens any more. Ending at once frees this worker's GPU memory and its hold on the output's lock.
         os._exit(1)
 
     def hear(self) -> dict[str, Any]:
@@ -59,7 +63,13 @@ class _Channel:
             os._exit(1)  # as above
 
     def ask(self, *, wait: bool) -> Shard | None:
-        """The next shard to compute, or None: for now, or, where this waits until there is one, for good."""
+        """Ask for the next shard to compute.
+
+        Args:
+            wait: wait until there is a shard, or until there will be none; then None is final. Otherwise None means
+            that there
+                is no shard for this worker now.
+        """
         self.say("ask", wait=wait)
         answer = self.hear()
         if answer["shard"] is None:
@@ -67,29 +77,37 @@ class _Channel:
         return Shard(answer["shard"], [Item(id_, path) for id_, path in answer["items"]])
 
     def shards(self) -> Iterator[Shard]:
-        """Shards, as long as there are some at once."""
+        """Yield shards as long as there is one at once."""
         while (shard := self.ask(wait=False)) is not None:
             yield shard
 
 
+class _Sink:
+    """Stores parts and reports what was done; see `isc_fast.extraction.compute.Sink`."""
+
+    def __init__(self, channel: _Channel, parts: PartsFolder, plan_id: str) -> None:
+        self._channel, self._parts, self._plan_id = channel, parts, plan_id
+        self._stored: set[int] = set()
+
+    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
+        self._parts.write_part(self._plan_id, shard, vectors, failures)
+        self._stored.add(shard.index)
+
+    def count(self, shard: Shard, images: int, failed: int) -> None:
+        report = Report(shard.index, images, failed, stored=shard.index in self._stored)
+        self._channel.say("report", report=asdict(report))
+
+
 def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part) -> None:
-    """Compute shards until there are none, and none comes back from another process either."""
+    """Compute shards until there are none left, and none can come back from a worker that died."""
     if engine.id != job["engine_id"]:
         raise EngineError(f"{engine.path} was changed while it was loaded; run the same command again")
-    workers = part.share(job["workers"] or available_cores())
-    decoder = make_decoder(job["decoder"], workers, gpu=gpu_of(engine))
-    parts = PartsFolder(Path(job["output"]))
-    stored: set[int] = set()
-
-    def store(shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
-        parts.write_part(job["plan_id"], shard, vectors, failures)
-        stored.add(shard.index)
-
-    def told(shard: Shard, images: int, failed: int) -> None:
-        channel.say("told", shard=shard.index, images=images, failed=failed, stored=shard.index in stored)
-
+    threads = part.share(job["decode_threads"] or available_cores())
+    decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine))
+    equipment = Equipment(engine, decoder, job["batch_size"])
+    sink = _Sink(channel, PartsFolder(Path(job["output"])), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
-        compute_shards(chain([shard], channel.shards()), job["batch_size"], engine, decoder, store, told)
+        compute_shards(chain([shard], channel.shards()), equipment, sink)
 
 
 def _work(channel: _Channel) -> None:
@@ -100,27 +118,21 @@ def _work(channel: _Channel) -> None:
         if "output" in job:
             _extract(channel, job, engine, part)
         else:
-            channel.say(
-                "engine",
-                id=engine.id,
-                spec=engine.spec.to_json(),
-                batch_size=engine.default_batch_size,
-                takes_pixels_there=isinstance(engine, DeviceEngine),
-            )
+            channel.say("facts", **{**vars(Facts.of(engine)), "spec": engine.spec.to_json()})
     except IscFastError as error:
         channel.say("error", type=type(error).__name__, text=str(error))
 
 
 def main() -> None:
     """Do one job."""
-    # What libraries print must not get between the messages.
+    # What libraries print must not come between the messages.
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     quiet_pillow()
     with open(0, encoding="ascii", closefd=False) as words:
         _work(_Channel(replies, words))
         sys.stderr.flush()
-        # All results are on the disk. What libraries do when an interpreter ends could only fail, or take its time.
+        # All results are on the disk. What libraries do at the end of an interpreter could only fail, or take time.
         os._exit(0)
 
 

@@ -1,0 +1,195 @@
+"""Which extraction a call is about: a new one, the rest of an unfinished one, or one that is finished already.
+
+A call says what it wants (`Request`). An earlier run of the same output says what it was made by (`Settings`), either
+in the finished output or in the plan of the unfinished one. What the call leaves open is inherited from the earlier
+run. If the plan that results is the plan of the earlier run, it is the same job. If not, the call is refused in words
+that name the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..decoders.base import AUTO, choose_decoder
+from ..descriptors.store import Descriptors, open_descriptors
+from ..errors import FormatError, InputError, MismatchError
+from ..items import Failure, Item
+from .parts import PartsFolder
+from .plan import Plan, default_shard_size
+from .runners.base import Facts
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call wants; the fields are the arguments of `isc_fast.extract`.
+
+    Raises:
+        InputError: a number is below 1.
+    """
+
+    ids: str = "auto"
+    limit: int | None = None
+    batch_size: int | None = None
+    decoder: str = AUTO
+    shard_size: int | None = None
+    overwrite: bool = False
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "batch_size", "shard_size"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise InputError(f"the {name.replace('_', ' ')} must be at least 1, not {number}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The images of a call.
+
+    Attributes:
+        items: the images, with absolute paths.
+        inputs: where and how they were listed, as the plan writes it down.
+        ignored: number of files in the input folders that do not have the name of an image.
+    """
+
+    items: Sequence[Item]
+    inputs: Sequence[str]
+    ignored: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a call inherits from an earlier run of the same output."""
+
+    batch_size: int
+    shard_size: int
+    decoder: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an output holds: the number of descriptors, and the images that failed, in order."""
+
+    count: int
+    failures: Sequence[Failure]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do.
+
+    Attributes:
+        plan: the plan to work on, whose items are in its file in the folder of parts.
+        missing: the indices of the shards to compute.
+        note: what the user should know about the images, or None.
+        finished: what the output holds if it is complete already; then there is nothing to do.
+    """
+
+    plan: Plan
+    missing: Sequence[int] = ()
+    note: str | None = None
+    finished: Outcome | None = None
+
+    @property
+    def images(self) -> int:
+        """The number of images in the missing shards."""
+        return sum(len(self.plan.rows(index)) for index in self.missing)
+
+
+def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder) -> Job:
+    """Find out what there is to do, and begin the plan in the folder of parts.
+
+    Args:
+        request, listed: what the call wants.
+        facts: what the engine is.
+        parts: the folder of parts, which must be locked.
+
+    Raises:
+        MismatchError: the output, or the folder of parts, belongs to another job, and the request does not overwrite
+        it. FormatError: the folder of parts is damaged. OutputError: the plan cannot be written.
+    """
+    if parts.output.exists() and not request.overwrite:
+        with _opened(parts.output) as whole:
+            return _job_of_finished(request, listed, facts, parts, whole)
+    begun = parts.stored_plan()
+    earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
+    plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
+    retries = request.retry_failed and not parts.output.exists()
+    return Job(plan, parts.missing(plan, and_failed=retries), note)
+
+
+def _job_of_finished(request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors) -> Job:
+    made_by = whole.meta["plan"]
+    earlier = Settings(made_by["batch_size"], made_by["shard_size"], whole.meta["decoder"])
+    plan = _plan(request, listed, facts, earlier)
+    if made_by["id"] != plan.id:
+        raise MismatchError(
+            f"{parts.output} was made {_difference(whole, plan)}: give another output, or --overwrite it"
+        )
+    if not (request.retry_failed and whole.failures):
+        return Job(plan, finished=Outcome(len(whole), whole.failures))
+    plan = parts.begin_again(plan, whole)
+    return Job(plan, parts.missing(plan))
+
+
+def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | None) -> Plan:
+    """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine."""
+    batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
+    size = request.shard_size or (earlier.shard_size if earlier else default_shard_size(len(listed.items), batch))
+    decoder = name_decoder(request.decoder, facts, earlier)
+    return Plan(listed.inputs, listed.items, facts.id, decoder, batch, -(-size // batch) * batch)
+
+
+def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
+    """The name of the decoder: the wanted one; for `AUTO` that of the earlier run, or else what suits the engine here."""
+    inherited = earlier.decoder if earlier and wanted == AUTO else wanted
+    return choose_decoder(inherited, stays_there=facts.takes_gpu_pixels)
+
+
+def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
+    """What an output says it was made by."""
+    return {
+        "engine_id": facts.id,
+        "engine": asdict(facts.spec),
+        "decoder": plan.decoder,
+        "plan": {"id": plan.id, "batch_size": plan.batch_size, "shard_size": plan.shard_size},
+        "normalization": None,
+    }
+
+
+@contextlib.contextmanager
+def _opened(output: Path) -> Iterator[Descriptors]:
+    """Open an output that is there already and was made by an extraction.
+
+    Raises:
+        MismatchError: it is something else.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            whole = stack.enter_context(open_descriptors(output))
+            made_otherwise = whole.meta.get("normalization") or whole.meta.get("smoothing")
+            if made_otherwise or not isinstance(whole.meta.get("plan"), dict):
+                raise FormatError("no plan of an extraction")
+        except FormatError as error:
+            raise MismatchError(
+                f"{os.fspath(output)} exists and is not a result of isc-fast extract: give another output, or --overwrite it"
+            ) from error
+        yield whole
+
+
+def _difference(whole: Descriptors, plan: Plan) -> str:
+    """How a finished output was made otherwise than the plan says, in words."""
+    made = whole.meta
+    if made["engine_id"] != plan.engine_id:
+        return f"by another engine ({made['engine']['name']} {made['engine_id'][:12]})"
+    if made["decoder"] != plan.decoder:
+        return f"with the decoder {made['decoder']}, not {plan.decoder}"
+    if made["plan"]["batch_size"] != plan.batch_size:
+        return f"in batches of {made['plan']['batch_size']}, not {plan.batch_size}"
+    count = len(whole) + len(whole.failures)
+    return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"

@@ -1,0 +1,81 @@
+"""What an extraction asks of whoever computes its shards.
+
+A runner knows an engine and the machines to run it on. `isc_fast.extraction.pipeline` asks it for facts about the
+engine, makes the plan of these, and then gives the runner the shards that are missing. Each shard becomes one part file
+in the output's folder, and what is in a part depends on the plan alone: so a runner may compute the shards in any
+order, anywhere, and more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...engines.base import DeviceEngine, Engine
+from ...engines.spec import EngineSpec
+from ...progress import Tally
+from ..parts import PartsFolder
+from ..plan import Plan
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an extraction must know about an engine before anything is computed.
+
+    Attributes:
+        id: SHA-256 of the engine file; see `isc_fast.engines.base.Engine`. spec: what the engine promises.
+        default_batch_size: images in one engine call that suit the engine. takes_gpu_pixels: whether the engine takes
+        batches that are on its GPU already, so that decoding there is worth most.
+    """
+
+    id: str
+    spec: EngineSpec
+    default_batch_size: int
+    takes_gpu_pixels: bool
+
+    @classmethod
+    def of(cls, engine: Engine) -> Facts:
+        """The facts about a loaded engine."""
+        return cls(engine.id, engine.spec, engine.default_batch_size, isinstance(engine, DeviceEngine))
+
+
+@dataclass(frozen=True)
+class Work:
+    """The shards that a runner must compute.
+
+    Attributes:
+        plan: the plan of the extraction; it also names the decoder and the batch size. missing: the indices of the
+        shards to compute. parts: the folder that takes the parts. lock: the file descriptor of the folder's lock. A
+        process that inherits it holds the lock too, so no other extraction
+            begins in the folder while that process lives.
+    """
+
+    plan: Plan
+    missing: Sequence[int]
+    parts: PartsFolder
+    lock: int
+
+
+class Runner(Protocol):
+    """Computes the shards of an extraction."""
+
+    @property
+    def facts(self) -> Facts:
+        """What the engine is. The first call may load the engine; later calls return the same.
+
+        Raises:
+            EngineError: the engine cannot be loaded.
+        """
+        ...
+
+    def run(self, work: Work, tally: Tally) -> None:
+        """Compute all missing shards and store their parts.
+
+        The runner makes the decoder that the plan names. It calls ``tally.begin()`` once, when everything is loaded,
+        and ``tally.add`` as images are done. The parts that are complete stay, also when this raises.
+
+        Raises:
+            IscFastError: a shard could not be computed or stored.
+        """
+        ...

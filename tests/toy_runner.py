@@ -1,0 +1,103 @@
+"""A runner for tests: workers that live in this process, take shards in a random order, and die.
+
+See `isc_fast.extraction.runners.base.Runner`. All that it shares with the real runners is the account and `compute_shards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from isc_fast.decoders.base import make_decoder
+from isc_fast.engines.base import Engine
+from isc_fast.extraction.compute import Equipment, Vectors, compute_shards
+from isc_fast.extraction.plan import Shard
+from isc_fast.extraction.runners.account import Account, Report, refuse_undone
+from isc_fast.extraction.runners.base import Facts, Work
+from isc_fast.items import Failure
+from isc_fast.progress import Tally
+
+
+class Death(BaseException):
+    """Ends a worker at once, as SIGKILL ends a process.
+
+    Args:
+        blame: whether its shard may be the cause.
+    """
+
+    def __init__(self, *, blame: bool) -> None:
+        self.blame = blame
+
+
+@dataclass
+class Toy:
+    """Computes with workers that take turns.
+
+    Args:
+        engine: computes for all workers.
+        seed: decides over the order of the shards, the turns and the deaths.
+        deaths: how many workers are killed in the middle of a shard; a new one takes the place of each. The first death
+            is that of a process, the others are those of whole machines.
+        poison: index of a shard that kills every worker which computes it.
+    """
+
+    engine: Engine
+    seed: int
+    deaths: int = 0
+    poison: int | None = None
+    computed: list[int] = field(default_factory=list)
+    died: int = 0
+
+    @property
+    def facts(self) -> Facts:
+        return Facts.of(self.engine)
+
+    def run(self, work: Work, tally: Tally) -> None:
+        random, shards = Random(self.seed), list(work.missing)
+        random.shuffle(shards)
+        account = Account(shards, tally)
+        equipment = Equipment(self.engine, make_decoder(work.plan.decoder, 1), work.plan.batch_size)
+        workers, newest = [0, 1, 2], 2
+        tally.begin()
+        while not account.over:
+            worker = random.choice(workers)
+            sink = _Sink(self, work, account, worker, random)
+            try:
+                compute_shards(_ahead(work, account, worker, random), equipment, sink)
+            except Death as death:
+                self.died, newest = self.died + 1, newest + 1
+                workers[workers.index(worker)] = newest
+                account.died(worker, f"the toy process {worker} was ended", blame=death.blame)
+        refuse_undone(account, work.plan)
+
+
+def _ahead(work: Work, account: Account, worker: int, random: Random) -> Iterator[Shard]:
+    """A few shards for one worker, handed out when the decoder asks for them."""
+    for _ in range(random.randint(1, 4)):
+        index = account.hand_out(worker)
+        if index is None:
+            return
+        yield work.plan.shard(index)
+
+
+@dataclass
+class _Sink:
+    toy: Toy
+    work: Work
+    account: Account
+    worker: int
+    random: Random
+    stored: set[int] = field(default_factory=set)
+
+    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
+        if shard.index == self.toy.poison:
+            raise Death(blame=True)
+        self.work.parts.write_part(self.work.plan.id, shard, vectors, failures)
+        self.toy.computed.append(shard.index)
+        self.stored.add(shard.index)
+
+    def count(self, shard: Shard, images: int, failed: int) -> None:
+        self.account.report(self.worker, Report(shard.index, images, failed, stored=shard.index in self.stored))
+        if self.toy.died < self.toy.deaths and self.random.random() < 0.3:
+            raise Death(blame=not self.toy.died)
