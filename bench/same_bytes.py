@@ -2,8 +2,9 @@
 
     python bench/same_bytes.py OLD/.venv/bin/python NEW/.venv/bin/python
 
-Each argument is the Python of an environment in which one checkout is installed. It takes some minutes. Engine files
-name the isc-fast that made them: where the versions differ, the old number counts as the new one. The exit status is 1 if anything differs; the last line is JSON.
+Each argument is the Python of an environment in which one checkout is installed. It takes some minutes. Engine files name the
+isc-fast that made them: where the versions differ, the old number counts as the new one. The exit status is 1 if anything
+differs; the last line is JSON.
 """
 
 from __future__ import annotations

@@ -111,7 +111,9 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
 
     Raises:
         MismatchError: the output, or the folder of parts, belongs to another job, and the request does not overwrite
-        it. FormatError: the folder of parts is damaged. OutputError: the plan cannot be written.
+            it.
+        FormatError: the folder of parts is damaged.
+        OutputError: the plan cannot be written.
     """
     if parts.output.exists() and not request.overwrite:
         with _opened(parts.output) as whole:

@@ -80,31 +80,33 @@ def extract(
     same name is not noticed, and ``overwrite`` describes it again.
 
     Args:
-        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too. engine: a loaded
-        engine, or the path of an engine file. Several ``devices`` need the path, since each process loads
-            the engine itself.
-        output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts. batch_size:
-        images in one engine call. By default what suits the engine; a resumed run keeps the size it began with.
-        workers: number of threads that decode, in all processes together; by default one for each core. decoder: one of
-        `isc_fast.decoders.base.DECODERS`. By default (``"auto"``) the one that the output or its parts were
-            begun with; else dali for an engine that takes pixels on its GPU, if dali works here; else turbo if its
+        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too.
+        engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
+            loads the engine itself.
+        output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts.
+        batch_size: images in one engine call. By default what suits the engine; a resumed run keeps the size it began
+            with.
+        workers: number of threads that decode, in all processes together; by default one for each core.
+        decoder: one of `isc_fast.decoders.base.DECODERS`. By default (``"auto"``) the one that the output or its parts
+            were begun with; else dali for an engine that takes pixels on its GPU, if dali works here; else turbo if its
             libraries are installed; else pillow.
         shard_size: images of one part, which is the unit of resuming; rounded up to whole batches.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
-        retry_failed: compute the shards again in which images failed. devices: where to run an engine given by its
-        path, such as ``"cuda:1"``; for the default see `isc_fast.load_engine`.
-            Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one process each, which runs
-            nothing of the calling program. Threads and decoding are shared among these processes.
+        retry_failed: compute the shards again in which images failed.
+        devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
+            `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
+            process each, which runs nothing of the calling program. Threads and decoding are shared among these
+            processes.
         engine_options: further arguments of `isc_fast.load_engine`, for an engine given by its path.
         progress: called after each batch.
 
     Raises:
-        InputError: there is nothing to describe, or every single image failed. MismatchError: the output, or its parts,
-        come from other inputs, another engine or another decoder. MissingExtraError: what the decoder needs is not
-        installed. EngineError: the engine cannot be loaded, or failed; there is no such device; or a process on a
-        device died and no
-            other could do its work.
+        InputError: there is nothing to describe, or every single image failed.
+        MismatchError: the output, or its parts, come from other inputs, another engine or another decoder.
+        MissingExtraError: what the decoder needs is not installed.
+        EngineError: the engine cannot be loaded, or failed; there is no such device; or a process on a device died and
+            no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
     request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed)

@@ -24,9 +24,11 @@ class Facts:
     """What an extraction must know about an engine before anything is computed.
 
     Attributes:
-        id: SHA-256 of the engine file; see `isc_fast.engines.base.Engine`. spec: what the engine promises.
-        default_batch_size: images in one engine call that suit the engine. takes_gpu_pixels: whether the engine takes
-        batches that are on its GPU already, so that decoding there is worth most.
+        id: SHA-256 of the engine file; see `isc_fast.engines.base.Engine`.
+        spec: what the engine promises.
+        default_batch_size: images in one engine call that suit the engine.
+        takes_gpu_pixels: whether the engine takes batches that are on its GPU already, so that decoding there is worth
+            most.
     """
 
     id: str
@@ -45,10 +47,11 @@ class Work:
     """The shards that a runner must compute.
 
     Attributes:
-        plan: the plan of the extraction; it also names the decoder and the batch size. missing: the indices of the
-        shards to compute. parts: the folder that takes the parts. lock: the file descriptor of the folder's lock. A
-        process that inherits it holds the lock too, so no other extraction
-            begins in the folder while that process lives.
+        plan: the plan of the extraction; it also names the decoder and the batch size.
+        missing: the indices of the shards to compute.
+        parts: the folder that takes the parts.
+        lock: the file descriptor of the folder's lock. A process that inherits it holds the lock too, so no other
+            extraction begins in the folder while that process lives.
     """
 
     plan: Plan
