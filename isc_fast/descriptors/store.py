@@ -324,11 +324,14 @@ def check_comparable(queries: Descriptors, references: Descriptors) -> None:
 
 
 def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
-    """The first id that occurs a second time, or None. Ids of a file that says that there is none are not looked at.
+    """The first id that occurs a second time, or None. Ids that are known to differ are not read.
 
     Args:
         ids: gone through once.
-        folder: for a temporary file, 8 bytes an id; by default the system's.
+        folder: for a temporary file of 8 bytes an id; by default the system's.
+
+    Raises:
+        OutputError: the temporary file cannot be written.
     """
     if isinstance(ids, Lazy) and ids.unique:
         return None

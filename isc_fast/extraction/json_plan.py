@@ -1,4 +1,4 @@
-"""Plans as isc-fast 0.1 wrote them, in JSON, so that an extraction it began can be finished by this version."""
+"""Plans in JSON, as isc-fast 0.1 wrote them: this version finishes the extractions that 0.1 began."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ def _text(value: object) -> str:
 
 
 def read_json_plan(file: str | os.PathLike[str]) -> Plan:
-    """Read a plan: a line of everything but the items, lines of items, and a line of closing brackets; all are one JSON document.
+    """Read a plan in JSON. Its items go to a temporary table.
+
+    The file is one JSON document in lines: first everything but the items, then 4096 items a line, then the closing brackets.
 
     Raises:
-        FileNotFoundError: there is none.
-        FormatError: it is damaged or of another version.
+        FileNotFoundError: there is no such file.
+        FormatError: the file is damaged or of another version.
     """
     with open(file, "rb") as stream, damage_in_words(file):
         values = json.loads(stream.readline().decode("ascii").strip() + "]}")

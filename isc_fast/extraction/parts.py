@@ -26,7 +26,7 @@ from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
 
 class _PartIds(Lazy[str]):
-    """The ids of all parts, in order; memory holds those that are asked for."""
+    """The ids of all parts, in order. Memory holds the ids that are asked for."""
 
     def __init__(self, files: Sequence[Path], counts: Sequence[int], *, unique: bool) -> None:
         self._files, self._ends, self.unique = files, list(accumulate(counts)), unique
@@ -52,7 +52,7 @@ def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
 
 
 class PartsFolder:
-    """``OUTPUT.parts/``: everything an interrupted extraction needs to go on."""
+    """``OUTPUT.parts/``, which holds everything that an interrupted extraction needs to resume."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
@@ -63,13 +63,13 @@ class PartsFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Make the folder and keep every other process from working in it.
+        """Make the folder, and keep every other run from working in it.
 
-        Gives the lock's file descriptor. A process that inherits it has the lock too: another run begins only when all that
-        have it are gone.
+        The block gets the file descriptor of the lock. A process that inherits the descriptor holds the lock too, so another run
+        begins only when all processes of this run have ended.
 
         Raises:
-            OutputError: it cannot be made, or another process has it.
+            OutputError: the folder cannot be made, or another run holds the lock.
         """
         while True:
             make_folder(self.folder)
@@ -77,11 +77,11 @@ class PartsFolder:
             try:
                 lock = open(path, "w")  # noqa: SIM115 - closed below, also when locking fails
             except FileNotFoundError:
-                continue  # whoever had the folder has just removed it
+                continue  # another run has just ended and removed the folder
             except OSError as error:
                 raise output_error(self.folder, error) from error
             with contextlib.ExitStack() as stack:
-                stack.callback(self._remove_if_empty)  # on network file systems, not before the lock is closed
+                stack.callback(self._remove_if_empty)  # after the lock is closed: network file systems need that
                 stack.enter_context(lock)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,7 +89,7 @@ class PartsFolder:
                     raise OutputError(
                         f"another process is extracting to {self.output}: wait for it, or end it"
                     ) from error
-                # Whoever had the lock may have ended and removed the folder since it was opened: then it locks nothing.
+                # Another run may have ended and removed the folder since this file was opened. Then this file locks nothing.
                 if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
                     yield lock.fileno()
                     return
@@ -99,11 +99,11 @@ class PartsFolder:
             self.folder.rmdir()
 
     def stored_plan(self) -> Plan | None:
-        """The plan that was begun here, or None.
+        """The plan that was begun here, or None. A plan of isc-fast 0.1 is first written in the form of this version.
 
         Raises:
-            FormatError: it is damaged.
-            OutputError: isc-fast 0.1 began it, and it cannot be written in today's form.
+            FormatError: the plan is damaged.
+            OutputError: the plan of isc-fast 0.1 cannot be written anew.
         """
         if self._json_file.exists() and not self._plan_file.exists():
             read_json_plan(self._json_file).write(self._plan_file)
@@ -114,7 +114,7 @@ class PartsFolder:
             return None
 
     def _begin(self) -> Plan:
-        """Forget all parts and begin the wanted plan, which was written."""
+        """Remove all parts, and begin the wanted plan, whose file has been written."""
         for file in self.folder.iterdir():
             if file.name not in ("lock", self._wanted_file.name):
                 file.unlink()
@@ -126,29 +126,29 @@ class PartsFolder:
         return Plan.read(self._plan_file)
 
     def _drift(self, begun: Plan) -> str | None:
-        """In words, how the images of the wanted plan differ from those of the plan that was begun here."""
+        """Say in words how the images of the wanted plan differ from those of the plan that was begun here."""
         with damage_in_words(self._plan_file):
             if replace(begun).id != begun.id:
                 raise ValueError("its images are not those that it was written with")
         return drift(StoredItems(self._plan_file), StoredItems(self._wanted_file))
 
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
-        """Resume the plan that was begun here if it was for the same inputs, else begin the wanted one.
+        """Resume the plan that was begun here if it has the same inputs, else begin the wanted plan.
 
         Returns:
-            the plan to work on, whose items are in its file here, and a note where the inputs list other images by now.
+            the plan to work on, whose items are in its file here; and a note if the inputs list other images by now, else None.
 
         Raises:
-            MismatchError: what was begun here is something else, and ``overwrite`` is not given.
-            FormatError: what was begun here is damaged.
-            OutputError: the plan cannot be written.
+            MismatchError: another plan was begun here, and ``overwrite`` is not given.
+            FormatError: the plan that was begun here is damaged.
+            OutputError: the wanted plan cannot be written.
         """
         wanted.write(self._wanted_file)
         begun = self.stored_plan()
         if begun is None:
             return self._begin(), None
         if begun.id == Plan.read(self._wanted_file).id:
-            return self._take_wanted(), None  # the same plan, fresh: damage to the older file does no harm
+            return self._take_wanted(), None  # the new file is whole, even if a disk has damaged the old one
         difference = begun.difference(wanted)
         if difference is None:
             changed = self._drift(begun)
@@ -162,11 +162,11 @@ class PartsFolder:
         return self._begin(), None
 
     def part(self, index: int) -> Path:
-        """Where the part of a shard stands once it is done."""
+        """The file of a shard's part. It exists once the shard is done."""
         return self.folder / f"part-{index:06d}.h5"
 
     def missing(self, plan: Plan, *, and_failed: bool = False) -> list[int]:
-        """The shards of a plan whose part is not there, is damaged or, if asked, has failures."""
+        """The shards of a plan whose part is missing, damaged or, with ``and_failed``, has failures."""
         missing = []
         for index in range(plan.shard_count):
             try:
@@ -181,7 +181,7 @@ class PartsFolder:
     def write_part(
         self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
     ) -> None:
-        """Store the result of one shard of the plan with that id; from then on it is never computed again."""
+        """Store the result of one shard of the plan with that id. The shard is not computed again."""
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
         write_blocks(
@@ -194,9 +194,9 @@ class PartsFolder:
         )
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
-        """Turn a finished result of the same plan back into parts, without the shards in which images failed.
+        """Turn the finished result of a plan back into parts, without the shards in which images failed.
 
-        Where that was begun already, what has been computed since is kept.
+        If an earlier run has done so and was interrupted, the parts that it computed are kept.
 
         Returns:
             the plan to work on, whose items are in its file here.
@@ -221,10 +221,10 @@ class PartsFolder:
         """Make the output from the parts.
 
         Returns:
-            the number of descriptors, and all failures, both in the order of the plan.
+            the number of descriptors, and all failures in the order of the plan.
 
         Raises:
-            OutputError: it cannot be written; the parts stay.
+            OutputError: the output cannot be written. The parts stay.
         """
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []

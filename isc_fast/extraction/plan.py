@@ -1,7 +1,10 @@
-"""The plan of an extraction: ordered inputs cut into shards, and the ledger of what failed.
+"""The plan of an extraction: ordered images, cut into shards.
 
-A shard becomes one part file. What is in a part depends on the plan alone, not on who computes it, when, or how often
-it was interrupted: so resuming is doing the shards whose part is missing, and any worker may do any shard.
+A shard becomes one part file. The content of a part depends on the plan alone, not on who computes it, when, or after how many
+interruptions. So an extraction resumes with the shards whose part is missing, and any worker may compute any shard.
+
+The file of a plan is a table of its images (`isc_fast.files.table`) with the rest of the plan, and the plan's id, as JSON in its
+head.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class Shard:
     items: Sequence[Item]
 
     def batches(self, batch_size: int) -> Iterator[Sequence[Item]]:
-        """The items in runs of ``batch_size``; the last may be shorter."""
+        """The items in runs of ``batch_size``; the last run may be shorter."""
         for start in range(0, len(self.items), batch_size):
             yield self.items[start : start + batch_size]
 
@@ -69,9 +72,9 @@ class StoredItems(StoredTable):
 
 
 def default_shard_size(count: int, batch_size: int) -> int:
-    """Items of a shard: few enough that a crash costs little, and at most `MAX_SHARDS` part files.
+    """The number of items in a shard: small, so that a crash costs little, but no more than `MAX_SHARDS` part files.
 
-    A multiple of the batch size, so that only the very last batch of the plan can be short.
+    It is a multiple of the batch size, so that only the last batch of the plan can be short.
     """
     wanted = max(MIN_SHARD_ITEMS, -(-count // MAX_SHARDS))
     return -(-wanted // batch_size) * batch_size
@@ -82,11 +85,11 @@ class Plan:
     """What will be computed, fixed before the first pixel is decoded.
 
     Attributes:
-        inputs: where the images were listed, and how, as text: the same inputs may list other images tomorrow.
+        inputs: the inputs of the listing and its options, as text. The same inputs may list other images tomorrow.
         items: the images, in the order of the result.
         engine_id: SHA-256 of the engine file.
-        decoder: name of the decoder, since decoders differ in their last bits.
-        batch_size: images in one engine call; part of the plan, since it can change the last bits of a descriptor.
+        decoder: the name of the decoder. Decoders differ in the last bits of a descriptor.
+        batch_size: images in one engine call. It can change the last bits of a descriptor.
         shard_size: items in one part file.
     """
 
@@ -99,11 +102,11 @@ class Plan:
 
     @property
     def shard_count(self) -> int:
-        """Number of shards, and so of part files."""
+        """The number of shards, which is the number of part files."""
         return -(-len(self.items) // self.shard_size)
 
     def rows(self, index: int) -> range:
-        """Which items the shard of that index holds."""
+        """The rows of the items that the shard of that index holds."""
         return range(len(self.items))[index * self.shard_size : (index + 1) * self.shard_size]
 
     def shard(self, index: int) -> Shard:
@@ -113,7 +116,7 @@ class Plan:
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the whole plan, in hexadecimal. A plan that was read from a file has it from there."""
+        """SHA-256 of the whole plan, in hexadecimal. A plan that was read from a file takes it from the file."""
         return self._digest()
 
     def _digest(self, also: Callable[[Sequence[Item]], None] | None = None) -> str:
@@ -134,7 +137,7 @@ class Plan:
         }
 
     def pieces(self, also: Callable[[Sequence[Item]], None] | None = None) -> Iterator[str]:
-        """Give the plan as ASCII JSON, in pieces that stay small however many items there are: the plan's id is their hash.
+        """Give the plan as ASCII JSON, in pieces of at most 4096 items. The id of the plan is the hash of all pieces.
 
         Args:
             also: called with the items of each piece before it is given, so that the items are gone through once.
@@ -152,7 +155,7 @@ class Plan:
         """Write the plan to a file, which appears whole or not at all.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         with replacing(file) as temporary, write_table(temporary) as table:
             id_ = self._digest(table.add)
@@ -160,11 +163,11 @@ class Plan:
 
     @classmethod
     def of_values(cls, values: dict[str, Any], items: Sequence[Item], file: str | os.PathLike[str]) -> Plan:
-        """The plan that a file holds: its values, as `write` and earlier versions stored them, and its items.
+        """Make a plan of what a file holds: the values other than the items, the items, and the file's path for messages.
 
         Raises:
-            FormatError: it is of another version.
-            ValueError, KeyError, TypeError: it is damaged.
+            FormatError: the file is of another version.
+            ValueError, KeyError, TypeError: the file is damaged.
         """
         if values["version"] != PLAN_VERSION:
             raise FormatError(
@@ -185,22 +188,26 @@ class Plan:
 
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Plan:
-        """Read a file that `write` made. The items stay in it, and are read where they are asked for.
+        """Read a file that `write` made. The items stay in the file, and are read when they are asked for.
 
         Raises:
-            FileNotFoundError: there is none.
-            FormatError: it is damaged or of another version. Its items are looked at when they are asked for.
+            FileNotFoundError: there is no such file.
+            FormatError: the file is damaged or of another version. Damage among its items shows when they are read.
         """
         os.stat(file)
         items = StoredItems(file)
         with damage_in_words(file):
             values = json.loads(items.head)
             plan = cls.of_values(values, items, file)
-            vars(plan)["id"] = str(values["id"])  # where `id` keeps what it has computed
+            vars(plan)["id"] = str(values["id"])  # a cached property keeps its value there
         return plan
 
     def difference(self, other: Plan) -> str | None:
-        """In words, the first thing but the images in which two plans differ, this one being the older, or None."""
+        """Say in words how this older plan differs from another. Images are not compared, and the first difference counts.
+
+        Returns:
+            the words; None if the plans do not differ.
+        """
         if list(self.inputs) != list(other.inputs):
             then = ", ".join([text for text in self.inputs if text not in other.inputs] or self.inputs)
             now = ", ".join([text for text in other.inputs if text not in self.inputs] or other.inputs)
@@ -218,11 +225,14 @@ class Plan:
 
 
 def drift(older: StoredItems, newer: StoredItems) -> str | None:
-    """In words, how the images of two plans differ, or None.
+    """Say in words how the images of two plans differ.
+
+    Returns:
+        the words; None if the images do not differ.
 
     Raises:
         OutputError: there is no room for temporary files.
-        FormatError: a plan is damaged.
+        FormatError: the file of a plan is damaged.
     """
     with damage_in_words(older.file):
         new, gone, equal = older.changes(newer)

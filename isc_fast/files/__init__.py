@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, temporary files, and sequences that are read from disk as they are asked for."""
+"""Files that appear whole or not at all, temporary files, tables of images, and sequences that are read as they are used."""

@@ -24,7 +24,7 @@ _WORDS = {
 
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
-    """The error of a file that could not be written, in words a user can act on."""
+    """Describe why a file could not be written, and what the user can do about it."""
     words = _WORDS.get(error.errno or 0) or error.strerror or str(error).splitlines()[0]
     return OutputError(f"cannot write {os.fspath(path)}: {words}")
 
@@ -40,25 +40,25 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path to write to; when the block ends well, the file stands under ``path``.
+    """Give a temporary path to write to. When the block ends without an error, the file gets its own name in one step.
 
     Args:
-        path: of the finished file; an older file is replaced in one step.
-        scratch: folder for the temporary file, on the same disk; by default the file's own.
+        path: where the finished file stands; it replaces an older file.
+        scratch: folder for the temporary file, on the same disk; by default the folder of the finished file.
 
     Raises:
-        OutputError: it cannot be written; the temporary file is gone and an older file untouched.
+        OutputError: the file cannot be written. The temporary file is removed, and an older file stays as it was.
     """
     final = Path(path)
     folder = scratch or final.parent
-    # At most 60 characters of the name, 240 bytes: the system allows 255 for the whole.
+    # 60 characters of the name take at most 240 bytes; the system allows 255 for the whole name.
     temporary = folder / f".{final.name[-60:]}.{os.getpid()}.tmp"
     try:
         if final.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if final.exists() and not final.is_file():
             raise OSError(errno.EINVAL, "it is a device or a pipe, and a file would take its place")
-        # Created here so that the most common mistakes show before any work, with the system's own reason.
+        # The file is created before any work, so that the most common mistakes show early, with the system's own reason.
         os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
         yield temporary
         with open(temporary, "rb") as stream:
@@ -73,20 +73,20 @@ def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> I
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a small text file atomically; names that are not valid UTF-8 keep their bytes.
+    """Write a small text file atomically. File names in the text that are not valid UTF-8 keep their bytes.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Make a folder and its parents where they are missing.
+    """Make a folder, and those of its parents that are missing.
 
     Raises:
-        OutputError: that is not possible.
+        OutputError: the folder cannot be made.
     """
     folder = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Sequences whose elements are made when they are asked for, since ten million of them would fill the memory."""
+"""Sequences that make their elements when somebody asks for them, since ten million elements would fill the memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar, overload
 
 BLOCK = 4096
-"""Elements that a lazy sequence makes at a time when it is gone through."""
+"""Elements that an iteration over a lazy sequence makes at a time."""
 
 T = TypeVar("T", covariant=True)
 
 
 class Lazy(Sequence[T]):
-    """A sequence whose elements are made when they are asked for. It equals any sequence of the same elements.
+    """A sequence that makes its elements when they are asked for. It equals any sequence of the same elements.
 
     Attributes:
         unique: whether it is known that no two elements are equal.
@@ -53,9 +53,9 @@ class Lazy(Sequence[T]):
 
 
 class Texts(Lazy[str]):
-    """Strings in two buffers: each takes its UTF-8 bytes and 8 more, where a list of them takes 57 more.
+    """Strings in two buffers: each takes its UTF-8 bytes and 8 more bytes. In a list, each takes 57 more bytes.
 
-    Half a character is kept as it is.
+    A lone surrogate, as file names that are not UTF-8 have, is kept as it is.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:

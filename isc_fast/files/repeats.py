@@ -1,12 +1,14 @@
-"""Which of many values are equal, or in one set and not in another, in memory that does not grow with their number.
+"""Equal values among very many, such as the ids of a descriptor file, in memory that does not grow with their number.
 
-Values are compared by their hashes of 64 bits, which lie in a temporary file where they are many, eight bytes each, and are
-sorted a part at a time. Two values of one hash are taken for one: of ten million that differ, that happens in one run of 400,000.
+Values are compared by hashes of 64 bits. Where there are many, the hashes lie in a temporary file, eight bytes each, and are
+sorted a part at a time. Two different values of one hash are rare: among ten million values, one run in 400,000 has such a pair.
+
+The ids of a listing are compared in its table in SQLite, where they are anyway. To put other ids into one first takes 13 times as
+long as their hashes take: 5.4 s of processor time against 0.4 s for a million ids.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from .scratch import needs_scratch
 
 _BLOCK = 1 << 16  # hashes that are written and read at a time
-_PART = 1 << 19  # at most about so many are sorted at a time: 4 MB, and some times as much for what is made of them
+_PART = 1 << 19  # hashes that are sorted at a time, about and at most: 4 MB, and sorting takes a few times as much
 _NEED = "comparing very many ids"
 
 Hashes = npt.NDArray[np.uint64]
@@ -37,36 +39,26 @@ class _Spilled:
             self.count += len(block)
 
     def blocks(self) -> Iterator[Hashes]:
-        """All hashes, in order."""
+        """All hashes, in the order of the values."""
         with needs_scratch(_NEED):
-            self._file.seek(0)  # what was held back is written now
+            self._file.seek(0)  # this also writes what the file has held back
         while content := self._file.read(8 * _BLOCK):
             yield np.frombuffer(content, np.uint64)
 
-    def part(self, number: int, bits: int) -> Hashes:
-        """Sorted, those whose first bits are a number ``0 ≤ number < 2 ** bits``."""
-        shift = np.uint64(64 - bits)
-        found = (block[block >> shift == number] if bits else block for block in self.blocks())
-        return np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
-
-
-@contextlib.contextmanager
-def _spilled(
-    *sets: Iterable[Hashable], folder: str | os.PathLike[str] | None = None
-) -> Iterator[tuple[list[_Spilled], int]]:
-    """The hashes of each set, and the bits that part the largest into parts that are small enough."""
-    where = None if folder is None else os.fspath(folder)
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(tempfile.SpooledTemporaryFile(8 * _PART, dir=where)) for _ in sets]
-        made = [_Spilled(values, file) for values, file in zip(sets, files, strict=True)]
-        yield made, (max(hashes.count for hashes in made) // _PART).bit_length()
+    def parts(self) -> Iterator[Hashes]:
+        """All hashes in sorted parts. The first bits of a hash decide which part it is in, so equal hashes are in one part."""
+        bits = (self.count // _PART).bit_length()
+        for number in range(1 << bits):
+            shift = np.uint64(64 - bits)
+            found = (block[block >> shift == number] if bits else block for block in self.blocks())
+            yield np.sort(np.concatenate([np.empty(0, np.uint64), *found]))
 
 
 def repeated_rows(values: Iterable[Hashable], folder: str | os.PathLike[str] | None = None) -> npt.NDArray[np.int64]:
-    """Rows, rising, whose value may occur more than once: certainly all of which it is true.
+    """Rows, rising, whose value may occur more than once.
 
-    A value that occurs once is named too where its hash equals another's. So whoever acts on the answer looks at the values
-    themselves.
+    Every row whose value does occur more than once is among them. A row whose hash equals that of another value is among them
+    too, so the caller compares the values themselves.
 
     Args:
         values: gone through once.
@@ -75,9 +67,9 @@ def repeated_rows(values: Iterable[Hashable], folder: str | os.PathLike[str] | N
     Raises:
         OutputError: the temporary file cannot be written.
     """
-    with _spilled(values, folder=folder) as ([hashes], bits):
-        parts = (hashes.part(number, bits) for number in range(1 << bits))
-        twice = np.concatenate([part[1:][part[1:] == part[:-1]] for part in parts])
+    with tempfile.SpooledTemporaryFile(8 * _PART, dir=None if folder is None else os.fspath(folder)) as file:
+        hashes = _Spilled(values, file)
+        twice = np.concatenate([part[1:][part[1:] == part[:-1]] for part in hashes.parts()])
         if not len(twice):
             return np.empty(0, np.int64)
         starts = range(0, hashes.count, _BLOCK)

@@ -1,4 +1,4 @@
-"""Temporary files that nobody else sees, for what may be too large for the memory."""
+"""Errors of temporary files, which hold what may be too large for the memory, in words."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import OutputError
 
 @contextlib.contextmanager
 def needs_scratch(what: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turn what can go wrong with temporary files into words.
+    """Turn errors of temporary files into an OutputError that names the cause and the remedy.
 
     Args:
-        what: needs them.
-        errors: of a library that uses them, beside OSError.
+        what: what needs the temporary files, as the subject of the message.
+        errors: further errors to turn, beside OSError, such as those of a library that writes the files.
 
     Raises:
-        OutputError: there is no room, or no permission.
+        OutputError: there is no room for the files, or no permission to write them.
     """
     caught: tuple[type[Exception], ...] = (OSError, *errors)
     try:

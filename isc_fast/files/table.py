@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _CACHE_KB = 8192
 _COLUMNS = "row INTEGER PRIMARY KEY, id BLOB NOT NULL, path BLOB NOT NULL"
 _INSERT = "INSERT INTO images (id, path) VALUES (?, ?)"
-_LONGEST_PATH = 512  # bytes; SQLite opens no file of a longer one
+_LONGEST_PATH = 512  # bytes; SQLite opens no file whose path is longer
+_NEED = "the list of images"
 
 
 def _sqlite() -> ModuleType:
@@ -47,37 +48,43 @@ def _uri(file: str | os.PathLike[str], options: str) -> str:
     return f"file://{urllib.parse.quote(os.path.abspath(os.fsencode(file)))}?{options}"
 
 
-# SQLite's locks are never used: they fail on some network file systems, and files here change under no reader's hands.
+# No file changes while it is read, so SQLite's locks are not needed. They fail on some network file systems.
 _READ = "mode=ro&immutable=1"
 _WRITE = "mode=rw&nolock=1"
+# A table that is not finished is thrown away, so SQLite needs no journal to undo a change and does not sync the file.
+_SETTINGS = {"cache_size": -_CACHE_KB, "journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF"}
 
 
 def _open(uri: str = "") -> Connection:
-    """Open a database. One without a name is in memory while it is small, then in a temporary file that nobody else sees."""
+    """Open a database. Without a name, it is in memory while it is small, then in a temporary file that nobody else sees."""
     db: Connection = _sqlite().connect(uri, isolation_level=None, check_same_thread=False, uri=True)
-    # A table is never changed once it is whole, so nothing has to be undone. All is one transaction: it writes least.
-    for name, value in (("cache_size", -_CACHE_KB), ("journal_mode", "OFF"), ("synchronous", "OFF")):
+    for name, value in _SETTINGS.items():
         db.execute(f"PRAGMA {name} = {value}")
     return db
 
 
 class Table(Lazy[Item]):
-    """Images in order. A subclass says where the rows are."""
+    """Images in order, as a sequence of items. A subclass says where its rows are."""
 
     _count = 0
 
     @abstractmethod
     def connected(self) -> AbstractContextManager[Connection]:
-        """Give the database for the time of one query; errors of SQLite become errors of `isc_fast.errors` or ValueError."""
+        """Give the database for the time of one query.
+
+        Raises:
+            OutputError: there is no room for temporary files.
+            ValueError: the table is damaged.
+        """
 
     @staticmethod
     def encode(text: str) -> bytes:
-        """What the table holds for an id or a path: every string, with lone surrogates too, has bytes of its own."""
+        """The bytes that the table holds for an id or a path. Strings that differ, by a lone surrogate too, have other bytes."""
         return text.encode("utf-8", "surrogatepass")
 
     @staticmethod
     def decode(data: bytes) -> str:
-        """The string that `encode` made bytes of."""
+        """The string of bytes that `encode` made."""
         return data.decode("utf-8", "surrogatepass")
 
     def __len__(self) -> int:
@@ -97,9 +104,16 @@ class Table(Lazy[Item]):
         return items
 
     def first_repeat(self) -> tuple[Item, Item] | None:
-        """The first image whose id an earlier image has: that earlier image, and this one. None if all ids differ."""
+        """Find equal ids.
+
+        Returns:
+            the first image whose id an earlier image has, after that earlier image; None if all ids differ.
+
+        Raises:
+            OutputError: there is no room for temporary files.
+        """
         pairs = "SELECT row, lag(row) OVER (PARTITION BY id ORDER BY row) AS earlier FROM images"
-        with self.connected() as db:
+        with self.connected() as db, needs_scratch(_NEED, _sqlite().OperationalError):
             found = db.execute(f"SELECT earlier, row FROM ({pairs}) WHERE earlier NOTNULL ORDER BY row LIMIT 1")
             pair = found.fetchone()
         return pair and (self[pair[0] - 1], self[pair[1] - 1])
@@ -128,7 +142,7 @@ class TemporaryTable(Table):
         Raises:
             OutputError: there is no room for temporary files.
         """
-        with self._lock, needs_scratch("the list of images", self._errors):
+        with self._lock, needs_scratch(_NEED, self._errors):
             yield self._db
 
     def extend(self, items: Iterable[Item]) -> None:
@@ -193,7 +207,7 @@ class StoredTable(Table):
                 os.stat(table.file)
                 db.execute(f"ATTACH ? AS {name}", (_uri(table.file, _READ),))
             [(equal,)] = db.execute("SELECT count(*) FROM old.images JOIN new.images USING (row, id, path)")
-            with needs_scratch("comparing two lists of images", _sqlite().OperationalError):
+            with needs_scratch(_NEED, _sqlite().OperationalError):
                 [(new, gone)] = db.execute(f"{counts} FROM ({sides})")
         return new, gone, equal == len(self) == len(newer)
 
@@ -245,7 +259,7 @@ def write_table(file: str | os.PathLike[str]) -> Iterator[TableWriter]:
 
 
 def _write_more(file: str | os.PathLike[str]) -> None:
-    """Write 64 KB to a file that SQLite could not write to, since SQLite does not say why: the system does."""
+    """Write 64 KB to a file that SQLite could not write to: SQLite does not say why, and the system's error does."""
     with open(file, "ab") as stream:
         stream.write(bytes(1 << 16))
         stream.flush()

@@ -1,4 +1,4 @@
-"""The images that a listing finds: they are sorted and get their ids in a temporary table on the disk."""
+"""The images that a listing finds. A temporary table on the disk sorts them and gives them their ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..files.table import TemporaryTable
 from ..items import Item
 
 Entry = tuple[str, str, str]
-"""The name of an image, its path, and the id that the user gave or ""."""
+"""The name of an image, its path, and the id that the user gave, or ""."""
 
 
 def _without_suffix(name: bytes) -> bytes:
@@ -25,7 +25,7 @@ ID_RULES = tuple(_FIRST_IDS)
 
 
 class Catalog(TemporaryTable):
-    """Images as a sequence of items.
+    """The images of a listing, as a sequence of items.
 
     Args:
         rule: how an image's name becomes its id, one of `ID_RULES`; see `isc_fast.list_images`.
@@ -78,7 +78,7 @@ class Catalog(TemporaryTable):
         equal = "SELECT id FROM images GROUP BY id HAVING count(*) > 1"
         keep = f"UPDATE images SET id = name WHERE id <> name AND id IN ({equal})"
         with self.connected() as db:
-            # A name that keeps its suffix may equal what another name is without its own: then that name keeps its suffix too.
+            # A name that keeps its suffix may equal another name without its suffix. Then that one keeps its suffix too.
             while self._rule == "auto" and db.execute(keep).rowcount:
                 pass
             db.execute("UPDATE images SET id = given WHERE given IS NOT NULL")

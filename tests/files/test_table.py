@@ -154,7 +154,7 @@ def test_a_stored_table_is_open_only_while_it_is_read(tmp_path):
 
 
 def test_readers_take_no_notice_of_each_other_nor_of_locks(tmp_path):
-    """As many may read as like to, in threads and processes, also where a file system's locks hang or fail."""
+    """Any number of threads and processes may read a table, also where the locks of a file system hang or fail."""
     items = [Item(f"{row}", f"/{row}") for row in range(10_000)]
     table = write(tmp_path / "t", items)
     with contextlib.closing(sqlite3.connect(tmp_path / "t", isolation_level=None)) as other:
@@ -193,7 +193,7 @@ def test_a_path_that_is_too_long_for_sqlite_is_named(tmp_path):
 
 @pytest.mark.parametrize("limit", [0, 4096, 50_000])
 def test_a_full_disk_is_the_system_s_error(tmp_path, limit):
-    """A limit on the size of files stands for the full disk. SQLite alone would only say "disk I/O error"."""
+    """A limit on the size of files stands for the full disk. SQLite alone says "disk I/O error"."""
     _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -215,13 +215,15 @@ def test_an_error_of_sqlite_alone_is_told_too(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_without_room_for_temporary_files_a_comparison_says_so(tmp_path):
-    items = [Item(f"{row:09d}", f"/photos/{row:09d}") for row in range(100_000)]
+def test_without_room_for_temporary_files_a_query_says_so(tmp_path):
+    items = [Item(f"{row:0200d}", "") for row in range(50_000)]
     table = write(tmp_path / "t", items)
     _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OutputError, match=r"^comparing two lists of images needs temporary files, .*TMPDIR"):
+        with pytest.raises(OutputError, match=r"^the list of images needs temporary files, .*TMPDIR"):
             table.changes(table)
+        with pytest.raises(OutputError, match=r"^the list of images needs temporary files, .*TMPDIR"):
+            table.first_repeat()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,7 +1,7 @@
-"""What memory a run takes, or takes more for each image: measured in processes of their own, at two sizes.
+"""The most memory that a run takes, and how much more it takes for more images: each run is a process, at two sizes.
 
-The bounds are generous, but what they guard against lies far beyond them: a list of ids takes 90 bytes an image, items
-as objects 300, their vectors 1,024.
+The bounds are generous, and the mistakes that they guard against lie far beyond them: for each image, a list of ids takes 90
+bytes, items as objects take 300, and vectors take 1,024.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ END = """
 
 
 def peak_bytes(tmp_path: Path, code: str, count: int) -> int:
-    """The most memory that a process took which ran the code."""
+    """The most memory that a process took that ran the code."""
     script = tmp_path / "measured.py"
     script.write_text(textwrap.dedent(START) + textwrap.dedent(code) + textwrap.dedent(END))
     done = subprocess.run(
@@ -64,7 +64,7 @@ def peak_bytes(tmp_path: Path, code: str, count: int) -> int:
         capture_output=True, text=True, timeout=120, check=False, env={"PYTHONPATH": str(HERE), "OMP_WAIT_POLICY": "PASSIVE"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1]) * 1024  # what the commands say stands before it
+    return int(done.stdout.split()[-1]) * 1024  # the output of the commands comes first
 
 
 WRITE = """
@@ -111,7 +111,7 @@ def test_writing_takes_the_same_memory_for_any_number_of_ids(large_files):
     assert many - few < 25_000_000  # as objects: 135 MB
 
 
-# Nearest neighbours among 100,000 rows would take minutes, and are not what is measured here.
+# This test does not measure nearest neighbours: they would take minutes among 100,000 rows.
 NEGATIVES = """
     import isc_fast.matching.cpu_searcher
     from isc_fast.cli.parser import main
@@ -165,6 +165,6 @@ EXTRACT = """
 
 
 def test_extraction_takes_the_same_memory_for_any_number_of_images(tmp_path):
-    """What is for each image lies on the disk: the listing, the plan and what tells whether ids are equal."""
+    """The listing, the plan and the comparison of ids lie on the disk."""
     few, many = (peak_bytes(tmp_path, EXTRACT, count) for count in (50_000, 250_000))
     assert many - few < 10_000_000  # in flat arrays 25 MB, as objects 120 MB
