@@ -32,8 +32,8 @@ from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
 from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.exact import Metric
-from isc_fast.matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, Smoothing
-from isc_fast.matching.subtraction import NES_BETA, NES_K, Subtraction, subtract_negatives
+from isc_fast.matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSmoothing
+from isc_fast.matching.subtraction import NES_BETA, NES_K, NegativeSubtraction, subtract_negatives
 
 Array = np.ndarray[Any, Any]
 _STEP = 2048  # rows at a time where they are only fetched: they stay in a core's cache
@@ -121,7 +121,7 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
 
         def ours() -> Array:
             searcher = GivenNeighbours(np.ones(indices.shape, np.float32), indices)
-            return collected(Subtraction().blocks(blocks, named(table), searcher), count, dim)
+            return collected(NegativeSubtraction().blocks(blocks, named(table), searcher), count, dim)
     else:
         indices = random.integers(0, negatives, (negatives, SMOOTHING_K))
         scores = random.uniform(0.2, 1, indices.shape).astype(np.float32)
@@ -130,7 +130,7 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
             return published_smoothing(table, scores, indices)
 
         def ours() -> Array:
-            return collected(Smoothing().blocks(named(table), GivenNeighbours(scores, indices)), negatives, dim)
+            return collected(NegativeSmoothing().blocks(named(table), GivenNeighbours(scores, indices)), negatives, dim)
 
     def fetching() -> Array:
         fetched(table, indices)

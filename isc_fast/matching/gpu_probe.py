@@ -1,8 +1,8 @@
-"""Whether faiss works on the GPUs asked for, tried out in another process before this one depends on it.
+"""Whether faiss works on the GPUs that are asked for. Another process tries it out before this one depends on it.
 
-faiss ends the process where CUDA fails: without a driver, or where a wheel has no code for the card although it counts it.
-So nothing of faiss that touches CUDA is called here before another process has searched on every GPU that is asked for
-and found what numpy finds. It has not run on a GPU so far: written from faiss' sources and their Python wrappers.
+faiss ends the process where CUDA fails: without a driver, or where a wheel counts a card but has no code for it. So this process
+calls nothing of faiss that touches CUDA before another process has searched on every GPU that is asked for and has found
+what numpy finds. It has not run on a GPU so far. It is written from faiss' sources and their Python wrappers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..machine.devices import EXPECTED, parse_devices, split_device
 from ..machine.trial_run import ABSENT, WORKS, Answer, run_trial
 
 TIMEOUT_S = 120.0
-"""For all GPUs together: CUDA starts, and may have to compile faiss' kernels for a new card."""
+"""For all GPUs together. CUDA has to start, and may have to compile faiss' kernels for a new card."""
 
 _INSTALL = "pip uninstall -y faiss-cpu && pip install 'isc-fast[gpu]'"
 _PROGRAM = "import json; from isc_fast.matching.gpu_probe import try_gpus; print(json.dumps(try_gpus({device!r})))"
@@ -35,8 +35,8 @@ class Gpu:
     """A GPU that faiss was tried on.
 
     Attributes:
-        number: as CUDA counts, from 0.
-        free: bytes of its memory that nobody used then; None where that could not be asked.
+        number: the one that CUDA counts it by, from 0.
+        free: bytes of its memory that were free when it was tried; None where that could not be asked.
     """
 
     number: int
@@ -48,10 +48,10 @@ def gpu_indices(text: str, count: int) -> tuple[int, ...]:
 
     Args:
         text: the name.
-        count: of the GPUs that are here.
+        count: how many GPUs this machine has.
 
     Raises:
-        EngineError: it is no such name, names one twice, or one that is not here.
+        EngineError: it is not such a name, it names a GPU twice, or it names one that is not here.
     """
     kinds, found = zip(*map(split_device, parse_devices(text, lambda: count)), strict=True)
     if set(kinds) != {"cuda"}:
@@ -64,10 +64,10 @@ def gpu_indices(text: str, count: int) -> tuple[int, ...]:
 
 
 def try_gpus(device: str) -> tuple[int, dict[int, int | None]]:
-    """Search on every GPU that a name stands for and compare with numpy. For a process that may end with it.
+    """Search on every GPU that a name stands for and compare with numpy. Call it only in a process that may end with it.
 
     Returns:
-        how many GPUs there are, and the free memory in bytes of each that was tried, None where unknown.
+        how many GPUs there are, and the free memory in bytes of each one that was tried; None where it is unknown.
 
     Raises:
         EngineError: faiss is built without GPU support, sees none, or finds other neighbours than numpy.
@@ -84,7 +84,7 @@ def try_gpus(device: str) -> tuple[int, dict[int, int | None]]:
     rows, queries = _probe_rows()
     for metric, exact in _distances(faiss, queries, rows):
         best = np.sort(exact, axis=1)[:, :_K]
-        bound = 4 * (_DIM + 8) * 2.0**-23 * _DIM  # of single precision; in TF32 they are off by 0.08 and 0.19
+        bound = 4 * (_DIM + 8) * 2.0**-23 * _DIM  # what single precision allows; TF32 is off by 0.08 and 0.19
         bound /= 1 if metric == faiss.METRIC_L2 else 4
         for number in numbers:
             resources = faiss.StandardGpuResources()
@@ -102,7 +102,7 @@ def try_gpus(device: str) -> tuple[int, dict[int, int | None]]:
 
 
 def _probe_rows() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Numbers a little above 1: what keeps fewer than 13 bits of them, as TF32 does, loses all that they differ by."""
+    """Make numbers a little above 1. Arithmetic that keeps fewer than 13 bits, as TF32 does, loses all that they differ by."""
     rng = np.random.default_rng(0)
     sizes = 1 + rng.integers(0, 8, (_ROWS, _DIM)) * 2.0**-12
     rows = (sizes * rng.choice([-1, 1], (_ROWS, 1))).astype(np.float32)
@@ -110,7 +110,7 @@ def _probe_rows() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
 
 
 def _distances(faiss: ModuleType, queries: Any, rows: Any) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """By metric, ``(queries, rows)``: minus the inner products, and the squared distances."""
+    """Yield each metric of faiss with its distances ``(queries, rows)``: minus the inner products, and the squared distances."""
     xq, xb = queries.astype(np.float64), rows.astype(np.float64)
     products = xq @ xb.T
     yield faiss.METRIC_INNER_PRODUCT, -products
@@ -134,10 +134,10 @@ def _tried(device: str) -> Answer:
 
 
 def find_gpus(device: str) -> tuple[Gpu, ...]:
-    """The GPUs that a name stands for, on each of which faiss was tried out; once in the life of this process.
+    """The GPUs that a name stands for. faiss is tried out on each of them, once in the life of this process.
 
     Raises:
-        EngineError: it is no such name, a GPU of it is not here, or faiss does not work there; says why.
+        EngineError: it is not such a name, it names a GPU that is not here, or faiss does not work there; the message says why.
         MissingExtraError: faiss is not installed.
     """
     if device != "cuda:all":

@@ -11,10 +11,10 @@ from .cpu_searcher import CPU
 from .normalization import Method, write_normalized
 from .score_normalization import SCORE_BETA, SCORE_K, ScoreNormalization
 from .searcher import Searcher, open_searcher
-from .subtraction import NES_BETA, NES_ITERATIONS, NES_K, Subtraction
+from .subtraction import NES_BETA, NES_ITERATIONS, NES_K, NegativeSubtraction
 
 METHODS: dict[str, Callable[[int | None, float | None, int], Method]] = {
-    "nes": lambda k, beta, iterations: Subtraction(
+    "nes": lambda k, beta, iterations: NegativeSubtraction(
         NES_K if k is None else k, NES_BETA if beta is None else beta, iterations
     ),
     "score": lambda k, beta, _: ScoreNormalization(SCORE_K if k is None else k, SCORE_BETA if beta is None else beta),

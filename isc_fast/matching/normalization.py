@@ -1,4 +1,9 @@
-"""What the methods of normalisation have in common, and normalising a set in memory or into a file by any of them."""
+"""What the methods of normalisation share, and normalising a set in memory or into a file by any of them.
+
+Negatives are images that are known to match nothing. Their descriptors tell which directions mean little. There are three
+choices: no normalisation; `isc_fast.matching.subtraction`, which the submitted network was made for; and
+`isc_fast.matching.score_normalization`, which leaves the references as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,31 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..descriptors.store import Descriptors, derived_meta, kept_ids, write_blocks
-from .arrays import Floats
+import numpy as np
+
+from ..descriptors.store import Descriptors, kept_ids, write_blocks
+from ..errors import InputError
+from .arrays import Floats, Ints
 from .row_sums import stacked
 from .searcher import Searcher
+
+
+def nearest_negatives(rows: Floats, negatives: Descriptors, k: int, searcher: Searcher) -> tuple[Floats, Ints]:
+    """Scores and indices of the k nearest negatives of each row, both ``(n, k)``."""
+    return searcher.knn(rows, negatives.blocks(searcher.block_rows(negatives.dim).references), k)
+
+
+def check_numbers(*, beta: float = 0.0, **counts: int) -> None:
+    """Check the numbers of a method.
+
+    Raises:
+        InputError: a count is below 1, or beta is infinite or NaN.
+    """
+    for name, number in counts.items():
+        if number < 1:
+            raise InputError(f"{name} must be at least 1, not {number}")
+    if not np.isfinite(beta):
+        raise InputError(f"beta must be a number, not {beta}")
 
 
 class Method(Protocol):
@@ -31,8 +57,8 @@ class Method(Protocol):
         """
         ...
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
-        """What is stored with the result. Two sets may be searched together if their stamps belong together."""
+    def meta(self, descriptors: Descriptors, negatives: Descriptors | None) -> dict[str, Any]:
+        """The meta of the result. It says how the result was normalised, so that only sets that fit are searched together."""
         ...
 
 
@@ -43,7 +69,7 @@ def normalized(
     blocks = descriptors.blocks(searcher.block_rows(descriptors.dim).queries)
     made = method.blocks(blocks, negatives, searcher)
     vectors = stacked(made, len(descriptors), method.made_dim(descriptors.dim))
-    meta = derived_meta(descriptors, normalization=method.stamp(negatives))
+    meta = method.meta(descriptors, negatives)
     return Descriptors(vectors, kept_ids(descriptors.ids), meta, descriptors.failures)
 
 
@@ -65,6 +91,6 @@ def write_normalized(
         method.blocks(blocks, negatives, searcher),
         ids=descriptors.ids,
         dim=method.made_dim(descriptors.dim),
-        meta=derived_meta(descriptors, normalization=method.stamp(negatives)),
+        meta=method.meta(descriptors, negatives),
         failures=descriptors.failures,
     )

@@ -14,9 +14,9 @@ import numpy as np
 from ..descriptors.store import Descriptors
 from .arrays import Floats
 from .cpu_searcher import CPU
-from .negatives import check_numbers, check_score_side, nearest_negatives, score_meta
-from .normalization import normalized
+from .normalization import check_numbers, nearest_negatives, normalized
 from .searcher import Searcher, open_searcher
+from .stamps import check_negatives, refuse_normalized, refuse_smoothed, score_meta
 
 SCORE_K = 3
 SCORE_BETA = 1.0
@@ -38,7 +38,11 @@ class ScoreNormalization:
 
     def check(self, descriptors: Descriptors, negatives: Descriptors | None) -> None:
         """See `Method.check`."""
-        check_score_side(descriptors, negatives)
+        if negatives is None:
+            refuse_normalized(descriptors)
+        else:
+            check_negatives(descriptors, negatives)
+            refuse_smoothed(negatives)
 
     def made_dim(self, dim: int) -> int:
         """One more dimension."""
@@ -54,9 +58,9 @@ class ScoreNormalization:
                 extra = np.float32(-self.beta) * scores.mean(axis=1, keepdims=True)
             yield np.concatenate([block, extra], axis=1)
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
-        """See `Method.stamp`."""
-        return score_meta(negatives, k=self.k, beta=self.beta)
+    def meta(self, descriptors: Descriptors, negatives: Descriptors | None) -> dict[str, Any]:
+        """See `Method.meta`."""
+        return score_meta(descriptors, negatives, k=self.k, beta=self.beta)
 
 
 def normalize_scores(

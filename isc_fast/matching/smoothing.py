@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from ..descriptors.store import Descriptors, kept_ids, write_blocks
 from .arrays import Floats, Ints
 from .cpu_searcher import CPU
-from .negatives import check_numbers, nearest_negatives, smooth_meta
+from .normalization import check_numbers, nearest_negatives
 from .row_sums import add_up, in_steps, stacked, to_unit
 from .searcher import Searcher, open_searcher
+from .stamps import smooth_meta
 
 SMOOTHING_K = 10
 SMOOTHING_POWER = 3
 
 
 @dataclass(frozen=True)
-class Smoothing:
+class NegativeSmoothing:
     """``t ← norm(Σ_{i≤k} sim_i^power · t_i)``; see `smooth_negatives`."""
 
     k: int = SMOOTHING_K
@@ -60,7 +61,7 @@ def smooth_negatives(
         InputError: a number is out of range, or these negatives are smoothed or normalised already.
         EngineError: there is no such device, or faiss does not work on it.
     """
-    method = Smoothing(k, power)
+    method = NegativeSmoothing(k, power)
     meta = smooth_meta(negatives, k, power)
     smoothed = stacked(method.blocks(negatives, open_searcher(device)), len(negatives), negatives.dim)
     return Descriptors(smoothed, kept_ids(negatives.ids), meta)
@@ -86,7 +87,7 @@ def smooth_to_file(
         EngineError: there is no such device, or faiss does not work on it.
         OutputError: the file cannot be written.
     """
-    method = Smoothing(k, power)
+    method = NegativeSmoothing(k, power)
     meta = smooth_meta(negatives, k, power)
     blocks = method.blocks(negatives, open_searcher(device))
     write_blocks(output, blocks, ids=negatives.ids, dim=negatives.dim, meta=meta)

@@ -16,10 +16,10 @@ from ..descriptors.store import Descriptors
 from ..errors import InputError
 from .arrays import Floats, Ints
 from .cpu_searcher import CPU
-from .negatives import check_negatives, check_numbers, nearest_negatives, nes_meta
-from .normalization import normalized
+from .normalization import check_numbers, nearest_negatives, normalized
 from .row_sums import add_up, in_steps, to_unit
 from .searcher import Searcher, open_searcher
+from .stamps import check_negatives, nes_meta
 
 NES_K = 10
 NES_BETA = 0.35
@@ -27,7 +27,7 @@ NES_ITERATIONS = 1
 
 
 @dataclass(frozen=True)
-class Subtraction:
+class NegativeSubtraction:
     """``x ← norm(x − beta · mean of x's k nearest negatives)``; see `subtract_negatives`."""
 
     k: int = NES_K
@@ -62,9 +62,9 @@ class Subtraction:
                 rows = in_steps(subtract, given.dim, rows, indices)
             yield rows
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
-        """See `Method.stamp`."""
-        return nes_meta(_given(negatives), k=self.k, beta=self.beta, iterations=self.iterations)
+    def meta(self, descriptors: Descriptors, negatives: Descriptors | None) -> dict[str, Any]:
+        """See `Method.meta`."""
+        return nes_meta(descriptors, _given(negatives), k=self.k, beta=self.beta, iterations=self.iterations)
 
 
 def _given(negatives: Descriptors | None) -> Descriptors:
@@ -97,6 +97,6 @@ def subtract_negatives(
         InputError: the descriptors are normalised already, or a number is out of range.
         EngineError: there is no such device, or faiss does not work on it.
     """
-    method = Subtraction(k, beta, iterations)
+    method = NegativeSubtraction(k, beta, iterations)
     method.check(descriptors, negatives)
     return normalized(descriptors, negatives, method, open_searcher(device))
