@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..decoders.preprocessing import ImageProblem, load_input
+from ..decoders.rules import ImageProblem, load_input
 from ..errors import InputError
 
 _CALIBRATION_PHOTOS = 24

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import EXACT
-from ..decoders.preprocessing import quiet_pillow
+from ..decoders.rules import quiet_pillow
 from ..descriptors.dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import Descriptors, open_descriptors

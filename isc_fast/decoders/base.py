@@ -2,7 +2,7 @@
 
 | name | what it is | pixels |
 |---|---|---|
-| pillow | the contract itself (`isc_fast.decoders.preprocessing`) | |
+| pillow | the contract itself (`isc_fast.decoders.rules`) | |
 | turbo | libjpeg-turbo and a vectorised resize | within one grey level, but for one value in 100 million |
 | turbo-scaled | as turbo, large JPEGs decoded at a fraction of their size | other ones: never chosen unless named |
 | dali | NVIDIA DALI: JPEGs decoded and resized on the GPU | other ones: chosen for engines that take them there |

@@ -34,7 +34,7 @@ from PIL import Image
 from ..errors import InputError, MissingExtraError, require
 from .base import Batch, DeviceBatch, Problem
 from .plain_jpeg import plain_jpeg
-from .preprocessing import ImageProblem, load_input, open_image, open_regular, orientation, problems
+from .rules import ImageProblem, load_input, open_image, open_regular, orientation, problems
 from .threads import count_workers
 
 Pixels = npt.NDArray[np.uint8]

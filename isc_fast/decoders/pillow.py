@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .preprocessing import load_input
+from .rules import load_input
 from .threads import ThreadedDecoder
 
 

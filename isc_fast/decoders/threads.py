@@ -14,7 +14,7 @@ from PIL import ImageFile
 from ..errors import InputError
 from ..machine.cores import available_cores
 from .base import Batch, Problem
-from .preprocessing import ImageProblem
+from .rules import ImageProblem
 
 
 def count_workers(workers: int | None) -> int:

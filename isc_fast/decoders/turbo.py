@@ -21,7 +21,7 @@ from PIL import Image, __version__
 
 from ..errors import MissingExtraError, require
 from ..machine.versions import installed
-from .preprocessing import decode_rgb, open_image, open_regular, orientation, problems
+from .rules import decode_rgb, open_image, open_regular, orientation, problems
 from .threads import ThreadedDecoder
 
 _PILLOW_VERSIONS = range(11, 14)

@@ -14,7 +14,7 @@ METADATA_KEY = "isc_fast.spec"
 """Key of the specification in the metadata of an ONNX file; the value is JSON."""
 
 PREPROCESSING = "rgb8-pillow-bilinear-1"
-"""Name of the preprocessing contract that `isc_fast.decoders.preprocessing` implements."""
+"""Name of the preprocessing contract that `isc_fast.decoders.rules` implements."""
 
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-bf16", "fp8")

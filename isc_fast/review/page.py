@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..decoders.preprocessing import ImageProblem, load_rgb
+from ..decoders.rules import ImageProblem, load_rgb
 from ..errors import InputError
 from ..evaluation.metrics import Evaluation
 from ..files.atomic import write_text

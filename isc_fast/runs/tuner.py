@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..assets import DEMO_ENGINE, demo_photos
-from ..decoders.preprocessing import load_input
+from ..decoders.rules import load_input
 from ..engines.base import Engine, engine_file, open_with
 from ..engines.header import read_spec
 from ..engines.spec import EngineSpec

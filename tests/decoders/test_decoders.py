@@ -21,8 +21,8 @@ from PIL import Image, ImageFile, features
 
 from isc_fast.decoders.base import AUTO, DECODERS, Batch, Decoder, Problem, make_decoder
 from isc_fast.decoders.pillow import CpuDecoder
-from isc_fast.decoders.preprocessing import FORMATS, MAX_PIXELS, ImageProblem, load_input, load_rgb
-from isc_fast.decoders.preprocessing import orientation as orientation_of
+from isc_fast.decoders.rules import FORMATS, MAX_PIXELS, ImageProblem, load_input, load_rgb
+from isc_fast.decoders.rules import orientation as orientation_of
 from isc_fast.decoders.threads import ThreadedDecoder
 from isc_fast.errors import InputError
 from isc_fast.machine.cores import available_cores
@@ -198,7 +198,7 @@ def test_whatever_pillow_raises_on_exif_the_pixels_count(tmp_path, monkeypatch, 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.ImageOps.exif_transpose", fail)
+    monkeypatch.setattr("isc_fast.decoders.rules.ImageOps.exif_transpose", fail)
     np.testing.assert_array_equal(load(tmp_path, encode(RGB, "PNG")), RGB)
 
 
@@ -225,7 +225,7 @@ def test_every_listed_format_is_read(tmp_path):
 
 
 def test_the_limit_of_pixels_is_the_stated_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.rules.MAX_PIXELS", 24)
     assert load(tmp_path, encode(RGB, "PNG")).shape == (4, 6, 3)
     (tmp_path / "x.png").write_bytes(encode(noise(5, 5), "PNG"))
     assert refusal(tmp_path / "x.png") == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
@@ -271,7 +271,7 @@ def test_no_memory_is_a_problem_of_one_image(tmp_path, monkeypatch, photos, wher
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("isc_fast.decoders.base." + where, fail)
+    monkeypatch.setattr("isc_fast.decoders." + where, fail)
     (batch,) = CpuDecoder(2).batches([[str(photos[0]), str(tmp_path / "gone")]], 8, 8)
     assert batch.problems == [Problem("decode", "not enough memory"), Problem("read", "No such file or directory")]
 
@@ -291,7 +291,7 @@ def test_an_error_of_the_disk_is_one_of_reading(tmp_path, monkeypatch, photos):
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.open", lambda *_: Stale(), raising=False)
+    monkeypatch.setattr("isc_fast.decoders.rules.open", lambda *_: Stale(), raising=False)
     assert refusal(photos[0]) == Problem("read", "Stale file handle")
 
 

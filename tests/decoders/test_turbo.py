@@ -260,7 +260,7 @@ def test_a_header_that_lies_about_the_size_is_as_pillow_takes_it(tmp_path, decod
 
 
 def test_the_limit_of_pixels_holds(tmp_path, decoder, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.rules.MAX_PIXELS", 24)
     path = written(tmp_path / "x.jpg", encode(noise(5, 5), "JPEG"))
     assert outcome(decoder, path, 4, 4) == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
     assert decoder.fast == 0
@@ -273,7 +273,7 @@ def test_no_memory_is_a_problem_of_one_image(tmp_path, photos, monkeypatch):
     png = written(tmp_path / "x.png", encode(noise(9, 9), "PNG"))
     for where in ("turbo.open_image", "turbo.decode_rgb", "turbo.orientation", "turbo.TurboDecoder._resize_into"):
         with monkeypatch.context() as patched:
-            patched.setattr("isc_fast.decoders.base." + where, fail)
+            patched.setattr("isc_fast.decoders." + where, fail)
             jobs = [[str(png if "decode_rgb" in where else photos[0]), str(tmp_path / "gone")]]
             (batch,) = TurboDecoder(2).batches(jobs, 8, 8)
         assert batch.problems == [
@@ -293,7 +293,7 @@ def test_an_error_of_the_disk_between_header_and_data_is_one_of_reading(decoder,
                 raise OSError(116, "Stale file handle")
             return super().read(size)
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.open", lambda *_: Stale(photos[0].read_bytes()), raising=False)
+    monkeypatch.setattr("isc_fast.decoders.rules.open", lambda *_: Stale(photos[0].read_bytes()), raising=False)
     assert outcome(decoder, photos[0], 8, 8) == Problem("read", "Stale file handle")
 
 
@@ -305,7 +305,7 @@ def test_a_file_that_is_replaced_between_header_and_data(decoder, photos, monkey
             return encode(noise(9, 9), "JPEG") if size is None or size < 0 else super().read(size)
 
     monkeypatch.setattr(
-        "isc_fast.decoders.preprocessing.open", lambda *_: Replaced(photos[0].read_bytes()), raising=False
+        "isc_fast.decoders.rules.open", lambda *_: Replaced(photos[0].read_bytes()), raising=False
     )
     assert compare(decoder, photos[0], 8, 8) <= 1
     assert decoder.fast == 0

@@ -342,7 +342,7 @@ def test_a_real_plan_engine_is_given_batches_ahead(tmp_path: Path, folder_of, mo
     from fake_gpu import FakeCuda, FakeTensorRT
     from helpers_plans import describe, make_plan
 
-    from isc_fast.decoders.preprocessing import load_input
+    from isc_fast.decoders.rules import load_input
     from isc_fast.engines.base import load_engine
 
     fake = FakeCuda(late=True)

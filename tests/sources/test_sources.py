@@ -11,7 +11,7 @@ import pytest
 from images import make_zoo
 
 from isc_fast.decoders.base import Problem
-from isc_fast.decoders.preprocessing import ImageProblem, load_input
+from isc_fast.decoders.rules import ImageProblem, load_input
 from isc_fast.errors import InputError
 from isc_fast.items import Item
 from isc_fast.sources import listing as sources

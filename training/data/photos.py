@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ...decoders.preprocessing import MAX_PIXELS, ImageProblem, load_rgb, orientation
+from ...decoders.rules import MAX_PIXELS, ImageProblem, load_rgb, orientation
 from ...errors import InputError
 from ...items import Item
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ...decoders.preprocessing import ImageProblem, load_input
+from ...decoders.rules import ImageProblem, load_input
 from ...errors import InputError
 from ...evaluation.metrics import PER_QUERY_CAP, Scores, evaluate
 from ...items import Item

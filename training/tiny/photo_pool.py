@@ -30,7 +30,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...assets import DEMO_LICENCES, DEMO_PHOTOS
-from ...decoders.preprocessing import ImageProblem, load_rgb
+from ...decoders.rules import ImageProblem, load_rgb
 from ...errors import InputError, IscFastError
 from ...files.atomic import make_folder
 from .photo_packages import PACKAGES

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ...decoders.preprocessing import ImageProblem, load_rgb
+from ...decoders.rules import ImageProblem, load_rgb
 from ...errors import InputError
 from ...items import Item
 from ..data.components import Components

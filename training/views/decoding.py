@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ...decoders.preprocessing import MAX_PIXELS, ImageProblem, orientation, read_rgb
+from ...decoders.rules import MAX_PIXELS, ImageProblem, orientation, read_rgb
 
 _END = b"\xff\xd9"
 
 
 def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list[torch.Tensor | None]:
-    """Decode files by the rules of `isc_fast.decoders.preprocessing`: nvJPEG on a GPU, libjpeg-turbo on a processor.
+    """Decode files by the rules of `isc_fast.decoders.rules`: nvJPEG on a GPU, libjpeg-turbo on a processor.
 
     Only a file that its header shows to be a whole grey or YCbCr JPEG goes to the device; any other, and any that the
     device refuses, is decoded by Pillow alone, and the rest of the batch is not touched by it. Decoders differ by a few
