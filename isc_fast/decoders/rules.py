@@ -1,6 +1,6 @@
-"""The preprocessing contract: how any image file becomes ``uint8 (height, width, 3)`` RGB.
+"""The contract: how any image file becomes ``uint8 (height, width, 3)`` RGB. Pillow carries it out.
 
-This is the reference every faster decoder is measured against; `isc_fast.engines.spec.PREPROCESSING` names it.
+Every faster decoder is measured against this module.
 
 | file | rule |
 |---|---|
@@ -13,88 +13,84 @@ This is the reference every faster decoder is measured against; `isc_fast.engine
 | 32-bit integers | taken as 16 bits, clipped |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
-| more than `MAX_PIXELS` | refused before it is decoded |
-| truncated, empty, no image, floating point, none of `FORMATS` | refused |
+| more than `isc_fast.decoders.opening.MAX_PIXELS` | refused before it is decoded |
+| truncated, empty, no image, floating point, none of `isc_fast.decoders.opening.FORMATS` | refused |
 
-Then the resize to the square: Pillow's ``resize(BILINEAR)``, antialiased, aspect ratio ignored, which is what the
-published networks were trained and evaluated with. Pillow 13 resizes columns before rows where that saves work, as for
-photos that are enlarged in width alone: there one value in five is one grey level off what Pillow 12 makes.
+Then the photo is resized as its `isc_fast.decoders.preprocessing.Preprocessing` says:
+
+| preprocessing | rule |
+|---|---|
+| stretch | Pillow's ``resize`` to the size of the input |
+| short_side_crop | Pillow's ``resize`` of the largest box of the input's aspect ratio in the middle of the photo |
+| pad | the largest size of the photo's aspect ratio in the input, its sides rounded, in the middle (half a pixel to the left, \
+or up) |
+| without antialiasing | Pillow's kernels at the width that they have where a photo grows; each value is rounded once |
+
+The published networks were trained and evaluated with stretch, bilinear and antialiased. Pillow 13 resizes columns before
+rows where that saves work, as for photos that are enlarged in width alone: there one value in five is one grey level off what
+Pillow 12 makes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import warnings
-from collections.abc import Iterator
-from typing import IO
-
 import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-from .base import Problem
+from ..items import Doubles, Ints, Photo, Pixels
+from .opening import ImageProblem, open_image, open_photo, problems
+from .preprocessing import Preprocessing
 
-MAX_PIXELS = 178_956_970
-"""Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may try, whatever a file is called. It knows some thirty more, rarely used and rarely tested, and hands
-an EPS file to Ghostscript: nothing that should meet files of unknown origin."""
-
-Image.init()  # every plugin is imported here, once, and not by several threads at their first file
-_KNOWN_FORMATS = tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow before 11.3 has no AVIF
+_FILTERS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
 
-class ImageProblem(Exception):
-    """An image that cannot become network input, with the stage and the reason."""
-
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(reason)
-        self.problem = Problem(stage, reason)
-
-
-def quiet_pillow() -> None:
-    """Silence Pillow's warnings about one odd photo for this process: they say nothing that the ledger of failures does not."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-
-@contextlib.contextmanager
-def problems() -> Iterator[None]:
-    """Whatever goes wrong inside is an `ImageProblem`: Pillow's plugins raise nearly anything on damaged data."""
-    try:
-        yield
-    except ImageProblem:
-        raise
-    except Exception as error:
-        raise _as_problem(error) from error
-
-
-def open_regular(path: str) -> IO[bytes]:
-    """Open a regular file; a named pipe called ``x.jpg`` would block the run for ever.
+def load_input(photo: Photo, height: int, width: int) -> Pixels:
+    """Decode a photo into ``uint8 (height, width, 3)`` RGB: stretched, bilinear, antialiased.
 
     Raises:
-        ImageProblem: there is none, it is something else, or it cannot be opened.
+        ImageProblem: it cannot be read or decoded.
     """
+    return prepare(photo, Preprocessing(height, width))
+
+
+def prepare(photo: Photo, preprocessing: Preprocessing) -> Pixels:
+    """Decode a photo into network input ``uint8 (height, width, 3)`` RGB.
+
+    Raises:
+        ImageProblem: it cannot be read or decoded.
+    """
+    image = load_rgb(photo)
+    with problems():
+        return fit(image, preprocessing)
+
+
+def load_rgb(photo: Photo) -> Image.Image:
+    """Decode a photo by the rules of colour and orientation, at its full size.
+
+    Raises:
+        ImageProblem: it cannot be read or decoded.
+    """
+    with problems(), open_photo(photo) as stream:
+        return decode_rgb(open_image(stream))
+
+
+def decode_rgb(image: Image.Image) -> Image.Image:
+    """Decode what `isc_fast.decoders.opening.open_image` opened, upright and as RGB. Call it inside `problems`."""
+    image.load()
+    _turn_upright(image)
+    return _to_rgb(image)
+
+
+def _turn_upright(image: Image.Image) -> None:
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISREG(mode):
-            return open(path, "rb")
-        if not stat.S_ISDIR(mode):
-            raise ImageProblem("read", "is not a regular file")
-    except (OSError, ValueError) as error:
-        raise ImageProblem("read", getattr(error, "strerror", None) or str(error)) from error
-    try:
-        os.scandir(path).close()
-    except OSError as error:
-        raise ImageProblem("read", f"a folder that cannot be listed ({error.strerror or error})") from error
-    raise ImageProblem("read", "is a folder")
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
+        return
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """The colour rules of the contract. No copy that is not needed: of 60 megapixels each takes 240 MB."""
+    """Apply the rules of colour. They make no copy that is not needed: each copy of 60 megapixels takes 240 MB."""
     if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
         wide = np.asarray(image)
         if image.mode == "I":
@@ -110,83 +106,79 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation that counts, 1 to 8, for who turns the pixels himself; from 5 on, width and height change places."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except MemoryError:
-        raise
-    except Exception:  # as below
-        return 1
-    return int(value) if value in range(1, 9) else 1  # not the text "6", which `_turn_upright` ignores too
+def fit(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Resize an RGB image to network input ``uint8 (height, width, 3)``."""
+    return _FITS[preprocessing.resize](image, preprocessing)
 
 
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
-        return
+def _stretch(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    return _resized(image, (preprocessing.width, preprocessing.height), preprocessing, (0, 0, *image.size))
 
 
-def load_rgb(path: str) -> Image.Image:
-    """Decode a file by the colour and orientation rules, at its full size.
-
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    with open_regular(path) as stream:
-        return read_rgb(stream)
-
-
-def read_rgb(stream: IO[bytes]) -> Image.Image:
-    """`load_rgb` from an open file.
-
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    with problems():
-        return decode_rgb(open_image(stream))
+def _short_side_crop(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Resize the box alone: the whole of a panorama of 100,000 × 10 pixels would be 2 million pixels wide at 224 rows."""
+    across, down = image.width / preprocessing.width, image.height / preprocessing.height
+    scale = min(across, down)
+    width, height = preprocessing.width * scale, preprocessing.height * scale
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))
+    return _resized(image, (preprocessing.width, preprocessing.height), preprocessing, box)
 
 
-def open_image(stream: IO[bytes]) -> Image.Image:
-    """Read the header alone, refusing what the contract refuses. Belongs inside `problems`."""
-    if not stream.read(1):
-        raise ImageProblem("decode", "the file is empty")
-    image = Image.open(stream, formats=_KNOWN_FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
-    return image
+def _pad(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    scale = min(preprocessing.width / image.width, preprocessing.height / image.height)
+    width = min(max(1, round(image.width * scale)), preprocessing.width)
+    height = min(max(1, round(image.height * scale)), preprocessing.height)
+    left, top = (preprocessing.width - width) // 2, (preprocessing.height - height) // 2
+    page = np.empty((preprocessing.height, preprocessing.width, 3), np.uint8)
+    page[:] = preprocessing.fill
+    page[top : top + height, left : left + width] = _resized(image, (width, height), preprocessing, (0, 0, *image.size))
+    return page
 
 
-def decode_rgb(image: Image.Image) -> Image.Image:
-    """Decode what `open_image` opened, upright and as RGB. Belongs inside `problems`."""
-    image.load()
-    _turn_upright(image)
-    return _to_rgb(image)
+_FITS = {"stretch": _stretch, "short_side_crop": _short_side_crop, "pad": _pad}
+
+_Box = tuple[float, float, float, float]
 
 
-def _as_problem(error: Exception) -> ImageProblem:
-    if isinstance(error, MemoryError):
-        return ImageProblem("decode", "not enough memory")
-    if isinstance(error, UnidentifiedImageError):
-        return ImageProblem("decode", f"not an image of a known format ({', '.join(_KNOWN_FORMATS)})")
-    if isinstance(error, Image.DecompressionBombError):
-        return ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels")
-    if isinstance(error, OSError) and error.errno:  # the disk's, not Pillow's
-        return ImageProblem("read", error.strerror or str(error))
-    text = "".join(c if c.isprintable() else " " for c in str(error))  # some quote the file's bytes
-    return ImageProblem("decode", " ".join(text.split())[:200] or type(error).__name__)
+def _resized(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing, box: _Box) -> Pixels:
+    """A box of an image (left, top, right, bottom) at a size (width, height)."""
+    if preprocessing.antialias:
+        return np.asarray(image.resize(size, _FILTERS[preprocessing.filter], box=box))
+    columns, across = _taps(image.width, box[0], box[2], size[0], preprocessing.filter)
+    rows, down = _taps(image.height, box[1], box[3], size[1], preprocessing.filter)
+    photo = np.asarray(image)
+    made = np.empty((*size[::-1], 3), np.uint8)
+    for row, (nearest, weights) in enumerate(zip(rows, down, strict=True)):  # row by row: little memory for any size
+        line = np.einsum("ywxc,y->wxc", photo[nearest[:, None, None], columns], weights)
+        made[row] = np.clip(np.floor(np.einsum("wxc,wx->wc", line, across) + 0.5), 0, 255)
+    return made
 
 
-def load_input(path: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Decode a file into network input ``uint8 (height, width, 3)``.
+def _taps(length: int, start: float, end: float, count: int, filter_: str) -> tuple[Ints, Doubles]:
+    """The pixels that each of ``count`` places along one side is interpolated from, and their weights, ``(count, taps)``."""
+    support, kernel = _KERNELS[filter_]
+    centres = start + (np.arange(count) + 0.5) * (end - start) / count
+    first = np.ceil(centres - support - 0.5).astype(np.int64)
+    pixels = first[:, None] + np.arange(2 * support)
+    weights = kernel(np.abs(pixels + 0.5 - centres[:, None]))
+    weights[(pixels < 0) | (pixels >= length)] = 0  # what is not there does not count, as in Pillow
+    return np.clip(pixels, 0, length - 1), weights / weights.sum(axis=1, keepdims=True)
 
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    image = load_rgb(path)
-    with problems():
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+def _bilinear(x: Doubles) -> Doubles:
+    return np.clip(1 - x, 0, None)
+
+
+def _bicubic(x: Doubles) -> Doubles:
+    """Pillow's, with a = −0.5."""
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _lanczos(x: Doubles) -> Doubles:
+    return np.where(x < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+
+
+_KERNELS = {"bilinear": (1, _bilinear), "bicubic": (2, _bicubic), "lanczos": (3, _lanczos)}
+"""By filter, how many pixels it reaches to each side, and its weight at a distance in pixels."""
