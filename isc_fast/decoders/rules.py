@@ -21,9 +21,10 @@ Then the photo is resized as its `isc_fast.decoders.preprocessing.Preprocessing`
 | preprocessing | rule |
 |---|---|
 | stretch | Pillow's ``resize`` to the size of the input |
-| short_side_crop | Pillow's ``resize`` of the largest box of the input's aspect ratio in the middle of the photo |
-| pad | the largest size of the photo's aspect ratio in the input, its sides rounded, in the middle (half a pixel to the left, \
-or up) |
+| short_side_crop | the smallest size of the photo's aspect ratio that covers the input, its long side rounded down, and of that \
+the middle, as torchvision's Resize and CenterCrop |
+| pad | the largest size of the photo's aspect ratio that fits into the input, its short side rounded, in the middle (or half a \
+pixel to the left, or up) |
 | without antialiasing | Pillow's kernels at the width that they have where a photo grows; each value is rounded once |
 
 The published networks were trained and evaluated with stretch, bilinear and antialiased. Pillow 13 resizes columns before
@@ -39,6 +40,12 @@ from PIL import Image, ImageOps
 from ..items import Doubles, Ints, Photo, Pixels
 from .opening import ImageProblem, open_image, open_photo, problems
 from .preprocessing import Preprocessing
+
+_LONGEST_WHOLE = 16
+"""A photo is resized as a whole, and then cropped, up to this multiple of the input's pixels. Beyond it only the crop is
+computed, which may differ by a few grey levels: at 224 rows, a panorama of 100,000 × 10 pixels would be 2 million pixels wide."""
+
+_TIE = 1e-9  # a value that is a half but for the last bits of its sum is rounded up, whatever the order of the sum
 
 _FILTERS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
 
@@ -116,13 +123,18 @@ def _stretch(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
 
 
 def _short_side_crop(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
-    """Resize the box alone: the whole of a panorama of 100,000 × 10 pixels would be 2 million pixels wide at 224 rows."""
-    across, down = image.width / preprocessing.width, image.height / preprocessing.height
-    scale = min(across, down)
-    width, height = preprocessing.width * scale, preprocessing.height * scale
-    left, top = (image.width - width) / 2, (image.height - height) / 2
-    box = (left, top, min(left + width, image.width), min(top + height, image.height))
-    return _resized(image, (preprocessing.width, preprocessing.height), preprocessing, box)
+    width, height = preprocessing.width, preprocessing.height
+    if image.width * height >= image.height * width:
+        whole = max(width, image.width * height // image.height), height
+    else:
+        whole = width, max(height, image.height * width // image.width)
+    left, top = round((whole[0] - width) / 2), round((whole[1] - height) / 2)
+    if whole[0] * whole[1] <= _LONGEST_WHOLE * width * height:
+        made = _resized(image, whole, preprocessing, (0, 0, *image.size))
+        return made[top : top + height, left : left + width]
+    across, down = image.width / whole[0], image.height / whole[1]
+    right, bottom = min((left + width) * across, image.width), min((top + height) * down, image.height)
+    return _resized(image, (width, height), preprocessing, (left * across, top * down, right, bottom))
 
 
 def _pad(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
@@ -151,7 +163,7 @@ def _resized(image: Image.Image, size: tuple[int, int], preprocessing: Preproces
     made = np.empty((*size[::-1], 3), np.uint8)
     for row, (nearest, weights) in enumerate(zip(rows, down, strict=True)):  # row by row: little memory for any size
         line = np.einsum("ywxc,y->wxc", photo[nearest[:, None, None], columns], weights)
-        made[row] = np.clip(np.floor(np.einsum("wxc,wx->wc", line, across) + 0.5), 0, 255)
+        made[row] = np.clip(np.floor(np.einsum("wxc,wx->wc", line, across) + 0.5 + _TIE), 0, 255)
     return made
 
 
