@@ -37,6 +37,7 @@ from PIL import Image
 import isc_fast
 from isc_fast.assets import demo_photos
 from isc_fast.decoders.base import DECODERS, make_decoder
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.machine.cores import available_cores
 from isc_fast.runs.demo import make_collection
 
@@ -112,12 +113,16 @@ def clip_retrieval_way(folder: Path, size: int) -> Way | None:
     return decode
 
 
+def _way(decoder: Any) -> Way:
+    return lambda path, slot: decoder.decode_into(path, Preprocessing(*slot.shape[:2]), slot)
+
+
 def our_ways() -> dict[str, Way]:
     """Every decoder of this package that works here, by name; the reference first."""
     ways: dict[str, Way] = {}
     for name in DECODERS:
         try:
-            ways[name] = make_decoder(name, 1).decode_into  # type: ignore[attr-defined]
+            ways[name] = _way(make_decoder(name, 1))
         except isc_fast.IscFastError:  # DALI is not installed, or there is no GPU
             if name in OURS:
                 raise
@@ -167,7 +172,7 @@ def measure(folder: Path, photo_size: tuple[int, int], count: int, size: int, ro
     def in_threads(name: str) -> Callable[[], int]:
         decoder = make_decoder(name)
         jobs = [paths[start : start + 4] for start in range(0, count, 4)]
-        return lambda: sum(len(batch.problems) for batch in decoder.batches(jobs, size, size))
+        return lambda: sum(len(batch.problems) for batch in decoder.batches(jobs, Preprocessing(size, size)))
 
     with one_core():
         runs = {name: one_after_the_other(way, made[name]) for name, way in ways.items()}

@@ -27,6 +27,7 @@ from gpu_engines import steps as preparation
 from steps import Result, Row, Step, so_far
 
 from isc_fast.decoders.base import Decoder, DeviceDecoder
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.errors import require
 from isc_fast.machine.cores import available_cores
 
@@ -164,7 +165,7 @@ def _reference(settings: Settings) -> Result:
 
 def _decoder(settings: Settings, decoder: Decoder, alone: Callable[[], object] | None) -> Result:
     paths, side = files_of(settings), input_size(settings)
-    first = list(decoder.batches(jobs(paths[: settings.photos]), side, side))
+    first = list(decoder.batches(jobs(paths[: settings.photos]), Preprocessing(side, side)))
     wrong = [problem for batch in first for problem in batch.problems if problem]
     if wrong:
         raise RuntimeError(f"{decoder.name} cannot decode a good photo: {wrong[0].reason}")

@@ -61,6 +61,7 @@ def extract_list(folder: Path, count: int, dim: int) -> None:
     """From a list file to the descriptor file."""
     import isc_fast.extraction.pipeline
     from isc_fast.decoders.base import Batch
+    from isc_fast.decoders.preprocessing import Preprocessing
     from isc_fast.engines.spec import EngineSpec
 
     class Network:
@@ -73,9 +74,11 @@ def extract_list(folder: Path, count: int, dim: int) -> None:
     class Black:
         name = "none"
 
-        def batches(self, jobs: Any, height: int, width: int) -> Iterator[Batch]:
+        def batches(self, jobs: Any, preprocessing: Preprocessing) -> Iterator[Batch]:
             for job in jobs:
-                yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
+                yield Batch(
+                    np.zeros((len(job), preprocessing.height, preprocessing.width, 3), np.uint8), [None] * len(job)
+                )
 
     isc_fast.extraction.runners.here.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
     with open(folder / "list.txt", "w", encoding="utf-8") as out:

@@ -28,7 +28,7 @@ from harness import finish, interleaved
 
 import isc_fast
 from isc_fast.assets import demo_photos
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.items import Item
 from isc_fast.machine.cores import available_cores

@@ -30,7 +30,7 @@ import torch
 from harness import PHOTO_SIZE, finish, interleaved, make_photos
 from PIL import Image
 
-from isc_fast.decoders.preprocessing import load_rgb
+from isc_fast.decoders.rules import load_rgb
 from isc_fast.training.stages import STAGES
 from isc_fast.training.views import apply_pil, apply_torch, steps
 from isc_fast.training.views.artwork import Artwork, find_artwork

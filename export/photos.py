@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from ..decoders.preprocessing import ImageProblem, load_input
+from ..decoders.opening import ImageProblem
+from ..decoders.rules import load_input
 from ..errors import InputError
+from ..items import Pixels
 
 _CALIBRATION_PHOTOS = 24
 
@@ -36,7 +37,7 @@ def split_photos(photos: Sequence[Path]) -> Photos:
     return Photos(list(photos[::2])[:_CALIBRATION_PHOTOS], list(photos[1::2]))
 
 
-def load_photos(paths: Sequence[Path], height: int, width: int) -> npt.NDArray[np.uint8]:
+def load_photos(paths: Sequence[Path], height: int, width: int) -> Pixels:
     """Decode photos into ``uint8 (n, height, width, 3)`` by the rules of the contract."""
     pixels = np.empty((len(paths), height, width, 3), np.uint8)
     for i, path in enumerate(paths):

@@ -41,7 +41,7 @@ class ExportReport:
         stored = spec.weights_as if spec.weights_as == spec.precision else f"stored as {spec.weights_as}"
         rows = [
             ("engine", f"{self.path}  {self.size_bytes / 1e6:.1f} MB, made in {self.seconds:.0f} s"),
-            ("network", f"{spec.name}: {spec.arch}, GeM p = {spec.gem_p:g}"),
+            ("network", f"{spec.name}: {spec.arch}" + ("" if spec.gem_p is None else f", GeM p = {spec.gem_p:g}")),
             ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
             ("output", f"float32 (n, {spec.dim}), unit length"),
             ("weights", f"{stored}, from {spec.checkpoint_sha256[:16]}…"),

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from isc_fast.decoders.base import Decoder, Problem
+from isc_fast.decoders.base import Decoder
+from isc_fast.decoders.preprocessing import Preprocessing
+from isc_fast.items import Problem
 
 
 def mutations(data: bytes, count: int) -> Iterator[bytes]:
@@ -28,7 +30,7 @@ THREADED = ("pillow", "turbo", "turbo-scaled")
 
 def outcome(decoder: Decoder, path: str | os.PathLike[str], height: int, width: int) -> npt.NDArray[np.uint8] | Problem:
     """What becomes of one file."""
-    (batch,) = decoder.batches([[os.fspath(path)]], height, width)
+    (batch,) = decoder.batches([[os.fspath(path)]], Preprocessing(height, width))
     return batch.problems[0] or batch.pixels[0]
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...decoders.preprocessing import ImageProblem, load_rgb
+from ...decoders.opening import ImageProblem
+from ...decoders.rules import load_rgb
 from ...engines.base import Engine
 from ...errors import InputError
 from ...evaluation.edits.held_out import HELD_OUT_EDITS

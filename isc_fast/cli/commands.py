@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import EXACT
-from ..decoders.preprocessing import quiet_pillow
+from ..decoders.opening import quiet_pillow
 from ..descriptors.dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import Descriptors, open_descriptors
@@ -20,6 +20,7 @@ from ..engines.base import engine_file, file_sha256, load_engine
 from ..errors import InputError, IscFastError, require
 from ..evaluation.metrics import evaluate
 from ..extraction.pipeline import extract
+from ..items import Photo
 from ..matching.index import search
 from ..matching.matches import read_matches, read_truth, write_matches
 from ..matching.methods import normalize_to_file
@@ -30,7 +31,7 @@ from ..runs.challenge import run_challenge
 from ..runs.demo import run_demo
 from ..runs.doctor import diagnose
 from ..runs.tuner import tune
-from ..sources.listing import list_images
+from ..sources.listing import list_images, open_item
 
 quiet_pillow()
 
@@ -200,16 +201,16 @@ def _evaluate(arguments: Namespace) -> int:
 
 
 def _report(arguments: Namespace) -> int:
-    def paths(inputs: list[str]) -> dict[str, str]:
-        return {item.id: item.path for item in list_images(inputs, **_given(arguments, "ids")).items}
+    def photos(inputs: list[str]) -> dict[str, Photo]:
+        return {item.id: open_item(item) for item in list_images(inputs, **_given(arguments, "ids")).items}
 
     truth = read_truth(arguments.truth) if arguments.truth else None
     options = _given(arguments, "threshold", "max_rows")
     shown = write_report(
         arguments.output,
         read_matches(arguments.matches),
-        queries=paths(arguments.queries),
-        references=paths(arguments.references),
+        queries=photos(arguments.queries),
+        references=photos(arguments.references),
         truth=truth,
         **options,
     )

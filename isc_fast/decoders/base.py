@@ -1,40 +1,63 @@
-"""Decoders turn image files into batches of network input; `make_decoder` makes any of them by its name.
+"""Decoders turn photos into batches of network input. `choose_decoder` names one, and `make_decoder` makes it.
 
 | name | what it is | pixels |
 |---|---|---|
-| pillow | the contract itself (`isc_fast.decoders.preprocessing`) | |
+| pillow | the contract itself (`isc_fast.decoders.rules`) | |
 | turbo | libjpeg-turbo and a vectorised resize | within one grey level, but for one value in 100 million |
-| turbo-scaled | as turbo, large JPEGs decoded at a fraction of their size | other ones: never chosen unless named |
-| dali | NVIDIA DALI: JPEGs decoded and resized on the GPU | other ones: chosen for engines that take them there |
-| dali-cpu | the same on the processor, slower than the others: to test and to compare | other ones: never chosen unless named |
+| turbo-scaled | as turbo, but large JPEGs are decoded at a fraction of their size | other ones: only used where it is named |
+| dali | NVIDIA DALI: JPEGs are decoded and resized on the GPU | other ones: chosen for engines that take pixels there |
+| dali-cpu | the same on the processor, slower than the others: to test and to compare | other ones: only used where it is named |
+
+All but pillow stretch with an antialiased bilinear filter and nothing else. They hand photos of another preprocessing to the
+contract itself, and `choose_decoder` names pillow for those, so that a result says what made its pixels.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import InputError, MissingExtraError
+from ..items import Photo, Pixels, Problem
+from .preprocessing import Preprocessing
 
-DECODERS = ("pillow", "turbo", "turbo-scaled", "dali", "dali-cpu")
 AUTO = "auto"
-"""Stands for turbo where its libraries are installed, else for pillow; for an engine that takes pixels on the GPU, for dali
-where that works."""
-EXACT = ("pillow", "turbo")
-"""Decoders whose pixels are those of the contract, to one grey level."""
+"""Stands for turbo where its libraries are installed, else for pillow. For an engine that takes pixels on the GPU it stands for
+dali where that works."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why an image could not become network input: the stage (``"read"``, ``"decode"``) and one line of reason."""
+class _Row:
+    """One row of the table of decoders.
 
-    stage: str
-    reason: str
+    Attributes:
+        module, kind: where the class is, which is imported when it is needed.
+        exact: whether its pixels are those of the contract, to one grey level.
+        on_gpu: whether it is made for one GPU.
+    """
+
+    module: str
+    kind: str
+    exact: bool = False
+    on_gpu: bool = False
+
+    def load(self) -> Any:
+        return getattr(importlib.import_module(f"{__package__}.{self.module}"), self.kind)
+
+
+_TABLE = {
+    "pillow": _Row("pillow", "CpuDecoder", exact=True),
+    "turbo": _Row("turbo", "TurboDecoder", exact=True),
+    "turbo-scaled": _Row("turbo", "TurboScaledDecoder"),
+    "dali": _Row("dali", "DaliDecoder", on_gpu=True),
+    "dali-cpu": _Row("dali", "DaliCpuDecoder"),
+}
+DECODERS = tuple(_TABLE)
+EXACT = tuple(name for name, row in _TABLE.items() if row.exact)
+"""Decoders whose pixels are those of the contract, to one grey level."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +69,18 @@ class Batch:
         problems: for each slot what went wrong, or None.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     problems: Sequence[Problem | None]
 
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """One batch of network input that lies on the GPU, complete: nothing has to be waited for.
+    """One batch of network input on the GPU. It is complete: nobody has to wait for it.
 
     Attributes:
         pointer: device address of dense ``uint8 (n, height, width, 3)`` RGB.
-        problems: as of `Batch`.
-        owner: what keeps the memory; who drops it may no longer read there.
+        problems: see `Batch`.
+        owner: the object that keeps the memory. Whoever drops it may no longer read there.
     """
 
     pointer: int
@@ -66,17 +89,21 @@ class DeviceBatch:
 
 
 class Decoder(Protocol):
-    """Turns lists of paths into batches, in order, decoding ahead of the consumer.
+    """Turns lists of photos into batches, in order, and decodes ahead of its consumer.
 
-    The pixels of an image may not depend on its neighbours, on the batch it is in or on how many workers there are. A
-    file that cannot be decoded is a `Problem` in its slot, never an exception.
+    The pixels of a photo do not depend on its neighbours, on its batch or on the number of threads. A photo that cannot be
+    decoded is a `Problem` in its slot, never an exception.
     """
 
     name: str
     """Stands in the plan: two decoders of one name give the same pixels."""
 
-    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """Yield one `Batch` for each list of paths."""
+    def can(self, preprocessing: Preprocessing) -> bool:
+        """Whether it carries a preprocessing out itself. Otherwise the contract does, photo by photo."""
+        ...
+
+    def batches(self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing) -> Generator[Batch, None, None]:
+        """Yield one `Batch` for each list of photos."""
         ...
 
 
@@ -85,27 +112,10 @@ class DeviceDecoder(Decoder, Protocol):
     """A decoder that can leave batches on the GPU, for engines that take them there."""
 
     def device_batches(
-        self, jobs: Iterable[Sequence[str]], height: int, width: int
+        self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing
     ) -> Generator[Batch | DeviceBatch, None, None]:
-        """As `batches`, but where all of a batch is on the GPU it is yielded as a `DeviceBatch`, of the same pixels."""
+        """As `batches`, but a batch that is on the GPU as a whole is a `DeviceBatch` of the same pixels."""
         ...
-
-
-def _class_of(name: str) -> Any:
-    """The class of a decoder, whose module is imported only now."""
-    if name not in DECODERS:
-        raise InputError(f"there is no decoder {name!r}; choose one of {', '.join((AUTO, *DECODERS))}")
-    if name == "pillow":
-        from .pillow import CpuDecoder
-
-        return CpuDecoder
-    if name.startswith("dali"):
-        from .dali import DaliCpuDecoder, DaliDecoder
-
-        return DaliDecoder if name == "dali" else DaliCpuDecoder
-    from .turbo import TurboDecoder, TurboScaledDecoder
-
-    return TurboDecoder if name == "turbo" else TurboScaledDecoder
 
 
 def check_decoder(name: str) -> None:
@@ -116,18 +126,33 @@ def check_decoder(name: str) -> None:
         MissingExtraError: what the decoder needs is not installed.
     """
     if name != AUTO:
-        _class_of(name).check()
+        _row(name).load().check()
 
 
-def choose_decoder(name: str = AUTO, *, stays_there: bool = False) -> str:
-    """The name of the decoder that `make_decoder` would make on this machine.
+def choose_decoder(name: str = AUTO, preprocessing: Preprocessing | None = None, *, stays_there: bool = False) -> str:
+    """The name of the decoder that makes the pixels on this machine; `make_decoder` makes it.
 
     Args:
         name: one of `DECODERS`, or `AUTO`.
+        preprocessing: of the engine. If the decoder cannot carry it out, pillow does.
         stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
+
+    Raises:
+        InputError: there is no such decoder.
     """
-    if name != AUTO:
-        return name
+    chosen = _best(stays_there) if name == AUTO else name
+    able = preprocessing is None or _row(chosen).load().can(preprocessing)
+    return chosen if able else "pillow"
+
+
+def _row(name: str) -> _Row:
+    if name not in _TABLE:
+        raise InputError(f"there is no decoder {name!r}; choose one of {', '.join((AUTO, *DECODERS))}")
+    return _TABLE[name]
+
+
+def _best(stays_there: bool) -> str:
+    """The fastest decoder that works here and is chosen without being named."""
     for candidate in ("dali", "turbo") if stays_there else ("turbo",):
         with contextlib.suppress(MissingExtraError, InputError):  # it is not installed, or sees no GPU
             check_decoder(candidate)
@@ -145,9 +170,9 @@ def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, 
         stays_there: see `choose_decoder`.
 
     Raises:
-        InputError: there is no such decoder, no worker, no GPU for it, or the program accepts truncated photos.
+        InputError: there is no such decoder, no thread, no GPU for it, or the program accepts truncated photos.
         MissingExtraError: what the decoder needs is not installed.
     """
-    name = choose_decoder(name, stays_there=stays_there)
-    decoder: Decoder = _class_of(name)(workers, **({"index": gpu} if name == "dali" else {}))
-    return decoder
+    row = _row(choose_decoder(name, stays_there=stays_there))
+    made: Decoder = row.load()(workers, **({"index": gpu} if row.on_gpu else {}))
+    return made

@@ -24,20 +24,21 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError, MissingExtraError, require
-from .base import Batch, DeviceBatch, Problem
+from ..items import Photo, Pixels, Problem
+from .base import Batch, DeviceBatch
+from .opening import ImageProblem, is_jpeg, open_image, open_photo, orientation, problems
 from .plain_jpeg import plain_jpeg
-from .preprocessing import ImageProblem, load_input, open_image, open_regular, orientation, problems
+from .preprocessing import FIRST_NAME, Preprocessing
+from .rules import prepare
 from .threads import count_workers
-
-Pixels = npt.NDArray[np.uint8]
 
 PIPELINES = 2
 """DALI pipelines beside each other, and so the batches that DALI works on at once."""
@@ -54,9 +55,9 @@ RUN_IMAGES = 256
 
 @dataclass(frozen=True)
 class _Jpeg:
-    """What DALI is to decode: the file's path and plain content, and the pixels of the whole photo."""
+    """A photo for DALI: as it was given, its plain content, and the number of its pixels at full size."""
 
-    path: str
+    photo: Photo
     content: bytes
     pixels: int
 
@@ -65,26 +66,28 @@ _Screened = _Jpeg | Problem | None
 """None: Pillow has filled the slot."""
 
 
-def _screen(path: str, slot: Pixels) -> _Screened:
-    """Read a file; where it is not for DALI, decode it into its slot."""
+def _screen(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> _Screened:
+    """Read a photo. Where DALI cannot take it, decode it into its slot."""
+    if not DaliCpuDecoder.can(preprocessing):
+        return _by_pillow(photo, preprocessing, slot)
     try:
-        with problems(), open_regular(path) as stream:
+        with problems(), open_photo(photo) as stream:
             header = open_image(stream)
             width, height = header.size
-            if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB") and width * height <= LARGEST_PIXELS:
+            if is_jpeg(header) and header.mode in ("L", "RGB") and width * height <= LARGEST_PIXELS:
                 turn = orientation(header)
                 stream.seek(0)
                 content = plain_jpeg(stream.read(), header.size, turn)
                 if content is not None:
-                    return _Jpeg(path, content, width * height)
+                    return _Jpeg(photo, content, width * height)
     except ImageProblem as error:
         return error.problem
-    return _by_pillow(path, slot)
+    return _by_pillow(photo, preprocessing, slot)
 
 
-def _by_pillow(path: str, slot: Pixels) -> Problem | None:
+def _by_pillow(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Problem | None:
     try:
-        slot[:] = load_input(path, *slot.shape[:2])
+        slot[:] = prepare(photo, preprocessing)
     except ImageProblem as error:
         return error.problem
     return None
@@ -231,12 +234,17 @@ class DaliCpuDecoder:
         threads = max(1, self.workers // self._pipelines)
         return _Pipeline(self._dali, self._device, threads, (height, width), self._load)
 
-    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
-        return cast("Generator[Batch, None, None]", self._batches(jobs, height, width, stay=False))
+    @classmethod
+    def can(cls, preprocessing: Preprocessing) -> bool:
+        """See `isc_fast.decoders.base.Decoder`."""
+        return preprocessing.name == FIRST_NAME
 
-    def decode_into(self, path: str, slot: Pixels) -> None:
-        """Fill a slot ``uint8 (height, width, 3)`` with one photo. For measuring; `batches` is the faster way.
+    def batches(self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing) -> Generator[Batch, None, None]:
+        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, however long ``jobs`` is."""
+        return cast("Generator[Batch, None, None]", self._batches(jobs, preprocessing, stay=False))
+
+    def decode_into(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> None:
+        """Fill a slot ``uint8 (height, width, 3)`` with one photo. This is for measuring; `batches` is the faster way.
 
         Raises:
             ImageProblem: it cannot be read or decoded.
@@ -244,15 +252,16 @@ class DaliCpuDecoder:
         size = slot.shape[0], slot.shape[1]
         if self._alone is None or self._alone[0] != size:
             self._alone = size, self._pipeline(*size)
-        screened = _screen(path, slot)
+        screened = _screen(photo, preprocessing, slot)
         if isinstance(screened, _Jpeg):
-            screened = self._decode([screened], slot[None], self._alone[1])[0]
+            screened = self._decode([screened], preprocessing, slot[None], self._alone[1])[0]
         if isinstance(screened, Problem):
             raise ImageProblem(screened.stage, screened.reason)
 
     def _batches(
-        self, jobs: Iterable[Sequence[str]], height: int, width: int, *, stay: bool
+        self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing, *, stay: bool
     ) -> Generator[Batch | DeviceBatch, None, None]:
+        height, width = preprocessing.height, preprocessing.width
         waiting: deque[tuple[int, Future[Batch | DeviceBatch]]] = deque()
         todo = iter(jobs)
         idle: queue.SimpleQueue[_Pipeline] = queue.SimpleQueue()
@@ -269,8 +278,9 @@ class DaliCpuDecoder:
                     if job is None:
                         break
                     pixels = np.zeros((len(job), height, width, 3), np.uint8)  # costs nothing until it is written
-                    screened = [readers.submit(_screen, path, pixels[i]) for i, path in enumerate(job)]
-                    waiting.append((len(job), runners.submit(self._finish, screened, pixels, idle, stay)))
+                    screened = [readers.submit(_screen, photo, preprocessing, pixels[i]) for i, photo in enumerate(job)]
+                    finish = partial(self._finish, screened, preprocessing, pixels, idle, stay=stay)
+                    waiting.append((len(job), runners.submit(finish)))
                     in_flight += len(job)
                 if not waiting:
                     return
@@ -290,7 +300,13 @@ class DaliCpuDecoder:
             self._dali.backend.ReleaseUnusedMemory()  # a second extraction, or the engine, may want it
 
     def _finish(
-        self, screened: Sequence[Future[_Screened]], pixels: Pixels, idle: queue.SimpleQueue[_Pipeline], stay: bool
+        self,
+        screened: Sequence[Future[_Screened]],
+        preprocessing: Preprocessing,
+        pixels: Pixels,
+        idle: queue.SimpleQueue[_Pipeline],
+        *,
+        stay: bool,
     ) -> Batch | DeviceBatch:
         """Let DALI decode what was screened for it."""
         found = [future.result() for future in screened]
@@ -303,7 +319,7 @@ class DaliCpuDecoder:
                     if made is not None:
                         tensor = made.as_tensor()
                         return DeviceBatch(int(tensor.data_ptr()), [None] * len(jpegs), (made, tensor))
-            return Batch(pixels, self._decode(found, pixels, pipeline))
+            return Batch(pixels, self._decode(found, preprocessing, pixels, pipeline))
         finally:
             idle.put(pipeline)
 
@@ -318,7 +334,9 @@ class DaliCpuDecoder:
         if start < len(jpegs):
             yield range(start, len(jpegs))
 
-    def _decode(self, found: Sequence[_Screened], pixels: Pixels, pipeline: _Pipeline) -> list[Problem | None]:
+    def _decode(
+        self, found: Sequence[_Screened], preprocessing: Preprocessing, pixels: Pixels, pipeline: _Pipeline
+    ) -> list[Problem | None]:
         """Fill the slots of DALI's photos; the problems of all slots."""
         slots = [i for i, one in enumerate(found) if isinstance(one, _Jpeg)]
         jpegs = [one for one in found if isinstance(one, _Jpeg)]
@@ -336,7 +354,7 @@ class DaliCpuDecoder:
                 else:
                     refused += 1
                     pipeline.check()
-                    outcome[slots[k]] = _by_pillow(jpegs[k].path, pixels[slots[k]])
+                    outcome[slots[k]] = _by_pillow(jpegs[k].photo, preprocessing, pixels[slots[k]])
             if not refused and len(run) > 1:  # so they were too much together: of memory, most likely
                 self.run_pixels = min(self.run_pixels, sum(jpegs[k].pixels for k in run) // 2)
         return outcome
@@ -395,7 +413,7 @@ class DaliDecoder(DaliCpuDecoder):
             )
 
     def device_batches(
-        self, jobs: Iterable[Sequence[str]], height: int, width: int
+        self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing
     ) -> Generator[Batch | DeviceBatch, None, None]:
-        """As `batches`, but a batch that DALI decoded in one run stays on the GPU: pixels are the same either way."""
-        return self._batches(jobs, height, width, stay=True)
+        """As `batches`, but a batch that DALI decoded in one run stays on the GPU. The pixels are the same."""
+        return self._batches(jobs, preprocessing, stay=True)

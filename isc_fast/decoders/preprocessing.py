@@ -1,192 +1,107 @@
-"""The preprocessing contract: how any image file becomes ``uint8 (height, width, 3)`` RGB.
+"""How a photo becomes the input of a network, as data: size, resize, filter, antialiasing and fill colour.
 
-This is the reference every faster decoder is measured against; `isc_fast.engines.spec.PREPROCESSING` names it.
-
-| file | rule |
-|---|---|
-| EXIF orientation 1–8 | applied; any other value, or one that Pillow cannot read in a damaged block, is ignored |
-| grey, 1 bit, YCbCr, Lab | converted to RGB |
-| palette | looked up; a transparent entry counts as alpha |
-| a transparent colour (PNG) | counts as alpha at 8 bits a channel; at others only Pillow knows |
-| alpha | composited onto white, as a page would show it |
-| 16 bits a channel | the high byte (colour PPM: rounded) |
-| 32-bit integers | taken as 16 bits, clipped |
-| CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
-| animated, several pages | the first frame |
-| more than `MAX_PIXELS` | refused before it is decoded |
-| truncated, empty, no image, floating point, none of `FORMATS` | refused |
-
-Then the resize to the square: Pillow's ``resize(BILINEAR)``, antialiased, aspect ratio ignored, which is what the
-published networks were trained and evaluated with. Pillow 13 resizes columns before rows where that saves work, as for
-photos that are enlarged in width alone: there one value in five is one grey level off what Pillow 12 makes.
+An engine file names its preprocessing, `isc_fast.decoders.rules` carries out any of them with Pillow, and each faster decoder
+says which of them it can carry out too. Mean and standard deviation are not part of it: they are in the engine's graph.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
-import warnings
-from collections.abc import Iterator
-from typing import IO
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from ..errors import EngineError, InputError
 
-from .base import Problem
+RESIZES = ("stretch", "short_side_crop", "pad")
+"""What happens to the aspect ratio:
 
-MAX_PIXELS = 178_956_970
-"""Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
+| name | rule |
+|---|---|
+| stretch | it is ignored: the whole photo fills the whole input |
+| short_side_crop | it is kept: the photo covers the input, and what is left over on two sides is cut off |
+| pad | it is kept: the photo fits into the input, and two sides are filled with one colour |
+"""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
-"""What Pillow may try, whatever a file is called. It knows some thirty more, rarely used and rarely tested, and hands
-an EPS file to Ghostscript: nothing that should meet files of unknown origin."""
+FILTERS = ("bilinear", "bicubic", "lanczos")
+"""How pixels are interpolated, by Pillow's filters of these names."""
 
-Image.init()  # every plugin is imported here, once, and not by several threads at their first file
-_KNOWN_FORMATS = tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow before 11.3 has no AVIF
+FIRST_NAME = "rgb8-pillow-bilinear-1"
+"""The name of stretch, bilinear and antialiased, which engine files have held from the beginning."""
 
-
-class ImageProblem(Exception):
-    """An image that cannot become network input, with the stage and the reason."""
-
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(reason)
-        self.problem = Problem(stage, reason)
+_NAMED = "rgb8-pillow-2"
 
 
-def quiet_pillow() -> None:
-    """Silence Pillow's warnings about one odd photo for this process: they say nothing that the ledger of failures does not."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a photo becomes ``uint8 (height, width, 3)`` RGB.
 
-
-@contextlib.contextmanager
-def problems() -> Iterator[None]:
-    """Whatever goes wrong inside is an `ImageProblem`: Pillow's plugins raise nearly anything on damaged data."""
-    try:
-        yield
-    except ImageProblem:
-        raise
-    except Exception as error:
-        raise _as_problem(error) from error
-
-
-def open_regular(path: str) -> IO[bytes]:
-    """Open a regular file; a named pipe called ``x.jpg`` would block the run for ever.
+    Attributes:
+        height, width: of the input, in pixels.
+        resize: one of `RESIZES`.
+        filter: one of `FILTERS`.
+        antialias: whether the filter becomes wider where the photo shrinks, as in Pillow's ``resize``. Without, each pixel of the
+            input is interpolated from the 2, 4 or 6 nearest pixels of the photo in each direction.
+        fill: the colour that `resize` ``"pad"`` fills with, red, green and blue from 0 to 255.
 
     Raises:
-        ImageProblem: there is none, it is something else, or it cannot be opened.
+        InputError: a value is none of those.
     """
-    try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISREG(mode):
-            return open(path, "rb")
-        if not stat.S_ISDIR(mode):
-            raise ImageProblem("read", "is not a regular file")
-    except (OSError, ValueError) as error:
-        raise ImageProblem("read", getattr(error, "strerror", None) or str(error)) from error
-    try:
-        os.scandir(path).close()
-    except OSError as error:
-        raise ImageProblem("read", f"a folder that cannot be listed ({error.strerror or error})") from error
-    raise ImageProblem("read", "is a folder")
+
+    height: int
+    width: int
+    resize: str = "stretch"
+    filter: str = "bilinear"
+    antialias: bool = True
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"the input of a network has at least one pixel, not {self.height} × {self.width}")
+        for what, value, known in (("resize", self.resize, RESIZES), ("filter", self.filter, FILTERS)):
+            if value not in known:
+                raise InputError(f"there is no {what} {value!r}; choose one of {', '.join(known)}")
+        if len(self.fill) != 3 or not all(0 <= value <= 255 for value in self.fill):
+            raise InputError(f"the fill colour is {self.fill!r}; expected red, green and blue from 0 to 255")
+
+    @property
+    def name(self) -> str:
+        """The text that stands for all but the size; `named` reads it back.
+
+        Two preprocessings of one name and size make the same pixels. Engine files hold this text, and old engine files hold
+        `FIRST_NAME`, so that one field serves both.
+        """
+        if (self.resize, self.filter, self.antialias) == ("stretch", "bilinear", True):
+            return FIRST_NAME
+        fill = f" fill={','.join(map(str, self.fill))}" if self.resize == "pad" else ""
+        antialias = "yes" if self.antialias else "no"
+        return f"{_NAMED} resize={self.resize} filter={self.filter} antialias={antialias}{fill}"
+
+    @classmethod
+    def named(cls, name: str, height: int, width: int) -> Preprocessing:
+        """The preprocessing of that name and size.
+
+        Raises:
+            EngineError: there is none of that name.
+        """
+        try:
+            made = cls(height, width) if name == FIRST_NAME else cls(height, width, **_facts(name))
+        except (ValueError, KeyError, InputError):
+            made = None
+        if made is None or made.name != name:  # the second: it holds facts that this version does not know
+            raise EngineError(
+                f"images prepared by {name!r} are unknown to this isc-fast, which knows {FIRST_NAME!r} and "
+                f"'{_NAMED} resize=… filter=… antialias=…'; export the engine again, or install the isc-fast that made it"
+            )
+        return made
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """The colour rules of the contract. No copy that is not needed: of 60 megapixels each takes 240 MB."""
-    if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
-        wide = np.asarray(image)
-        if image.mode == "I":
-            wide = np.clip(wide, 0, 65535)
-        image = Image.fromarray((wide >> 8).astype(np.uint8), "L")
-    if image.mode == "F":
-        raise ImageProblem("decode", "floating-point pixels have no agreed range")
-    if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        page = Image.new("RGB", layer.size, "white")
-        page.paste(layer, mask=layer)
-        return page
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation that counts, 1 to 8, for who turns the pixels himself; from 5 on, width and height change places."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except MemoryError:
-        raise
-    except Exception:  # as below
-        return 1
-    return int(value) if value in range(1, 9) else 1  # not the text "6", which `_turn_upright` ignores too
-
-
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
-        return
-
-
-def load_rgb(path: str) -> Image.Image:
-    """Decode a file by the colour and orientation rules, at its full size.
-
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    with open_regular(path) as stream:
-        return read_rgb(stream)
-
-
-def read_rgb(stream: IO[bytes]) -> Image.Image:
-    """`load_rgb` from an open file.
-
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    with problems():
-        return decode_rgb(open_image(stream))
-
-
-def open_image(stream: IO[bytes]) -> Image.Image:
-    """Read the header alone, refusing what the contract refuses. Belongs inside `problems`."""
-    if not stream.read(1):
-        raise ImageProblem("decode", "the file is empty")
-    image = Image.open(stream, formats=_KNOWN_FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
-    return image
-
-
-def decode_rgb(image: Image.Image) -> Image.Image:
-    """Decode what `open_image` opened, upright and as RGB. Belongs inside `problems`."""
-    image.load()
-    _turn_upright(image)
-    return _to_rgb(image)
-
-
-def _as_problem(error: Exception) -> ImageProblem:
-    if isinstance(error, MemoryError):
-        return ImageProblem("decode", "not enough memory")
-    if isinstance(error, UnidentifiedImageError):
-        return ImageProblem("decode", f"not an image of a known format ({', '.join(_KNOWN_FORMATS)})")
-    if isinstance(error, Image.DecompressionBombError):
-        return ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels")
-    if isinstance(error, OSError) and error.errno:  # the disk's, not Pillow's
-        return ImageProblem("read", error.strerror or str(error))
-    text = "".join(c if c.isprintable() else " " for c in str(error))  # some quote the file's bytes
-    return ImageProblem("decode", " ".join(text.split())[:200] or type(error).__name__)
-
-
-def load_input(path: str, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Decode a file into network input ``uint8 (height, width, 3)``.
-
-    Raises:
-        ImageProblem: it cannot be read or decoded.
-    """
-    image = load_rgb(path)
-    with problems():
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+def _facts(name: str) -> dict[str, Any]:
+    """The arguments of `Preprocessing` that a name holds."""
+    _, *pairs = name.split(" ")
+    facts = dict(pair.split("=", 1) for pair in pairs)
+    fill = tuple(map(int, facts.get("fill", "0,0,0").split(",")))
+    return {
+        "resize": facts["resize"],
+        "filter": facts["filter"],
+        "antialias": facts["antialias"] == "yes",
+        "fill": fill,
+    }

@@ -1,20 +1,21 @@
-"""One loop for every decoder that takes one file after the other: threads decode ahead of the consumer."""
+"""The loop of every decoder that takes one photo after the other: threads decode ahead of the consumer."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ImageFile
 
 from ..errors import InputError
+from ..items import Photo, Pixels, Problem
 from ..machine.cores import available_cores
-from .base import Batch, Problem
-from .preprocessing import ImageProblem
+from .base import Batch
+from .opening import ImageProblem
+from .preprocessing import Preprocessing
+from .rules import prepare
 
 
 def count_workers(workers: int | None) -> int:
@@ -33,14 +34,16 @@ def count_workers(workers: int | None) -> int:
     return workers or available_cores()
 
 
-class ThreadedDecoder(ABC):
-    """Decodes in threads; what it calls for one file has to release the interpreter.
+class ThreadedDecoder:
+    """Decodes photo after photo in threads, by the contract. Subclasses do it faster for what they can.
+
+    What a subclass calls for a photo has to release the interpreter.
 
     Args:
         workers: threads that decode; by default one for each core of this process.
 
     Raises:
-        InputError: no worker, or the program accepts truncated photos.
+        InputError: there is no thread, or the program accepts truncated photos.
     """
 
     name: str
@@ -48,7 +51,7 @@ class ThreadedDecoder(ABC):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = count_workers(workers)
 
-    @classmethod  # noqa: B027 - a decoder that needs nothing refuses nothing
+    @classmethod
     def check(cls) -> None:
         """Refuse to work where something is missing, without making a decoder.
 
@@ -56,29 +59,36 @@ class ThreadedDecoder(ABC):
             MissingExtraError: what the decoder needs is not installed.
         """
 
-    @abstractmethod
-    def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
-        """Fill a slot ``uint8 (height, width, 3)`` with the photo, resized to it, in RGB.
+    @classmethod
+    def can(cls, preprocessing: Preprocessing) -> bool:
+        """See `isc_fast.decoders.base.Decoder`."""
+        return True
+
+    def decode_into(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> None:
+        """Fill a slot ``uint8 (height, width, 3)`` with a photo, prepared as the preprocessing says.
 
         Raises:
             ImageProblem: it cannot be read or decoded; the slot is as it was.
         """
+        slot[:] = prepare(photo, preprocessing)
 
-    def batches(self, jobs: Iterable[Sequence[str]], height: int, width: int) -> Generator[Batch, None, None]:
-        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, never more, however long ``jobs`` is."""
-        waiting: deque[tuple[npt.NDArray[np.uint8], list[Future[Problem | None]]]] = deque()
+    def batches(self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing) -> Generator[Batch, None, None]:
+        """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, however long ``jobs`` is."""
+        waiting: deque[tuple[Pixels, list[Future[Problem | None]]]] = deque()
         todo = iter(jobs)
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
         in_flight = 0
         try:
             while True:
-                # One batch ahead at least, and enough images ahead that every worker has something to do.
+                # One batch ahead at least, and enough images ahead that every thread has something to do.
                 while len(waiting) < 2 or max(in_flight, len(waiting)) < 2 * self.workers:
                     job = next(todo, None)
                     if job is None:
                         break
-                    pixels = np.zeros((len(job), height, width, 3), np.uint8)
-                    futures = [pool.submit(self._attempt, path, pixels[i]) for i, path in enumerate(job)]
+                    pixels = np.zeros((len(job), preprocessing.height, preprocessing.width, 3), np.uint8)
+                    futures = [
+                        pool.submit(self._attempt, photo, preprocessing, pixels[i]) for i, photo in enumerate(job)
+                    ]
                     waiting.append((pixels, futures))
                     in_flight += len(job)
                 if not waiting:
@@ -90,9 +100,9 @@ class ThreadedDecoder(ABC):
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _attempt(self, path: str, slot: npt.NDArray[np.uint8]) -> Problem | None:
+    def _attempt(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Problem | None:
         try:
-            self.decode_into(path, slot)
+            self.decode_into(photo, preprocessing, slot)
         except ImageProblem as error:
             return error.problem
         return None

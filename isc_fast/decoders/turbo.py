@@ -16,12 +16,14 @@ from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, __version__
 
 from ..errors import MissingExtraError, require
+from ..items import Photo, Pixels
 from ..machine.versions import installed
-from .preprocessing import decode_rgb, open_image, open_regular, orientation, problems
+from .opening import is_jpeg, open_image, open_photo, orientation, problems
+from .preprocessing import FIRST_NAME, Preprocessing
+from .rules import decode_rgb
 from .threads import ThreadedDecoder
 
 _PILLOW_VERSIONS = range(11, 14)
@@ -45,9 +47,9 @@ class _PerThread(threading.local):
 
     def __init__(self, resizer: Any) -> None:
         self.resizer = resizer()
-        self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
+        self._buffers: dict[str, Pixels] = {}
 
-    def buffer(self, use: str, size: int) -> npt.NDArray[np.uint8]:
+    def buffer(self, use: str, size: int) -> Pixels:
         """``uint8 (size,)``, with anything in it."""
         found = self._buffers.get(use)
         if found is None or len(found) < size:
@@ -90,16 +92,24 @@ class TurboDecoder(ThreadedDecoder):
                 f"installed; use the decoder pillow, or run: pip install 'pillow<{_PILLOW_VERSIONS.stop}'"
             )
 
-    def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+    @classmethod
+    def can(cls, preprocessing: Preprocessing) -> bool:
+        """See `isc_fast.decoders.base.Decoder`."""
+        return preprocessing.name == FIRST_NAME
+
+    def decode_into(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> None:
         """See `isc_fast.decoders.threads.ThreadedDecoder.decode_into`."""
-        with problems(), open_regular(path) as stream:
+        if not self.can(preprocessing):
+            super().decode_into(photo, preprocessing, slot)
+            return
+        with problems(), open_photo(photo) as stream:
             header = open_image(stream)
-            turn = orientation(header) if header.format in ("JPEG", "MPO") else 1
+            turn = orientation(header) if is_jpeg(header) else 1
             height, width = slot.shape[:2]
-            photo = self._read_jpeg(stream, header, _swapped((width, height), turn))
-            if photo is None:
-                photo, turn = decode_rgb(header), 1
-            self._resize_into(photo, turn, slot)
+            image = self._read_jpeg(stream, header, _swapped((width, height), turn))
+            if image is None:
+                image, turn = decode_rgb(header), 1
+            self._resize_into(image, turn, slot)
 
     def _read_jpeg(self, stream: IO[bytes], header: Image.Image, target: tuple[int, int]) -> Image.Image | None:
         """Decode a JPEG, not turned: an image of mode L, or of mode CMYK whose four channels are R, G, B and nothing.
@@ -109,7 +119,7 @@ class TurboDecoder(ThreadedDecoder):
         Returns:
             None where Pillow has to decode it, for whatever reason.
         """
-        if header.format not in ("JPEG", "MPO") or header.mode not in ("L", "RGB"):
+        if not is_jpeg(header) or header.mode not in ("L", "RGB"):
             return None
         mode, colours = ("L", "GRAY") if header.mode == "L" else ("CMYK", "RGBX")
         eighths = self._eighths(header.size, target)
@@ -129,7 +139,7 @@ class TurboDecoder(ThreadedDecoder):
         """At how many eighths of its width and height a JPEG is decoded."""
         return 8
 
-    def _resize_into(self, photo: Image.Image, turn: int, slot: npt.NDArray[np.uint8]) -> None:
+    def _resize_into(self, photo: Image.Image, turn: int, slot: Pixels) -> None:
         """Resize and turn a photo of mode L, CMYK (as above) or RGB.
 
         In two passes of Pillow's order, since each rounds to whole grey levels: the other way round one pixel in seven
@@ -192,12 +202,12 @@ def _saves_work() -> bool:
 _SAVES_WORK = _saves_work()
 
 
-def _mapped(mode: str, size: tuple[int, int], buffer: npt.NDArray[np.uint8], pitch: int = 0) -> Image.Image:
+def _mapped(mode: str, size: tuple[int, int], buffer: Pixels, pitch: int = 0) -> Image.Image:
     """An image whose pixels are those of the buffer, in rows ``pitch`` bytes apart, without a copy."""
     return Image.frombuffer(mode, size, buffer, "raw", mode, pitch, 1)
 
 
-def _upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
     """A view of stored pixels ``(h, w, c)`` that is upright by the EXIF orientation 1 to 8."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError
-from .spec import METADATA_KEY, PREPROCESSING, EngineSpec
+from .spec import METADATA_KEY, EngineSpec
 
 _METADATA_PROPS = 14
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
@@ -78,7 +78,7 @@ def read_spec(path: Path) -> EngineSpec:
     """The specification inside an ``.onnx`` engine.
 
     Raises:
-        EngineError: the file is not ONNX or is damaged, holds no specification, or wants another preprocessing.
+        EngineError: the file is not ONNX or is damaged, holds no specification, or wants a preprocessing that is not known.
     """
     try:
         with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -98,12 +98,11 @@ def parse_spec(text: str, path: Path) -> EngineSpec:
     """The specification that stood in an engine file.
 
     Raises:
-        EngineError: it is damaged, or wants another preprocessing.
+        EngineError: it is damaged, or wants a preprocessing that is not known.
     """
     spec = EngineSpec.from_json(text)
-    if spec.preprocessing != PREPROCESSING:
-        raise EngineError(
-            f"{path} wants images prepared by {spec.preprocessing!r}; this isc-fast does {PREPROCESSING!r}; "
-            "export the engine again"
-        )
+    try:
+        _ = spec.input
+    except EngineError as error:
+        raise EngineError(f"{path} cannot be used: {error}") from error
     return spec

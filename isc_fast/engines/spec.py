@@ -1,4 +1,4 @@
-"""What an engine file promises: EngineSpec travels inside the file and is checked when it is loaded."""
+"""The promise of an engine file: `EngineSpec` travels inside the file and is checked when the file is loaded."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..decoders.preprocessing import FIRST_NAME, Preprocessing
 from ..errors import EngineError
 
 SPEC_VERSION = 1
 METADATA_KEY = "isc_fast.spec"
 """Key of the specification in the metadata of an ONNX file; the value is JSON."""
 
-PREPROCESSING = "rgb8-pillow-bilinear-1"
-"""Name of the preprocessing contract that `isc_fast.decoders.preprocessing` implements."""
-
+PREPROCESSING = FIRST_NAME
+"""The name of the preprocessing of engines that do not say another: stretch, bilinear, antialiased."""
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-bf16", "fp8")
-"""What an engine computes in: all in fp32; fp16, on a GPU; bf16; int8 where the graph has Q/DQ pairs and fp32, or bf16,
-elsewhere; fp8, on a GPU. What does not bear it stays in fp32 in each of them, in a TensorRT plan in int8 or fp8 in fp16."""
+"""The arithmetic of an engine: all in fp32; fp16, on a GPU; bf16; int8 where the graph has Q/DQ pairs, and fp32 or bf16
+elsewhere; fp8, on a GPU. Layers that lose too much stay in fp32 in each of them; in a TensorRT plan in int8 or fp8 they stay in
+fp16."""
 PLAN_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-"""Those of a TensorRT plan."""
+"""The precisions of a TensorRT plan."""
 
 RUNTIMES = ("onnxruntime", "openvino")
-"""What can run an ``.onnx`` engine."""
+"""The libraries that can run an ``.onnx`` engine."""
 COMPILED_RUNTIMES = ("aoti", "tensorrt")
-"""What runs an engine that is compiled for one kind of machine; the kind of file says which."""
+"""The libraries that run an engine that is compiled for one kind of machine; the kind of file says which."""
 
 _TYPES: dict[Any, tuple[str, ...]] = {
     int: ("height", "width", "dim"),
-    (int, float): ("gem_p",),
-    str: ("name", "arch", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
+    (int, float, type(None)): ("gem_p",),
+    (str, type(None)): ("arch",),
+    str: ("name", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
     list: ("fp32_layers",),
     dict: ("parity", "accuracy", "tools"),
 }
@@ -47,32 +49,32 @@ class EngineSpec:
     """The contract of one engine file: ``uint8 (n, height, width, 3)`` RGB in, unit ``float32 (n, dim)`` out.
 
     Attributes:
-        name: what the engine is called in files made with it, e.g. ``"v107"``.
-        arch: the backbone's timm name, as the checkpoint gave it.
+        name: the engine's name in files made with it, such as ``"v107"``.
+        arch: the backbone's timm name, as the checkpoint gave it; None where it has none.
         height, width: of the input, in pixels.
         dim: length of a descriptor.
-        gem_p: power of generalised-mean pooling that is built into the graph.
+        gem_p: power of the generalised-mean pooling in the graph; None for networks that pool in another way.
         precision: of the arithmetic, one of `PRECISIONS`.
         fp32_layers: names of the graph's nodes that stay in fp32 where the rest is computed in bf16; each is named like
             the tensor it makes.
-        runtime: what the engine was measured with and is run by, one of `RUNTIMES`, of which fp32 may be run by any, or of
-            `COMPILED_RUNTIMES`.
+        runtime: the library that the engine was measured with and is run by: one of `COMPILED_RUNTIMES`, or one of
+            `RUNTIMES`, any of which may run an engine in fp32.
         weights_as: how the weights are stored: ``"fp32"``, or ``"fp16"`` widened to fp32 when the engine loads.
-        preprocessing: name of the contract that turns a file into the input.
-        checkpoint_sha256: of the file the engine was exported from.
-        parity: what was measured against the network it came from, before the engine was published.
-        accuracy: of an engine in reduced precision: what was measured against its fp32 engine on copies of photos that
-            calibration never saw, before it was published.
+        preprocessing: the name of a `isc_fast.decoders.preprocessing.Preprocessing`; `input` is the value itself.
+        checkpoint_sha256: of the file that the engine was exported from.
+        parity: the measurements against the network that it came from, made before the engine was published.
+        accuracy: for an engine in reduced precision, the measurements against its fp32 engine on copies of photos that
+            calibration never saw, made before the engine was published.
         tools: versions of the libraries that made the engine.
         version: of this specification.
     """
 
     name: str
-    arch: str
+    arch: str | None
     height: int
     width: int
     dim: int
-    gem_p: float
+    gem_p: float | None
     precision: str = "fp32"
     fp32_layers: tuple[str, ...] = ()
     runtime: str = "onnxruntime"
@@ -83,6 +85,15 @@ class EngineSpec:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     version: int = SPEC_VERSION
+
+    @property
+    def input(self) -> Preprocessing:
+        """How a photo becomes the input.
+
+        Raises:
+            EngineError: this version does not know the preprocessing.
+        """
+        return Preprocessing.named(self.preprocessing, self.height, self.width)
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys; `from_json` reads it back."""

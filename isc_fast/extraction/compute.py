@@ -17,9 +17,11 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder, Problem
+from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder
+from ..decoders.preprocessing import Preprocessing
 from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending
-from ..items import Failure, Item
+from ..items import Failure, Item, Photo, Problem
+from ..sources.listing import open_item
 from .plan import Shard
 
 Vectors = npt.NDArray[np.float32]
@@ -35,11 +37,13 @@ class Equipment:
     Attributes:
         engine, decoder: if the decoder can leave pixels on the GPU and the engine can take them there, they stay there.
         batch_size: images in one engine call.
+        open_photo: gives the decoder the photo of an item, without waiting for it; see `isc_fast.sources.base.opener`.
     """
 
     engine: Engine
     decoder: Decoder
     batch_size: int
+    open_photo: Callable[[Item], Photo] = open_item
 
 
 class Sink(Protocol):
@@ -93,11 +97,11 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
     rows: list[Vectors] = []
     failures: list[Failure] = []
 
-    def jobs() -> Iterator[Sequence[str]]:
+    def jobs() -> Iterator[Sequence[Photo]]:
         for shard in shards:
             for items in shard.batches(batch_size):
                 order.append((shard, items))
-                yield [item.path for item in items]
+                yield [equipment.open_photo(item) for item in items]
 
     def finish_oldest() -> None:
         batch = begun.popleft()
@@ -116,12 +120,13 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
             raise
 
     # Pixels that a decoder has on the GPU stay there for an engine that takes them there.
-    make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
+    make: Callable[[Iterable[Sequence[Photo]], Preprocessing], Generator[Batch | DeviceBatch, None, None]]
+    make = decoder.batches
     if isinstance(decoder, DeviceDecoder) and isinstance(engine, DeviceEngine):
         make = decoder.device_batches
     ahead = AHEAD if isinstance(engine, AsyncEngine) else 0
     try:
-        with contextlib.closing(make(jobs(), engine.spec.height, engine.spec.width)) as batches:
+        with contextlib.closing(make(jobs(), engine.spec.input)) as batches:
             for batch in batches:
                 shard, items = order.popleft()
                 begun.append(_Begun(shard, items, list(batch.problems), _begin(engine, batch)))

@@ -150,7 +150,7 @@ def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | No
 def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
     """The name of the decoder: the wanted one; for `AUTO` that of the earlier run, or else what suits the engine here."""
     inherited = earlier.decoder if earlier and wanted == AUTO else wanted
-    return choose_decoder(inherited, stays_there=facts.takes_gpu_pixels)
+    return choose_decoder(inherited, facts.spec.input, stays_there=facts.takes_gpu_pixels)
 
 
 def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:

@@ -21,14 +21,13 @@ from ..errors import InputError, OutputError
 from ..files.lazy import Lazy
 from ..items import Failure, Item
 from ..progress import ProgressCallback, Tally
-from ..sources.listing import Listing, list_images
+from ..sources.base import Source
+from ..sources.listing import Inputs, as_source
 from .job import Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
 from .plan import Plan
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
-
-Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Listing
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Extraction:
 
 
 def extract(
-    inputs: Inputs,
+    inputs: Inputs | Source,
     engine: Engine | str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -80,7 +79,8 @@ def extract(
     same name is not noticed, and ``overwrite`` describes it again.
 
     Args:
-        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too.
+        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
+            `isc_fast.sources.base.Source`.
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
         output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts.
@@ -116,7 +116,7 @@ def extract(
 
 def extract_with(
     runner: Runner,
-    inputs: Inputs,
+    inputs: Inputs | Source,
     output: str | os.PathLike[str],
     request: Request,
     progress: ProgressCallback | None = None,
@@ -134,7 +134,8 @@ def extract_with(
     began = time.monotonic()
     parts = PartsFolder(_checked(Path(output)))
     check_decoder(request.decoder)
-    listed = _listed(inputs, request)
+    source = as_source(inputs, request.ids)
+    listed = _listed(source, request.limit)
     ignored = listed.ignored
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
@@ -144,7 +145,7 @@ def extract_with(
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
             if job.missing:
-                runner.run(Work(job.plan, job.missing, parts, lock), tally)
+                runner.run(Work(job.plan, job.missing, parts, lock, source), tally)
             else:
                 tally.begin()
             made = _assembled(parts, job.plan, facts)
@@ -160,30 +161,25 @@ def _checked(output: Path) -> Path:
     return output
 
 
-class _Absolute(Lazy[Item]):
-    """The same images with absolute paths, so that resuming from another folder finds the same files."""
+class _First(Lazy[Item]):
+    """The first images of a sequence."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._items = items
+    def __init__(self, items: Sequence[Item], count: int) -> None:
+        self._items, self._count = items, min(count, len(items))
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._count
 
     def read(self, start: int, stop: int) -> list[Item]:
         """See `Lazy`."""
-        return [Item(item.id, os.path.abspath(item.path)) for item in self._items[start:stop]]
+        return [*self._items[start:stop]]
 
 
-def _listed(inputs: Inputs, request: Request) -> Listed:
+def _listed(source: Source, limit: int | None) -> Listed:
     """List the images that a call is about."""
-    limit = request.limit
-    if isinstance(inputs, Listing):
-        found = inputs.found if limit is None else inputs.found[:limit]
-        return Listed(_Absolute(found), [f"limit={limit}"], inputs.ignored)
-    listing = list_images(inputs, ids=request.ids, limit=limit)
-    roots = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    described = [*(os.path.abspath(root) for root in roots), f"ids={request.ids}", f"limit={limit}"]
-    return Listed(_Absolute(listing.found), described, listing.ignored)
+    listing = source.list()
+    found = listing.found if limit is None else _First(listing.found, limit)
+    return Listed(found, [*source.inputs, f"limit={limit}"], listing.ignored)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The page a person looks at: each query beside what was found for it, in one HTML file that needs nothing else."""
+"""The page for people: each query beside its matches, in one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..decoders.preprocessing import ImageProblem, load_rgb
+from ..decoders.opening import ImageProblem
+from ..decoders.rules import load_rgb
 from ..errors import InputError
 from ..evaluation.metrics import Evaluation
 from ..files.atomic import write_text
+from ..items import Photo
 from ..matching.matches import Matches, Truth
 
 THUMBNAIL_PX = 144
@@ -44,10 +46,10 @@ class Section:
     rows: Sequence[tuple[str, str | None, str, str]]
 
 
-def _thumbnail(path: str | os.PathLike[str]) -> str | None:
+def _thumbnail(photo: Photo) -> str | None:
     """The image as a ``data:`` address, or None where it cannot be read."""
     try:
-        image = load_rgb(os.fspath(path))
+        image = load_rgb(photo)
     except ImageProblem:
         return None
     image.thumbnail((THUMBNAIL_PX * 2, THUMBNAIL_PX * 2), Image.Resampling.BILINEAR)
@@ -57,15 +59,15 @@ def _thumbnail(path: str | os.PathLike[str]) -> str | None:
 
 
 class _Page:
-    def __init__(self, queries: Mapping[str, str], references: Mapping[str, str]) -> None:
-        self._paths = {"query": queries, "reference": references}
-        self._thumbnails: dict[str, str | None] = {}
+    def __init__(self, queries: Mapping[str, Photo], references: Mapping[str, Photo]) -> None:
+        self._photos = {"query": queries, "reference": references}
+        self._thumbnails: dict[tuple[str, str], str | None] = {}
 
     def figure(self, side: str, id_: str, caption: str) -> str:
-        path = self._paths[side].get(id_)
-        if path is not None and path not in self._thumbnails:
-            self._thumbnails[path] = _thumbnail(path)
-        address = path and self._thumbnails[path]
+        photo = self._photos[side].get(id_)
+        if (side, id_) not in self._thumbnails:
+            self._thumbnails[side, id_] = None if photo is None else _thumbnail(photo)
+        address = self._thumbnails[side, id_]
         picture = f'<img src="{address}" alt="{_text(id_)}">' if address else '<p class="quiet">no picture</p>'
         return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
@@ -101,14 +103,15 @@ def write_page(
     title: str,
     lead: str,
     sections: Sequence[Section],
-    queries: Mapping[str, str],
-    references: Mapping[str, str],
+    queries: Mapping[str, Photo],
+    references: Mapping[str, Photo],
     evaluations: Mapping[str, Evaluation] | None = None,
 ) -> None:
     """Write an HTML page of sections of image pairs; thumbnails are inside the file.
 
     Args:
-        queries, references: path of each id's image; an id without one, or with a bad image, shows no picture.
+        queries, references: the photo of each id, such as the path of its file; an id without one, or with a bad image, shows
+            no picture.
         evaluations: tables of figures for the top of the page, by name.
 
     Raises:
@@ -131,8 +134,8 @@ def write_report(
     path: str | os.PathLike[str],
     matches: Matches,
     *,
-    queries: Mapping[str, str],
-    references: Mapping[str, str],
+    queries: Mapping[str, Photo],
+    references: Mapping[str, Photo],
     truth: Truth | None = None,
     threshold: float | None = None,
     max_rows: int = DEFAULT_ROWS,
@@ -141,7 +144,7 @@ def write_report(
 
     Args:
         matches: as `isc_fast.search` gives them.
-        queries, references: path of each id's image.
+        queries, references: the photo of each id, such as the path of its file.
         truth: colours right and wrong pairs.
         threshold: lowest score shown.
         max_rows: pairs shown at most.

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from ..assets import DEMO_ENGINE, DEMO_NEGATIVES, demo_photos
-from ..decoders.preprocessing import load_rgb
+from ..decoders.rules import load_rgb
 from ..descriptors.store import Descriptors, load_descriptors
 from ..engines.base import load_engine
 from ..evaluation.edits.demo import EDITS

@@ -69,9 +69,10 @@ _DECODER = """
 import numpy as np
 from isc_fast.assets import demo_photos
 from isc_fast.decoders.base import make_decoder
+from isc_fast.decoders.preprocessing import Preprocessing
 photo = str(demo_photos()[0])
 def decode(name):
-    batch = next(make_decoder(name, 1).batches([[photo]], 64, 64))
+    batch = next(make_decoder(name, 1).batches([[photo]], Preprocessing(64, 64)))
     if batch.problems[0]:
         raise RuntimeError(f"a good photo was refused: {batch.problems[0].reason}")
     return batch.pixels[0].astype(int)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..assets import DEMO_ENGINE, demo_photos
-from ..decoders.preprocessing import load_input
+from ..decoders.rules import prepare
 from ..engines.base import Engine, engine_file, open_with
 from ..engines.header import read_spec
 from ..engines.spec import EngineSpec
@@ -76,7 +76,7 @@ def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]
 def _pixels(spec: EngineSpec) -> npt.NDArray[np.uint8]:
     """As many real photos as the largest call takes."""
     photos = demo_photos()
-    images = [load_input(str(photo), spec.height, spec.width) for photo in photos[:16]]
+    images = [prepare(str(photo), spec.input) for photo in photos[:16]]
     return np.stack(images)
 
 

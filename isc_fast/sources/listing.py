@@ -1,182 +1,154 @@
-"""Where images come from: folders, single files and list files become an ordered list of items with stable ids."""
+"""Inputs become an ordered list of items with stable ids, and an item becomes a photo again."""
 
 from __future__ import annotations
 
-import codecs
-import io
+import builtins
 import os
-import string
-import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from ..errors import InputError
-from ..items import Item
-from .catalog import ID_RULES, Catalog, Entry
+from ..files.lazy import Lazy
+from ..items import Item, Photo
+from .base import Entry, Kind, Source
+from .catalog import ID_RULES, Catalog
+from .folders import FOLDER, IMAGE, IMAGE_SUFFIXES
+from .lists import LIST
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k .ppm .pgm .pbm .pnm .tga".split()
-)
-"""What a folder is searched for; the content decides how a file is decoded, not its name."""
+KINDS: tuple[Kind, ...] = (FOLDER, IMAGE, LIST)
+"""The kinds of input; the first that takes an input lists it."""
 
-LIST_SUFFIXES = frozenset((".txt", ".lst", ".list", ".tsv"))
-
-_BLOCK = 1 << 20  # of a list file, read at a time
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One input or several, by their names."""
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The images that were found.
+class Listing(Source):
+    """The images that were found. It is a source too: what was listed can be opened.
 
     Attributes:
-        found: the items, in order: by the bytes of their path, or as the list file has them. A folder below an input
-            that cannot be listed is an item too, ``name/``, so that it becomes a row of the ledger and its photos are
-            missed. As `list_images` makes it, it lies in a temporary file where it is large.
+        found: the items, in order: by the bytes of their path, or as the list file has them. A folder that cannot be listed is
+            an item too, ``name/``: it becomes a row of the ledger of failures, so that its photos are not missed silently. In a
+            listing that `list_images` made, they lie in a temporary file where they are many.
         ignored: number of files in the folders whose name is not an image's.
-        items: what was found, as a list; it is made, and takes about 300 bytes an item, when it is first asked for.
+        items: the items as a list. The list is made when it is first asked for, and takes about 300 bytes an item.
     """
 
     found: Sequence[Item]
     ignored: int = 0
 
+    by_path = True
+
     @cached_property
-    def items(self) -> list[Item]:
+    def items(self) -> builtins.list[Item]:
         """See above."""
-        return list(self.found)
+        return [*self.found]
+
+    def list(self) -> Listing:
+        """The same images under names that hold from any working directory."""
+        return Listing(_Absolute(self.found), self.ignored)
+
+    def open(self, item: Item) -> Photo:
+        """See `open_item`."""
+        return open_item(item)
 
 
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
+class Files(Source):
+    """The photos of inputs that are given by their names.
 
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether to look into an entry: also where it may be a folder that is out of reach, which must not go unseen."""
-    suffix = _suffix(entry.name)
-    try:
-        return entry.is_dir() or (entry.is_symlink() and not suffix and not os.path.exists(entry.path))
-    except OSError:  # a link in a circle, or into a folder that may not be entered
-        return suffix not in IMAGE_SUFFIXES
-
-
-def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
-    """A folder that is behind several links is listed under the first: of those of the last folder, the first name.
-
-    The order has no merit but that it stays: ids depend on it.
+    Args:
+        inputs, ids: see `list_images`.
     """
-    *folders, last = os.fsencode(name).split(b"/")[:-1]
-    return [bytes(255 - byte for byte in folder) + b"\xff" for folder in folders], last
+
+    by_path = True
+
+    def __init__(self, inputs: Inputs, ids: str = "auto") -> None:
+        self._given, self._ids = inputs, ids
+        self.inputs = [*map(absolute, _names(inputs)), f"ids={ids}"]
+
+    def list(self) -> Listing:
+        """See `list_images`.
+
+        Raises:
+            InputError: as `list_images`.
+        """
+        return list_images(self._given, ids=self._ids).list()
+
+    def open(self, item: Item) -> Photo:
+        """See `open_item`."""
+        return open_item(item)
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
-    """(name relative to the root, path) of every file below it, and ``name/`` of each folder that cannot be listed.
-
-    Comes in no order that means anything; memory holds the names of folders, not of files. No folder is listed twice:
-    links in a circle come to an end, and links across do not multiply. Links come last, so that a folder is listed under its
-    own name if it has one below the root.
-    """
-    seen: set[tuple[int, int]] = set()
-    folders = [("", root)]  # the next to look into is the last
-    links = list[tuple[str, str]]()
-    behind_links = deque[tuple[str, str]]()
-    while folders or behind_links:
-        name, path = folders.pop() if folders else behind_links.popleft()
-        below = list[tuple[str, str]]()
-        try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                with os.scandir(path) as entries:
-                    for entry in entries:
-                        inner = name + entry.name, os.path.join(path, entry.name)
-                        if _is_folder(entry):
-                            (links if entry.is_symlink() else below).append((inner[0] + "/", inner[1]))
-                        else:
-                            yield inner
-        except OSError as error:
-            if not name:
-                raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
-            yield name, path
-        below.sort(key=lambda folder: os.fsencode(folder[0]), reverse=True)
-        folders += below
-        if not folders:
-            links.sort(key=lambda link: _order_of_links(link[0]))
-            behind_links += links
-            links.clear()
+def as_source(inputs: Inputs | Source, ids: str = "auto") -> Source:
+    """The source of what a user gave: names of inputs, or a source already, whose ids stay."""
+    return inputs if isinstance(inputs, Source) else Files(inputs, ids)
 
 
-def _lines(list_file: str) -> Iterator[str]:
-    """What stands between the line ends of a list file, or between the NUL bytes where it holds any."""
-    encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-    with open(list_file, "rb") as stream:
-        begin = stream.read(len(codecs.BOM_UTF8))
-        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")
-        start = len(begin) if begin == codecs.BOM_UTF8 else 0
-        stream.seek(start)
-        by_nul = any(b"\0" in block for block in iter(lambda: stream.read(_BLOCK), b""))
-        stream.seek(start)
-        with io.TextIOWrapper(stream, encoding, errors, newline="" if by_nul else None) as text:
-            if not by_nul:
-                yield from (line.removesuffix("\n") for line in text)
-                return
-            rest = ""
-            while block := text.read(_BLOCK):
-                *whole, rest = (rest + block).split("\0")
-                yield from whole
-            yield rest
+def open_item(item: Item) -> Photo:
+    """The photo of an item that was listed by a kind of `KINDS`, in any process."""
+    return open_path(item.path)
 
 
-def _from_list(list_file: str) -> Iterator[Entry]:
-    """The images that a list file names; see `list_images` for the format."""
-    folder = os.path.dirname(list_file)
-    try:
-        for number, line in enumerate(_lines(list_file), 1):
-            if not line.strip(string.whitespace):
-                continue
-            head, tab, tail = line.partition("\t")
-            if tab and not (head and tail):
-                raise InputError(
-                    f"entry {number} of the list file {list_file} is {os.fsencode(line)!r}; expected id<TAB>path"
-                )
-            name, given = (tail, head) if tab else (head, "")
-            yield name, os.path.join(folder, name), given
-    except OSError as error:
-        raise InputError(f"cannot read the list file {list_file}: {error.strerror or error}") from error
+def open_path(path: str) -> Photo:
+    """The photo of an item's path: the path itself where it is one in the file system."""
+    kind = _kind_of(path)
+    return partial(kind.open, path) if kind else path
+
+
+def _kind_of(path: str) -> Kind | None:
+    """The kind whose scheme a path begins with, or None for a path in the file system."""
+    scheme, found, _ = path.partition("://")
+    return next((kind for kind in KINDS if found and kind.scheme == scheme), None)
+
+
+def absolute(path: str) -> str:
+    """A path as it holds from any working directory."""
+    return path if _kind_of(path) else os.path.abspath(path)
+
+
+class _Absolute(Lazy[Item]):
+    """The same images with absolute paths."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """See `Lazy`."""
+        return [Item(item.id, absolute(item.path)) for item in self._items[start:stop]]
+
+
+def _names(inputs: Inputs) -> list[str]:
+    return [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
 
 
 def _add_input(catalog: Catalog, root: str, *, several: bool) -> int:
-    """Add the images of one input, and say how many other files there were."""
-    if not os.path.isdir(root):
+    """Add the images of one input, and return the number of other files in it."""
+    kind = next((kind for kind in KINDS if kind.takes(root)), None)
+    if kind is None:
         if not os.path.lexists(root):
             raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
-        if _suffix(root) in IMAGE_SUFFIXES:
-            catalog.add([(os.path.basename(root), root, "")])
-        elif _suffix(root) in LIST_SUFFIXES:
-            catalog.add(_from_list(root))
-        else:
-            known = ", ".join(sorted(LIST_SUFFIXES))
-            raise InputError(f"{root} is neither a folder, nor an image, nor a list file ({known})")
-        return 0
-    prefix = os.path.basename(os.path.abspath(root)) + "/" if several else ""
+        raise InputError(f"{root} is neither {', nor '.join(kind.noun for kind in KINDS)}")
+    prefix = os.path.basename(os.path.abspath(root)) + "/" if several and kind.holds else ""
     ignored = 0
 
     def images() -> Iterator[Entry]:
         nonlocal ignored
-        for name, path in _walk(root):
-            if name.endswith("/") or _suffix(name) in IMAGE_SUFFIXES:
-                yield prefix + name, path, ""
-            else:
+        for entry in kind.entries(root):
+            if entry is None:
                 ignored += 1
+            else:
+                name, path, given = entry
+                yield prefix + name, path, given
 
-    catalog.add(images(), by_name=True)
+    catalog.add(images(), by_name=kind.holds)
     return ignored
 
 
-def list_images(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, ids: str = "auto", limit: int | None = None
-) -> Listing:
+def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) -> Listing:
     """List the images of one or several inputs, in a fixed order and with ids that are unique.
 
     An input is a folder (searched recursively, symbolic links followed, each folder once), an image file, or a list
@@ -190,13 +162,13 @@ def list_images(
         limit: keep the first so many.
 
     Raises:
-        InputError: an input does not exist, is of no known kind or holds no image; two images would have the same id.
+        InputError: an input does not exist, is of no known kind or holds no image, or two images would have the same id.
     """
     if ids not in ID_RULES:
         raise InputError(f"there is no id rule {ids!r}; choose one of {', '.join(ID_RULES)}")
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1, not {limit}")
-    roots = [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
+    roots = _names(inputs)
     catalog = Catalog(ids)
     ignored = sum(_add_input(catalog, root, several=len(roots) > 1) for root in roots)
     if not len(catalog):

@@ -198,7 +198,7 @@ def test_an_engine_that_cannot_begin_ahead() -> None:
 def test_the_row_of_an_extraction_by_a_plan(work: Settings, trt: FakeTensorRT, folder_of: Callable[..., Path]) -> None:
     """Listing, turbo, the plan, parts and all; the photos' own pixels are what the descriptors are of."""
     pytest.importorskip("simplejpeg")
-    from isc_fast.decoders.preprocessing import load_input
+    from isc_fast.decoders.rules import load_input
 
     folder = folder_of(work.folder / "photos", work.files)
     pixels = np.stack([load_input(str(path), SIZE, SIZE) for path in sorted(folder.iterdir())[:7]])

@@ -29,11 +29,13 @@ pytest.importorskip("nvidia.dali")
 import isc_fast
 from isc_fast.cli.parser import main
 from isc_fast.decoders import dali
-from isc_fast.decoders.base import Batch, DeviceBatch, Problem, make_decoder
+from isc_fast.decoders.base import Batch, DeviceBatch, make_decoder
 from isc_fast.decoders.dali import DaliCpuDecoder, DaliDecoder
 from isc_fast.decoders.pillow import CpuDecoder
 from isc_fast.decoders.plain_jpeg import plain_jpeg
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.errors import InputError, MismatchError, MissingExtraError
+from isc_fast.items import Problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF blocks
 
@@ -188,8 +190,8 @@ def test_any_damage_gives_none_or_bytes():
 def test_the_whole_zoo(tmp_path, watched):
     """The same problems as Pillow's; what is no JPEG to the last bit; JPEGs nearly."""
     paths = [str(tmp_path / name) for name in make_zoo(tmp_path)]
-    (expected,) = CpuDecoder(2).batches([paths], 20, 28)
-    (made,) = DaliCpuDecoder(2).batches([paths], 20, 28)
+    (expected,) = CpuDecoder(2).batches([paths], Preprocessing(20, 28))
+    (made,) = DaliCpuDecoder(2).batches([paths], Preprocessing(20, 28))
     assert made.problems == expected.problems
     other = 0
     for path, one, two in zip(paths, expected.pixels, made.pixels, strict=True):
@@ -243,8 +245,8 @@ def test_damaged_jpegs_end_as_pillow_ends_them(tmp_path, watched):
             case _:
                 data[at] = source.choice((source.randrange(256), 255))
         paths.append(written(tmp_path / f"{number}.jpg", bytes(data)))
-    made = list(DaliCpuDecoder(2).batches(batched(paths, 16), 20, 28))
-    expected = list(CpuDecoder(2).batches(batched(paths, 16), 20, 28))
+    made = list(DaliCpuDecoder(2).batches(batched(paths, 16), Preprocessing(20, 28)))
+    expected = list(CpuDecoder(2).batches(batched(paths, 16), Preprocessing(20, 28)))
     for one, two in zip(expected, made, strict=True):
         assert two.problems == one.problems
     refused = sum(problem is not None for batch in expected for problem in batch.problems)
@@ -277,7 +279,7 @@ def test_one_bad_file_costs_nothing_but_itself(poisoned, watched, size):
     assert alone[9] == outcome(CpuDecoder(1), poisoned[9], 32, 32)
     assert isinstance(alone[9], Problem)
     watched.refused.clear()
-    batches = list(DaliCpuDecoder(2).batches(batched(poisoned, size), 32, 32))
+    batches = list(DaliCpuDecoder(2).batches(batched(poisoned, size), Preprocessing(32, 32)))
     assert [len(batch.problems) for batch in batches] == [len(job) for job in batched(poisoned, size)]
     slots = [slot for batch in batches for slot in zip(batch.pixels, batch.problems, strict=True)]
     for (pixels, problem), expected in zip(slots, alone, strict=True):
@@ -292,8 +294,8 @@ def test_one_bad_file_costs_nothing_but_itself(poisoned, watched, size):
 
 def test_a_run_of_bad_files_in_every_batch_goes_through(poisoned):
     jobs = [[poisoned[4], poisoned[0], poisoned[9]]] * 20
-    (alone,) = DaliCpuDecoder(1).batches([[poisoned[0]]], 16, 16)
-    for batch in DaliCpuDecoder(2).batches(jobs, 16, 16):
+    (alone,) = DaliCpuDecoder(1).batches([[poisoned[0]]], Preprocessing(16, 16))
+    for batch in DaliCpuDecoder(2).batches(jobs, Preprocessing(16, 16)):
         assert [problem is None for problem in batch.problems] == [True, True, False]
         np.testing.assert_array_equal(batch.pixels[1], alone.pixels[0])
 
@@ -302,7 +304,7 @@ def test_a_dali_that_decodes_nothing_is_an_error_and_no_slow_run(photos, watched
     """Else every photo would go to Pillow, on a machine with a GPU, and nobody would be told."""
     watched.fails = lambda _: True
     with pytest.raises(InputError, match="DALI fails on every photo"):
-        list(DaliCpuDecoder(1).batches([[str(photos[0]), str(photos[1])]], 8, 8))
+        list(DaliCpuDecoder(1).batches([[str(photos[0]), str(photos[1])]], Preprocessing(8, 8)))
     assert not decoding_threads()
 
 
@@ -311,16 +313,16 @@ def test_a_pipeline_that_cannot_be_made_is_an_error(photos, monkeypatch):
         dali._Pipeline, "_build", lambda _: (_ for _ in ()).throw(RuntimeError("x encountered:\nno memory"))
     )
     with pytest.raises(InputError, match="DALI makes no pipeline: no memory; use the decoder turbo or pillow"):
-        list(DaliCpuDecoder(1).batches([[str(photos[0])]], 8, 8))
+        list(DaliCpuDecoder(1).batches([[str(photos[0])]], Preprocessing(8, 8)))
 
 
 def test_what_is_too_much_at_once_is_halved(photos, watched):
     """A run that fails although each of its photos alone does not: out of memory, most likely."""
     paths = [str(photo) for photo in photos[:16]]
-    (expected,) = DaliCpuDecoder(1).batches([paths], 16, 16)
+    (expected,) = DaliCpuDecoder(1).batches([paths], Preprocessing(16, 16))
     watched.fails = lambda jpegs: len(jpegs) > 5
     watched.decoded.clear()
-    made = list(DaliCpuDecoder(1, pipelines=1).batches([paths] * 4, 16, 16))
+    made = list(DaliCpuDecoder(1, pipelines=1).batches([paths] * 4, Preprocessing(16, 16)))
     for batch in made:
         assert batch.problems == [None] * 16
         np.testing.assert_array_equal(batch.pixels, expected.pixels)
@@ -331,16 +333,16 @@ def test_what_is_too_much_at_once_is_halved(photos, watched):
 @pytest.mark.parametrize("limit", [1, 200_000, 10**9])
 def test_batches_are_split_by_their_pixels(photos, watched, monkeypatch, limit):
     paths = [str(photo) for photo in photos[:10]]
-    (expected,) = DaliCpuDecoder(1).batches([paths], 24, 24)
+    (expected,) = DaliCpuDecoder(1).batches([paths], Preprocessing(24, 24))
     watched.decoded.clear()
-    (made,) = DaliCpuDecoder(1, run_pixels=limit).batches([paths], 24, 24)
+    (made,) = DaliCpuDecoder(1, run_pixels=limit).batches([paths], Preprocessing(24, 24))
     np.testing.assert_array_equal(made.pixels, expected.pixels)
     assert watched.decoded == ([1] * 10 if limit == 1 else [10] if limit == 10**9 else watched.decoded)
     if limit == 200_000:
         assert 1 < len(watched.decoded) <= 10
     monkeypatch.setattr(dali, "RUN_IMAGES", 4)
     watched.decoded.clear()
-    (made,) = DaliCpuDecoder(1).batches([paths], 24, 24)
+    (made,) = DaliCpuDecoder(1).batches([paths], Preprocessing(24, 24))
     np.testing.assert_array_equal(made.pixels, expected.pixels)
     assert watched.decoded == [4, 4, 2]
 
@@ -357,9 +359,9 @@ def test_very_large_photos_are_pillows(tmp_path, monkeypatch, watched):
 
 def test_the_same_bytes_every_time(photos):
     paths = [str(photo) for photo in photos[:20]]
-    first = [batch.pixels for batch in DaliCpuDecoder(1).batches(batched(paths, 7), 64, 64)]
+    first = [batch.pixels for batch in DaliCpuDecoder(1).batches(batched(paths, 7), Preprocessing(64, 64))]
     for workers, pipelines in ((1, 1), (3, 2), (4, 3)):
-        again = DaliCpuDecoder(workers, pipelines=pipelines).batches(batched(paths, 7), 64, 64)
+        again = DaliCpuDecoder(workers, pipelines=pipelines).batches(batched(paths, 7), Preprocessing(64, 64))
         for one, two in zip(first, again, strict=True):
             np.testing.assert_array_equal(one, two.pixels)
 
@@ -369,10 +371,10 @@ def test_decode_into_is_a_batch_of_one(tmp_path, photos):
     for size in (16, 32):
         for photo in photos[:3]:
             slot = np.zeros((size, size, 3), np.uint8)
-            decoder.decode_into(str(photo), slot)
+            decoder.decode_into(str(photo), Preprocessing(size, size), slot)
             np.testing.assert_array_equal(slot, outcome(decoder, photo, size, size))
     with pytest.raises(dali.ImageProblem, match="the file is empty"):
-        decoder.decode_into(written(tmp_path / "x.jpg", b""), slot)
+        decoder.decode_into(written(tmp_path / "x.jpg", b""), Preprocessing(32, 32), slot)
 
 
 # --- staying on the device ---
@@ -381,8 +383,8 @@ def test_decode_into_is_a_batch_of_one(tmp_path, photos):
 class OnDevice(DaliCpuDecoder):
     """Offers its batches at their address, which is the host's here."""
 
-    def device_batches(self, jobs, height, width) -> Iterator[Batch | DeviceBatch]:
-        return self._batches(jobs, height, width, stay=True)
+    def device_batches(self, jobs, preprocessing) -> Iterator[Batch | DeviceBatch]:
+        return self._batches(jobs, preprocessing, stay=True)
 
 
 class Begun:
@@ -419,9 +421,9 @@ def test_what_stays_on_the_device_is_what_would_have_been_fetched(tmp_path, phot
     paths = [str(photo) for photo in photos[:12]]
     paths[7] = written(tmp_path / "x.png", encode(RGB, "PNG"))
     jobs = [*batched(paths, 4), []]
-    made = list(OnDevice(2).device_batches(jobs, 16, 16))  # kept, all of them, while others are made
+    made = list(OnDevice(2).device_batches(jobs, Preprocessing(16, 16)))  # kept, all of them, while others are made
     assert [type(batch) for batch in made] == [DeviceBatch, Batch, DeviceBatch, Batch]
-    for one, two in zip(DaliCpuDecoder(1).batches(jobs, 16, 16), made, strict=True):
+    for one, two in zip(DaliCpuDecoder(1).batches(jobs, Preprocessing(16, 16)), made, strict=True):
         assert one.problems == two.problems
         if isinstance(two, DeviceBatch):
             raw = (ctypes.c_ubyte * one.pixels.size).from_address(two.pointer)
@@ -431,12 +433,12 @@ def test_what_stays_on_the_device_is_what_would_have_been_fetched(tmp_path, phot
 
 
 def test_a_bad_photo_takes_its_batch_off_the_device(poisoned):
-    kinds = [type(batch) for batch in OnDevice(2).device_batches(batched(poisoned, 3), 16, 16)]
+    kinds = [type(batch) for batch in OnDevice(2).device_batches(batched(poisoned, 3), Preprocessing(16, 16))]
     assert kinds == [DeviceBatch, Batch, DeviceBatch, Batch]
 
 
 def test_a_batch_in_several_runs_is_fetched(photos):
-    (made,) = OnDevice(1, run_pixels=1).device_batches([[str(photo) for photo in photos[:3]]], 16, 16)
+    (made,) = OnDevice(1, run_pixels=1).device_batches([[str(photo) for photo in photos[:3]]], Preprocessing(16, 16))
     assert isinstance(made, Batch)
 
 
@@ -571,7 +573,7 @@ def test_descriptors_of_photos_are_near_those_of_pillow(photos):
     engine = isc_fast.load_engine("demo")
     rows = []
     for name in ("pillow", "dali-cpu"):
-        (batch,) = make_decoder(name, 2).batches([[os.fspath(photo) for photo in photos[:24]]], 224, 224)
+        (batch,) = make_decoder(name, 2).batches([[os.fspath(photo) for photo in photos[:24]]], Preprocessing(224, 224))
         rows.append(engine.run(batch.pixels))
     assert (rows[0] * rows[1]).sum(1).min() > 0.998
 
@@ -591,8 +593,8 @@ def on_gpu(test):
 def test_gpu_photos_are_near_pillow(photos):
     """nvJPEG's transform and upsampling: the bound is a guess until it has been measured."""
     paths = [str(photo) for photo in photos]
-    (expected,) = CpuDecoder().batches([paths], 224, 224)
-    (made,) = DaliDecoder().batches([paths], 224, 224)
+    (expected,) = CpuDecoder().batches([paths], Preprocessing(224, 224))
+    (made,) = DaliDecoder().batches([paths], Preprocessing(224, 224))
     assert made.problems == expected.problems
     assert difference(expected.pixels, made.pixels)[1] < 1
     engine = isc_fast.load_engine("demo")
@@ -612,8 +614,8 @@ def test_gpu_orientations(tmp_path, tag):
 @on_gpu
 def test_gpu_zoo_has_the_problems_of_pillow(tmp_path):
     paths = [str(tmp_path / name) for name in make_zoo(tmp_path)]
-    (expected,) = CpuDecoder().batches([paths], 20, 28)
-    (made,) = DaliDecoder().batches([paths], 20, 28)
+    (expected,) = CpuDecoder().batches([paths], Preprocessing(20, 28))
+    (made,) = DaliDecoder().batches([paths], Preprocessing(20, 28))
     assert made.problems == expected.problems
 
 
@@ -623,7 +625,7 @@ def test_gpu_bad_files_cost_nothing_but_themselves(poisoned, size):
     alone = [outcome(DaliDecoder(1), path, 32, 32) for path in poisoned]
     slots = itertools.chain.from_iterable(
         zip(batch.pixels, batch.problems, strict=True)
-        for batch in DaliDecoder().batches(batched(poisoned, size), 32, 32)
+        for batch in DaliDecoder().batches(batched(poisoned, size), Preprocessing(32, 32))
     )
     for (pixels, problem), expected in zip(slots, alone, strict=True):
         if isinstance(expected, Problem):
@@ -639,7 +641,7 @@ def test_gpu_neighbours_change_nothing(photos):
     for size in (3, 8, len(paths)):
         random.Random(size).shuffle(paths)
         jobs = batched(paths, size)
-        for job, batch in zip(jobs, DaliDecoder().batches(jobs, 64, 64), strict=True):
+        for job, batch in zip(jobs, DaliDecoder().batches(jobs, Preprocessing(64, 64)), strict=True):
             for path, pixels in zip(job, batch.pixels, strict=True):
                 if path in alone:
                     np.testing.assert_array_equal(pixels, alone[path])
@@ -650,8 +652,8 @@ def test_gpu_batches_that_stay_are_the_same(photos):
     """Read back through CUDA, while later ones are made."""
     runtime = pytest.importorskip("cuda.bindings.runtime")
     jobs = batched([str(photo) for photo in photos], 8)
-    made = list(DaliDecoder().device_batches(jobs, 64, 64))
-    for one, two in zip(DaliDecoder().batches(jobs, 64, 64), made, strict=True):
+    made = list(DaliDecoder().device_batches(jobs, Preprocessing(64, 64)))
+    for one, two in zip(DaliDecoder().batches(jobs, Preprocessing(64, 64)), made, strict=True):
         assert isinstance(two, DeviceBatch)
         host = np.zeros_like(one.pixels)
         kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost

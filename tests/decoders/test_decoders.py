@@ -19,12 +19,15 @@ from helpers_decoders import batched, decoding_threads, mutations, outcome
 from images import STORED_AS, UNKNOWN, blocks, encode, make_zoo, noise, orientation, png, png_chunk, with_exif
 from PIL import Image, ImageFile, features
 
-from isc_fast.decoders.base import AUTO, DECODERS, Batch, Decoder, Problem, make_decoder
+from isc_fast.decoders.base import AUTO, DECODERS, Batch, Decoder, make_decoder
+from isc_fast.decoders.opening import FORMATS, MAX_PIXELS, ImageProblem
+from isc_fast.decoders.opening import orientation as orientation_of
 from isc_fast.decoders.pillow import CpuDecoder
-from isc_fast.decoders.preprocessing import FORMATS, MAX_PIXELS, ImageProblem, load_input, load_rgb
-from isc_fast.decoders.preprocessing import orientation as orientation_of
+from isc_fast.decoders.preprocessing import Preprocessing
+from isc_fast.decoders.rules import load_input, load_rgb
 from isc_fast.decoders.threads import ThreadedDecoder
 from isc_fast.errors import InputError
+from isc_fast.items import Problem
 from isc_fast.machine.cores import available_cores
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF blocks
@@ -198,7 +201,7 @@ def test_whatever_pillow_raises_on_exif_the_pixels_count(tmp_path, monkeypatch, 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.ImageOps.exif_transpose", fail)
+    monkeypatch.setattr("isc_fast.decoders.rules.ImageOps.exif_transpose", fail)
     np.testing.assert_array_equal(load(tmp_path, encode(RGB, "PNG")), RGB)
 
 
@@ -225,7 +228,7 @@ def test_every_listed_format_is_read(tmp_path):
 
 
 def test_the_limit_of_pixels_is_the_stated_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.opening.MAX_PIXELS", 24)
     assert load(tmp_path, encode(RGB, "PNG")).shape == (4, 6, 3)
     (tmp_path / "x.png").write_bytes(encode(noise(5, 5), "PNG"))
     assert refusal(tmp_path / "x.png") == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
@@ -265,14 +268,14 @@ def test_half_a_file_is_refused_wherever_it_ends(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    "where", ["rules._to_rgb", "rules.Image.open", "rules.ImageOps.exif_transpose", "rules.Image.Image.resize"]
+    "where", ["rules._to_rgb", "opening.Image.open", "rules.ImageOps.exif_transpose", "rules.Image.Image.resize"]
 )
 def test_no_memory_is_a_problem_of_one_image(tmp_path, monkeypatch, photos, where):
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("isc_fast.decoders.base." + where, fail)
-    (batch,) = CpuDecoder(2).batches([[str(photos[0]), str(tmp_path / "gone")]], 8, 8)
+    monkeypatch.setattr("isc_fast.decoders." + where, fail)
+    (batch,) = CpuDecoder(2).batches([[str(photos[0]), str(tmp_path / "gone")]], Preprocessing(8, 8))
     assert batch.problems == [Problem("decode", "not enough memory"), Problem("read", "No such file or directory")]
 
 
@@ -291,7 +294,7 @@ def test_an_error_of_the_disk_is_one_of_reading(tmp_path, monkeypatch, photos):
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(116, "Stale file handle")
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.open", lambda *_: Stale(), raising=False)
+    monkeypatch.setattr("isc_fast.decoders.opening.open", lambda *_: Stale(), raising=False)
     assert refusal(photos[0]) == Problem("read", "Stale file handle")
 
 
@@ -346,7 +349,7 @@ def test_each_kind_of_file_is_decoded_or_refused_for_its_reason(zoo, alone):
 
 
 def test_what_is_decoded_by_pillow_is_what_the_contract_says(zoo):
-    (batch,) = CpuDecoder(2).batches([list(zoo)], 20, 28)
+    (batch,) = CpuDecoder(2).batches([list(zoo)], Preprocessing(20, 28))
     for path, pixels, problem in zip(zoo, batch.pixels, batch.problems, strict=True):
         if problem is None:
             np.testing.assert_array_equal(pixels, load_input(path, 20, 28), err_msg=path)
@@ -358,7 +361,7 @@ def test_neighbours_and_workers_change_nothing(alone, make, workers, size):
     paths = list(alone)
     random.Random(size).shuffle(paths)
     jobs = batched(paths, size)
-    batches = list(make(workers).batches(jobs, 20, 28))
+    batches = list(make(workers).batches(jobs, Preprocessing(20, 28)))
     assert [len(batch.problems) for batch in batches] == [len(job) for job in jobs]
     slots = [slot for batch in batches for slot in zip(batch.pixels, batch.problems, strict=True)]
     for path, (pixels, problem) in zip(paths, slots, strict=True):
@@ -380,7 +383,7 @@ def test_nothing_is_left_open_or_changed(zoo, make):
     make(1)  # imports what it needs
     before = state()
     paths = [path for path in zoo if "sixty" not in path]
-    for _ in make(3).batches(batched(paths, 10), 8, 8):
+    for _ in make(3).batches(batched(paths, 10), Preprocessing(8, 8)):
         pass
     assert state() == before
 
@@ -396,7 +399,7 @@ def test_an_endless_list_is_taken_as_it_is_needed(make, workers, size):
             yield [f"gone{latest}"] * size
 
     ahead = max(3 if make.args[0].startswith("dali") else 2, -(-2 * workers // size))
-    batches = make(workers).batches(jobs(), 4, 4)
+    batches = make(workers).batches(jobs(), Preprocessing(4, 4))
     assert latest == 0
     for number, _ in enumerate(itertools.islice(batches, 5)):
         assert latest + 1 == number + ahead
@@ -407,24 +410,24 @@ def test_an_endless_list_is_taken_as_it_is_needed(make, workers, size):
 
 @pytest.mark.timeout(20)
 def test_endless_empty_jobs_do_not_hang():
-    batches = CpuDecoder(4).batches(itertools.repeat([]), 4, 4)
+    batches = CpuDecoder(4).batches(itertools.repeat([]), Preprocessing(4, 4))
     assert next(batches).pixels.shape == (0, 4, 4, 3)
     batches.close()
 
 
 def test_no_jobs_no_batches():
-    assert list(CpuDecoder(2).batches([], 4, 4)) == []
+    assert list(CpuDecoder(2).batches([], Preprocessing(4, 4))) == []
     assert not decoding_threads()
 
 
 def test_order_is_kept_when_the_first_is_the_slowest():
     class Slow(ThreadedDecoder):
-        def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+        def decode_into(self, path: str, _: Preprocessing, slot: npt.NDArray[np.uint8]) -> None:
             time.sleep(0.05 if int(path) % 4 == 0 else 0)
             slot[:] = int(path)
 
     jobs = batched([str(i) for i in range(22)], 3)
-    batches = list(Slow(4).batches(jobs, 2, 2))
+    batches = list(Slow(4).batches(jobs, Preprocessing(2, 2)))
     assert [batch.pixels[:, 0, 0, 0].tolist() for batch in batches] == [[int(path) for path in job] for job in jobs]
 
 
@@ -432,10 +435,10 @@ def test_images_are_decoded_while_the_consumer_works():
     seen: list[str] = []
 
     class Seeing(ThreadedDecoder):
-        def decode_into(self, path: str, slot: npt.NDArray[np.uint8]) -> None:
+        def decode_into(self, path: str, _: Preprocessing, slot: npt.NDArray[np.uint8]) -> None:
             seen.append(path)
 
-    batches = Seeing(2).batches(batched(["a", "b", "c", "d"], 2), 2, 2)
+    batches = Seeing(2).batches(batched(["a", "b", "c", "d"], 2), Preprocessing(2, 2))
     next(batches)
     until = time.monotonic() + 5
     while len(seen) < 4 and time.monotonic() < until:
@@ -450,12 +453,12 @@ def test_an_error_of_the_job_list_ends_the_threads():
         raise RuntimeError("no more")
 
     with pytest.raises(RuntimeError, match="no more"):
-        list(CpuDecoder(2).batches(jobs(), 4, 4))
+        list(CpuDecoder(2).batches(jobs(), Preprocessing(4, 4)))
     assert not decoding_threads()
 
 
 def test_a_batch_is_what_it_says(make, photos):
-    (batch,) = make(2).batches([[str(photos[0]), "gone.jpg"]], 9, 7)
+    (batch,) = make(2).batches([[str(photos[0]), "gone.jpg"]], Preprocessing(9, 7))
     assert isinstance(batch, Batch)
     assert (batch.pixels.shape, batch.pixels.dtype) == ((2, 9, 7, 3), np.uint8)
     assert batch.pixels.flags.c_contiguous

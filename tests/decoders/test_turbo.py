@@ -32,10 +32,12 @@ pytest.importorskip("cykooz_resizer")
 import isc_fast
 from isc_fast.cli.parser import main, make_parser
 from isc_fast.decoders import turbo
-from isc_fast.decoders.base import AUTO, DECODERS, Problem, make_decoder
+from isc_fast.decoders.base import AUTO, DECODERS, make_decoder
 from isc_fast.decoders.pillow import CpuDecoder
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.decoders.turbo import TurboDecoder, TurboScaledDecoder
 from isc_fast.errors import InputError, MismatchError, MissingExtraError
+from isc_fast.items import Problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF blocks
 
@@ -260,7 +262,7 @@ def test_a_header_that_lies_about_the_size_is_as_pillow_takes_it(tmp_path, decod
 
 
 def test_the_limit_of_pixels_holds(tmp_path, decoder, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.opening.MAX_PIXELS", 24)
     path = written(tmp_path / "x.jpg", encode(noise(5, 5), "JPEG"))
     assert outcome(decoder, path, 4, 4) == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
     assert decoder.fast == 0
@@ -273,9 +275,9 @@ def test_no_memory_is_a_problem_of_one_image(tmp_path, photos, monkeypatch):
     png = written(tmp_path / "x.png", encode(noise(9, 9), "PNG"))
     for where in ("turbo.open_image", "turbo.decode_rgb", "turbo.orientation", "turbo.TurboDecoder._resize_into"):
         with monkeypatch.context() as patched:
-            patched.setattr("isc_fast.decoders.base." + where, fail)
+            patched.setattr("isc_fast.decoders." + where, fail)
             jobs = [[str(png if "decode_rgb" in where else photos[0]), str(tmp_path / "gone")]]
-            (batch,) = TurboDecoder(2).batches(jobs, 8, 8)
+            (batch,) = TurboDecoder(2).batches(jobs, Preprocessing(8, 8))
         assert batch.problems == [
             Problem("decode", "not enough memory"),
             Problem("read", "No such file or directory"),
@@ -293,7 +295,7 @@ def test_an_error_of_the_disk_between_header_and_data_is_one_of_reading(decoder,
                 raise OSError(116, "Stale file handle")
             return super().read(size)
 
-    monkeypatch.setattr("isc_fast.decoders.preprocessing.open", lambda *_: Stale(photos[0].read_bytes()), raising=False)
+    monkeypatch.setattr("isc_fast.decoders.opening.open", lambda *_: Stale(photos[0].read_bytes()), raising=False)
     assert outcome(decoder, photos[0], 8, 8) == Problem("read", "Stale file handle")
 
 
@@ -304,9 +306,7 @@ def test_a_file_that_is_replaced_between_header_and_data(decoder, photos, monkey
         def read(self, size: int | None = -1, /) -> bytes:
             return encode(noise(9, 9), "JPEG") if size is None or size < 0 else super().read(size)
 
-    monkeypatch.setattr(
-        "isc_fast.decoders.preprocessing.open", lambda *_: Replaced(photos[0].read_bytes()), raising=False
-    )
+    monkeypatch.setattr("isc_fast.decoders.opening.open", lambda *_: Replaced(photos[0].read_bytes()), raising=False)
     assert compare(decoder, photos[0], 8, 8) <= 1
     assert decoder.fast == 0
 
@@ -321,20 +321,20 @@ def test_buffers_are_kept_up_to_a_size_and_never_mixed(tmp_path, decoder, monkey
         monkeypatch.setattr(turbo, "_KEPT_BYTES", limit)
         for path, expected in zip(paths, alone, strict=True):
             slot = np.zeros((20, 28, 3), np.uint8)
-            decoder.decode_into(str(path), slot)
+            decoder.decode_into(str(path), Preprocessing(20, 28), slot)
             np.testing.assert_array_equal(slot, expected)
     fresh = Watched()
     for path in paths:
-        fresh.decode_into(str(path), slot)
+        fresh.decode_into(str(path), Preprocessing(20, 28), slot)
     assert len(fresh._thread.buffer("photo", 1)) == 1
     assert all(len(kept) <= 1000 for kept in fresh._thread._buffers.values())
 
 
 def test_threads_share_nothing(photos):
     paths = [os.fspath(photo) for photo in photos]
-    (one,) = TurboDecoder(1).batches([paths], 224, 224)
+    (one,) = TurboDecoder(1).batches([paths], Preprocessing(224, 224))
     for _ in range(3):
-        (many,) = TurboDecoder(6).batches([paths], 224, 224)
+        (many,) = TurboDecoder(6).batches([paths], Preprocessing(224, 224))
         np.testing.assert_array_equal(many.pixels, one.pixels)
 
 
@@ -542,6 +542,6 @@ def test_descriptors_of_photos_are_those_of_pillow(photos):
     engine = isc_fast.load_engine("demo")
     rows = []
     for name in ("pillow", "turbo"):
-        (batch,) = make_decoder(name, 2).batches([[os.fspath(photo) for photo in photos[:24]]], 224, 224)
+        (batch,) = make_decoder(name, 2).batches([[os.fspath(photo) for photo in photos[:24]]], Preprocessing(224, 224))
         rows.append(engine.run(batch.pixels))
     assert (rows[0] * rows[1]).sum(1).min() > 0.9995

@@ -27,7 +27,7 @@ from helpers_export import ReferenceNet, calibrated, cosines, describe, publishe
 
 import isc_fast
 from isc_fast.cli.parser import main
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines import aoti
 from isc_fast.engines.aoti import MADE_FOR_KEY, AotiEngine, read_package, write_package
 from isc_fast.engines.base import file_sha256, load_engine

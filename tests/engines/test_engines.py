@@ -10,7 +10,7 @@ from fakes import FakeEngine
 
 import isc_fast
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.engines.spec import METADATA_KEY
 from isc_fast.engines.tuning import Setting, save_setting

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines import ort, ort_gpu
 from isc_fast.engines.base import gpu_of, load_engine
 from isc_fast.engines.ort_gpu import LARGEST_BATCH, cache_folder, cuda_options, tensorrt_options

@@ -17,7 +17,7 @@ from helpers_graphs import noise, residual, save
 from onnx import numpy_helper
 
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines import ov
 from isc_fast.engines.base import load_engine
 from isc_fast.engines.header import read_spec

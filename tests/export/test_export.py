@@ -24,7 +24,7 @@ pytest.importorskip("onnxruntime")
 from helpers_export import ReferenceNet, calibrated, cosines, describe, published
 from onnx import numpy_helper
 
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import load_engine
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 from isc_fast.errors import CheckpointError, DownloadError, EngineError, InputError, OutputError, ParityError

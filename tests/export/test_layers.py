@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.errors import EngineError
 from isc_fast.export.precision import calibration
 from isc_fast.export.precision.calibration import layer_inputs

@@ -26,7 +26,7 @@ from helpers_graphs import residual, save
 
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.cli.parser import main
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.errors import EngineError, InputError, OutputError, ParityError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import pytest
 from fakes import FakeEngine
 
-from isc_fast.decoders.base import Batch, DeviceBatch, Problem
+from isc_fast.decoders.base import Batch, DeviceBatch
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import AsyncEngine, DeviceEngine, Engine
 from isc_fast.errors import EngineError, InputError
 from isc_fast.extraction.compute import Equipment, compute_shards
 from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Shard
-from isc_fast.items import Failure, Item
+from isc_fast.items import Failure, Item, Problem
 
 Vectors = npt.NDArray[np.float32]
 
@@ -110,14 +110,14 @@ class Pool:
         self.breaks_after = breaks_after
         self.closed = False
 
-    def batches(self, jobs, height, width) -> Iterator[Batch]:
-        return self._made(jobs, height, width, device=False)
+    def batches(self, jobs, preprocessing) -> Iterator[Batch]:
+        return self._made(jobs, preprocessing, device=False)
 
-    def device_batches(self, jobs, height, width) -> Iterator[Batch | DeviceBatch]:
-        return self._made(jobs, height, width, device=True)
+    def device_batches(self, jobs, preprocessing) -> Iterator[Batch | DeviceBatch]:
+        return self._made(jobs, preprocessing, device=True)
 
-    def _made(self, jobs, height, width, *, device):
-        memory = np.zeros((8, height, width, 3), np.uint8)
+    def _made(self, jobs, preprocessing, *, device):
+        memory = np.zeros((8, preprocessing.height, preprocessing.width, 3), np.uint8)
         try:
             for number, job in enumerate(jobs):
                 if number == self.breaks_after:
@@ -342,7 +342,7 @@ def test_a_real_plan_engine_is_given_batches_ahead(tmp_path: Path, folder_of, mo
     from fake_gpu import FakeCuda, FakeTensorRT
     from helpers_plans import describe, make_plan
 
-    from isc_fast.decoders.preprocessing import load_input
+    from isc_fast.decoders.rules import load_input
     from isc_fast.engines.base import load_engine
 
     fake = FakeCuda(late=True)

@@ -13,7 +13,7 @@ from fakes import FakeEngine
 from PIL import Image
 
 import isc_fast
-from isc_fast.decoders.preprocessing import load_input
+from isc_fast.decoders.rules import load_input
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.errors import InputError, MismatchError, OutputError
 from isc_fast.extraction.pipeline import extract

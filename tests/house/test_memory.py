@@ -148,9 +148,9 @@ EXTRACT = """
 
     class Decoder:
         name = "none"
-        def batches(self, jobs, height, width):
+        def batches(self, jobs, preprocessing):
             for job in jobs:
-                yield Batch(np.zeros((len(job), height, width, 3), np.uint8), [None] * len(job))
+                yield Batch(np.zeros((len(job), preprocessing.height, preprocessing.width, 3), np.uint8), [None] * len(job))
 
     isc_fast.extraction.runners.here.make_decoder = lambda *_, **__: Decoder()
     engine = Engine(8, 4)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from images import make_zoo
 
-from isc_fast.decoders.base import Problem
-from isc_fast.decoders.preprocessing import ImageProblem, load_input
+from isc_fast.decoders.opening import ImageProblem
+from isc_fast.decoders.rules import load_input
 from isc_fast.errors import InputError
-from isc_fast.items import Item
-from isc_fast.sources import listing as sources
-from isc_fast.sources.listing import IMAGE_SUFFIXES, list_images
+from isc_fast.items import Item, Problem
+from isc_fast.sources import lists
+from isc_fast.sources.folders import IMAGE_SUFFIXES
+from isc_fast.sources.listing import list_images
 
 Tree = Callable[..., Path]
 
@@ -321,7 +322,7 @@ def test_a_list_file_is_read_in_blocks(tmp_path, monkeypatch, end):
     (tmp_path / "list.txt").write_bytes(os.fsencode(end.join(names) + end + end))
     expected = [Item(name.rpartition(".")[0], f"{tmp_path}/{name}") for name in names[:-1]]
     for size in (*range(1, 12), 1000):
-        monkeypatch.setattr(sources, "_BLOCK", size)
+        monkeypatch.setattr(lists, "_BLOCK", size)
         assert list_images(tmp_path / "list.txt").items == [*expected, Item("c", f"{tmp_path}/d.jpg")]
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("torchvision")
 import torch
 from torchvision.transforms import functional as oracle
 
-from isc_fast.decoders.preprocessing import load_rgb
+from isc_fast.decoders.rules import load_rgb
 from isc_fast.errors import InputError
 from isc_fast.training.stages import STAGES
 from isc_fast.training.views import apply_pil, apply_torch, steps
@@ -188,7 +188,7 @@ def test_a_crop_is_torchvisions(images):
 
 
 def test_a_plain_view_is_the_preprocessing_of_extraction(images, photos):
-    from isc_fast.decoders.preprocessing import load_input
+    from isc_fast.decoders.rules import load_input
 
     photo = load_rgb(str(photos[0]))
     assert (apply_pil.apply_pil(draw_plain(SIZE), photo) == load_input(str(photos[0]), SIZE, SIZE)).all()

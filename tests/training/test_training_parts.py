@@ -147,7 +147,7 @@ def test_pairs_are_not_augmented(data):
     stage = toy("v107", negatives_per_sample=1)
     collection = collect(data, stage)
     sample = SampleDataset(collection, stage, seed=0, artwork=None)[(0, 4)]
-    from isc_fast.decoders.preprocessing import load_input
+    from isc_fast.decoders.rules import load_input
 
     for pixels, item in zip(sample.pixels, collection.samples[4], strict=False):
         np.testing.assert_array_equal(pixels, load_input(item.path, 64, 64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...items import Item
+from ...items import Item, Photo
 from ...matching.matches import read_truth
 from ...sources.disc21 import FOLDERS, find_sets, find_truth
-from ...sources.listing import list_images
+from ...sources.listing import list_images, open_item
 from ..stages import Stage
 from .components import Components
 
@@ -32,10 +32,12 @@ class Collection:
         samples: of each sample the photo alone, or the labelled query and its reference. Photos are also what hard views
             are pasted onto.
         negatives: images to draw negatives from; empty where the stage has none.
+        open_photo: gives the photo of an item; a source's `open`, where they come from one.
     """
 
     samples: Sequence[tuple[Item, ...]]
     negatives: Sequence[Item] = ()
+    open_photo: Callable[[Item], Photo] = open_item
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
 from ..views.plans import ViewPlan, draw_hard, draw_moderate, draw_plain, view_random
 from .collection import Collection
-from .photos import Photo, PhotoReader
+from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
 
 ViewsOn = Literal["workers", "device"]
@@ -75,6 +75,7 @@ class SampleDataset(Dataset[Sample]):
         self._stage, self._seed, self._artwork = stage, seed, artwork
         self._samples = collection.samples
         self._negatives = [(item,) for item in collection.negatives]
+        self._open = collection.open_photo
         self._labels, self._offset = collection.labels, collection.label_offset
         self._views_on = views_on
 
@@ -91,7 +92,7 @@ class SampleDataset(Dataset[Sample]):
             InputError: so many photos in a row could not be read that something else must be wrong.
         """
         on_device = (views_on or self._views_on) == "device"
-        reader = PhotoReader(decoded=not on_device)
+        reader = PhotoReader(decoded=not on_device, open_photo=self._open)
         number = key[1]
         photos = reader.open(self._samples[number])
         if photos is None:
@@ -122,7 +123,7 @@ class SampleDataset(Dataset[Sample]):
     def _random(self, key: Key, purpose: int) -> np.random.Generator:
         return view_random(self._seed, *key, purpose)
 
-    def _two_views(self, key: Key, photo: Photo, reader: PhotoReader) -> list[ViewPlan]:
+    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewPlan]:
         size, hard = self._stage.input_size, self._stage.hard_view
         if hard is None or self._artwork is None:
             raise ValueError(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from ...decoders.preprocessing import ImageProblem, load_input
+from ...decoders.opening import ImageProblem
+from ...decoders.rules import load_input
 from ...errors import InputError
 from ...evaluation.metrics import PER_QUERY_CAP, Scores, evaluate
-from ...items import Item
+from ...items import Item, Photo, Vectors
 from ...matching.matches import Matches, Truth, read_truth
 from ...networks.model import DescriptorNet
 from ...sources.disc21 import find_sets, find_truth
-from ...sources.listing import list_images
+from ...sources.listing import list_images, open_item
 from ..views.apply_torch import finish
 from .distributed import Process
 
@@ -28,11 +30,16 @@ _PROTOCOL = "kit"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that training does not see, and which of them belong together."""
+    """Images that training does not see, and which of them belong together.
+
+    Attributes:
+        open_photo: gives the photo of an item; a source's `open`, where they come from one.
+    """
 
     queries: Sequence[Item]
     references: Sequence[Item]
     truth: Truth
+    open_photo: Callable[[Item], Photo] = open_item
 
 
 def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
@@ -53,15 +60,17 @@ def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
     return HeldOut(queries, references, read_truth(truth))
 
 
-def _describe(net: DescriptorNet, items: Sequence[Item], size: int, process: Process) -> tuple[list[str], np.ndarray]:
-    """Ids and descriptors of those images that can be read, in order, on every process."""
-    mine: list[tuple[int, str, np.ndarray]] = []
+def _describe(
+    net: DescriptorNet, items: Sequence[Item], open_photo: Callable[[Item], Photo], size: int, process: Process
+) -> tuple[list[str], Vectors]:
+    """Ids and descriptors of the images that can be read, in order, on every process."""
+    mine: list[tuple[int, str, Vectors]] = []
     places = range(process.rank, len(items), process.world_size)
     for start in range(0, len(places), _BATCH):
         read, pixels = [], []
         for place in places[start : start + _BATCH]:
             try:
-                pixels.append(load_input(items[place].path, size, size))
+                pixels.append(load_input(partial(open_photo, items[place]), size, size))
                 read.append(place)
             except ImageProblem:
                 continue
@@ -87,8 +96,8 @@ def evaluate_net(net: DescriptorNet, held_out: HeldOut, size: int, process: Proc
     training = net.training
     net.eval()
     try:
-        query_ids, queries = _describe(net, held_out.queries, size, process)
-        reference_ids, references = _describe(net, held_out.references, size, process)
+        query_ids, queries = _describe(net, held_out.queries, held_out.open_photo, size, process)
+        reference_ids, references = _describe(net, held_out.references, held_out.open_photo, size, process)
     finally:
         net.train(training)
     scores, places = (torch.from_numpy(queries) @ torch.from_numpy(references).T).topk(

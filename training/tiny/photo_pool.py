@@ -30,7 +30,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...assets import DEMO_LICENCES, DEMO_PHOTOS
-from ...decoders.preprocessing import ImageProblem, load_rgb
+from ...decoders.opening import ImageProblem
+from ...decoders.rules import load_rgb
 from ...errors import InputError, IscFastError
 from ...files.atomic import make_folder
 from .photo_packages import PACKAGES

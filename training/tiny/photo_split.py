@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ...decoders.preprocessing import ImageProblem, load_rgb
+from ...decoders.opening import ImageProblem
+from ...decoders.rules import load_rgb
 from ...errors import InputError
 from ...items import Item
+from ...sources.listing import open_item
 from ..data.components import Components
 from .photo_pool import difference_bits
 
@@ -29,7 +31,7 @@ def source_of(id_: str) -> str:
 
 def load_photo(item: Item) -> Image.Image:
     try:
-        return load_rgb(item.path)
+        return load_rgb(open_item(item))
     except ImageProblem as error:
         raise InputError(f"{item.path} cannot be used: {error}") from error
 

@@ -1,30 +1,30 @@
-"""JPEG files decoded on a device, and everything that a device does not take decoded by the package's own rules."""
+"""Photos decoded on a device: JPEGs by the device, and everything that it does not take by the package's own rules."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
-from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ...decoders.preprocessing import MAX_PIXELS, ImageProblem, orientation, read_rgb
+from ...decoders.opening import ImageProblem, is_jpeg, open_image, open_photo, orientation, problems
+from ...decoders.rules import load_rgb
 
 _END = b"\xff\xd9"
 
 
 def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list[torch.Tensor | None]:
-    """Decode files by the rules of `isc_fast.decoders.preprocessing`: nvJPEG on a GPU, libjpeg-turbo on a processor.
+    """Decode files by the rules of `isc_fast.decoders.rules`: nvJPEG on a GPU, libjpeg-turbo on a processor.
 
-    Only a file that its header shows to be a whole grey or YCbCr JPEG goes to the device; any other, and any that the
-    device refuses, is decoded by Pillow alone, and the rest of the batch is not touched by it. Decoders differ by a few
-    grey levels, most where colours change: each has its own way to double the chroma's resolution.
+    A file goes to the device only if its header shows a whole grey or YCbCr JPEG. Pillow decodes any other, and any that the
+    device refuses, and the rest of the batch is not touched by it. Decoders differ by a few grey levels, most where colours
+    change: each doubles the resolution of the colours in its own way.
 
     Args:
         files: contents; the same content is decoded once.
-        device: where the photos shall be.
+        device: on which the photos will be.
 
     Returns:
         for each file uint8 ``(3, h, w)`` RGB, upright; None where Pillow can't decode it either.
@@ -42,20 +42,12 @@ def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list
 
 def _orientation(file: bytes) -> int | None:
     """The EXIF orientation of a JPEG that a device may decode; None for any other file."""
-    try:
-        header = Image.open(io.BytesIO(file), formats=("JPEG",))
-    except Exception:  # Pillow's plugins raise nearly anything on damaged data; the rules say what it is
-        return None
-    width, height = header.size
-    whole = _END in file[-4096:]  # a device fills up what is missing of a truncated file, the rules refuse it
-    if (
-        header.mode not in ("L", "RGB")
-        or header.info.get("adobe_transform") == 0
-        or not whole
-        or width * height > MAX_PIXELS
-    ):
-        return None
-    return orientation(header)
+    with suppress(ImageProblem), problems(), open_photo(file) as stream:
+        header = open_image(stream)
+        plain = is_jpeg(header) and header.mode in ("L", "RGB") and header.info.get("adobe_transform") != 0
+        # A device fills up what is missing of a truncated file, and the rules refuse it.
+        return orientation(header) if plain and _END in file[-4096:] else None
+    return None
 
 
 def _decode(files: Sequence[bytes], device: torch.device | str) -> list[torch.Tensor | None]:
@@ -92,7 +84,7 @@ def _turn(photo: torch.Tensor, orientation: int) -> torch.Tensor:
 
 def _by_the_rules(file: bytes, device: torch.device | str) -> torch.Tensor | None:
     try:
-        photo = read_rgb(io.BytesIO(file))
+        photo = load_rgb(file)
     except ImageProblem:
         return None
     return torch.from_numpy(np.array(photo)).to(device).permute(2, 0, 1)

@@ -15,6 +15,7 @@ from typing import Protocol
 from ...engines.base import DeviceEngine, Engine
 from ...engines.spec import EngineSpec
 from ...progress import Tally
+from ...sources.base import Source
 from ..parts import PartsFolder
 from ..plan import Plan
 
@@ -52,12 +53,14 @@ class Work:
         parts: the folder that takes the parts.
         lock: the file descriptor of the folder's lock. A process that inherits it holds the lock too, so no other
             extraction begins in the folder while that process lives.
+        source: opens the photos. If it is not `by_path`, only this process can.
     """
 
     plan: Plan
     missing: Sequence[int]
     parts: PartsFolder
     lock: int
+    source: Source
 
 
 class Runner(Protocol):

@@ -10,6 +10,7 @@ from ...decoders.base import make_decoder
 from ...engines.base import Engine, gpu_of
 from ...items import Failure
 from ...progress import Tally
+from ...sources.base import opener
 from ..compute import Equipment, Vectors, compute_shards
 from ..plan import Shard
 from .base import Facts, Work
@@ -46,7 +47,8 @@ class Here:
         decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu_of(self.engine))
         tally.begin()
         shards = map(work.plan.shard, work.missing)
-        compute_shards(shards, Equipment(self.engine, decoder, work.plan.batch_size), _Sink(work, tally))
+        equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source))
+        compute_shards(shards, equipment, _Sink(work, tally))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from functools import cached_property
 from typing import Any
 
 from ...engines.spec import EngineSpec
-from ...errors import EngineError, MissingExtraError
+from ...errors import EngineError, InputError, MissingExtraError
 from ...machine import cuda
 from ...machine.devices import split_device
 from ...progress import Tally
@@ -96,8 +96,13 @@ class Processes:
         """See `isc_fast.extraction.runners.base.Runner`.
 
         Raises:
+            InputError: only this process can open the photos.
             IscFastError: a worker reported it, or too many workers died.
         """
+        if not work.source.by_path:
+            raise InputError(
+                "this source opens its photos in this process only, and several devices need several processes; name one device"
+            )
         job = {
             "engine": self.engine,
             "options": dict(self.options),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...decoders.base import make_decoder
-from ...decoders.preprocessing import quiet_pillow
+from ...decoders.opening import quiet_pillow
 from ...engines.base import Engine, gpu_of, load_engine
 from ...errors import EngineError, IscFastError
 from ...items import Failure, Item

@@ -1,0 +1,88 @@
+"""Folders of images, and single images."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+
+from ..errors import InputError
+from .base import Entry, Kind
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k .ppm .pgm .pbm .pnm .tga".split()
+)
+"""The names that a folder is searched for. The content decides how a file is decoded, not its name."""
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a name is an image's."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether to look into an entry. One that may be a folder out of reach counts too, so that it is not missed silently."""
+    suffix = os.path.splitext(entry.name)[1].lower()
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not suffix and not os.path.exists(entry.path))
+    except OSError:  # a link in a circle, or into a folder that may not be entered
+        return suffix not in IMAGE_SUFFIXES
+
+
+def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
+    """The order of links to one folder: links in later folders come first, and within a folder the first name.
+
+    The folder is listed under the first of them. The order has no merit but that it never changes: ids depend on it.
+    """
+    *folders, last = os.fsencode(name).split(b"/")[:-1]
+    return [bytes(255 - byte for byte in folder) + b"\xff" for folder in folders], last
+
+
+def _walk(root: str) -> Iterator[tuple[str, str]]:
+    """Yield (name relative to the root, path) of every file below it, and ``name/`` of each folder that cannot be listed.
+
+    The order means nothing, and memory holds the names of folders, not of files. No folder is listed twice, so that links in
+    a circle end and links across do not multiply. Links come last, so that a folder that lies below the root is listed under
+    its own name.
+    """
+    seen: set[tuple[int, int]] = set()
+    folders = [("", root)]  # the last is the next to look into
+    links = list[tuple[str, str]]()
+    behind_links = deque[tuple[str, str]]()
+    while folders or behind_links:
+        name, path = folders.pop() if folders else behind_links.popleft()
+        below = list[tuple[str, str]]()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                with os.scandir(path) as entries:
+                    for entry in entries:
+                        inner = name + entry.name, os.path.join(path, entry.name)
+                        if _is_folder(entry):
+                            (links if entry.is_symlink() else below).append((inner[0] + "/", inner[1]))
+                        else:
+                            yield inner
+        except OSError as error:
+            if not name:
+                raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
+            yield name, path
+        below.sort(key=lambda folder: os.fsencode(folder[0]), reverse=True)
+        folders += below
+        if not folders:
+            links.sort(key=lambda link: _order_of_links(link[0]))
+            behind_links += links
+            links.clear()
+
+
+def _images_below(root: str) -> Iterator[Entry | None]:
+    for name, path in _walk(root):
+        yield (name, path, "") if name.endswith("/") or is_image_name(name) else None
+
+
+def _one_image(path: str) -> Iterator[Entry | None]:
+    yield os.path.basename(path), path, ""
+
+
+FOLDER = Kind("a folder", os.path.isdir, _images_below, holds=True)
+IMAGE = Kind("an image", lambda path: os.path.lexists(path) and is_image_name(path), _one_image)
