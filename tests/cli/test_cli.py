@@ -14,7 +14,7 @@ from images import make_zoo
 
 import isc_fast
 from isc_fast.cli.commands import HANDLERS
-from isc_fast.cli.parser import VERBS, main, make_parser
+from isc_fast.cli.main import VERBS, main, make_parser
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -260,7 +260,7 @@ def slow(self, pixels):
     time.sleep(0.15)
     return run(self, pixels)
 OrtEngine.run = slow
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -26,7 +26,7 @@ pytest.importorskip("onnx")  # the export package needs it
 from helpers_export import ReferenceNet, calibrated, cosines, describe, published
 
 import isc_fast
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.decoders.preprocessing import load_input
 from isc_fast.engines import aoti
 from isc_fast.engines.aoti import MADE_FOR_KEY, AotiEngine, read_package, write_package

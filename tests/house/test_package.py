@@ -116,9 +116,9 @@ def test_only_leaves_import_heavy_libraries():
     "code",
     [
         "import isc_fast; dir(isc_fast)",
-        "import isc_fast.cli.parser as c\ntry: c.main(['--help'])\nexcept SystemExit: pass",
-        "import isc_fast.cli.parser as c\ntry: c.main(['extract', '--help'])\nexcept SystemExit: pass",
-        "import isc_fast.cli.parser as c\ntry: c.main(['extract'])\nexcept SystemExit: pass",
+        "import isc_fast.cli.main as c\ntry: c.main(['--help'])\nexcept SystemExit: pass",
+        "import isc_fast.cli.main as c\ntry: c.main(['extract', '--help'])\nexcept SystemExit: pass",
+        "import isc_fast.cli.main as c\ntry: c.main(['extract'])\nexcept SystemExit: pass",
     ],
 )
 def test_importing_and_helping_load_nothing_heavy(code):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from isc_fast.cli import commands
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from isc_fast.runs import doctor
 from isc_fast.runs.doctor import NO_GPU, Diagnosis, Finding, diagnose
