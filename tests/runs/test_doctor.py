@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from isc_fast.cli import commands
 from isc_fast.cli.main import main
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from isc_fast.runs import doctor
@@ -85,7 +84,7 @@ def test_every_row_is_a_line_and_says_what_to_do(here):
 
 
 def test_the_verb(capsys, monkeypatch, here):
-    monkeypatch.setattr(commands, "diagnose", lambda: here)
+    monkeypatch.setattr(doctor, "diagnose", lambda: here)
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == f"{here}\n"
     assert main(["doctor", "--json"]) == 0
@@ -244,7 +243,7 @@ def test_nothing_that_runs_an_engine(no_driver, capsys, monkeypatch):
     nothing = diagnose(versions={}, probe=machine(Answer(ABSENT, ""), Answer(ABSENT, "x is not installed")))
     assert not nothing.can_run
     assert str(nothing).endswith("no engine runs here; begin with: pip install 'isc-fast[cpu]'")
-    monkeypatch.setattr(commands, "diagnose", lambda: nothing)
+    monkeypatch.setattr(doctor, "diagnose", lambda: nothing)
     assert main(["doctor"]) == 1
     assert json.loads(json.dumps(nothing.to_dict()))["can_run"] is False
     capsys.readouterr()
