@@ -46,26 +46,11 @@ def run(arguments: Namespace) -> int:
 
 def _about(file: str) -> dict[str, Any]:
     """Return what there is to say of a file; ``failures`` are the rows of its ledger."""
-    if Path(file).suffix == ".pt2":
-        from ..engines.aoti import read_package
-        from ..engines.base import engine_file, file_sha256
+    from ..engines.base import describe_engine, names_engine
 
-        path = engine_file(file)
-        spec, made_for = read_package(path)  # not loaded: that would run what is in it
-        made = {"made_for": asdict(made_for)}
-        return {"kind": "engine", "path": str(path), "id": file_sha256(path), **asdict(spec), **made}
-    if Path(file).suffix == ".plan":
-        from ..engines.base import engine_file
-        from ..engines.trt.sidecar import read_sidecar
-
-        path = engine_file(file)
-        spec, facts = read_sidecar(path)  # not loaded: that takes the GPU it was made for
-        return {"kind": "engine", "path": str(path), "id": facts.plan_sha256, **asdict(spec), "plan": asdict(facts)}
-    if file == "demo" or Path(file).suffix == ".onnx":
-        from ..engines.base import load_engine
-
-        engine = load_engine(file)
-        return {"kind": "engine", "path": str(engine.path), "id": engine.id, **asdict(engine.spec)}
+    if names_engine(file):
+        found = describe_engine(file)
+        return {"kind": "engine", "path": str(found.path), "id": found.id, **asdict(found.spec), **found.facts}
     if Path(file).suffix in (".csv", ".jsonl"):
         return _about_matches(file)
     return _about_descriptors(file)

@@ -27,8 +27,8 @@ import numpy.typing as npt
 
 from ..errors import EngineError, MissingExtraError, require
 from ..machine.cores import available_cores, processor, processor_flags
-from .base import check_pixels, file_sha256
-from .header import parse_spec
+from .header import file_sha256, parse_spec
+from .protocol import check_pixels
 from .spec import METADATA_KEY, EngineSpec
 
 MADE_FOR_KEY = "isc_fast.made_for"

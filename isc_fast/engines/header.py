@@ -6,7 +6,9 @@ Here only its field 14 matters, ``metadata_props``; the weights are jumped over,
 
 from __future__ import annotations
 
+import hashlib
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +74,12 @@ def metadata(data: Bytes) -> dict[str, str]:
             texts = {key: entry[a:b].decode() for key, a, b in _fields(entry)}
             found[texts.get(_KEY, "")] = texts.get(_VALUE, "")
     return found
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_spec(path: Path) -> EngineSpec:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from ..errors import EngineError, require
 from ..machine.cores import available_cores
-from .base import check_pixels, file_sha256
-from .header import read_spec
+from .header import file_sha256, read_spec
 from .ort_gpu import BEST_BATCH, DeviceRunner, choose_providers, first_line, open_session
+from .protocol import check_pixels
 from .spec import EngineSpec
 
 _CPU = "CPUExecutionProvider"

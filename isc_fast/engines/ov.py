@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from ..errors import EngineError, require
 from ..machine.cores import available_cores, has_bf16, processor
-from .base import check_pixels, file_sha256
-from .header import read_spec
+from .header import file_sha256, read_spec
+from .protocol import check_pixels
 from .spec import uses_bf16
 
 _LARGEST_REQUEST = 64

@@ -16,6 +16,7 @@ from ..assets import DEMO_ENGINE, demo_photos
 from ..decoders.preprocessing import load_input
 from ..engines.base import Engine, engine_file, open_with
 from ..engines.header import read_spec
+from ..engines.kinds import KINDS, kind_of
 from ..engines.spec import EngineSpec
 from ..engines.tuning import Setting, save_setting
 from ..errors import EngineError
@@ -107,8 +108,10 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
         MissingExtraError: the engine's runtime is not installed.
     """
     file = engine_file(engine)
-    if file.suffix.lower() != ".onnx":
-        raise EngineError(f"{file} was compiled for its machine and runs one way only; expected an .onnx engine")
+    kind = kind_of(file)
+    if kind is None or not kind.tunable:
+        takes = " or ".join(kind.suffix for kind in KINDS.values() if kind.tunable)
+        raise EngineError(f"{file} was compiled for its machine and runs one way only; expected an {takes} engine")
     if file == DEMO_ENGINE:
         raise EngineError("the engine inside the package stays as it is, so that its figures do; tune one of your own")
     spec = read_spec(file)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...errors import EngineError
 from ...machine import cuda
-from ..base import check_pixels
+from ..protocol import check_pixels
 from .load import check_machine, installed_flavour, load_plan
 from .sidecar import read_plan
 from .slot import Pixels, Slot, Vectors
