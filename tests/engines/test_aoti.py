@@ -164,6 +164,15 @@ def test_info_does_not_run_it(
     assert (about["arch"], about["made_for"]["device"], about["id"]) == (ARCH, "cpu", file_sha256(report.path))
 
 
+def test_a_name_in_capitals(report: ExportReport, engine: AotiEngine, tmp_path: Path) -> None:
+    """The case of the suffix does not matter to torch either."""
+    path = tmp_path / "V107.PT2"
+    shutil.copy(report.path, path)
+    loaded = load_engine(path, threads=1)
+    assert (loaded.path, loaded.id) == (path, engine.id)
+    np.testing.assert_array_equal(loaded.run(noise(2)), engine.run(noise(2)))
+
+
 def test_nothing_of_this_machine_but_the_program(report: ExportReport) -> None:
     with zipfile.ZipFile(report.path) as package:
         names = package.namelist()
