@@ -8,6 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
@@ -62,7 +63,7 @@ def add_run_flags(parser: ArgumentParser) -> None:
         "--runtime", choices=RUNTIMES, help="what runs an fp32 engine (default: as tuned, or onnxruntime)"
     )
     parser.add_argument(
-        "--provider", choices=("cuda", "tensorrt"), help="what ONNX Runtime computes with on a GPU (default: cuda)"
+        "--provider", choices=PROVIDERS, help="what ONNX Runtime computes with on a GPU (default: cuda)"
     )
 
 

@@ -10,6 +10,7 @@ from ..errors import EngineError
 from ..machine.cores import Part
 from ..machine.devices import split_device
 from .header import file_sha256 as file_sha256
+from .kind import PROVIDERS as PROVIDERS
 from .kind import Described, EngineKind, LoadOptions
 from .kind_onnx import open_with as open_with
 from .kinds import kind_of, suffixes
@@ -25,9 +26,7 @@ from .spec import RUNTIMES
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
 SUFFIXES = suffixes()
-"""Of the kinds that come with isc-fast."""
-PROVIDERS = ("cuda", "tensorrt")
-"""What ONNX Runtime computes with on a GPU: its own CUDA kernels and cuDNN, or TensorRT."""
+"""Suffixes of the kinds that come with isc-fast."""
 _DEMO = "demo"
 
 

@@ -18,6 +18,9 @@ from .spec import EngineSpec
 if TYPE_CHECKING:
     from .protocol import Engine
 
+PROVIDERS = ("cuda", "tensorrt")
+"""What ONNX Runtime computes with on a GPU: its own CUDA kernels and cuDNN, or TensorRT."""
+
 
 @dataclass(frozen=True)
 class Described:
@@ -45,7 +48,7 @@ class LoadOptions:
         gpu: number of the GPU, among those that this process sees.
         threads: of the processor, for all processes together; None leaves the number to the kind.
         runtime: one of `isc_fast.engines.spec.RUNTIMES`, or None.
-        provider: one of `isc_fast.engines.base.PROVIDERS`, or None.
+        provider: one of `PROVIDERS`, or None.
         trust_plan: whether program code in a plan may run.
         part: which of several processes beside each other this is.
     """

@@ -1,7 +1,7 @@
-"""The part of CUDA that engines need, through ``cuda.bindings``: memory, streams, events, graphs; no torch.
+"""Work on one GPU, through ``cuda.bindings``: memory, streams, events and graphs; no torch.
 
 Every call returns a code and raises nothing by itself; `isc_fast.machine.gpus.check` turns codes into `EngineError`. What is
-made here is freed by its ``close``, which may be called twice and never raises: after a fault CUDA refuses to free as well,
+made here has a ``close`` that frees it, may be called twice and never raises: after a fault CUDA refuses to free as well,
 and the first error is the one to report.
 
 Nothing in this file has run on a GPU yet: the tests run it against an imitation whose functions are compared with the
@@ -27,7 +27,7 @@ from .gpus import runtime as _cuda
 
 
 def use_device(index: int) -> None:
-    """Let this thread use that GPU; CUDA keeps that for each thread by itself.
+    """Let this thread use that GPU; CUDA keeps the choice for each thread.
 
     Raises:
         EngineError: CUDA refuses.
@@ -39,7 +39,7 @@ class Stream:
     """A queue of work on the GPU; it does not wait for the default stream.
 
     Attributes:
-        handle: as an integer, for calls of other libraries.
+        handle: the stream as an integer, for calls of other libraries.
     """
 
     def __init__(self) -> None:
@@ -48,15 +48,15 @@ class Stream:
         self.handle = int(self._stream)
 
     def synchronize(self) -> None:
-        """Wait until all that is queued is done.
+        """Wait until all queued work is done.
 
         Raises:
-            EngineError: some of it failed.
+            EngineError: some of the work failed.
         """
         check(_cuda().cudaStreamSynchronize(self.handle), "finish its work")
 
     def close(self) -> None:
-        """Wait for what is queued, whatever became of it, and free the stream."""
+        """Wait for the queued work, whatever becomes of it, and free the stream."""
         stream, self._stream = self._stream, None
         if stream is not None:
             _cuda().cudaStreamSynchronize(stream)
@@ -64,7 +64,7 @@ class Stream:
 
 
 class Event:
-    """A mark in a stream. Who waits for it sleeps and leaves the core to the threads that decode."""
+    """A mark in a stream. A thread that waits for it sleeps and leaves the core to the threads that decode."""
 
     def __init__(self) -> None:
         cuda = _cuda()
@@ -73,7 +73,7 @@ class Event:
         self.handle = int(self._event)
 
     def record(self, stream: Stream | int) -> None:
-        """Put the mark behind all that is queued in the stream, given also by its handle."""
+        """Put the mark behind all work that is queued in the stream, which may also be given by its handle."""
         handle = stream if isinstance(stream, int) else stream.handle
         check(_cuda().cudaEventRecord(self.handle, handle), "record an event")
 
@@ -81,7 +81,7 @@ class Event:
         """Wait until the mark is reached.
 
         Raises:
-            EngineError: what stands before it failed.
+            EngineError: work before the mark failed.
         """
         check(_cuda().cudaEventSynchronize(self.handle), "finish its work")
 
@@ -93,7 +93,9 @@ class Event:
 
 
 def wait_in(stream: int, event: int) -> None:
-    """Let what is queued in a stream from now on wait for an event, both given by their handles; the caller goes on.
+    """Let work that is queued in a stream from now on wait for an event; the caller does not wait.
+
+    Both are given by their handles.
 
     Raises:
         EngineError: CUDA refuses.
@@ -168,7 +170,7 @@ def copy(target: int, source: int, size: int, kind: str, stream: Stream) -> None
 
 
 def zero(pointer: int, size: int, stream: Stream) -> None:
-    """Queue that so many bytes of the GPU's memory become 0.
+    """Queue work that sets so many bytes of the GPU's memory to 0.
 
     Raises:
         EngineError: CUDA refuses.
@@ -203,11 +205,11 @@ def capture(stream: Stream, work: Callable[[], bool]) -> Graph | None:
     Other threads may use the GPU meanwhile.
 
     Args:
-        stream: idle.
-        work: queues, allocates nothing, waits for nothing; False or `EngineError` where it did not work.
+        stream: a stream that is idle.
+        work: queues something, allocates nothing and waits for nothing; returns False or raises `EngineError` where it fails.
 
     Raises:
-        EngineError: recording cannot even begin.
+        EngineError: recording cannot begin.
     """
     cuda = _cuda()
     mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -223,6 +225,6 @@ def capture(stream: Stream, work: Callable[[], bool]) -> Graph | None:
     if graph is not None and int(graph):
         cuda.cudaGraphDestroy(graph)
     if int(code) or not worked or executable is None:
-        cuda.cudaGetLastError()  # else the next call that asks would be told of this one
+        cuda.cudaGetLastError()  # otherwise the next call that asks for an error would get this one
         return None
     return Graph(executable)

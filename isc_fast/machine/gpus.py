@@ -31,10 +31,10 @@ class Device:
     """One GPU.
 
     Attributes:
-        index: as CUDA counts those that this process may see.
-        name: such as ``"NVIDIA H100 80GB HBM3"``.
+        index: its number, as CUDA counts those that this process may see.
+        name: its name, such as ``"NVIDIA H100 80GB HBM3"``.
         capability: compute capability, such as ``"9.0"``.
-        memory_bytes: in all.
+        memory_bytes: size of its memory.
     """
 
     index: int
@@ -61,10 +61,10 @@ def _words(code: Any) -> str:
 
 
 def check(result: tuple[Any, ...], doing: str) -> Any:
-    """The value of a call, or None where it has none.
+    """Return the value of a call of CUDA, or None where the call has no value.
 
     Args:
-        result: what the call returned: its code, then its values.
+        result: the call's result: its code, then its values.
         doing: completes "CUDA failed to …".
 
     Raises:
@@ -82,8 +82,9 @@ def _version(number: int) -> str:
 
 
 def count_devices() -> int:
-    """How many GPUs this process can use, at least one. To be called before any library of TensorRT: without a driver those
-    crash.
+    """Count the GPUs that this process can use; there is at least one.
+
+    Call this before any library of TensorRT, because those crash without a driver.
 
     Raises:
         EngineError: there is no driver, it is too old, or it shows no GPU.
@@ -111,7 +112,7 @@ def count_devices() -> int:
 
 
 def find_device(index: int = 0) -> Device:
-    """A GPU that this process can use.
+    """Describe a GPU that this process can use.
 
     Raises:
         EngineError: as `count_devices`, or there is no such GPU.
@@ -127,7 +128,7 @@ def find_device(index: int = 0) -> Device:
 
 
 def check_alike(indices: Iterable[int]) -> None:
-    """Refuse GPUs of several models for one result: libraries choose other kernels for each, whose last bits differ.
+    """Refuse GPUs of several models for one result, because libraries choose other kernels for each, whose last bits differ.
 
     Raises:
         EngineError: as `find_device`, or they are not alike.

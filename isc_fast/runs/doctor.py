@@ -1,4 +1,4 @@
-"""What works on this machine: processor, GPUs, libraries, and each decoder, engine and search back end, tried out.
+"""Finding out what works on this machine: processor, GPUs, libraries, and every decoder, engine and search, tried out.
 
 A library may be installed and broken, and some end the whole process when their driver is missing. So nothing heavy is
 imported here: every trial is a function (`isc_fast.runs.trials`) that another process calls, with a time limit
@@ -27,7 +27,7 @@ Probe = Callable[..., Answer]
 """Calls a function with its arguments in another process, as `run_trial` does."""
 
 NO_GPU = "no GPU"
-"""State of what needs a GPU, where none is; the others are those of an `Answer`."""
+"""State of a row that needs a GPU where there is none; the other states are those of an `Answer`."""
 
 # Packages that put their files into one folder. The last one installed wins, and removing either breaks both.
 _SHARED_FOLDERS = {
@@ -62,9 +62,9 @@ class Finding:
 
     Attributes:
         group: ``"machine"``, ``"libraries"``, ``"decoders"``, ``"engines"`` or ``"search"``.
-        name: of what was looked at.
+        name: name of the row.
         state: `WORKS`, `ABSENT`, `BROKEN` or `NO_GPU`.
-        detail: what was found, or why it does not work; one line.
+        detail: what was found, or why it does not work, in one line.
         repair: the line that installs or repairs it, where there is one.
     """
 
@@ -80,8 +80,8 @@ class Diagnosis:
     """What `diagnose` found.
 
     Attributes:
-        findings: in the order in which they are shown.
-        versions: of the libraries that are installed.
+        findings: the rows, in the order in which they are shown.
+        versions: versions of the installed libraries.
     """
 
     findings: Sequence[Finding]
@@ -119,7 +119,7 @@ class Diagnosis:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that matter here, by the name pip knows; nothing is imported."""
+    """Return the versions of the libraries that isc-fast can use, by the name pip knows; nothing is imported."""
     return installed(_LIBRARIES)
 
 
@@ -150,7 +150,7 @@ def _machine() -> list[Finding]:
 
 
 def _gpus(probe: Probe) -> tuple[list[Finding], bool]:
-    """The driver and every GPU, and whether there is one to compute on."""
+    """Return rows for the driver and every GPU, and whether there is a GPU to compute on."""
     answer = probe(describe_gpus)
     if answer.state == WORKS:
         try:
@@ -215,7 +215,7 @@ def diagnose(
 
     Args:
         probe: calls the function of a trial; by default in another process.
-        versions: of what is installed; by default asked from the system.
+        versions: versions of what is installed; by default the system is asked.
         trials: what to try; by default `isc_fast.runs.trials.all_trials`.
     """
     trials = all_trials() if trials is None else trials
