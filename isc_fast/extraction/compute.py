@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder, Problem
-from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending
+from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
 from ..items import Failure, Item
 from .plan import Shard
 
@@ -117,9 +117,9 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
 
     # Pixels that a decoder has on the GPU stay there for an engine that takes them there.
     make: Callable[[Iterable[Sequence[str]], int, int], Generator[Batch | DeviceBatch, None, None]] = decoder.batches
-    if isinstance(decoder, DeviceDecoder) and isinstance(engine, DeviceEngine):
+    if isinstance(decoder, DeviceDecoder) and abilities(engine).takes_gpu_pixels:
         make = decoder.device_batches
-    ahead = AHEAD if isinstance(engine, AsyncEngine) else 0
+    ahead = AHEAD if abilities(engine).is_async else 0
     try:
         with contextlib.closing(make(jobs(), engine.spec.height, engine.spec.width)) as batches:
             for batch in batches:
@@ -148,8 +148,8 @@ def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:
     if isinstance(batch, DeviceBatch):
         # The batch is complete, so the engine waits for no stream or event. It copies the memory before this returns.
         return cast(DeviceEngine, engine).start_device(batch.pointer, len(batch.problems))
-    if isinstance(engine, AsyncEngine):
-        return engine.start(batch.pixels)
+    if abilities(engine).is_async:
+        return cast(AsyncEngine, engine).start(batch.pixels)
     return _Done(engine.run(batch.pixels))
 
 
