@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from isc_fast.cli.parser import make_parser
+from isc_fast.cli.main import make_parser
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
 HEAD = """# Command line

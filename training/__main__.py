@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ..cli.parser import main
+from ..cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:]]))

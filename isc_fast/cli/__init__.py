@@ -1,1 +1,1 @@
-"""The command line: flags, and the functions they call."""
+"""The command line: `main` reads it, and each verb has a file of its own."""

@@ -1,11 +1,11 @@
 """Engines that torch compiled ahead of time (AOTInductor) for one kind of machine, in ``.pt2`` packages.
 
 A package is a zip archive that holds a shared library: **to load it is to run what is in it**, so load only packages that
-you trust, as with any program. What was not made by isc-fast is refused before anything in it runs; that protects from
+you trust, as with any program. A package that isc-fast did not make is refused before anything in it runs. That protects from
 mistakes, not from malice, because anybody can write a specification into a zip.
 
-Beside torch's own files it holds, under ``extra/``, the engine's specification and what it was compiled for. Both are
-plain JSON and are read and checked without torch.
+Beside torch's own files a package holds, under ``extra/``, the engine's specification and what it was compiled for. Both
+are plain JSON; isc-fast reads and checks them without torch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import numpy.typing as npt
 
 from ..errors import EngineError, MissingExtraError, require
 from ..machine.cores import available_cores, processor, processor_flags
-from .base import check_pixels, file_sha256
-from .header import parse_spec
+from .header import file_sha256, parse_spec
+from .protocol import check_pixels
 from .spec import METADATA_KEY, EngineSpec
 
 MADE_FOR_KEY = "isc_fast.made_for"
 GRAPH_KEY = "isc_fast.graph"
-"""Key of `graph_name` in the metadata that torch compiles into the package."""
+"""Key in the metadata that torch compiles into the package; its value is `graph_name`."""
 
 _EXTRA = "extra/"
 _LARGEST_ENTRY_BYTES = 1_000_000
@@ -42,13 +42,13 @@ _VECTOR_FLAGS = ("avx", "amx", "fma", "f16c", "bmi", "sse4", "gfni", "vaes", "vp
 
 @dataclass(frozen=True)
 class MadeFor:
-    """What a package was compiled for, and can run on.
+    """What a package was compiled for, and so can run on.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
         torch: version that compiled it, such as ``"2.14.1+cu130"``.
-        machine: such as ``"x86_64"``.
-        instructions: of the processor that the compiler could use, in the system's words.
+        machine: kind of processor, such as ``"x86_64"``.
+        instructions: the processor's instructions that the compiler could use, in the system's words.
         cuda: version of CUDA that torch was built with; empty on the processor.
         gpu: name of the GPU; empty on the processor.
         capability: compute capability of the GPU, such as ``"9.0"``; empty on the processor.
@@ -70,27 +70,27 @@ class MadeFor:
 
 
 def vector_instructions() -> tuple[str, ...]:
-    """What this processor offers a compiler beyond the oldest machines of its kind."""
+    """Return the instructions that this processor has beyond the oldest machines of its kind."""
     return tuple(sorted(flag for flag in processor_flags() if flag.startswith(_VECTOR_FLAGS)))
 
 
 def graph_name(spec: EngineSpec) -> str:
-    """What is compiled into the package, so that a specification cannot promise another input than the code reads."""
+    """Return the text that is compiled into the package, so that a specification cannot promise another input."""
     return f"uint8 {spec.height}x{spec.width}x3 to float32 {spec.dim}"
 
 
 def read_package(path: Path) -> tuple[EngineSpec, MadeFor]:
-    """The specification in a ``.pt2`` engine, and what it was compiled for; nothing in the file is executed.
+    """Read the specification in a ``.pt2`` engine, and what it was compiled for; nothing in the file is executed.
 
     Raises:
-        EngineError: the file is no package, is damaged, was not made by isc-fast, or wants another preprocessing.
+        EngineError: the file is not a package, is damaged, was not made by isc-fast, or wants another preprocessing.
     """
     try:
         with zipfile.ZipFile(path) as package:
             found = {key: _extra(package, key) for key in (METADATA_KEY, MADE_FOR_KEY)}
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
-    # NotImplementedError, RuntimeError: a compression or an encryption that torch never writes.
+    # NotImplementedError and RuntimeError stand for a compression or an encryption that torch never writes.
     except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise EngineError(f"{path} is not a .pt2 package, or it is damaged ({error}); export it again") from error
     spec_text, made_for_text = found[METADATA_KEY], found[MADE_FOR_KEY]
@@ -103,7 +103,7 @@ def read_package(path: Path) -> tuple[EngineSpec, MadeFor]:
 
 
 def _extra(package: zipfile.ZipFile, key: str) -> str | None:
-    """One of our entries, whatever torch named the folder around everything, or None."""
+    """Return one of isc-fast's entries or None; torch may give the folder around everything any name."""
     entries = [
         entry
         for entry in package.infolist()
@@ -135,7 +135,7 @@ def write_package(compiled: Path, spec: EngineSpec, made_for: MadeFor, target: P
         content += [(_EXTRA + METADATA_KEY, spec.to_json().encode())]
         content += [(_EXTRA + MADE_FOR_KEY, made_for.to_json().encode())]
         for name, data in content:
-            # Stored as it is, as torch does it: its reader maps the file.
+            # Stored without compression, as torch does it, because its reader maps the file.
             package.writestr(zipfile.ZipInfo(f"engine/{name}"), data, zipfile.ZIP_STORED)
 
 
@@ -150,12 +150,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _import_torch(device: str) -> Any:
-    """Torch, whose threads sleep while they have nothing to do if that can still be arranged.
+    """Import torch so that its idle threads sleep, if nobody has imported it before.
 
-    Otherwise they wait in a spin and keep the decoder's threads from the cores, and each other: on two cores with other
-    work on them, a batch took 436 ms by two threads that spin, 120 by one, and 63 by two that sleep.
+    Otherwise idle threads spin and keep the cores from each other and from the decoder's threads. On two cores with other
+    work on them, a batch took 436 ms with two threads that spin, 120 ms with one, and 63 ms with two that sleep.
     """
-    policy = "OMP_WAIT_POLICY"  # read once, when the library is loaded
+    policy = "OMP_WAIT_POLICY"  # the library reads it once, when it is loaded
     if device != "cpu" or "torch" in sys.modules or policy in os.environ:
         return require("torch", "compiled")
     os.environ[policy] = "PASSIVE"
@@ -167,7 +167,7 @@ def _import_torch(device: str) -> Any:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Without torch's remarks about compilers and CUDA that loading does not need."""
+    """Silence torch's remarks about compilers and CUDA, which loading does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -177,16 +177,16 @@ def _no_warnings() -> Iterator[None]:
 
 
 class AotiEngine:
-    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
+    """A ``.pt2`` engine; see `isc_fast.engines.protocol.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
-        path: of the ``.pt2`` file. Loading it runs code that is in it.
-        device: has to be the one it was compiled for.
-        threads: of the processor; by default one for each core.
-        index: of the GPU, among those that this process sees.
+        path: the ``.pt2`` file. Loading it runs code that is in it.
+        device: the device that the file was compiled for.
+        threads: threads of the processor; by default one for each core.
+        index: number of the GPU, among those that this process sees.
 
     Raises:
-        EngineError: it is no such package, is damaged, or was compiled for another device, processor, GPU or torch.
+        EngineError: the file is not such a package, is damaged, or was compiled for another device, processor, GPU or torch.
         MissingExtraError: torch is not installed.
     """
 
@@ -206,7 +206,7 @@ class AotiEngine:
             self.default_batch_size = min(4, self.made_for.max_batch)
         self._host: Any = None
         self.id = file_sha256(path)
-        # Once here: what cannot run is said before any image is read.
+        # One run here, so that an engine that cannot run is an error before any image is read.
         self.run(np.zeros((1, self.spec.height, self.spec.width, 3), np.uint8))
 
     def _check_machine(self, device: str) -> None:
@@ -221,8 +221,8 @@ class AotiEngine:
             raise EngineError(f"{self.path} is compiled for {made.machine}, and this is {platform.machine()}; {again}")
         missing = sorted(set(made.instructions) - set(vector_instructions()))
         if missing:
-            # Otherwise the process would end without a word, by an illegal instruction: also for a GPU, the program around
-            # its kernels is compiled for this very processor.
+            # An illegal instruction would end the process without a word. This holds for a GPU too: the program around its
+            # kernels is compiled for this very processor.
             raise EngineError(
                 f"{self.path} is compiled for processors with {', '.join(missing[:4])}, and this one ({processor()}) has "
                 f"no such instructions; {again}"
@@ -259,7 +259,7 @@ class AotiEngine:
 
     def _load(self) -> Any:
         with zipfile.ZipFile(self.path) as package:
-            damaged = package.testzip()  # a flipped bit in a library would be a crash, not an exception
+            damaged = package.testzip()  # a flipped bit in a library would end the process
         if damaged:
             raise EngineError(f"{self.path} is damaged in {damaged}; export it again, or copy it again")
         on_gpu = self.made_for.device == "cuda"
@@ -281,7 +281,7 @@ class AotiEngine:
 
     @contextlib.contextmanager
     def _settings(self) -> Iterator[None]:
-        """Torch's process-wide settings as this engine needs them, and afterwards as they were."""
+        """Set torch's process-wide settings as this engine needs them, and set them back afterwards."""
         torch = self._torch
         if self.made_for.device == "cpu":
             before = torch.get_num_threads()
@@ -291,7 +291,7 @@ class AotiEngine:
             finally:
                 torch.set_num_threads(before)
             return
-        # cuDNN computes convolutions of fp32 in TF32 unless told otherwise: three digits instead of seven.
+        # By default cuDNN computes convolutions of fp32 in TF32, which keeps three digits instead of seven.
         convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
         saved = convolutions.allow_tf32, products.allow_tf32
         convolutions.allow_tf32 = products.allow_tf32 = False
@@ -302,7 +302,7 @@ class AotiEngine:
             convolutions.allow_tf32, products.allow_tf32 = saved
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.base.Engine.run`."""
+        """See `isc_fast.engines.protocol.Engine.run`."""
         check_pixels(self.spec, pixels)
         vectors = np.empty((len(pixels), self.spec.dim), np.float32)
         size = self.made_for.max_batch

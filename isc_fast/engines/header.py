@@ -1,12 +1,14 @@
-"""Reading an engine's specification from its file, before any runtime is loaded: it says which runtime that must be.
+"""Reading an engine's specification and id from its file before any runtime is loaded; the specification names the runtime.
 
 An ONNX file is one protocol-buffer message, ``ModelProto`` of onnx.proto3: a chain of (field number, wire type, value).
-Here only its field 14 matters, ``metadata_props``; the weights are jumped over, so a large file costs nothing.
+Only its field 14, ``metadata_props``, matters here. The reader jumps over the weights, so a large file costs nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,10 +36,10 @@ def _varint(data: Bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: Bytes) -> Iterator[tuple[int, int, int]]:
-    """(number, first byte, end) of every field that has a length; others are passed over.
+    """Yield (number, first byte, end) of every field that has a length, and skip the others.
 
     Raises:
-        ValueError, IndexError: this is no protocol-buffer message, or it is cut short.
+        ValueError, IndexError: this is not a protocol-buffer message, or it is cut short.
     """
     at, size = 0, len(data)
     while at < size:
@@ -60,10 +62,10 @@ def _fields(data: Bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def metadata(data: Bytes) -> dict[str, str]:
-    """The ``metadata_props`` of an ONNX file's bytes.
+    """Read the ``metadata_props`` from the bytes of an ONNX file.
 
     Raises:
-        ValueError, IndexError: these bytes are no ONNX file.
+        ValueError, IndexError: these bytes are not an ONNX file.
     """
     found = {}
     for number, start, end in _fields(data):
@@ -74,8 +76,14 @@ def metadata(data: Bytes) -> dict[str, str]:
     return found
 
 
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read_spec(path: Path) -> EngineSpec:
-    """The specification inside an ``.onnx`` engine.
+    """Read the specification inside an ``.onnx`` engine.
 
     Raises:
         EngineError: the file is not ONNX or is damaged, holds no specification, or wants a preprocessing that is not known.
@@ -95,7 +103,7 @@ def read_spec(path: Path) -> EngineSpec:
 
 
 def parse_spec(text: str, path: Path) -> EngineSpec:
-    """The specification that stood in an engine file.
+    """Parse the specification that stood in an engine file.
 
     Raises:
         EngineError: it is damaged, or wants a preprocessing that is not known.

@@ -10,25 +10,29 @@ import numpy.typing as npt
 
 from ..errors import EngineError, require
 from ..machine.cores import available_cores
-from .base import check_pixels, file_sha256
-from .header import read_spec
+from .header import file_sha256, read_spec
 from .ort_gpu import BEST_BATCH, DeviceRunner, choose_providers, first_line, open_session
+from .protocol import check_pixels
 from .spec import EngineSpec
 
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
-INPUT = "pixels"  # what isc-fast export calls the input
+INPUT = "pixels"  # the name that isc-fast export gives the input
 
 
 class OrtEngine:
-    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
+    """An ``.onnx`` engine in ONNX Runtime; see `isc_fast.engines.protocol.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
-        path: of the ``.onnx`` file.
+        path: the ``.onnx`` file.
         device: ``"cpu"`` or ``"cuda"``.
-        threads: of the processor; by default one for each core.
-        provider: on a GPU, one of `isc_fast.engines.base.PROVIDERS`; by default ``"cuda"``.
-        index: of the GPU, among those that this process sees.
+        threads: threads of the processor; by default one for each core.
+        provider: on a GPU, one of `isc_fast.engines.kind.PROVIDERS`; by default ``"cuda"``.
+        index: number of the GPU, among those that this process sees.
+
+    Raises:
+        EngineError: the file is damaged, or ONNX Runtime cannot run it on this device.
+        MissingExtraError: ONNX Runtime is not installed.
     """
 
     def __init__(
@@ -82,12 +86,12 @@ class OrtEngine:
         self._input, self._output = inputs[0].name, outputs[0].name
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.base.Engine.run`."""
+        """See `isc_fast.engines.protocol.Engine.run`."""
         check_pixels(self.spec, pixels)
         try:
             if self._on_gpu:
                 return self._on_gpu.run(pixels)
             (vectors,) = self._session.run([self._output], {self._input: pixels})
-        except Exception as error:  # as above: no common base class
+        except Exception as error:  # as above, they share no base class
             raise EngineError(f"{self.path} failed on a batch of {len(pixels)}: {first_line(error)}") from error
         return np.asarray(vectors, np.float32)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: which providers, with which options, and buffers on the device that calls share."""
+"""ONNX Runtime on a GPU: it chooses providers and their options, and keeps buffers on the device for all calls."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..machine.versions import installed
 from .spec import EngineSpec
 
 LARGEST_BATCH = 64
-"""Images of one run; more are cut into several. TensorRT builds for a range of sizes, and this is its upper end."""
+"""Images of one run; a larger batch is cut into several runs. TensorRT builds for sizes up to this one."""
 BEST_BATCH = 32
 
 _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_KEPT_SIZES = 4  # batch sizes whose buffers are kept: the full batch, the last one of a shard, a single image
+_KEPT_SIZES = 4  # batch sizes with buffers of their own: the full batch, the last batch of a shard, a single image
 _REPAIR = (
     "run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'isc-fast[gpu]', then look at: isc-fast doctor"
 )
@@ -32,28 +32,28 @@ Provider = tuple[str, dict[str, str]]
 
 
 def cache_folder(path: Path, engine_id: str, ort_version: str) -> Path:
-    """Where TensorRT's engines for this engine are kept: a folder beside it, for these very weights and versions.
+    """Return the folder beside an engine where TensorRT's builds of it are kept, for these very weights and versions.
 
-    ONNX Runtime tells cached engines apart by the graph, the file's name and the GPU, not by the weights: an engine that
-    was exported again under the same name would go on with the old weights. One of another TensorRT does not load.
+    ONNX Runtime tells its cached builds apart by the graph, the file's name and the GPU, not by the weights. So an engine
+    that was exported again under the same name would keep the old weights. A build by another TensorRT does not load.
     """
     versions = f"onnxruntime-{ort_version}-tensorrt-{_tensorrt_version()}"
     return path.with_name(path.name + ".trt-cache") / f"{engine_id[:16]}-{versions}"
 
 
 def _tensorrt_version() -> str:
-    """Of pip's package, without loading it; ``"system"`` where there is none."""
+    """Return the version of pip's package without loading it; ``"system"`` where there is none."""
     return next(iter(installed(("tensorrt-cu13", "tensorrt-cu12", "tensorrt")).values()), "system")
 
 
 def cuda_options(device_index: int = 0) -> dict[str, str]:
-    """Options of the CUDA provider: full fp32, the same algorithms in each run, no spare memory."""
+    """Return the options of the CUDA provider: full fp32, the same algorithms in each run, no spare memory."""
     return {
         "device_id": str(device_index),
         # TF32 keeps three digits of seven: an fp32 engine would not be the one that was verified.
         "use_tf32": "0",
-        # The default, EXHAUSTIVE, times the algorithms at each new batch size and may choose differently each time, and
-        # with that change the last bits of a result that was interrupted.
+        # The default, EXHAUSTIVE, times the algorithms at each new batch size and may choose differently each time. That
+        # would change the last bits of a result that was interrupted.
         "cudnn_conv_algo_search": "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
         "arena_extend_strategy": "kSameAsRequested",
@@ -62,7 +62,7 @@ def cuda_options(device_index: int = 0) -> dict[str, str]:
 
 
 def tensorrt_options(spec: EngineSpec, input_name: str, cache: Path | None, device_index: int = 0) -> dict[str, str]:
-    """Options of the TensorRT provider: the engine's own precision, one build for all batch sizes, kept on disk.
+    """Return the options of the TensorRT provider: the engine's own precision, one build for all batch sizes, on disk.
 
     The provider has no switch for TF32, which TensorRT uses for fp32; ``NVIDIA_TF32_OVERRIDE=0`` in the environment
     turns it off for the whole process.
@@ -84,7 +84,7 @@ def tensorrt_options(spec: EngineSpec, input_name: str, cache: Path | None, devi
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(cache),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(cache.parent),  # of kernels, whatever the weights
+            "trt_timing_cache_path": str(cache.parent),  # timings of kernels hold for any weights
         }
     return options
 
@@ -92,7 +92,7 @@ def tensorrt_options(spec: EngineSpec, input_name: str, cache: Path | None, devi
 def choose_providers(
     ort: Any, provider: str, path: Path, spec: EngineSpec, input_name: str, engine_id: str, device_index: int = 0
 ) -> list[Provider]:
-    """The providers to ask for, the wanted one first, with their options.
+    """Return the providers to ask for with their options, the wanted one first.
 
     Raises:
         EngineError: this ONNX Runtime does not have them.
@@ -109,21 +109,21 @@ def choose_providers(
         return [(_CUDA, cuda_options(device_index))]
     cache: Path | None = None
     if path.parent != ASSETS:  # nothing is written into the installed package
-        # A folder that cannot be written to costs some minutes at each start, no more.
+        # Without a cache each start takes some minutes longer, no more.
         with contextlib.suppress(OutputError):
             cache = make_folder(cache_folder(path, engine_id, ort.__version__))
-    # What TensorRT does not take, such as the cast of the pixels, is left to CUDA.
+    # CUDA computes what TensorRT does not take, such as the cast of the pixels.
     options = tensorrt_options(spec, input_name, cache, device_index)
     return [(_TENSORRT, options), (_CUDA, cuda_options(device_index))]
 
 
 def open_session(ort: Any, path: Path, options: Any, providers: Sequence[Provider]) -> Any:
-    """A session that runs on these providers and nowhere else.
+    """Open a session that runs on these providers and nowhere else.
 
     Raises:
         EngineError: ONNX Runtime cannot, or would leave the work to another provider.
     """
-    # Each of these would otherwise be done by the processor, or by CUDA instead of TensorRT, without a word.
+    # Without these entries the processor would silently take over, or CUDA instead of TensorRT.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     wanted = providers[0][0]
@@ -153,7 +153,7 @@ def open_session(ort: Any, path: Path, options: Any, providers: Sequence[Provide
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, cut to one line."""
+    """Return the first line of an exception's message."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -161,14 +161,14 @@ class DeviceRunner:
     """Runs a session on batches from this machine's memory, through buffers on the GPU that stay bound.
 
     The copies go straight from and to the caller's arrays. Page-locked memory in between would not help: filling it
-    takes as long as the driver takes for the same, and ONNX Runtime starts no copy before the last run has ended.
+    takes as long as the driver's own copy, and ONNX Runtime starts no copy before the last run has ended.
 
     Args:
-        ort: the module.
-        session: with one input and one output.
-        spec: of the engine.
-        input_name, output_name: of the graph.
-        device_index: of the GPU.
+        ort: the module ``onnxruntime``.
+        session: a session with one input and one output.
+        spec: the engine's specification.
+        input_name, output_name: names in the graph.
+        device_index: number of the GPU.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class DeviceRunner:
         self._bound: OrderedDict[int, tuple[Any, Any, Any]] = OrderedDict()
 
     def _buffers(self, n: int) -> tuple[Any, Any, Any]:
-        """(binding, pixels, vectors) for a batch of n, made once for each size."""
+        """Return (binding, pixels, vectors) for a batch of n images; they are made once for each size."""
         if n in self._bound:
             self._bound.move_to_end(n)
             return self._bound[n]
@@ -197,7 +197,7 @@ class DeviceRunner:
         return self._bound[n]
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """``uint8 (n, height, width, 3)`` → ``float32 (n, dim)``; the runtime's exceptions come through."""
+        """Describe ``uint8 (n, height, width, 3)`` → ``float32 (n, dim)``; the runtime's exceptions pass through."""
         found = np.empty((len(pixels), self._spec.dim), np.float32)
         for start in range(0, len(pixels), LARGEST_BATCH):
             rows = np.ascontiguousarray(pixels[start : start + LARGEST_BATCH])

@@ -1,7 +1,7 @@
-"""Engines in ONNX files, run by OpenVINO: the one that computes in bf16, and in int8 with bf16 around it.
+"""Engines in ONNX files, run by OpenVINO, which computes in fp32, in bf16, and in int8 with fp32 or bf16 around it.
 
-An image's descriptor does not depend on its neighbours: every request has the same fixed number of images, the last one
-filled up with black. Several requests run beside each other, each on its share of the cores (streams).
+An image's descriptor does not depend on its neighbours, because every request has the same fixed number of images; black ones
+fill up the last request. Several requests run beside each other, each on its share of the cores (a stream).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from ..errors import EngineError, require
 from ..machine.cores import available_cores, has_bf16, processor
-from .base import check_pixels, file_sha256
-from .header import read_spec
+from .header import file_sha256, read_spec
+from .protocol import check_pixels
 from .spec import uses_bf16
 
 _LARGEST_REQUEST = 64
@@ -32,13 +32,17 @@ _MARKED_MODEL = b"""<?xml version="1.0"?><net name="marked" version="11"><layers
 
 
 class OvEngine:
-    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
+    """An ``.onnx`` engine in OpenVINO; see `isc_fast.engines.protocol.Engine` and `isc_fast.engines.base.load_engine`.
 
     Args:
-        path: of the ``.onnx`` file.
-        threads: of the processor, all streams together; by default one for each core.
+        path: the ``.onnx`` file.
+        threads: threads of the processor, for all streams together; by default one for each core.
         streams: requests that run beside each other; by default one for each thread, which is fastest on few cores.
-        request_size: images of one request.
+        request_size: images of one request; 1 by default, 64 at most.
+
+    Raises:
+        EngineError: the file is damaged, OpenVINO cannot run it, or this processor has no bf16 and the engine needs it.
+        MissingExtraError: OpenVINO is not installed.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class OvEngine:
             "INFERENCE_PRECISION_HINT": "bf16" if uses_bf16(self.spec.precision) else "f32",
             "NUM_STREAMS": self._streams,
             "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # other programs on the same cores would wait behind us
+            "ENABLE_CPU_PINNING": False,  # pinned threads would make other programs wait
         }
         try:
             core = ov.Core()
@@ -94,7 +98,7 @@ class OvEngine:
             )
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `isc_fast.engines.base.Engine.run`."""
+        """See `isc_fast.engines.protocol.Engine.run`."""
         check_pixels(self.spec, pixels)
         vectors = np.empty((len(pixels), self.spec.dim), np.float32)
         waiting: dict[int, slice] = {}
@@ -121,8 +125,8 @@ class OvEngine:
         except RuntimeError as error:
             raise EngineError(f"{self.path} failed on a batch of {len(pixels)}: {_reason(error)}") from error
         finally:
-            # After an error or Ctrl-C, so that the next call finds every request at rest. One that was cancelled instead
-            # would refuse the next image too.
+            # After an error or Ctrl-C this brings every request to rest before the next call. A request that was cancelled
+            # instead would refuse the next image too.
             for slot in waiting:
                 with contextlib.suppress(RuntimeError):
                     self._requests[slot].wait()
@@ -130,16 +134,16 @@ class OvEngine:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of OpenVINO's message: those before it name its source files."""
+    """Return the last line of OpenVINO's message; the lines before it name its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
 
 
 def _refuse_widened_weights(compiled: Any, path: Path) -> None:
-    """Refuse an engine whose int8 weights are widened when it is loaded, rather than multiplied as they are.
+    """Refuse an engine whose int8 weights OpenVINO widens on loading, rather than multiplies as they are.
 
-    OpenVINO 2026.4 lets its streams do that in each other's way: of an engine with such a layer, 3 of 100 loads gave
-    other descriptors, all of them wrong. `isc_fast.export.precision.reduce` makes none.
+    OpenVINO 2026.4 lets its streams disturb each other while they widen: 3 of 100 loads of an engine with such a layer gave
+    wrong descriptors. `isc_fast.export.precision.reduce` makes no such layer.
 
     Raises:
         EngineError: there is such a layer.
@@ -154,10 +158,10 @@ def _refuse_widened_weights(compiled: Any, path: Path) -> None:
 
 
 def _keep_fp32(core: Any, model: Any, names: tuple[str, ...], path: Path) -> None:
-    """Mark the operations that were imported from these nodes of the ONNX graph, or make these tensors: no bf16 for them.
+    """Keep in fp32 the operations that come from these nodes of the ONNX graph, or that make these tensors.
 
     Raises:
-        EngineError: one is not there, so this OpenVINO would compute something else.
+        EngineError: an operation is missing, so this OpenVINO would compute something else.
     """
     wanted = set(names)
     marked = core.read_model(io.BytesIO(_MARKED_MODEL)).get_parameters()[0].get_rt_info()

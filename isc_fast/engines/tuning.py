@@ -1,4 +1,4 @@
-"""What `isc-fast tune` found for one engine on one kind of machine; kept beside the engine, used when it is loaded."""
+"""The file in which ``isc-fast tune`` keeps what it found for one engine on one kind of machine; loading the engine uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Setting:
 
     Attributes:
         runtime: one of `isc_fast.engines.spec.RUNTIMES`.
-        threads: of the processor.
+        threads: threads of the processor.
         streams: requests beside each other (OpenVINO).
         request_size: images of one request (OpenVINO).
         batch_size: images in one call of the engine.
@@ -37,15 +37,15 @@ class Setting:
 
 
 def tuning_path(engine: Path) -> Path:
-    """Where the setting of an engine is kept: ``v107.onnx`` → ``v107.onnx.tune.json``."""
+    """Return the file that keeps an engine's setting: ``v107.onnx`` → ``v107.onnx.tune.json``."""
     return engine.with_name(engine.name + ".tune.json")
 
 
 def save_setting(engine: Path, engine_id: str, setting: Setting, images_per_s: float) -> Path:
-    """Keep a setting for this engine file on this kind of machine, and return where.
+    """Keep a setting for this engine file on this kind of machine, and return the file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     content = {
         "version": _VERSION,
@@ -61,9 +61,9 @@ def save_setting(engine: Path, engine_id: str, setting: Setting, images_per_s: f
 
 
 def saved_setting(engine: Path, engine_id: str) -> Setting | None:
-    """The setting that was found for this very engine on such a machine, or None.
+    """Return the setting that was found for this very engine on such a machine, or None.
 
-    A damaged file counts as none, and so does one of another machine: it is only about speed.
+    A damaged file or one from another kind of machine counts as None, because a setting is only about speed.
     """
     try:
         content = json.loads(tuning_path(engine).read_text("utf-8"))

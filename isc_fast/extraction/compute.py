@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder
 from ..decoders.preprocessing import Preprocessing
-from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending
+from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
 from ..items import Failure, Item, Photo, Problem
 from ..sources.listing import open_item
 from .plan import Shard
@@ -122,9 +122,9 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
     # Pixels that a decoder has on the GPU stay there for an engine that takes them there.
     make: Callable[[Iterable[Sequence[Photo]], Preprocessing], Generator[Batch | DeviceBatch, None, None]]
     make = decoder.batches
-    if isinstance(decoder, DeviceDecoder) and isinstance(engine, DeviceEngine):
+    if isinstance(decoder, DeviceDecoder) and abilities(engine).takes_gpu_pixels:
         make = decoder.device_batches
-    ahead = AHEAD if isinstance(engine, AsyncEngine) else 0
+    ahead = AHEAD if abilities(engine).is_async else 0
     try:
         with contextlib.closing(make(jobs(), engine.spec.input)) as batches:
             for batch in batches:
@@ -153,8 +153,8 @@ def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:
     if isinstance(batch, DeviceBatch):
         # The batch is complete, so the engine waits for no stream or event. It copies the memory before this returns.
         return cast(DeviceEngine, engine).start_device(batch.pointer, len(batch.problems))
-    if isinstance(engine, AsyncEngine):
-        return engine.start(batch.pixels)
+    if abilities(engine).is_async:
+        return cast(AsyncEngine, engine).start(batch.pixels)
     return _Done(engine.run(batch.pixels))
 
 

@@ -1,4 +1,4 @@
-"""The processor: how many cores this process may really use, and what they can do."""
+"""The processor: how many cores this process may use, and which instructions they have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def _cgroup_quota(root: Path) -> float | None:
-    """Cores that the container's quota allows (cgroup v2, then v1), or None where there is none."""
+    """Return the cores that the container's quota allows (cgroup v2, then v1), or None where there is no quota."""
     try:
         quota, period = (root / "cpu.max").read_text().split()[:2]
         return None if quota == "max" else int(quota) / int(period)
@@ -31,7 +31,7 @@ def _cgroup_quota(root: Path) -> float | None:
 
 
 def available_cores(cgroup_root: Path = _CGROUP) -> int:
-    """Cores this process may use: its affinity mask, cut to the container's quota; at least 1.
+    """Count the cores that this process may use: its affinity mask, cut to the container's quota; at least 1.
 
     `os.cpu_count` counts the machine's cores, so a container with two of 64 would start 64 threads and crawl.
     """
@@ -42,18 +42,18 @@ def available_cores(cgroup_root: Path = _CGROUP) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """Which of several processes this is that share the processor: the first of one unless said otherwise."""
+    """This process among several that share the processor; by default it is the only one."""
 
     number: int = 0
     of: int = 1
 
     def share(self, whole: int) -> int:
-        """This process' share of so many threads, at least one; all shares together are the whole, or one each."""
+        """Return this process' share of so many threads, at least one; all shares together are the whole, or one each."""
         return max(1, whole // self.of + (self.number < whole % self.of))
 
 
 def processor_flags() -> frozenset[str]:
-    """What the processor can do, in the system's words (``avx512_vnni``, ``amx_int8``); empty where it does not say."""
+    """Return the processor's instructions in the system's words (``avx512_vnni``, ``amx_int8``); empty where it says none."""
     try:
         text = _CPUINFO.read_text()
     except OSError:
@@ -65,13 +65,13 @@ def processor_flags() -> frozenset[str]:
 def has_bf16() -> bool:
     """Whether the processor multiplies bf16 numbers by itself (AVX-512 BF16, AMX, Arm's BF16), not by imitation.
 
-    False also where the system does not say.
+    This is False also where the system does not say.
     """
     return bool(processor_flags() & BF16_FLAGS)
 
 
 def processor() -> str:
-    """The processor's name, for figures that hold on one kind of machine only."""
+    """Return the processor's name, for figures that hold on one kind of machine only."""
     with contextlib.suppress(OSError):
         for line in _CPUINFO.read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,8 @@
-"""Trying something out in a process of its own, which may crash or hang without harm to this one."""
+"""Trying something out in a process of its own, which may crash or hang without harm to this one.
+
+What is tried is a function. The other process imports it by its name (`isc_fast.machine.trial_child`), so its module has to
+be light: the function itself imports what it tries.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 WORKS, ABSENT, BROKEN = "works", "absent", "broken"
 """States: tried out; not installed, which may be on purpose; installed and does not work."""
 
 TIMEOUT_S = 90.0
+_CHILD = "isc_fast.machine.trial_child"
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Answer:
 
     Attributes:
         state: `WORKS`, `ABSENT` or `BROKEN`.
-        detail: its last line, or why it failed.
+        detail: what the trial saw, or why it failed.
         repair: the line that repairs it, where the error named one.
     """
 
@@ -30,22 +36,46 @@ class Answer:
     repair: str | None = None
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One row of ``isc-fast doctor``: a function that does a tiny piece of the real work, and what it stands for.
+
+    Attributes:
+        group: ``"decoders"``, ``"engines"`` or ``"search"``.
+        name: of the row.
+        function: does the work and returns one line about what it saw.
+        repair: the line that installs what is tried.
+        arguments: of the function.
+        needs_gpu: whether it is tried only where there is a GPU.
+        shares: the folder that several packages may fight for (`isc_fast.runs.doctor`), or "".
+    """
+
+    group: str
+    name: str
+    function: Callable[..., str]
+    repair: str
+    arguments: tuple[str, ...] = ()
+    needs_gpu: bool = False
+    shares: str = ""
+
+
 def _one_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 
 
-def run_trial(code: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Run a small program in another process and say how it ended; never raises, whatever the program does.
+def run_trial(function: Callable[..., str], *arguments: str, timeout_s: float = TIMEOUT_S) -> Answer:
+    """Call a function in another process and say how that ended; never raises, whatever the function does.
 
     Args:
-        code: Python; its last line of output is the detail. An exception makes the trial `BROKEN`, one that says that a
-            module is missing `ABSENT`.
+        function: stands at the top level of a module that can be imported. It returns the detail, of which the last line
+            counts. An exception makes the trial `BROKEN`, one that says that a module is missing `ABSENT`.
+        arguments: of the function.
         timeout_s: then the process is killed.
     """
-    # Not from the folder the user happens to be in: a file torch.py there would be imported instead of torch.
+    # -P: not from the folder the user happens to be in, where a file torch.py would be imported instead of torch.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", "-c", code]
+    command = [sys.executable, "-P", "-m", _CHILD, function.__module__, function.__name__, *arguments]
     try:
         done = subprocess.run(
             command,

@@ -1,4 +1,4 @@
-"""Which packages are installed, and their versions, without importing them."""
+"""The versions of installed packages, found without importing them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:
-    """Versions by the name that pip knows; what is not installed is not in it."""
+    """Return the versions of those packages that are installed, by the name that pip knows."""
     found = {}
     for name in names:
         try:

@@ -26,7 +26,6 @@ TIMEOUT_S = 120.0
 """For all GPUs together. CUDA has to start, and may have to compile faiss' kernels for a new card."""
 
 _INSTALL = "pip uninstall -y faiss-cpu && pip install 'isc-fast[gpu]'"
-_PROGRAM = "import json; from isc_fast.matching.gpu_probe import try_gpus; print(json.dumps(try_gpus({device!r})))"
 _ROWS, _QUERIES, _DIM, _K = 4096, 512, 256, 5
 
 
@@ -128,9 +127,14 @@ def _free_memory(number: int) -> int | None:
     return None if int(code) else int(free)
 
 
+def try_gpus_as_json(device: str) -> str:
+    """Do what `try_gpus` does, for `isc_fast.machine.trial_run`."""
+    return json.dumps(try_gpus(device))
+
+
 @functools.cache
 def _tried(device: str) -> Answer:
-    return run_trial(_PROGRAM.format(device=device), TIMEOUT_S)
+    return run_trial(try_gpus_as_json, device, timeout_s=TIMEOUT_S)
 
 
 def find_gpus(device: str) -> tuple[Gpu, ...]:

@@ -1,7 +1,7 @@
-"""What works on this machine: processor, GPUs, libraries, and each decoder, engine and search back end, tried out.
+"""Finding out what works on this machine: processor, GPUs, libraries, and every decoder, engine and search, tried out.
 
 A library may be installed and broken, and some end the whole process when their driver is missing. So nothing heavy is
-imported here: every trial is a small program of its own (`isc_fast.runs.trials`), run in another process with a time limit
+imported here: every trial is a function (`isc_fast.runs.trials`) that another process calls, with a time limit
 (`isc_fast.machine.trial_run`).
 """
 
@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from ..machine.cores import BF16_FLAGS, available_cores, processor, processor_flags
-from ..machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
+from ..machine.gpus import describe_gpus
+from ..machine.trial_run import ABSENT, BROKEN, WORKS, Answer, Trial, run_trial
 from ..machine.versions import installed
-from .trials import GPUS, TRIALS, Trial
+from .trials import all_trials
+
+Probe = Callable[..., Answer]
+"""Calls a function with its arguments in another process, as `run_trial` does."""
 
 NO_GPU = "no GPU"
-"""State of what needs a GPU, where none is; the others are those of an `Answer`."""
+"""State of a row that needs a GPU where there is none; the other states are those of an `Answer`."""
 
 # Packages that put their files into one folder. The last one installed wins, and removing either breaks both.
 _SHARED_FOLDERS = {
@@ -58,9 +62,9 @@ class Finding:
 
     Attributes:
         group: ``"machine"``, ``"libraries"``, ``"decoders"``, ``"engines"`` or ``"search"``.
-        name: of what was looked at.
+        name: name of the row.
         state: `WORKS`, `ABSENT`, `BROKEN` or `NO_GPU`.
-        detail: what was found, or why it does not work; one line.
+        detail: what was found, or why it does not work, in one line.
         repair: the line that installs or repairs it, where there is one.
     """
 
@@ -76,8 +80,8 @@ class Diagnosis:
     """What `diagnose` found.
 
     Attributes:
-        findings: in the order in which they are shown.
-        versions: of the libraries that are installed.
+        findings: the rows, in the order in which they are shown.
+        versions: versions of the installed libraries.
     """
 
     findings: Sequence[Finding]
@@ -115,7 +119,7 @@ class Diagnosis:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of the libraries that matter here, by the name pip knows; nothing is imported."""
+    """Return the versions of the libraries that isc-fast can use, by the name pip knows; nothing is imported."""
     return installed(_LIBRARIES)
 
 
@@ -145,9 +149,9 @@ def _machine() -> list[Finding]:
     return [Finding("machine", name, WORKS, detail) for name, detail in rows]
 
 
-def _gpus(probe: Callable[[str], Answer]) -> tuple[list[Finding], bool]:
-    """The driver and every GPU, and whether there is one to compute on."""
-    answer = probe(GPUS)
+def _gpus(probe: Probe) -> tuple[list[Finding], bool]:
+    """Return rows for the driver and every GPU, and whether there is a GPU to compute on."""
+    answer = probe(describe_gpus)
     if answer.state == WORKS:
         try:
             found = json.loads(answer.detail)
@@ -203,17 +207,18 @@ def _judge(trial: Trial, answer: Answer, has_gpu: bool, clashing: frozenset[str]
 
 def diagnose(
     *,
-    probe: Callable[[str], Answer] = run_trial,
+    probe: Probe = run_trial,
     versions: Mapping[str, str] | None = None,
-    trials: Sequence[Trial] = TRIALS,
+    trials: Sequence[Trial] | None = None,
 ) -> Diagnosis:
     """Find out what works on this machine. Takes some seconds, and never fails: what is broken becomes a row.
 
     Args:
-        probe: runs the code of a trial; by default in another process.
-        versions: of what is installed; by default asked from the system.
-        trials: what to try.
+        probe: calls the function of a trial; by default in another process.
+        versions: versions of what is installed; by default the system is asked.
+        trials: what to try; by default `isc_fast.runs.trials.all_trials`.
     """
+    trials = all_trials() if trials is None else trials
     known = installed_versions() if versions is None else versions
     machine = _machine()
     gpus, has_gpu = _gpus(probe)
@@ -221,7 +226,7 @@ def diagnose(
     clashing = frozenset(row.name.removesuffix(" files") for row in libraries if row.state == BROKEN)
 
     def answer(trial: Trial) -> Answer:
-        return probe(trial.code) if has_gpu or not trial.needs_gpu else Answer(ABSENT, "")
+        return probe(trial.function, *trial.arguments) if has_gpu or not trial.needs_gpu else Answer(ABSENT, "")
 
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
         answers = list(pool.map(answer, trials))

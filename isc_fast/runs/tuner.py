@@ -1,4 +1,4 @@
-"""Finding how an engine runs fastest on this machine: runtime, threads, streams, images of a call; by trying."""
+"""Finding by trial how an engine runs fastest on this machine: runtime, threads, streams, images of a call."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from ..assets import DEMO_ENGINE, demo_photos
 from ..decoders.rules import prepare
 from ..engines.base import Engine, engine_file, open_with
 from ..engines.header import read_spec
+from ..engines.kinds import KINDS, kind_of
 from ..engines.spec import EngineSpec
 from ..engines.tuning import Setting, save_setting
 from ..errors import EngineError
 from ..machine.cores import available_cores
 
 SECONDS = 45.0
-_SAME = 0.99999  # lowest cosine with the first candidate; what describes otherwise is no candidate
-_HOPELESS = 0.6  # of the best rate in the first round
+_SAME = 0.99999  # lowest cosine with the first candidate; a setting below it describes otherwise and is left out
+_HOPELESS = 0.6  # a setting below this share of the best rate is given up after the first round
 _ROUNDS = 5
-_TURN_S = 0.3  # of one setting in one round, at least one call
+_TURN_S = 0.3  # time of one setting in one round, for at least one call
 _BATCHES = (1, 4, 16)
 
 
@@ -35,9 +36,9 @@ class Tuned:
 
     Attributes:
         setting: the fastest.
-        images_per_s: median rate of each setting that was tried, the fastest first, behind them those given up early.
-        path: where the setting was kept; `isc_fast.load_engine` finds it there.
-        default_rate: of the setting that is used without tuning.
+        images_per_s: median rate of each setting that was tried: the fastest first, those that were given up early last.
+        path: the file that keeps the setting; `isc_fast.load_engine` finds it there.
+        default_rate: rate of the setting that is used without tuning.
     """
 
     setting: Setting
@@ -52,18 +53,18 @@ class Tuned:
 
 
 def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]:
-    """Settings worth trying; the first is what an untuned engine is run with.
+    """List the settings that are worth trying; the first one is that of an untuned engine.
 
     Args:
-        spec: of the engine; in fp32 either runtime may run it.
-        cores: that this process has.
-        openvino: whether it is installed.
+        spec: the engine's specification; in fp32 either runtime may run it.
+        cores: number of cores that this process has.
+        openvino: whether OpenVINO is installed.
     """
     runtimes = [spec.runtime] if spec.precision != "fp32" else ["onnxruntime", *(["openvino"] if openvino else [])]
     found = []
     for runtime in runtimes:
         if runtime == "onnxruntime":
-            # The default of OrtEngine first. With half the threads nothing waits for a core that others use.
+            # OrtEngine's default comes first. With half the threads, none waits for a core that other programs use.
             for threads in dict.fromkeys((cores, max(1, cores // 2))):
                 found += [Setting(runtime, threads, 1, 1, batch) for batch in sorted(_BATCHES, key=lambda b: b != 4)]
             continue
@@ -74,7 +75,7 @@ def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]
 
 
 def _pixels(spec: EngineSpec) -> npt.NDArray[np.uint8]:
-    """As many real photos as the largest call takes."""
+    """Load as many real photos as the largest call takes."""
     photos = demo_photos()
     images = [prepare(str(photo), spec.input) for photo in photos[:16]]
     return np.stack(images)
@@ -98,8 +99,8 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
 
     Args:
         engine: the engine file.
-        seconds: that it may take, beside loading; every setting has one turn in any case.
-        log: is told what is tried.
+        seconds: time that it may take, beside loading; every setting has one turn in any case.
+        log: gets a line for what is tried.
 
     Raises:
         EngineError: there is no such engine, nothing here can run it, or it is the one inside the package.
@@ -107,8 +108,10 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
         MissingExtraError: the engine's runtime is not installed.
     """
     file = engine_file(engine)
-    if file.suffix.lower() != ".onnx":
-        raise EngineError(f"{file} was compiled for its machine and runs one way only; expected an .onnx engine")
+    kind = kind_of(file)
+    if kind is None or not kind.tunable:
+        takes = " or ".join(kind.suffix for kind in KINDS.values() if kind.tunable)
+        raise EngineError(f"{file} was compiled for its machine and runs one way only; expected an {takes} engine")
     if file == DEMO_ENGINE:
         raise EngineError("the engine inside the package stays as it is, so that its figures do; tune one of your own")
     spec = read_spec(file)
@@ -139,7 +142,7 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
             rates[setting].append(_rate(opened, pixels, setting.batch_size))
         log(f"round {number + 1}: best so far {max(statistics.median(r) for r in rates.values()):.2f} images/s")
     medians = {setting: statistics.median(found) for setting, found in rates.items()}
-    # One that was given up after a round may have had a lucky one: it stands behind those that had them all.
+    # A setting that was given up after one round may have been lucky in it, so it stands behind those that had all rounds.
     ordered = dict(sorted(medians.items(), key=lambda item: (len(rates[item[0]]), item[1]), reverse=True))
     best = next(iter(ordered))
     path = save_setting(file, loaded[best].id, best, ordered[best])
@@ -147,10 +150,10 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
 
 
 def _open_all(file: Path, settings: list[Setting]) -> Iterator[tuple[Setting, Engine]]:
-    """Each setting with an engine that is loaded so. Settings that differ in the batch alone share one.
+    """Yield each setting with an engine that is loaded that way. Settings that differ only in the batch share an engine.
 
     Raises:
-        EngineError: none of them runs here.
+        EngineError: no setting runs here.
     """
     shared: dict[tuple[str, int, int, int], Engine] = {}
     problem: EngineError | None = None

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import csv
+import inspect
 import json
 import os
 import signal
@@ -13,8 +15,8 @@ import pytest
 from images import make_zoo
 
 import isc_fast
-from isc_fast.cli.commands import HANDLERS
-from isc_fast.cli.parser import VERBS, main, make_parser
+import isc_fast.cli
+from isc_fast.cli.main import VERBS, main, make_parser
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
@@ -31,8 +33,23 @@ def collection(tmp_path_factory):
     return folder
 
 
-def test_every_verb_has_help_and_a_handler(capsys):
-    assert set(VERBS) == set(HANDLERS)
+def test_every_verb_has_one_file_with_help_flags_and_a_handler(capsys):
+    files = {file.stem for file in Path(isc_fast.cli.__path__[0]).glob("*.py")} - {
+        "__init__",
+        "main",
+        "flags",
+        "output",
+    }
+    assert set(VERBS) == files
+    (action,) = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    lines = {choice.dest: choice.help for choice in action._choices_actions}
+    for name, verb in VERBS.items():
+        assert verb.__name__ == f"isc_fast.cli.{name}"
+        assert inspect.isfunction(verb.run)
+        assert lines[name] == verb.HELP
+        description = action.choices[name].description
+        assert description is not None
+        assert description[1:-1] == verb.HELP[1:]
     for verb in VERBS:
         with pytest.raises(SystemExit) as stop:
             main([verb, "--help"])
@@ -260,7 +277,7 @@ def slow(self, pixels):
     time.sleep(0.15)
     return run(self, pixels)
 OrtEngine.run = slow
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

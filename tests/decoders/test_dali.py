@@ -27,7 +27,7 @@ from without_extras import BLOCK, run_python
 pytest.importorskip("nvidia.dali")
 
 import isc_fast
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.decoders import dali
 from isc_fast.decoders.base import Batch, DeviceBatch, make_decoder
 from isc_fast.decoders.dali import DaliCpuDecoder, DaliDecoder

@@ -30,7 +30,7 @@ pytest.importorskip("simplejpeg")
 pytest.importorskip("cykooz_resizer")
 
 import isc_fast
-from isc_fast.cli.parser import main, make_parser
+from isc_fast.cli.main import main, make_parser
 from isc_fast.decoders import turbo
 from isc_fast.decoders.base import AUTO, DECODERS, make_decoder
 from isc_fast.decoders.pillow import CpuDecoder

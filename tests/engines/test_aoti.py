@@ -26,7 +26,7 @@ pytest.importorskip("onnx")  # the export package needs it
 from helpers_export import ReferenceNet, calibrated, cosines, describe, published
 
 import isc_fast
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.decoders.rules import load_input
 from isc_fast.engines import aoti
 from isc_fast.engines.aoti import MADE_FOR_KEY, AotiEngine, read_package, write_package
@@ -162,6 +162,15 @@ def test_info_does_not_run_it(
     assert main(["info", str(report.path), "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
     assert (about["arch"], about["made_for"]["device"], about["id"]) == (ARCH, "cpu", file_sha256(report.path))
+
+
+def test_a_name_in_capitals(report: ExportReport, engine: AotiEngine, tmp_path: Path) -> None:
+    """The case of the suffix does not matter to torch either."""
+    path = tmp_path / "V107.PT2"
+    shutil.copy(report.path, path)
+    loaded = load_engine(path, threads=1)
+    assert (loaded.path, loaded.id) == (path, engine.id)
+    np.testing.assert_array_equal(loaded.run(noise(2)), engine.run(noise(2)))
 
 
 def test_nothing_of_this_machine_but_the_program(report: ExportReport) -> None:

@@ -208,7 +208,7 @@ def test_compatible_plans(folder: Path, photos: Sequence[Path], pixels: Any, exp
 
 
 def test_the_command_line(plan: Path, photos: Sequence[Path], tmp_path: Path) -> None:
-    from isc_fast.cli.parser import main
+    from isc_fast.cli.main import main
 
     images = tmp_path / "images"
     images.mkdir()

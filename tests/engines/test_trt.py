@@ -492,7 +492,7 @@ def test_another_gpu_than_the_first(trt: FakeTensorRT, plan: Path, monkeypatch: 
 
 
 def test_info_needs_no_gpu(gpu: FakeCuda, plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from isc_fast.cli.parser import main
+    from isc_fast.cli.main import main
 
     gpu.driver = 0
     assert main(["info", str(plan), "--json"]) == 0

@@ -25,7 +25,7 @@ pytest.importorskip("onnxruntime")
 from helpers_graphs import residual, save
 
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.errors import EngineError, InputError, OutputError, ParityError
@@ -44,7 +44,7 @@ class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in ('torch', 'timm', 'onnxscript', 'torchvision'): raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Block())
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

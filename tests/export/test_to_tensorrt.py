@@ -498,7 +498,7 @@ def test_a_plan_is_made_without_torch(tmp_path: Path) -> None:
         "from importlib.machinery import ModuleSpec\n"
         "gpu = FakeCuda(); trt = FakeTensorRT(gpu); trt.__spec__ = ModuleSpec('tensorrt', None)\n"
         "sys.modules['cuda.bindings.runtime'], sys.modules['tensorrt'] = gpu, trt\n"
-        "from isc_fast.cli.parser import main\n"
+        "from isc_fast.cli.main import main\n"
         "sys.exit(main(['export', '--ckpt', sys.argv[2], '-o', sys.argv[3], '--batch', '1,2,4']))\n"
     )
     target = tmp_path / "x.plan"

@@ -21,7 +21,7 @@ import pytest
 from fake_gpu import FakeCuda
 
 import isc_fast
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import load_engine
 from isc_fast.errors import EngineError, InputError, OutputError

@@ -71,7 +71,7 @@ WRITE = """
     write(f"{folder}/references.h5", 4)
 """
 SEARCH = """
-    from isc_fast.cli.parser import main
+    from isc_fast.cli.main import main
     from isc_fast.matching.index import search
     write_descriptors(f"{folder}/few.h5", few(20, 4))
     assert main(["search", f"{folder}/few.h5", f"{folder}/references.h5", "-o", f"{folder}/matches.csv"]) == 0
@@ -114,7 +114,7 @@ def test_writing_takes_the_same_memory_for_any_number_of_ids(large_files):
 # This test does not measure nearest neighbours: they would take minutes among 100,000 rows.
 NEGATIVES = """
     import isc_fast.matching.cpu_searcher
-    from isc_fast.cli.parser import main
+    from isc_fast.cli.main import main
 
     def knn(self, xq, blocks, k):
         total = sum(map(len, blocks))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import isc_fast
-from isc_fast.cli.parser import make_parser
+from isc_fast.cli.main import make_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -6,7 +6,7 @@ import pytest
 from fake_gpu import FakeCuda
 
 from isc_fast.errors import EngineError
-from isc_fast.machine import cuda
+from isc_fast.machine import gpus
 from isc_fast.machine.devices import parse_devices, split_device
 
 
@@ -71,13 +71,13 @@ def test_gpus_are_counted_and_compared(monkeypatch):
     fake = FakeCuda()
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", fake)
     fake.devices = [("Fake H100", 9, 0), ("Fake H100", 9, 0), ("Fake T4", 7, 5)]
-    assert cuda.count_devices() == 3
-    assert parse_devices("cuda:all", cuda.count_devices) == ["cuda:0", "cuda:1", "cuda:2"]
-    cuda.check_alike([0, 1, 0])
+    assert gpus.count_devices() == 3
+    assert parse_devices("cuda:all", gpus.count_devices) == ["cuda:0", "cuda:1", "cuda:2"]
+    gpus.check_alike([0, 1, 0])
     with pytest.raises(EngineError, match=r"GPU 1 is a Fake H100 .* and GPU 2 a Fake T4 .* name those of one model"):
-        cuda.check_alike([1, 2])
+        gpus.check_alike([1, 2])
     with pytest.raises(EngineError, match="there is no GPU 7: this process sees 3"):
-        cuda.check_alike([0, 7])
+        gpus.check_alike([0, 7])
     fake.devices = []
     with pytest.raises(EngineError, match="shows no GPU to this process"):
-        cuda.count_devices()
+        gpus.count_devices()

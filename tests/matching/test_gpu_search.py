@@ -16,12 +16,12 @@ from isc_fast.errors import IscFastError
 from isc_fast.machine.trial_run import WORKS, run_trial
 from isc_fast.matching import exact
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.gpu_probe import find_gpus, try_gpus
+from isc_fast.matching.gpu_probe import find_gpus, try_gpus, try_gpus_as_json
 from isc_fast.matching.index import search
 from isc_fast.matching.searcher import open_searcher
 from isc_fast.matching.smoothing import smooth_negatives
 from isc_fast.matching.subtraction import subtract_negatives
-from isc_fast.runs.trials import TRIALS
+from isc_fast.runs.trials import all_trials
 
 pytest.importorskip("faiss")
 
@@ -59,16 +59,15 @@ def test_trying_out():
     count, free = try_gpus("cuda:all")
     assert count == len(free) == _GPUS
     assert [gpu.number for gpu in find_gpus("cuda:all")] == list(range(_GPUS))
-    (trial,) = [trial for trial in TRIALS if trial.name == "faiss, GPU"]
-    assert run_trial(trial.code).state == WORKS
-    code = "import json; from isc_fast.matching.gpu_probe import try_gpus; print(json.dumps(try_gpus('cuda')))"
-    assert json.loads(run_trial(code).detail)[0] == _GPUS
+    (trial,) = [trial for trial in all_trials() if trial.name == "faiss, GPU"]
+    assert run_trial(trial.function).state == WORKS
+    assert json.loads(run_trial(try_gpus_as_json, "cuda").detail)[0] == _GPUS
 
 
 def test_tf32_that_an_environment_asks_for_is_noticed(monkeypatch):
     """Or it changes nothing. What it must not do is to go unnoticed and to change results."""
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    found = run_trial("from isc_fast.matching.gpu_probe import try_gpus; print(try_gpus('cuda'))")
+    found = run_trial(try_gpus_as_json, "cuda")
     assert found.state == WORKS or "other neighbours" in found.detail
 
 

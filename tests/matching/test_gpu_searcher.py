@@ -16,7 +16,7 @@ from fakes import FakeEngine
 from oracles import named, unit_rows
 
 import isc_fast
-from isc_fast.cli.parser import main, make_parser
+from isc_fast.cli.main import main, make_parser
 from isc_fast.descriptors.store import open_descriptors, write_descriptors
 from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
@@ -32,7 +32,7 @@ from isc_fast.matching.searcher import open_searcher
 from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
 from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.runs.challenge import run_challenge
-from isc_fast.runs.trials import TRIALS
+from isc_fast.runs.trials import all_trials
 
 pytest.importorskip("faiss")
 
@@ -498,13 +498,13 @@ def test_faiss_without_gpu_support_is_said_and_never_the_processor_used(monkeypa
 
 
 def test_doctor_says_whether_faiss_works_on_gpus(imitation):
-    (trial,) = [trial for trial in TRIALS if trial.name == "faiss, GPU"]
+    (trial,) = [trial for trial in all_trials() if trial.name == "faiss, GPU"]
     imitation.write_text(LIBRARY)
-    found = run_trial(trial.code)
+    found = run_trial(trial.function)
     assert found.state == WORKS
     assert re.fullmatch(r"faiss [\d.]+, neighbours found on 2 GPUs", found.detail)
     imitation.write_text(LIBRARY + "del made.StandardGpuResources")
-    found = run_trial(trial.code)
+    found = run_trial(trial.function)
     assert (found.state, found.detail) == (BROKEN, "this faiss is built without GPU support")
     assert found.repair == "pip uninstall -y faiss-cpu && pip install 'isc-fast[gpu]'"
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import inspect
 import json
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import misbehaving
 import pytest
+from fake_gpu import FakeCuda
+from toy_engine import TOY
 
-from isc_fast.cli import commands
-from isc_fast.cli.parser import main
-from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
+from isc_fast.cli.main import main
+from isc_fast.engines.kinds import KINDS
+from isc_fast.machine.gpus import describe_gpus
+from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, Trial, run_trial
 from isc_fast.runs import doctor
 from isc_fast.runs.doctor import NO_GPU, Diagnosis, Finding, diagnose
-from isc_fast.runs.trials import GPUS, TRIALS, Trial
+from isc_fast.runs.trials import all_trials
 
 ONE_GPU = Answer(WORKS, json.dumps({"driver": "580.65, up to CUDA 13.0", "gpus": ["NVIDIA H100, 79 of 80 GiB free"]}))
 VERSIONS = {"numpy": "2.4.6", "onnxruntime": "1.31.0", "faiss-cpu": "1.13.0"}
@@ -42,9 +49,12 @@ def by_name(found: Diagnosis) -> dict[str, Finding]:
 
 def machine(gpu: Answer, otherwise: Answer | None = None, **special: Answer):
     """A probe that answers for each trial by its name, and for the GPUs."""
-    by_code = {trial.code: special.get(trial.name.replace(" ", "_"), otherwise) for trial in TRIALS}
-    by_code[GPUS] = gpu
-    return lambda code: by_code[code] or Answer(WORKS, "1.0, tried")
+    by_call = {
+        (trial.function, *trial.arguments): special.get(trial.name.replace(" ", "_"), otherwise)
+        for trial in all_trials()
+    }
+    by_call[(describe_gpus,)] = gpu
+    return lambda *call: by_call[call] or Answer(WORKS, "1.0, tried")
 
 
 # --- this machine
@@ -85,7 +95,7 @@ def test_every_row_is_a_line_and_says_what_to_do(here):
 
 
 def test_the_verb(capsys, monkeypatch, here):
-    monkeypatch.setattr(commands, "diagnose", lambda: here)
+    monkeypatch.setattr(doctor, "diagnose", lambda: here)
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out == f"{here}\n"
     assert main(["doctor", "--json"]) == 0
@@ -109,41 +119,46 @@ def test_importing_it_is_light():
 
 
 def test_a_library_that_ends_the_process_is_a_row():
-    found = run_trial("import ctypes; ctypes.string_at(0)")
+    found = run_trial(misbehaving.segfault)
     assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGSEGV)")
-    found = run_trial("import os; os.abort()")
+    found = run_trial(misbehaving.abort)
     assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGABRT)")
-    found = run_trial("import os; os.write(2, b'\\nno kernel image is available\\n'); os.abort()")
+    found = run_trial(misbehaving.abort_with_a_reason)
     assert (found.state, found.detail) == (BROKEN, "ended the whole process (SIGABRT): no kernel image is available")
 
 
 def test_a_library_that_hangs_is_a_row():
     began = time.monotonic()
-    found = run_trial("import time; time.sleep(600)", timeout_s=1)
+    found = run_trial(misbehaving.hang, timeout_s=1)
     assert (found.state, found.detail) == (BROKEN, "gave no answer within 1 s and was ended")
     assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("function", "expected"),
     [
-        ("print('noise'); print('x 1.0, done')", Answer(WORKS, "x 1.0, done")),
-        ("import nothing_like_this", Answer(ABSENT, "nothing_like_this is not installed")),
-        ("from isc_fast.errors import require; require('none_such', 'cpu')", Answer(ABSENT, "none_such is not installed")),
-        ("raise ImportError('libcudnn.so.9: cannot open')", Answer(BROKEN, "libcudnn.so.9: cannot open")),
-        ("raise SystemExit('too old; run: pip install new')", Answer(BROKEN, "too old", "pip install new")),
-        ("import sys; sys.exit(3)", Answer(BROKEN, "exit status 3")),
-        ("import sys; sys.stdout.buffer.write(b'\\xff\\n')", Answer(WORKS, "\ufffd")),
+        (misbehaving.noise_first, Answer(WORKS, "x 1.0, done")),
+        (misbehaving.import_nothing, Answer(ABSENT, "nothing_like_this is not installed")),
+        (misbehaving.require_nothing, Answer(ABSENT, "none_such is not installed")),
+        (misbehaving.broken_import, Answer(BROKEN, "libcudnn.so.9: cannot open")),
+        (misbehaving.too_old, Answer(BROKEN, "too old", "pip install new")),
+        (misbehaving.exit_3, Answer(BROKEN, "exit status 3")),
+        (misbehaving.odd_bytes, Answer(WORKS, "\ufffd")),
     ],
-)  # fmt: skip
-def test_how_a_trial_ended(code, expected):
-    assert run_trial(code) == expected
+)
+def test_how_a_trial_ended(function, expected):
+    assert run_trial(function) == expected
+
+
+def test_a_trial_gets_its_arguments_as_they_are():
+    words = ("'quoted'", "two words", "-x", "$HOME;")
+    assert run_trial(misbehaving.say, *words) == Answer(WORKS, " ".join(words))
 
 
 def test_a_file_in_the_users_folder_is_not_the_library(tmp_path, monkeypatch):
     (tmp_path / "faiss.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    assert run_trial("import faiss; print(faiss.__version__)").state == WORKS
+    assert run_trial(misbehaving.import_faiss).state == WORKS
 
 
 # --- imitated machines
@@ -206,14 +221,14 @@ def test_a_gpu_library_that_fails_beside_a_gpu_is_broken():
 def test_gpu_trials_are_not_run_without_a_gpu(no_driver):
     tried = []
 
-    def probe(code):
-        tried.append(code)
+    def probe(*call):
+        tried.append(call)
         return Answer(ABSENT, "pynvml is not installed")
 
     rows = by_name(diagnose(versions={}, probe=probe))
     assert rows["NVIDIA GPU"].state == NO_GPU
     assert rows["ONNX Runtime, CUDA"] == Finding("engines", "ONNX Runtime, CUDA", NO_GPU, "needs an NVIDIA GPU")
-    assert not {trial.code for trial in TRIALS if trial.needs_gpu} & set(tried)
+    assert not {(trial.function, *trial.arguments) for trial in all_trials() if trial.needs_gpu} & set(tried)
 
 
 @pytest.mark.parametrize(
@@ -244,21 +259,58 @@ def test_nothing_that_runs_an_engine(no_driver, capsys, monkeypatch):
     nothing = diagnose(versions={}, probe=machine(Answer(ABSENT, ""), Answer(ABSENT, "x is not installed")))
     assert not nothing.can_run
     assert str(nothing).endswith("no engine runs here; begin with: pip install 'isc-fast[cpu]'")
-    monkeypatch.setattr(commands, "diagnose", lambda: nothing)
+    monkeypatch.setattr(doctor, "diagnose", lambda: nothing)
     assert main(["doctor"]) == 1
     assert json.loads(json.dumps(nothing.to_dict()))["can_run"] is False
     capsys.readouterr()
 
 
-def test_every_trial_is_a_program_and_every_line_installs_an_extra_there_is():
+def test_every_trial_is_found_by_its_name_and_every_line_installs_an_extra_there_is():
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     extras = set(project["optional-dependencies"])
-    for trial in (*TRIALS, Trial("machine", "GPUs", GPUS, "")):
-        compile(trial.code, trial.name, "exec")
-        assert not {"NAME", "OPTIONS", "MODULE", "DEVICE", "KIND"} & set(trial.code.replace("(", " ").split()), (
-            trial.name
-        )
+    for trial in (*all_trials(), Trial("machine", "GPUs", describe_gpus, "")):
+        module = importlib.import_module(trial.function.__module__)
+        assert getattr(module, trial.function.__name__) is trial.function, trial.name
+        inspect.signature(trial.function).bind(*trial.arguments)
         if "isc-fast[" in trial.repair:
             assert trial.repair.partition("[")[2].partition("]")[0] in extras
+
+
+# --- another kind of engine
+
+
+def test_a_new_kind_of_engine_shows(monkeypatch, no_driver):
+    monkeypatch.setitem(KINDS, TOY.suffix, TOY)
+    (row,) = TOY.trials
+    assert row in all_trials()
+    found = diagnose(versions={}, trials=TOY.trials)
+    assert by_name(found)["toy"] == Finding("engines", "toy", WORKS, "toy 1.0, a row described")
+    assert found.can_run
+
+
+def test_what_the_driver_says_of_its_gpus(monkeypatch):
+    """By NVML; where that is not installed, by CUDA."""
+    gpu = types.SimpleNamespace(free=79 << 30, total=80 << 30)
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 1,
+        nvmlDeviceGetHandleByIndex=lambda index: gpu,
+        nvmlDeviceGetMemoryInfo=lambda handle: handle,
+        nvmlDeviceGetCudaComputeCapability=lambda handle: (9, 0),
+        nvmlDeviceGetName=lambda handle: b"NVIDIA H100",
+        nvmlSystemGetDriverVersion=lambda: "580.65",
+        nvmlSystemGetCudaDriverVersion=lambda: 13010,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert json.loads(describe_gpus()) == {
+        "driver": "580.65, up to CUDA 13.1",
+        "gpus": ["NVIDIA H100, compute capability 9.0, 79 of 80 GiB free"],
+    }
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", FakeCuda())
+    found = json.loads(describe_gpus())
+    assert found["driver"].startswith("up to CUDA ")
+    assert len(found["gpus"]) == FakeCuda().cudaGetDeviceCount()[1]
+    assert "compute capability" in found["gpus"][0]

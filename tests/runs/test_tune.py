@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 import isc_fast
 from isc_fast.assets import DEMO_ENGINE
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.engines import tuning
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.engines.header import read_spec

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 from helpers_training import ARCH, backbone_file, make_collection, toy
 
-from isc_fast.cli.parser import main
+from isc_fast.cli.main import main
 from isc_fast.errors import CheckpointError, DownloadError, InputError
 from isc_fast.items import Item
 from isc_fast.networks.checkpoint import load_checkpoint, save_checkpoint

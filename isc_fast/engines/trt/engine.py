@@ -1,9 +1,9 @@
 """Engines in TensorRT plans, on an NVIDIA GPU; no torch.
 
-One plan is loaded once. Beside it stand two or three slots, each with an execution context, a stream and buffers of its
-own, so that one slot's copies run while another computes. A slot always executes the same number of images, the last ones
-filled up with black: so a descriptor does not depend on how many images came with it, all addresses and shapes stay what
-they were, and the whole execution is recorded once as a CUDA graph and then queued by one call.
+An engine loads its plan once and makes two or three slots. Each slot has an execution context, a stream and buffers of its
+own, so that one slot copies while another computes. A slot always executes the same number of images, and black ones fill up
+the last execution. So a descriptor does not depend on how many images came with it, all addresses and shapes stay the same,
+and the whole execution is recorded once as a CUDA graph and then queued by one call.
 
 This file has not run on a GPU yet. Its tests run it against an imitation of CUDA and TensorRT that queues work as streams
 do and executes real graphs on the processor; `tests/engines/test_gpu_trt.py` runs it for real, where there is a GPU.
@@ -22,7 +22,8 @@ import numpy as np
 
 from ...errors import EngineError
 from ...machine import cuda
-from ..base import check_pixels
+from ...machine.gpus import find_device
+from ..protocol import check_pixels
 from .load import check_machine, installed_flavour, load_plan
 from .sidecar import read_plan
 from .slot import Pixels, Slot, Vectors
@@ -32,7 +33,7 @@ SLOTS = 3
 
 
 class Pending:
-    """Descriptors that the GPU is working on; made by `TrtEngine.start` and `TrtEngine.start_device`."""
+    """Descriptors that the GPU is working on; `TrtEngine.start` and `TrtEngine.start_device` return it."""
 
     def __init__(self, engine: TrtEngine, count: int, dim: int) -> None:
         self._engine = engine
@@ -51,24 +52,25 @@ class Pending:
 
 
 class TrtEngine:
-    """See `isc_fast.engines.base.Engine` and `isc_fast.engines.base.load_engine`.
+    """An engine in a TensorRT plan; see `isc_fast.engines.protocol.Engine` and `isc_fast.engines.base.load_engine`.
 
-    Threads may share it; calls wait for each other. `close`, or the end of a ``with`` block, frees the GPU's memory; an
-    engine that is thrown away does so by itself.
+    Threads may share it; their calls wait for each other. `close`, or the end of a ``with`` block, frees the GPU's memory. An
+    engine that nobody holds any more frees it by itself.
 
     Args:
-        path: of the plan; its sidecar stands beside it.
-        slots: executions in flight; fewer where the GPU's memory does not hold so many, at least one.
+        path: the plan's file; its sidecar stands beside it.
+        slots: executions in flight; there are fewer where the GPU's memory does not hold so many, but at least one.
         size: images in one execution; by default what the plan is tuned for.
-        index: of the GPU, among those that this process sees.
-        trust_code: whether program code in the plan may run. Only version-compatible plans hold some; it is as if you
-            started a program that came with the plan.
+        index: number of the GPU, among those that this process sees.
+        trust_code: whether program code in the plan may run. Only version-compatible plans hold some. To allow it is to
+            start a program that came with the plan.
     """
 
     def __init__(
         self, path: Path, *, slots: int = SLOTS, size: int | None = None, index: int = 0, trust_code: bool = False
     ) -> None:
-        content, spec, facts = read_plan(path)
+        plan = read_plan(path)
+        spec, facts = plan.spec, plan.facts
         fewest, best, most = facts.batch
         self._size = size or best
         if not fewest <= self._size <= most:
@@ -82,7 +84,7 @@ class TrtEngine:
                 f"{path} is version-compatible: it holds program code that runs when it is loaded; if you trust where it came "
                 "from, add --trust-plan (trust_plan=True), else build it again without --version-compatible"
             )
-        found = cuda.find_device(index)  # first: TensorRT crashes without a driver
+        found = find_device(index)  # first, because TensorRT crashes without a driver
         trt = installed_flavour(facts.flavour)
         check_machine(path, facts, found, str(trt.__version__))
         self.path, self.spec, self.facts, self.id = path, spec, facts, facts.plan_sha256
@@ -93,7 +95,7 @@ class TrtEngine:
         resources = contextlib.ExitStack()
         self._free = weakref.finalize(self, _close, resources, index)
         try:
-            self._slots = load_plan(trt, path, content, spec, facts, self._size, slots, resources)
+            self._slots = load_plan(trt, plan, self._size, slots, resources)
         except BaseException:
             self._free()
             raise
@@ -108,14 +110,14 @@ class TrtEngine:
         return all(slot.graph is not None for slot in self._slots)
 
     def run(self, pixels: Pixels) -> Vectors:
-        """See `isc_fast.engines.base.Engine.run`."""
+        """See `isc_fast.engines.protocol.Engine.run`."""
         return self.start(pixels).result()
 
     def start(self, pixels: Pixels) -> Pending:
-        """Begin to describe ``uint8 (n, height, width, 3)``; the array may be changed when this returns.
+        """Begin to describe ``uint8 (n, height, width, 3)``; the caller may change the array when this returns.
 
-        It returns as soon as the last images are on their way. A caller that starts a batch before it asks for the
-        descriptors of the one before keeps the GPU busy.
+        This returns as soon as the last images are on their way. A caller keeps the GPU busy by starting a batch before it
+        asks for the descriptors of the one before.
 
         Raises:
             EngineError: as `run`.
@@ -128,16 +130,18 @@ class TrtEngine:
         return self.start_device(pointer, count, stream=stream, event=event).result()
 
     def start_device(self, pointer: int, count: int, *, stream: int | None = None, event: int | None = None) -> Pending:
-        """Begin to describe images that are on the GPU already. They are copied there once, into the slots' own memory,
-        at the speed of the GPU's memory (0.03 ms for 64 images at 512 × 512 on an H100, by its data sheet).
+        """Begin to describe images that are on the GPU already.
+
+        They are copied once, into the slots' own memory, at the speed of the GPU's memory (0.03 ms for 64 images at
+        512 × 512 on an H100, by its data sheet).
 
         Args:
             pointer: device address of dense ``uint8 (count, height, width, 3)`` RGB.
-            count: images.
-            stream: handle of the stream that their maker was queued in. The copy waits for what is in it now, and what is
-                queued in it from now on waits for the copy: the maker may go straight on to its next batch.
-            event: handle of an event that their maker recorded, instead of a stream. Then, as without either, the memory
-                may be used again when this returns.
+            count: number of images.
+            stream: handle of the stream that makes the images. The copy waits for the work that is in the stream now, and
+                work that is queued later waits for the copy, so the maker may begin its next batch at once.
+            event: handle of an event that the maker recorded, instead of a stream. With an event, as with neither, the
+                memory may be used again when this returns.
 
         Raises:
             EngineError: the GPU or TensorRT failed, or both a stream and an event are given.
@@ -208,7 +212,7 @@ class TrtEngine:
                 raise pending.problem
 
     def _abandon(self, error: EngineError, count: int) -> EngineError:
-        """After a failure: let nothing go on writing, and tell everyone who waits."""
+        """Stop all writing after a failure, and hand the error to everyone who waits."""
         problem = EngineError(f"{self.path} failed on a batch of {count}: {error}")
         for slot in self._slots:
             with contextlib.suppress(EngineError):
@@ -219,7 +223,7 @@ class TrtEngine:
         return problem
 
     def close(self) -> None:
-        """Free what the engine holds on the GPU; descriptors that were not fetched are lost. May be called twice."""
+        """Free what the engine holds on the GPU. Descriptors that were not fetched are lost. May be called twice."""
         with self._lock:
             lost = EngineError(f"{self.path} was closed before these descriptors were fetched; load it again")
             for _, pending, _, _ in self._waiting:

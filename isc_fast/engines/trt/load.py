@@ -1,4 +1,4 @@
-"""Loading a TensorRT plan: what it was built for is compared with what is here, and the plan with its sidecar."""
+"""Loading a TensorRT plan. This compares what the plan was built for with what is here, and the plan with its sidecar."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 from ...errors import EngineError, require
 from ...machine import cuda
-from ..spec import EngineSpec
 from .log import make_logger, meaning, reason
-from .sidecar import PlanFacts
+from .sidecar import Plan, PlanFacts
 from .slot import Slot
 
 
 def installed_flavour(flavour: str) -> Any:
-    """The module ``tensorrt`` or ``tensorrt_rtx``. To be called only where `cuda.find_device` found a GPU, or to build
-    with ``tensorrt_rtx``.
+    """Import the module ``tensorrt`` or ``tensorrt_rtx``.
+
+    Call this only after `isc_fast.machine.gpus.find_device` has found a GPU, because TensorRT crashes without a driver. To
+    build with ``tensorrt_rtx`` no GPU is needed.
 
     Raises:
         EngineError: there is no such flavour.
@@ -29,12 +30,12 @@ def installed_flavour(flavour: str) -> Any:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Major, minor and patch: plans are good for one of them, whatever the build."""
+    """Return major, minor and patch: a plan fits one such release, whatever its build number."""
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
 
 
 def check_machine(path: Path, facts: PlanFacts, device: cuda.Device, version: str) -> None:
-    """Compare what the plan was built with to what is here.
+    """Compare what the plan was built for with what is here.
 
     Raises:
         EngineError: this GPU or this TensorRT cannot run the plan.
@@ -54,26 +55,29 @@ def check_machine(path: Path, facts: PlanFacts, device: cuda.Device, version: st
         )
 
 
-def load_plan(
-    trt: Any,
-    path: Path,
-    content: bytes,
-    spec: EngineSpec,
-    facts: PlanFacts,
-    size: int,
-    slots: int,
-    resources: contextlib.ExitStack,
-) -> list[Slot]:
-    """Deserialize the plan and make its slots; all of it is freed, in the right order, by ``resources``."""
+def load_plan(trt: Any, plan: Plan, size: int, slots: int, resources: contextlib.ExitStack) -> list[Slot]:
+    """Deserialize a plan and make its slots.
+
+    Args:
+        trt: the module that built the plan.
+        plan: the plan.
+        size: images in one execution.
+        slots: how many slots to make; there are fewer where the GPU's memory does not hold so many.
+        resources: frees everything, in the right order.
+
+    Raises:
+        EngineError: TensorRT cannot load the plan, or the plan is not what its sidecar says.
+    """
+    path, facts = plan.path, plan.facts
     logger = make_logger(trt)
-    # pybind11 keeps an owner alive as long as what it made; dropping these in order frees contexts, engine, runtime.
+    # pybind11 keeps an owner alive as long as what it made. Dropping these in order frees contexts, engine, runtime.
     owned: list[Any] = [logger]
     resources.callback(_drop_last_first, owned)
     runtime = trt.Runtime(logger)
     owned.append(runtime)
     if facts.version_compatible:
         runtime.engine_host_code_allowed = True
-    engine = runtime.deserialize_cuda_engine(content)
+    engine = runtime.deserialize_cuda_engine(plan.content)
     if engine is None:
         known = meaning(logger.messages)
         raise EngineError(
@@ -81,13 +85,13 @@ def load_plan(
             f"machine: isc-fast export --ckpt CHECKPOINT -o {path.name}"
         )
     owned.append(engine)
-    names = _check_engine(trt, engine, path, spec, facts)
+    names = _check_engine(trt, engine, plan)
     made: list[Slot] = []
     for number in range(slots):
         try:
-            slot = Slot(engine, spec, size, names, logger)
+            slot = Slot(engine, plan.spec, size, names, logger)
         except EngineError as error:
-            if number:  # it is only slower with fewer
+            if number:  # with fewer slots the engine is only slower
                 break
             raise EngineError(f"{path} cannot be run here: {error}") from error
         resources.callback(slot.close)
@@ -101,19 +105,20 @@ def _drop_last_first(owned: list[Any]) -> None:
 
 
 def _tensors(trt: Any, engine: Any) -> Iterator[tuple[str, str, Any, tuple[int, ...]]]:
-    """(input or output, name, type, shape) of each tensor that goes in or comes out."""
+    """Yield (``"input"`` or ``"output"``, name, type, shape) of each tensor that goes in or comes out."""
     for number in range(engine.num_io_tensors):
         name = engine.get_tensor_name(number)
         side = "input" if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT else "output"
         yield side, name, engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))
 
 
-def _check_engine(trt: Any, engine: Any, path: Path, spec: EngineSpec, facts: PlanFacts) -> tuple[str, str]:
-    """The names of the plan's input and output.
+def _check_engine(trt: Any, engine: Any, plan: Plan) -> tuple[str, str]:
+    """Compare a plan with its sidecar, and return the names of the plan's input and output.
 
     Raises:
         EngineError: the plan is not what the sidecar says.
     """
+    path, spec, facts = plan.path, plan.spec, plan.facts
     found = sorted((side, name, str(dtype), shape[1:]) for side, name, dtype, shape in _tensors(trt, engine))
     expected = [
         ("input", str(trt.DataType.UINT8), (spec.height, spec.width, 3)),

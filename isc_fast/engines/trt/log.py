@@ -1,4 +1,4 @@
-"""What TensorRT says when something fails: it raises nothing, it writes to a log; here that becomes our errors' reasons."""
+"""TensorRT's log. TensorRT raises nothing when a call fails but writes to a log; this module turns that into reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 _KEPT = 200
 _NOISE = ("cudaError 35", "catchCudaError")
-"""Said by TensorRT-RTX on a machine without a GPU, even where it builds well."""
+"""TensorRT-RTX writes these on a machine without a GPU, even where it builds well."""
 
 _MEANINGS = (
     ("magicTag == kEXPECTED_MAGIC_TAG", "it is not a TensorRT plan, or something stands before it in the file"),
@@ -25,9 +25,9 @@ _MEANINGS = (
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger for a module of TensorRT. Its ``messages`` are the last warnings and errors, the newest last.
+    """Make a logger for a module of TensorRT. Its ``messages`` are the last warnings and errors, the newest last.
 
-    It has to outlive everything that was made with it.
+    The logger has to outlive everything that is made with it.
     """
 
     class Collector(trt.ILogger):  # type: ignore[misc]
@@ -36,7 +36,7 @@ def make_logger(trt: Any) -> Any:
             self.messages: deque[tuple[bool, str]] = deque(maxlen=_KEPT)
 
         def log(self, severity: Any, message: str) -> None:
-            # Called from C++, which an exception must not reach.
+            # C++ calls this, and no exception may reach C++.
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.messages.append((True, str(message)))
             elif severity == trt.ILogger.WARNING:
@@ -46,14 +46,14 @@ def make_logger(trt: Any) -> Any:
 
 
 def _tidy(message: str) -> str:
-    """Without the source files of TensorRT: ``… In validate at /_src/network.cpp:4023``."""
+    """Take out the names of TensorRT's source files: ``… In validate at /_src/network.cpp:4023``."""
     text = " ".join(message.split())
     text = re.sub(r"\s*\(?In \w+ at \S+:\d+\)?\)?", "", text)
     return text[:300]
 
 
 def meaning(messages: Iterable[tuple[bool, str]]) -> str | None:
-    """What a known failure is in plain words, or None."""
+    """Return a known failure in plain words, or None."""
     texts = [text for _, text in messages]
     for sign, words in _MEANINGS:
         if any(sign in text for text in texts):
@@ -62,7 +62,7 @@ def meaning(messages: Iterable[tuple[bool, str]]) -> str | None:
 
 
 def reason(messages: Iterable[tuple[bool, str]]) -> str:
-    """Why a call failed, in one line: what TensorRT wrote last, unless that is only about the driver."""
+    """Say in one line why a call failed: TensorRT's last message, unless that is only about the driver."""
     errors = [text for wrong, text in messages if wrong]
     telling = [text for text in errors if not any(sign in text for sign in _NOISE)]
     if telling:

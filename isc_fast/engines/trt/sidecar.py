@@ -1,7 +1,7 @@
-"""What is known of a TensorRT plan, in the JSON file beside it: ``v107.plan`` → ``v107.plan.json``.
+"""The sidecar: a JSON file beside a TensorRT plan that says what the plan is, ``v107.plan`` → ``v107.plan.json``.
 
-The plan itself stays as TensorRT made it, so that TensorRT's own tools open it. The two belong together by the plan's
-SHA-256. Reading them needs neither a GPU nor TensorRT.
+The plan itself stays as TensorRT made it, so that TensorRT's own tools open it. The sidecar names its plan by SHA-256.
+Reading the two needs neither a GPU nor TensorRT.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class PlanFacts:
         version_compatible: whether later versions of TensorRT run it too; such a plan holds program code.
         hardware_compatible: whether other GPUs, from Ampere on, run it too.
         network: what TensorRT calls the network in the plan; it names the engine that the plan was built from.
-        plan_sha256: of the plan.
-        source_sha256: of the fp32 ``.onnx`` engine that it was built from.
-        graph_sha256: of the graph as it was given to TensorRT, in its precision.
+        plan_sha256: SHA-256 of the plan.
+        source_sha256: SHA-256 of the fp32 ``.onnx`` engine that it was built from.
+        graph_sha256: SHA-256 of the graph as TensorRT got it, in the plan's precision.
     """
 
     flavour: str
@@ -53,18 +53,35 @@ class PlanFacts:
     graph_sha256: str
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A TensorRT plan and what its sidecar says of it.
+
+    Attributes:
+        path: the plan's file.
+        content: its bytes.
+        spec: the engine's specification.
+        facts: what it was built with.
+    """
+
+    path: Path
+    content: bytes
+    spec: EngineSpec
+    facts: PlanFacts
+
+
 def network_name(source_sha256: str) -> str:
-    """What the network in a plan is called: it ties the plan to the engine that it was built from."""
+    """Return the name of the network in a plan, which ties the plan to the engine that it was built from."""
     return f"isc-fast {_VERSION} {source_sha256}"
 
 
 def sidecar_path(plan: Path) -> Path:
-    """Where the facts of a plan are kept."""
+    """Return where the sidecar of a plan stands."""
     return plan.with_name(plan.name + ".json")
 
 
 def sidecar_text(spec: EngineSpec, facts: PlanFacts) -> str:
-    """The content of a sidecar."""
+    """Return the content of a sidecar."""
     content = {_KEY: _VERSION, "plan": asdict(facts), "spec": json.loads(spec.to_json())}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
@@ -74,7 +91,7 @@ def _again(plan: Path) -> str:
 
 
 def read_sidecar(plan: Path) -> tuple[EngineSpec, PlanFacts]:
-    """The specification of a plan and the facts about it, from its sidecar; the plan is not read.
+    """Read the specification of a plan and the facts about it from its sidecar; the plan itself is not read.
 
     Raises:
         EngineError: the sidecar is missing, is not one, is damaged, or is newer than this isc-fast understands.
@@ -120,11 +137,11 @@ def _facts(values: Any, path: Path, plan: Path) -> PlanFacts:
     return PlanFacts(**{**{entry.name: given[entry.name] for entry in fields(PlanFacts)}, "batch": tuple(batch)})
 
 
-def read_plan(plan: Path) -> tuple[bytes, EngineSpec, PlanFacts]:
-    """A plan's bytes, with what its sidecar says of them.
+def read_plan(plan: Path) -> Plan:
+    """Read a plan and its sidecar, and check that they belong together.
 
     Raises:
-        EngineError: the sidecar cannot be used, or it is that of another plan.
+        EngineError: the sidecar cannot be used, or it belongs to another plan.
     """
     spec, facts = read_sidecar(plan)
     try:
@@ -137,4 +154,4 @@ def read_plan(plan: Path) -> tuple[bytes, EngineSpec, PlanFacts]:
             f"{plan} is not the plan that {sidecar_path(plan).name} describes (SHA-256 {found[:16]}…, expected "
             f"{facts.plan_sha256[:16]}…), or it is damaged; copy both again, or build the plan again: {_again(plan)}"
         )
-    return content, spec, facts
+    return Plan(plan, content, spec, facts)

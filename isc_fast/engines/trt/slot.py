@@ -1,4 +1,4 @@
-"""A place where one execution of a TensorRT plan runs: a context, a stream, memory on both sides."""
+"""A slot runs one execution of a TensorRT plan: it has a context, a stream, and memory on both sides."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Slot:
     Attributes:
         size: images in one execution.
         output: descriptors ``float32 (size, dim)`` of the last execution, once `wait` has returned.
-        graph: of an execution, or None where it could not be recorded.
+        graph: the recorded execution, or None where it could not be recorded.
     """
 
     def __init__(self, engine: Any, spec: EngineSpec, size: int, names: tuple[str, str], logger: Any) -> None:
         self.size, self.logger = size, logger
         self._image_bytes = spec.height * spec.width * 3
-        self._filled = size  # images in the GPU's memory that may be other than black
+        self._filled = size  # so many images in the GPU's memory may be other than black
         self.graph: cuda.Graph | None = None
         self._context: Any = None
         with contextlib.ExitStack() as stack:
@@ -54,13 +54,13 @@ class Slot:
             if self._context is None:
                 raise EngineError(f"TensorRT made no execution context: {reason(logger.messages)}")
             stack.callback(self._drop)
-            stack.callback(self._settle)  # first of all: what is queued still uses the rest
+            stack.callback(self._settle)  # runs first on closing, because queued work still uses the rest
             self._prepare(names, (size, spec.height, spec.width, 3))
             self._resources = stack.pop_all()
 
     def _prepare(self, names: tuple[str, str], shape: tuple[int, ...]) -> None:
         context, stream = self._context, self.stream.handle
-        if context.active_optimization_profile != 0:  # of contexts beside each other only the first has one by itself
+        if context.active_optimization_profile != 0:  # only the first of several contexts has one by itself
             self._ask(context.set_optimization_profile_async(0, stream), "take its profile")
             self.stream.synchronize()
         self._ask(context.set_input_shape(names[0], shape), f"take {shape[0]} images")
@@ -84,7 +84,7 @@ class Slot:
         return True
 
     def put(self, pixels: Pixels) -> None:
-        """Queue the copy of at most ``size`` images; their memory is free again when this returns."""
+        """Queue the copy of at most ``size`` images; the caller may use their memory again when this returns."""
         count, copied = len(pixels), max(len(pixels), self._filled)
         self._input[:count] = pixels
         self._input[count:copied] = 0
@@ -93,7 +93,7 @@ class Slot:
         cuda.copy(self._device_in.pointer, self._pinned_in.pointer, size, "to device", self.stream)
 
     def put_from_device(self, pointer: int, count: int, ready: int | None, stream: int | None) -> None:
-        """Queue the copy of ``count`` images that are on the GPU already; `copied` is reached when it is done."""
+        """Queue the copy of ``count`` images that are on the GPU already; the event `copied` follows it."""
         if stream is not None:
             self._ready.record(stream)
             cuda.wait_in(self.stream.handle, self._ready.handle)
@@ -107,7 +107,7 @@ class Slot:
         self.copied.record(self.stream)
 
     def launch(self) -> None:
-        """Queue the execution of what was put."""
+        """Queue the execution of the images that were put."""
         if self.graph is not None:
             self.graph.launch(self.stream)
         else:
@@ -128,5 +128,5 @@ class Slot:
         self.graph = self._context = None
 
     def close(self) -> None:
-        """Wait for what is queued, then free all of it."""
+        """Wait for the queued work, then free everything."""
         self._resources.close()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ...engines.base import DeviceEngine, Engine
+from ...engines.base import Engine, abilities
 from ...engines.spec import EngineSpec
 from ...progress import Tally
 from ...sources.base import Source
@@ -40,7 +40,7 @@ class Facts:
     @classmethod
     def of(cls, engine: Engine) -> Facts:
         """The facts about a loaded engine."""
-        return cls(engine.id, engine.spec, engine.default_batch_size, isinstance(engine, DeviceEngine))
+        return cls(engine.id, engine.spec, engine.default_batch_size, abilities(engine).takes_gpu_pixels)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""``isc-fast convert``: read and write descriptor files of other tools."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..descriptors.store import Descriptors
+
+HELP = "read and write descriptor files of other tools"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="[SET=]FILE",
+        help="descriptors of any dialect; several are put together; SET is query, reference or train",
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE")
+    parser.add_argument(
+        "--to",
+        choices=("isc-fast", "submission", "reference", "kit", "clip-retrieval"),
+        help="dialect to write (default: isc-fast)",
+    )
+    parser.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")
+
+
+def run(arguments: Namespace) -> int:
+    """Convert, and print how many descriptors each set has."""
+    from ..descriptors.dialects import SETS, concatenate, convert, dialect_of, read_descriptors
+
+    files: dict[str, list[str]] = {}
+    for entry in arguments.inputs:
+        name, equals, file = entry.partition("=")
+        named = equals and name in SETS
+        files.setdefault(name if named else "", []).append(file if named else entry)
+
+    def read(name: str, file: str) -> Descriptors:
+        """Read the set of that name where the file holds several."""
+        several = dialect_of(file) == "submission"
+        return read_descriptors(file, which=arguments.set or (name if several and name else None))
+
+    sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
+    dialect = arguments.to or "isc-fast"
+    convert(sets, arguments.output, dialect)
+    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {dialect}")
+    return 0

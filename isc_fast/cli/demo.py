@@ -1,0 +1,26 @@
+"""``isc-fast demo``: find edited copies among the photos inside the package."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from .flags import given
+from .output import named_progress
+
+HELP = "find edited copies among photos inside the package, and make a page to look at"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="(default: demo-out)")
+    parser.add_argument("--engine", metavar="FILE", help="another engine than the one inside the package")
+
+
+def run(arguments: Namespace) -> int:
+    """Run the demo, and print its figures."""
+    from ..runs.demo import run_demo
+
+    with named_progress() as printers:
+        result = run_demo(progress=printers, **given(arguments, "output", "engine"))
+    print(result)
+    return 0

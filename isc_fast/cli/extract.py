@@ -1,0 +1,83 @@
+"""``isc-fast extract``: describe photos."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from ..progress import duration
+from .flags import ENGINE_HELP, add_json, add_run_flags, engine_flags, given
+from .output import note, progress
+
+if TYPE_CHECKING:
+    from ..extraction.pipeline import Extraction
+
+HELP = "describe photos; interrupt it at any time, the same command resumes"
+_FAILURES_SHOWN = 10
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        "inputs", nargs="+", metavar="PHOTOS", help="folder, image, or list file (.txt: one path a line)"
+    )
+    parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
+    parser.add_argument(
+        "--ids",
+        choices=("auto", "path", "stem"),
+        help="ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--shard-size", type=int, metavar="N", help="images of one part, the unit of resuming")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an output made from other inputs or recompute it"
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if any image failed")
+    add_run_flags(parser)
+    add_json(parser, "the result as ")
+
+
+def run(arguments: Namespace) -> int:
+    """Extract, note what failed, and print the result."""
+    from ..extraction.pipeline import extract
+
+    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder")
+    with progress("extract") as printer:
+        made = extract(
+            arguments.inputs,
+            arguments.engine,
+            arguments.output,
+            overwrite=arguments.overwrite,
+            retry_failed=arguments.retry_failed,
+            progress=printer,
+            **engine_flags(arguments),
+            **options,
+        )
+    _note_what_is_missing(made)
+    if arguments.json:
+        result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
+        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3)}))
+    elif made.computed:
+        rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
+        print(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
+    else:
+        print(f"{made.path}: {_counts(made)}, complete already")
+    return 1 if arguments.strict and made.failures else 0
+
+
+def _note_what_is_missing(made: Extraction) -> None:
+    if made.note:
+        note(f"note: {made.note}")
+    if made.ignored:
+        note(f"note: {made.ignored} files whose names are no images' were left out")
+    for failure in made.failures[:_FAILURES_SHOWN]:
+        note(f"failed: {failure.path}: {failure.reason}")
+    if len(made.failures) > _FAILURES_SHOWN:
+        note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
+
+
+def _counts(made: Extraction) -> str:
+    return f"{made.count} descriptors" + (f", {len(made.failures)} images failed" if made.failures else "")

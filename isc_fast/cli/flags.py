@@ -1,0 +1,77 @@
+"""Flags that several verbs share, and how flags become arguments of the library.
+
+Defaults stand in the library, not here: a flag that the user leaves out is not passed on.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from ..engines.kind import PROVIDERS
+from ..engines.spec import RUNTIMES
+
+ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
+
+
+def given(arguments: Namespace, *names: str) -> dict[str, Any]:
+    """Return the flags of these names that the user gave; the others keep the library's default."""
+    values = vars(arguments)
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def engine_flags(arguments: Namespace) -> dict[str, Any]:
+    """Return where an engine runs and how it is loaded, as `extract` and `run_challenge` take it."""
+    return {
+        "devices": arguments.device,
+        "engine_options": given(arguments, "threads", "runtime", "provider", "trust_plan"),
+    }
+
+
+def add_json(parser: ArgumentParser, what: str = "") -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}JSON")
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Add what the verbs have in common that decode photos and run an engine on them."""
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images in one engine call")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that decode, in all; by default one for each core"
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=("auto", "pillow", "turbo", "turbo-scaled", "dali", "dali-cpu"),
+        help="what decodes; auto, the default: the one this output was begun with, else for a .plan dali, which decodes JPEGs "
+        "on the GPU, else turbo if installed (pixels within one grey level of pillow's), else pillow",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of the engine, in all; by default one for each core"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="what the engine runs on: cpu, cuda or cuda:1; several beside each other, one process each: cuda:0,1, cuda:all, "
+        "cpu,cpu (default: cpu, for a .plan cuda)",
+    )
+    parser.add_argument(
+        "--trust-plan",
+        action="store_true",
+        help="let a version-compatible .plan run the program code that it holds; only where you trust its origin",
+    )
+    parser.add_argument(
+        "--runtime", choices=RUNTIMES, help="what runs an fp32 engine (default: as tuned, or onnxruntime)"
+    )
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, help="what ONNX Runtime computes with on a GPU (default: cuda)"
+    )
+
+
+def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
+    """Add the device that searches; ``flag`` is its name where ``--device`` is the engine's."""
+    parser.add_argument(
+        flag,
+        metavar="DEVICE",
+        help="what searches: cpu (the default), cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all; pairs and scores are the "
+        "same",
+    )

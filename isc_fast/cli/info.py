@@ -1,0 +1,81 @@
+"""``isc-fast info``: say what a file is."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .flags import add_json
+
+HELP = "say what an engine or a descriptor file is"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--failures", action="store_true", help="list the images that got no descriptor, as JSON lines")
+    add_json(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """Print what is known of the file, or the rows of its ledger of failures."""
+    about = _about(arguments.file)
+    failures = about.pop("failures", None)
+    if arguments.failures:
+        if failures is None:
+            raise InputError(
+                f"{arguments.file} has no ledger of failures; expected descriptors made by isc-fast extract"
+            )
+        for failure in failures:
+            print(json.dumps(asdict(failure)))
+        return 0
+    if failures is not None:
+        about["failures"] = len(failures)
+    if arguments.json:
+        print(json.dumps(about))
+    else:
+        for key, value in about.items():
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+            print(f"{key:<18} {shown}")
+    return 0
+
+
+def _about(file: str) -> dict[str, Any]:
+    """Return what there is to say of a file; ``failures`` are the rows of its ledger."""
+    from ..engines.base import describe_engine, names_engine
+
+    if names_engine(file):
+        found = describe_engine(file)
+        return {"kind": "engine", "path": str(found.path), "id": found.id, **asdict(found.spec), **found.facts}
+    if Path(file).suffix in (".csv", ".jsonl"):
+        return _about_matches(file)
+    return _about_descriptors(file)
+
+
+def _about_matches(file: str) -> dict[str, Any]:
+    from ..matching.matches import read_matches
+
+    matches = read_matches(file)
+    return {"kind": "matches", "path": file, "pairs": len(matches), "queries": len(set(matches.query_ids))}
+
+
+def _about_descriptors(file: str) -> dict[str, Any]:
+    from ..descriptors.dialects import dialect_of, read_descriptors
+    from ..descriptors.hdf5 import open_hdf5
+    from ..descriptors.store import open_descriptors
+
+    dialect = dialect_of(file)
+    if dialect == "isc-fast":
+        with open_descriptors(file) as found:
+            shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
+            return {"kind": "descriptors", "path": file, **shape, **found.meta}
+    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": dialect}
+    if dialect == "clip-retrieval":
+        read = read_descriptors(file)
+        return {**about, "count": len(read), "dim": read.dim}
+    with open_hdf5(file) as raw:
+        return {**about, **{name: f"{data.dtype} {data.shape}" for name, data in raw.items()}}

@@ -1,0 +1,46 @@
+"""``isc-fast report``: make a page of matches with their pictures."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from ..items import Photo
+from .flags import given
+
+HELP = "make a page of matches with their pictures"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument("matches", metavar="MATCHES.csv")
+    for side in ("queries", "references"):
+        parser.add_argument(
+            f"--{side}", required=True, nargs="+", metavar="PHOTOS", help=f"what the {side} were extracted from"
+        )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
+    parser.add_argument("--ids", choices=("auto", "path", "stem"), help="as given to extract")
+    parser.add_argument("--truth", metavar="CSV", help="ground truth, to colour right and wrong")
+    parser.add_argument("--threshold", type=float, metavar="S", help="lowest score shown")
+    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs shown at most (default: 200)")
+
+
+def run(arguments: Namespace) -> int:
+    """Write the page, and print how many pairs it shows."""
+    from ..matching.matches import read_matches, read_truth
+    from ..review.page import write_report
+    from ..sources.listing import list_images, open_item
+
+    def photos(inputs: list[str]) -> dict[str, Photo]:
+        return {item.id: open_item(item) for item in list_images(inputs, **given(arguments, "ids")).items}
+
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    shown = write_report(
+        arguments.output,
+        read_matches(arguments.matches),
+        queries=photos(arguments.queries),
+        references=photos(arguments.references),
+        truth=truth,
+        **given(arguments, "threshold", "max_rows"),
+    )
+    print(f"{arguments.output}: {shown} pairs")
+    return 0
