@@ -13,7 +13,7 @@ from typing import Any
 
 from ..decoders.base import EXACT
 from ..decoders.preprocessing import quiet_pillow
-from ..descriptors.dialects import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
+from ..descriptors.formats.table import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import Descriptors, open_descriptors
 from ..engines.base import engine_file, file_sha256, load_engine

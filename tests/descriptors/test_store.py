@@ -307,7 +307,7 @@ LIMITED = """
     import hashlib, resource, signal, sys
     from pathlib import Path
     import numpy as np
-    from isc_fast.descriptors import dialects
+    from isc_fast.descriptors.formats import table as dialects
     from isc_fast.matching import matches
     from isc_fast.errors import OutputError
     from isc_fast.descriptors.store import Descriptors, write_descriptors

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, InputError, MismatchError, require
-from ..files.atomic import make_folder, replacing
-from .hdf5 import create_hdf5, open_hdf5
-from .store import (
+from ...errors import FormatError, InputError, MismatchError, require
+from ...files.atomic import make_folder, replacing
+from ..hdf5 import create_hdf5, open_hdf5
+from ..store import (
     BLOCK_ROWS,
     DAMAGE,
     Descriptors,

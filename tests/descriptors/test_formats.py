@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles import named, unit_rows
 
-from isc_fast.descriptors.dialects import (
+from isc_fast.descriptors.formats.table import (
     DIALECTS,
     concatenate,
     convert,
@@ -231,7 +231,7 @@ def test_kit_to_the_letter(tmp_path):
 
 
 def test_clip_retrieval_to_the_letter(tmp_path, monkeypatch):
-    monkeypatch.setattr("isc_fast.descriptors.dialects._ROWS_PER_FILE", 4)
+    monkeypatch.setattr("isc_fast.descriptors.formats.table._ROWS_PER_FILE", 4)
     ids = ["a", "写真/b.jpg", "c,d", "e", "f", "g"]
     write_clip_retrieval(tmp_path / "clip", Descriptors(REFERENCE, ids))
     files = sorted(str(path.relative_to(tmp_path / "clip")) for path in (tmp_path / "clip").rglob("*.*"))
