@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..decoders.base import EXACT
 from ..decoders.preprocessing import quiet_pillow
+from ..descriptors.comparing import PrecisionWarning, Verdict, compare, compare_with_negatives
 from ..descriptors.formats.table import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import Descriptors, open_descriptors
@@ -46,6 +47,20 @@ def _given(arguments: Namespace, *names: str) -> dict[str, Any]:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+def _tell(verdict: Verdict) -> None:
+    """Print what a user should know about two sets that were compared."""
+    for remark in verdict.remarks:
+        _note(f"{remark.grade.name.lower()}: {remark.words}")
+
+
+@contextlib.contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """Leave out Python's own form of a warning that `_tell` prints."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)
+        yield
 
 
 @contextlib.contextmanager
@@ -165,29 +180,25 @@ def _normalize(arguments: Namespace) -> int:
             if arguments.negatives is None:
                 raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
             negatives = stack.enter_context(open_any(arguments.negatives))
-            if method == "nes" and not negatives.meta.get("smoothing"):
+            if method == "nes" and not negatives.provenance.smoothing:
                 _note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
         descriptors = stack.enter_context(open_any(arguments.descriptors))
-        normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
+        with _told_in_one_line():
+            normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
+        if negatives is not None:
+            _tell(compare_with_negatives(descriptors, negatives))
     print(f"{arguments.output}: normalised by {method}")
     return 0
 
 
 def _search(arguments: Namespace) -> int:
     options = _given(arguments, "k", "max_pairs", "threshold", "metric", "device")
-    with open_any(arguments.queries) as queries, open_any(arguments.references) as references:
+    with open_any(arguments.queries) as queries, open_any(arguments.references) as references, _told_in_one_line():
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
-        stamped = queries.meta and references.meta
-        decoders = [side.meta.get("decoder", EXACT[0]) for side in (queries, references)]
+        verdict = compare(queries, references)
     write_matches(arguments.output, found)
-    if decoders[0] != decoders[1] and not set(decoders) <= set(EXACT):
-        _note(
-            f"note: queries were decoded by {decoders[0]} and references by {decoders[1]}, whose pixels differ a little, and so "
-            "do scores; extract both with one --decoder"
-        )
-    if not stamped:
-        _note("note: not both sides say which engine made them, so nobody has checked that they belong together")
+    _tell(verdict)
     print(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0
 

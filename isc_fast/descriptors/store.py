@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, MismatchError
+from ..errors import FormatError
 from ..files.lazy import Lazy, Texts
 from ..files.repeats import repeated_rows
 from ..items import Failure
 from .hdf5 import create_hdf5, open_hdf5
+from .provenance import Provenance
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
@@ -50,7 +52,8 @@ class Descriptors:
     Attributes:
         vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
         ids: the n ids, in the order of the rows; of an open file, they are read when they are asked for.
-        meta: how they were made: ``engine_id``, ``engine``, ``plan_id``, ``normalization``, …; empty if foreign.
+        meta: how they were made, as the file says it: ``engine_id``, ``engine``, ``plan``, ``normalization``, …; empty for a
+            foreign file. `provenance` is the same, typed.
         failures: the images that got no descriptor.
     """
 
@@ -65,6 +68,15 @@ class Descriptors:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """How they were made, typed: the facts of ``meta`` as attributes.
+
+        Raises:
+            FormatError: see `Provenance.read`.
+        """
+        return Provenance.read(self.meta)
 
     @property
     def dim(self) -> int:
@@ -267,60 +279,6 @@ def load_descriptors(path: str | os.PathLike[str]) -> Descriptors:
     """
     with open_descriptors(path) as found:
         return in_memory(found)
-
-
-_PROVENANCE = ("engine_id", "engine", "normalization", "smoothing")
-
-
-def provenance(descriptors: Descriptors) -> dict[str, Any]:
-    """What decides whether two sets belong together: the engine, and how they were normalised. Empty for foreign files."""
-    return {key: descriptors.meta[key] for key in _PROVENANCE if key in descriptors.meta}
-
-
-def derived_meta(descriptors: Descriptors, **changes: Any) -> dict[str, Any]:
-    """The meta of a set computed from this one: no longer the result of an extraction's plan."""
-    return {**{key: value for key, value in descriptors.meta.items() if key != "plan"}, **changes}
-
-
-def _stamp_words(stamp: Mapping[str, Any] | None) -> str:
-    if not stamp:
-        return "nothing"
-    details = [f"{name}={stamp[name]}" for name in ("role", "k", "beta", "iterations") if name in stamp]
-    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
-    return f"{stamp['method']} ({', '.join(details + negatives)})"
-
-
-def check_comparable(queries: Descriptors, references: Descriptors) -> None:
-    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
-
-    Raises:
-        MismatchError: naming the difference and what to do.
-    """
-    if queries.dim != references.dim:
-        raise MismatchError(
-            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
-        )
-    sides = {"queries": provenance(queries), "references": provenance(references)}
-    for side, found in sides.items():
-        if found.get("smoothing"):
-            raise MismatchError(f"the {side} are smoothed negatives, not descriptors of photos; use the extracted ones")
-    if not all(sides.values()):
-        return
-    engines = [str(found.get("engine_id")) for found in sides.values()]
-    if engines[0] != engines[1]:
-        raise MismatchError(
-            f"queries and references were made by different engines ({engines[0][:12]} and {engines[1][:12]}); "
-            "extract both with one engine"
-        )
-    stamps = [found.get("normalization") or {} for found in sides.values()]
-    by_score = [stamp.get("method") == "score" for stamp in stamps]
-    roles = [stamp.get("role") for stamp in stamps]
-    fit = roles == ["query", "reference"] if all(by_score) else stamps[0] == stamps[1]
-    if not fit:
-        raise MismatchError(
-            f"queries are normalised by {_stamp_words(stamps[0])} and references by {_stamp_words(stamps[1])}; "
-            "normalise both with the same negatives, or neither"
-        )
 
 
 def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..descriptors.store import Descriptors, derived_meta
-from ..errors import InputError, MismatchError
+from ..descriptors.comparing import compare_with_negatives
+from ..descriptors.provenance import Normalization, Smoothing
+from ..descriptors.store import Descriptors
+from ..errors import InputError
 from .arrays import Floats, Ints
 from .searcher import Searcher
 
@@ -35,69 +37,74 @@ def check_numbers(*, beta: float = 0.0, **counts: int) -> None:
 
 
 def smooth_meta(negatives: Descriptors, k: int, power: int) -> dict[str, Any]:
-    """What is stored with smoothed negatives. Raises InputError if these negatives must not be smoothed."""
-    if negatives.meta.get("smoothing"):
+    """The meta of smoothed negatives.
+
+    Raises:
+        InputError: these negatives are smoothed or normalised already, or there are none.
+    """
+    if negatives.provenance.smoothing:
         raise InputError("these negatives are smoothed already; smoothing is done once")
-    if negatives.meta.get("normalization"):
+    if negatives.provenance.normalization:
         raise InputError("negatives must be plain descriptors, and these are normalised already")
     if not len(negatives):
         raise InputError("there are no negatives")
-    return derived_meta(negatives, smoothing={"k": k, "power": power, "source": negatives.content_id()})
+    smoothing = Smoothing(k=k, power=power, source=negatives.content_id())
+    return negatives.provenance.smoothed(smoothing).write()
+
+
+def _refuse_normalized(descriptors: Descriptors) -> None:
+    done = descriptors.provenance.normalization
+    if done:
+        raise InputError(f"these descriptors are normalised already ({done.method}); start from the extracted ones")
 
 
 def check_negatives(descriptors: Descriptors, negatives: Descriptors) -> None:
     """Refuse to normalise with negatives that do not belong to these descriptors.
 
     Raises:
-        MismatchError: another engine made them, or their dimensions differ.
+        MismatchError: another network made them, or their dimensions differ.
         InputError: either is normalised already, or there are no negatives.
     """
-    done = descriptors.meta.get("normalization")
-    if done:
-        raise InputError(f"these descriptors are normalised already ({done['method']}); start from the extracted ones")
+    _refuse_normalized(descriptors)
     if not len(negatives):
         raise InputError("there are no negatives")
-    if negatives.meta.get("normalization"):
+    if negatives.provenance.normalization:
         raise InputError("negatives must be plain or smoothed descriptors, and these are normalised already")
-    engines = descriptors.meta.get("engine_id"), negatives.meta.get("engine_id")
-    if all(engines) and engines[0] != engines[1]:
-        raise MismatchError(
-            f"the negatives were made by another engine ({str(engines[1])[:12]}) than the descriptors "
-            f"({str(engines[0])[:12]}); extract both with one engine"
-        )
-    if descriptors.dim != negatives.dim:
-        raise MismatchError(f"descriptors have {descriptors.dim} dimensions and the negatives have {negatives.dim}")
+    compare_with_negatives(descriptors, negatives).require()
 
 
 def check_score_side(descriptors: Descriptors, negatives: Descriptors | None) -> None:
     """Refuse to normalise scores of descriptors that do not allow it; references have no negatives.
 
     Raises:
-        MismatchError: the negatives come from another engine, or their dimensions differ.
+        MismatchError: another network made the negatives, or their dimensions differ.
         InputError: the descriptors are normalised already, or the negatives are not plain.
     """
-    if negatives is not None:
-        check_negatives(descriptors, negatives)
-        if negatives.meta.get("smoothing"):
-            raise InputError("these negatives are smoothed; score normalisation takes plain descriptors")
-    elif descriptors.meta.get("normalization"):
-        raise InputError("these descriptors are normalised already; start from the extracted ones")
-
-
-def nes_meta(negatives: Descriptors, *, k: int, beta: float, iterations: int) -> dict[str, Any]:
-    """What is stamped into a file normalised by NES: two files may be searched together if theirs are equal."""
-    return {
-        "method": "nes",
-        "k": k,
-        "beta": beta,
-        "iterations": iterations,
-        "smoothing": negatives.meta.get("smoothing"),
-        "negatives": negatives.content_id(),
-    }
-
-
-def score_meta(negatives: Descriptors | None, *, k: int, beta: float) -> dict[str, Any]:
-    """What is stamped into a file normalised by scores; references (no negatives) depend on none of the numbers."""
     if negatives is None:
-        return {"method": "score", "role": "reference"}
-    return {"method": "score", "role": "query", "k": k, "beta": beta, "negatives": negatives.content_id()}
+        _refuse_normalized(descriptors)
+        return
+    check_negatives(descriptors, negatives)
+    if negatives.provenance.smoothing:
+        raise InputError("these negatives are smoothed; score normalisation takes plain descriptors")
+
+
+def nes_stamp(negatives: Descriptors, *, k: int, beta: float, iterations: int) -> Normalization:
+    """The stamp of descriptors that were normalised by NES; two sets may be searched together if their stamps are equal."""
+    smoothing = negatives.provenance.smoothing
+    return Normalization(
+        method="nes",
+        k=k,
+        beta=beta,
+        iterations=iterations,
+        smoothing=smoothing,
+        negatives=negatives.content_id(),
+        # Null stands in the stamp of plain negatives, so that a reader sees that they were not smoothed.
+        other={} if smoothing else {"smoothing": None},
+    )
+
+
+def score_stamp(negatives: Descriptors | None, *, k: int, beta: float) -> Normalization:
+    """The stamp of descriptors whose scores were normalised. References, without negatives, depend on none of the numbers."""
+    if negatives is None:
+        return Normalization(method="score", role="reference")
+    return Normalization(method="score", role="query", k=k, beta=beta, negatives=negatives.content_id())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from ..descriptors.store import Descriptors, derived_meta, kept_ids, write_blocks
+from ..descriptors.provenance import Normalization
+from ..descriptors.store import Descriptors, kept_ids, write_blocks
 from .arrays import Floats
 from .row_sums import stacked
 from .searcher import Searcher
@@ -31,7 +32,7 @@ class Method(Protocol):
         """
         ...
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
+    def stamp(self, negatives: Descriptors | None) -> Normalization:
         """What is stored with the result. Two sets may be searched together if their stamps belong together."""
         ...
 
@@ -43,7 +44,7 @@ def normalized(
     blocks = descriptors.blocks(searcher.block_rows(descriptors.dim).queries)
     made = method.blocks(blocks, negatives, searcher)
     vectors = stacked(made, len(descriptors), method.made_dim(descriptors.dim))
-    meta = derived_meta(descriptors, normalization=method.stamp(negatives))
+    meta = descriptors.provenance.normalized(method.stamp(negatives)).write()
     return Descriptors(vectors, kept_ids(descriptors.ids), meta, descriptors.failures)
 
 
@@ -65,6 +66,6 @@ def write_normalized(
         method.blocks(blocks, negatives, searcher),
         ids=descriptors.ids,
         dim=method.made_dim(descriptors.dim),
-        meta=derived_meta(descriptors, normalization=method.stamp(negatives)),
+        meta=descriptors.provenance.normalized(method.stamp(negatives)).write(),
         failures=descriptors.failures,
     )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..descriptors.provenance import Normalization
 from ..descriptors.store import Descriptors
 from .arrays import Floats
 from .cpu_searcher import CPU
-from .negatives import check_numbers, check_score_side, nearest_negatives, score_meta
+from .negatives import check_numbers, check_score_side, nearest_negatives, score_stamp
 from .normalization import normalized
 from .searcher import Searcher, open_searcher
 
@@ -54,9 +54,9 @@ class ScoreNormalization:
                 extra = np.float32(-self.beta) * scores.mean(axis=1, keepdims=True)
             yield np.concatenate([block, extra], axis=1)
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
+    def stamp(self, negatives: Descriptors | None) -> Normalization:
         """See `Method.stamp`."""
-        return score_meta(negatives, k=self.k, beta=self.beta)
+        return score_stamp(negatives, k=self.k, beta=self.beta)
 
 
 def normalize_scores(

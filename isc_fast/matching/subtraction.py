@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from ..descriptors.provenance import Normalization
 from ..descriptors.store import Descriptors
 from ..errors import InputError
 from .arrays import Floats, Ints
 from .cpu_searcher import CPU
-from .negatives import check_negatives, check_numbers, nearest_negatives, nes_meta
+from .negatives import check_negatives, check_numbers, nearest_negatives, nes_stamp
 from .normalization import normalized
 from .row_sums import add_up, in_steps, to_unit
 from .searcher import Searcher, open_searcher
@@ -62,9 +62,9 @@ class Subtraction:
                 rows = in_steps(subtract, given.dim, rows, indices)
             yield rows
 
-    def stamp(self, negatives: Descriptors | None) -> dict[str, Any]:
+    def stamp(self, negatives: Descriptors | None) -> Normalization:
         """See `Method.stamp`."""
-        return nes_meta(_given(negatives), k=self.k, beta=self.beta, iterations=self.iterations)
+        return nes_stamp(_given(negatives), k=self.k, beta=self.beta, iterations=self.iterations)
 
 
 def _given(negatives: Descriptors | None) -> Descriptors:

@@ -203,7 +203,7 @@ def run_challenge(
         with open_descriptors(made.path) as descriptors:
             failed = [failure.id for failure in descriptors.failures]
             stamps[letter] = (
-                f"{descriptors.meta['engine_id']} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+                f"{descriptors.provenance.engine_id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
             )
 
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]

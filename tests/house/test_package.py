@@ -24,7 +24,8 @@ PACKAGES = {"isc_fast": ROOT / "isc_fast", "isc_fast.training": ROOT / "training
 LAYERS = [
     "errors items assets",
     "files machine progress",
-    "sources decoders engines descriptors networks",
+    "sources decoders engines networks",
+    "descriptors",
     "extraction matching",
     "evaluation",
     "review",

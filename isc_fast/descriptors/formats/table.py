@@ -22,16 +22,15 @@ import numpy.typing as npt
 
 from ...errors import FormatError, InputError, MismatchError, require
 from ...files.atomic import make_folder, replacing
+from ..comparing import compare
 from ..hdf5 import create_hdf5, open_hdf5
 from ..store import (
     BLOCK_ROWS,
     DAMAGE,
     Descriptors,
-    check_comparable,
     is_ours,
     load_descriptors,
     open_descriptors,
-    provenance,
     repeated_id,
     rows_at,
     write_descriptors,
@@ -127,12 +126,12 @@ def concatenate(sets: Sequence[Descriptors]) -> Descriptors:
         raise FormatError(f"sets of different dimensions ({', '.join(str(part.dim) for part in sets)}) cannot be one")
     ids = [id_ for part in sets for id_ in part.ids]
     _refuse_repeated(ids, "the sets together")
-    stamps = [provenance(part) for part in sets]
+    stamps = [part.provenance.belonging for part in sets]
     if any(stamp != stamps[0] for stamp in stamps):
         raise MismatchError("these sets were made by different engines or normalised differently; keep them apart")
     failures = [failure for part in sets for failure in part.failures]
     vectors = np.concatenate([np.asarray(part.vectors[:], np.float32) for part in sets])
-    return Descriptors(vectors, ids, stamps[0], failures)
+    return Descriptors(vectors, ids, stamps[0].write(), failures)
 
 
 def _refuse_repeated(ids: Sequence[str], where: str) -> None:
@@ -361,7 +360,7 @@ def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialec
                 f"the dialect {dialect} needs the sets {', '.join(needed)} and was given {', '.join(sets) or 'none'}; "
                 "name them: query=FILE reference=FILE"
             )
-        check_comparable(sets["query"], sets["reference"])
+        compare(sets["query"], sets["reference"]).require()
         if dialect == "reference":
             _write_reference(Path(output), sets["query"], sets["reference"], sets["train"])
         else:
