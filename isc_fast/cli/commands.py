@@ -14,7 +14,9 @@ from typing import Any
 
 from ..decoders.preprocessing import quiet_pillow
 from ..descriptors.comparing import PrecisionWarning, Verdict, compare, compare_with_negatives
-from ..descriptors.formats.table import SETS, concatenate, convert, dialect_of, open_any, read_descriptors
+from ..descriptors.concatenation import concatenate
+from ..descriptors.formats.base import SETS
+from ..descriptors.formats.table import FORMATS, convert, find_format, open_any, read_descriptors
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import Descriptors, open_descriptors
 from ..engines.base import engine_file, file_sha256, load_engine
@@ -237,13 +239,16 @@ def _convert(arguments: Namespace) -> int:
 
     def read(name: str, file: str) -> Descriptors:
         """The set of that name where the file holds several."""
-        several = dialect_of(file) == "submission"
+        several = bool(find_format(file).needs)
         return read_descriptors(file, which=arguments.set or (name if several and name else None))
 
     sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
-    dialect = arguments.to or "isc-fast"
-    convert(sets, arguments.output, dialect)
-    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {dialect}")
+    target = arguments.to or "isc-fast"
+    with _told_in_one_line():
+        convert(sets, arguments.output, target)
+    if FORMATS[target].needs:
+        _tell(compare(sets["query"], sets["reference"]))
+    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {target}")
     return 0
 
 
@@ -325,13 +330,13 @@ def _about(file: str) -> dict[str, Any]:
         matches = read_matches(file)
         queries = len(set(matches.query_ids))
         return {"kind": "matches", "path": file, "pairs": len(matches), "queries": queries}
-    dialect = dialect_of(file)
-    if dialect == "isc-fast":
+    found_format = find_format(file)
+    if found_format.name == "isc-fast":
         with open_descriptors(file) as found:
             shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
             return {"kind": "descriptors", "path": file, **shape, **found.meta}
-    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": dialect}
-    if dialect == "clip-retrieval":
+    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": found_format.name}
+    if found_format.is_folder:
         found = read_descriptors(file)
         return {**about, "count": len(found), "dim": found.dim}
     with open_hdf5(file) as raw:

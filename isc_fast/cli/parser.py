@@ -268,13 +268,13 @@ def _convert(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "inputs",
         nargs="+",
         metavar="[SET=]FILE",
-        help="descriptors of any dialect; several are put together; SET is query, reference or train",
+        help="descriptors of any format; several are put together; SET is query, reference or train",
     )
     p.add_argument("-o", "--output", required=True, metavar="FILE")
     p.add_argument(
         "--to",
         choices=("isc-fast", "submission", "reference", "kit", "clip-retrieval"),
-        help="dialect to write (default: isc-fast)",
+        help="format to write (default: isc-fast)",
     )
     p.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")
 

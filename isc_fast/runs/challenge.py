@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO
-from ..descriptors.formats.table import write_submission
+from ..descriptors.formats.submission import write_submission
 from ..descriptors.store import open_descriptors
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..descriptors.formats.table import MAX_DIM
+from ..descriptors.formats.submission import MAX_DIM
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import BLOCK_ROWS
 from ..evaluation.metrics import KIT_CAP

@@ -307,7 +307,10 @@ LIMITED = """
     import hashlib, resource, signal, sys
     from pathlib import Path
     import numpy as np
-    from isc_fast.descriptors.formats import table as dialects
+    from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
+    from isc_fast.descriptors.formats.kit import write_kit
+    from isc_fast.descriptors.formats.submission import write_submission
+    from isc_fast.descriptors.formats.table import convert
     from isc_fast.matching import matches
     from isc_fast.errors import OutputError
     from isc_fast.descriptors.store import Descriptors, write_descriptors
@@ -317,11 +320,11 @@ LIMITED = """
     pairs = matches.Matches([f"query{i}" for i in range(60_000)], ["r"] * 60_000, np.ones(60_000, np.float32))
     WRITERS = {
         "ours": lambda path: write_descriptors(path, rows),
-        "submission": lambda path: dialects.write_submission(path, rows, rows),
-        "reference": lambda path: dialects.convert(dict(query=rows, reference=rows, train=rows), path, "reference"),
-        "kit": lambda path: dialects.write_kit(path, rows),
-        "clip": lambda path: dialects.write_clip_retrieval(path, rows),
-        "clip of narrow rows": lambda path: dialects.write_clip_retrieval(path, narrow),  # the ids are the larger file
+        "submission": lambda path: write_submission(path, rows, rows),
+        "reference": lambda path: convert(dict(query=rows, reference=rows, train=rows), path, "reference"),
+        "kit": lambda path: write_kit(path, rows),
+        "clip": lambda path: write_clip_retrieval(path, rows),
+        "clip of narrow rows": lambda path: write_clip_retrieval(path, narrow),  # the ids are the larger file
         "matches.csv": lambda path: matches.write_matches(path, pairs),
         "matches.jsonl": lambda path: matches.write_matches(path, pairs),
     }
