@@ -11,6 +11,7 @@ import pytest
 from oracles import named, unit_rows
 
 from isc_fast.descriptors.concatenation import concatenate
+from isc_fast.descriptors.formats.base import Format, only_set
 from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
 from isc_fast.descriptors.formats.kit import write_kit
 from isc_fast.descriptors.formats.submission import write_submission
@@ -553,3 +554,29 @@ def test_a_submission_written_from_disk_is_that_written_from_memory(tmp_path):
     in_order = sorted(range(len(QUERY)), key=lambda row: QUERIES.ids[row])
     made = read_descriptors(tmp_path / "disk.h5", which="query")
     assert_equal(made, QUERY[in_order], [QUERIES.ids[row] for row in in_order])
+
+
+def test_a_new_format_is_one_row(tmp_path, monkeypatch):
+    """A toy format: text, one line a descriptor. Everything that knows formats knows it then."""
+
+    def read(path, _which):
+        lines = [line.split() for line in (path / "rows.txt").read_text().splitlines()]
+        return Descriptors(np.array([line[1:] for line in lines], np.float32), [line[0] for line in lines])
+
+    def write(path, sets):
+        path.mkdir()
+        side = only_set(sets)
+        lines = [" ".join([id_, *map(repr, row.tolist())]) for id_, row in zip(side.ids, side.vectors, strict=True)]
+        (path / "rows.txt").write_text("\n".join(lines))
+
+    toy = Format("toy", "rows.txt", lambda contents: "rows.txt" in contents.names, read, write, is_folder=True)
+    with pytest.raises(FormatError, match="is a folder without img_emb; expected"):
+        read_descriptors(tmp_path)
+    monkeypatch.setitem(FORMATS, "toy", toy)
+    convert({"": QUERIES}, tmp_path / "toy", "toy")
+    assert find_format(tmp_path / "toy") is toy
+    assert_equal(read_descriptors(tmp_path / "toy"), QUERY, QUERIES.ids)
+    with open_any(tmp_path / "toy") as found:
+        assert_equal(found, QUERY, QUERIES.ids)
+    with pytest.raises(FormatError, match=r"is a folder without img_emb or rows\.txt"):
+        read_descriptors(tmp_path)
