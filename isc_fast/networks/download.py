@@ -30,16 +30,16 @@ _CHUNK_BYTES = 1 << 18
 
 
 class _NotWeightsError(DownloadError):
-    """What arrived is something else; trying again would bring it again."""
+    """The server sent something that is no file of weights; another try would bring the same again."""
 
 
 class _DroppedError(Exception):
-    """The connection broke or the server had a bad moment; worth another try."""
+    """The connection broke, or the server failed for a moment; another try may succeed."""
 
 
 @dataclass
 class _Remembered:
-    """What is known about a part file, kept beside it."""
+    """The note beside a part file: where the part comes from, and the length of the whole file."""
 
     url: str
     validator: str
@@ -55,22 +55,22 @@ def _recall(note: Path, url: str) -> _Remembered | None:
 
 
 def _validator(headers: Any) -> str:
-    """What proves to the server that the part belongs to its file: a strong ETag, or the date of the last change."""
+    """The header that shows the server which file a part belongs to: a strong ETag, or the date of the last change."""
     etag = headers.get("ETag") or ""
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified") or ""
 
 
 def _start_and_total(response: Any, offset: int, known: _Remembered | None) -> tuple[int, int | None]:
-    """At which byte the answer starts, and how long the whole file is."""
+    """The byte at which the answer starts, and the length of the whole file."""
     if getattr(response, "status", None) != 206:
         length = response.headers.get("Content-Length")
         return 0, int(length) if length and length.isdigit() else None
     answer = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", (response.headers.get("Content-Range") or "").strip())
     if not answer or int(answer[1]) != offset:
-        raise _DroppedError("the server sent another part of the file than it was asked for")
+        raise _DroppedError("the server sent another part of the file than the one that was requested")
     total = int(answer[2]) if answer[2] != "*" else None
     now = _validator(response.headers)
-    # If-Range makes an honest server start again by itself; some mirrors know Range and not If-Range.
+    # A server that knows If-Range starts again by itself; some mirrors know only Range.
     if known and ((now and now != known.validator) or (total and known.total and total != known.total)):
         raise _DroppedError("the file on the server has changed")
     return offset, total
@@ -87,12 +87,12 @@ def _open(url: str, headers: dict[str, str]) -> Any:
 
 
 def _request(url: str, part: Path, note: Path, offset: int, known: _Remembered | None) -> Any:
-    """Ask for the rest of the file, or for all of it."""
+    """Request the rest of the file, or all of it."""
     headers = {"Range": f"bytes={offset}-", "If-Range": known.validator} if offset and known else {}
     try:
         return _open(url, headers)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is longer than what the server has now
+        if error.code == 416:  # the part is longer than the file that the server has now
             _drop(part, note)
             raise _DroppedError("the file on the server has changed") from error
         if error.code in (408, 429) or error.code >= 500:
@@ -111,7 +111,7 @@ def _request(url: str, part: Path, note: Path, offset: int, known: _Remembered |
 
 
 def _download_once(url: str, part: Path, note: Path, progress: DownloadCallback | None) -> None:
-    """One try: add to the part what is missing. Returns when the part is whole."""
+    """Try once to add the missing bytes to the part. Returns when the part is whole."""
     known = _recall(note, url)
     offset = part.stat().st_size if known and part.exists() else 0
     if known and offset and offset == known.total:
@@ -123,7 +123,7 @@ def _download_once(url: str, part: Path, note: Path, progress: DownloadCallback 
             _drop(part, note)
             raise
         with open(part, "ab" if done else "wb") as stream:
-            if not done:  # after the old part is gone: a note may never describe bytes of another file
+            if not done:  # the old part is gone by now: a note must never describe bytes of another file
                 note.write_text(json.dumps(asdict(_Remembered(url, _validator(response.headers), total))))
             if progress:
                 progress(done, total)
@@ -143,7 +143,11 @@ def _download_once(url: str, part: Path, note: Path, progress: DownloadCallback 
 
 
 def _chunks(response: Any) -> Iterator[bytes]:
-    """The body, until it ends or the connection does."""
+    """The body of the answer in chunks.
+
+    Raises:
+        _DroppedError: the connection broke before the end.
+    """
     while True:
         try:
             chunk = response.read(_CHUNK_BYTES)

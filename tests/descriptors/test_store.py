@@ -255,7 +255,7 @@ def test_names_as_long_as_the_system_allows(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize(("id_", "message"), [("a\0b", "zero byte"), ("\ud800", "half a character")])
+@pytest.mark.parametrize(("id_", "message"), [("a\0b", "zero byte"), ("\ud800", "lone surrogate")])
 def test_ids_that_no_file_can_hold(tmp_path, id_, message):
     with pytest.raises(FormatError, match=message):
         write_descriptors(tmp_path / "a.h5", Descriptors(np.zeros((1, 4), np.float32), [id_]))
