@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from .descriptors.dialects import convert as convert
-    from .descriptors.dialects import read_descriptors as read_descriptors
-    from .descriptors.dialects import write_submission as write_submission
+    from .descriptors.formats.submission import write_submission as write_submission
+    from .descriptors.formats.table import convert as convert
+    from .descriptors.formats.table import read_descriptors as read_descriptors
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
     from .descriptors.store import write_descriptors as write_descriptors
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 _HOME = {
     "runs.challenge": ("run_challenge",),
     "runs.demo": ("run_demo",),
-    "descriptors.dialects": (
+    "descriptors.formats.submission": ("write_submission",),
+    "descriptors.formats.table": (
         "convert",
         "read_descriptors",
-        "write_submission",
     ),
     "engines.base": (
         "Engine",

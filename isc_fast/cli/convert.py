@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from .output import tell, told_in_one_line
+
 if TYPE_CHECKING:
     from ..descriptors.store import Descriptors
 
@@ -17,20 +19,23 @@ def add(parser: ArgumentParser) -> None:
         "inputs",
         nargs="+",
         metavar="[SET=]FILE",
-        help="descriptors of any dialect; several are put together; SET is query, reference or train",
+        help="descriptors of any format; several are put together; SET is query, reference or train",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument(
         "--to",
         choices=("isc-fast", "submission", "reference", "kit", "clip-retrieval"),
-        help="dialect to write (default: isc-fast)",
+        help="format to write (default: isc-fast)",
     )
     parser.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")
 
 
 def run(arguments: Namespace) -> int:
     """Convert, and print how many descriptors each set has."""
-    from ..descriptors.dialects import SETS, concatenate, convert, dialect_of, read_descriptors
+    from ..descriptors.comparing import compare
+    from ..descriptors.concatenation import concatenate
+    from ..descriptors.formats.base import SETS
+    from ..descriptors.formats.table import FORMATS, convert, find_format, read_descriptors
 
     files: dict[str, list[str]] = {}
     for entry in arguments.inputs:
@@ -40,11 +45,14 @@ def run(arguments: Namespace) -> int:
 
     def read(name: str, file: str) -> Descriptors:
         """Read the set of that name where the file holds several."""
-        several = dialect_of(file) == "submission"
+        several = bool(find_format(file).needs)
         return read_descriptors(file, which=arguments.set or (name if several and name else None))
 
     sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
-    dialect = arguments.to or "isc-fast"
-    convert(sets, arguments.output, dialect)
-    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {dialect}")
+    target = arguments.to or "isc-fast"
+    with told_in_one_line():
+        convert(sets, arguments.output, target)
+    if FORMATS[target].needs:
+        tell(compare(sets["query"], sets["reference"]))
+    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {target}")
     return 0

@@ -64,17 +64,17 @@ def _about_matches(file: str) -> dict[str, Any]:
 
 
 def _about_descriptors(file: str) -> dict[str, Any]:
-    from ..descriptors.dialects import dialect_of, read_descriptors
+    from ..descriptors.formats.table import find_format, read_descriptors
     from ..descriptors.hdf5 import open_hdf5
     from ..descriptors.store import open_descriptors
 
-    dialect = dialect_of(file)
-    if dialect == "isc-fast":
+    found_format = find_format(file)
+    if found_format.name == "isc-fast":
         with open_descriptors(file) as found:
             shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
             return {"kind": "descriptors", "path": file, **shape, **found.meta}
-    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": dialect}
-    if dialect == "clip-retrieval":
+    about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": found_format.name}
+    if found_format.is_folder:
         read = read_descriptors(file)
         return {**about, "count": len(read), "dim": read.dim}
     with open_hdf5(file) as raw:

@@ -20,7 +20,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Smooth, and print how many there are."""
-    from ..descriptors.dialects import open_any
+    from ..descriptors.formats.table import open_any
     from ..matching.smoothing import smooth_to_file
 
     with open_any(arguments.descriptors) as plain:

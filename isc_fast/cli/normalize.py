@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from .flags import add_search_device, given
-from .output import note
+from .output import note, tell, told_in_one_line
 
 HELP = "subtract negatives from descriptors, for queries and references alike"
 
@@ -31,7 +31,8 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Normalise, and print by what method."""
-    from ..descriptors.dialects import open_any
+    from ..descriptors.comparing import compare_with_negatives
+    from ..descriptors.formats.table import open_any
     from ..matching.methods import normalize_to_file
 
     method = arguments.method or "nes"
@@ -43,10 +44,13 @@ def run(arguments: Namespace) -> int:
             if arguments.negatives is None:
                 raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
             negatives = stack.enter_context(open_any(arguments.negatives))
-            if method == "nes" and not negatives.meta.get("smoothing"):
+            if method == "nes" and not negatives.provenance.smoothing:
                 note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
         descriptors = stack.enter_context(open_any(arguments.descriptors))
-        normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
+        with told_in_one_line():
+            normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
+        if negatives is not None:
+            tell(compare_with_negatives(descriptors, negatives))
     print(f"{arguments.output}: normalised by {method}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_search_device, given
-from .output import note
+from .output import tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 
@@ -28,24 +28,17 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
-    from ..decoders.base import EXACT
-    from ..descriptors.dialects import open_any
+    from ..descriptors.comparing import compare
+    from ..descriptors.formats.table import open_any
     from ..matching.index import search
     from ..matching.matches import write_matches
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
-    with open_any(arguments.queries) as queries, open_any(arguments.references) as references:
+    with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
-        stamped = queries.meta and references.meta
-        decoders = [side.meta.get("decoder", EXACT[0]) for side in (queries, references)]
+        verdict = compare(queries, references)
     write_matches(arguments.output, found)
-    if decoders[0] != decoders[1] and not set(decoders) <= set(EXACT):
-        note(
-            f"note: queries were decoded by {decoders[0]} and references by {decoders[1]}, whose pixels differ a little, and so "
-            "do scores; extract both with one --decoder"
-        )
-    if not stamped:
-        note("note: not both sides say which engine made them, so nobody has checked that they belong together")
+    tell(verdict)
     print(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0

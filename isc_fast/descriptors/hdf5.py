@@ -18,8 +18,8 @@ from ..files.atomic import replacing
 class _PatientFile(io.RawIOBase):
     """A file that keeps its first write error instead of raising it.
 
-    HDF5 holds data back until it closes a file, and a write that fails then crashes the whole process (seen with HDF5
-    2.0 on a full disk). So HDF5 is told that all went well, and whoever uses the file asks for `error`.
+    HDF5 keeps data back until it closes a file, and a write that fails then crashes the whole process (seen with HDF5
+    2.0 on a full disk). So this file reports success to HDF5, and the code that uses the file looks at `error`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,11 @@ class _PatientFile(io.RawIOBase):
 
 
 class Hdf5Writer:
-    """An HDF5 file that is being written: ``file``, and `check` to see early that the disk is full."""
+    """An HDF5 file that is being written. `check` shows early that the disk is full.
+
+    Attributes:
+        file: the open file.
+    """
 
     def __init__(self, file: h5py.File, stream: _PatientFile) -> None:
         self.file = file

@@ -1,14 +1,14 @@
 """Descriptor files: HDF5 with ``vectors``, ``ids``, the ledger of failures, and how they were made.
 
-Layout of a file, which any HDF5 reader opens:
+Any HDF5 reader opens such a file. Its layout:
 
 | name | content |
 |---|---|
 | ``vectors`` | float32 ``(n, d)`` |
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
-| attribute ``unique`` of ``ids`` | true if whoever wrote them saw that no two are equal |
-| ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: images without a descriptor, and why |
-| attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation |
+| attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
+| ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
+| attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,21 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, MismatchError
+from ..errors import FormatError
 from ..files.lazy import Lazy, Texts
 from ..files.repeats import repeated_rows
 from ..items import Failure
 from .hdf5 import create_hdf5, open_hdf5
+from .provenance import Provenance
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
-# 16 MB at 256 dimensions. Blocks of 64 MB, whose memory the system clears for each anew, made a search 20 % slower.
+# A block takes 16 MB at 256 dimensions. Blocks of 64 MB made a search 20 % slower: the system clears their memory each time.
 BLOCK_ROWS = 16_384
 _BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
 DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)
-"""What reading an HDF5 file raises where something else stands than was expected."""
+"""The errors that reading an HDF5 file raises where it finds something unexpected."""
 _FAILURE_FIELDS = ("id", "path", "stage", "reason")
 
 
@@ -49,8 +51,9 @@ class Descriptors:
 
     Attributes:
         vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
-        ids: the n ids, in the order of the rows; of an open file, they are read when they are asked for.
-        meta: how they were made: ``engine_id``, ``engine``, ``plan_id``, ``normalization``, …; empty if foreign.
+        ids: the n ids, in the order of the rows; those of an open file are read when they are needed.
+        meta: how they were made, as the file says it: ``engine_id``, ``engine``, ``plan``, ``normalization``, …; empty for a
+            foreign file. `provenance` is the same, typed.
         failures: the images that got no descriptor.
     """
 
@@ -66,6 +69,15 @@ class Descriptors:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """How they were made, typed: the facts of ``meta`` as attributes.
+
+        Raises:
+            FormatError: see `Provenance.read`.
+        """
+        return Provenance.read(self.meta)
+
     @property
     def dim(self) -> int:
         """Length d of one descriptor."""
@@ -77,7 +89,7 @@ class Descriptors:
             yield np.ascontiguousarray(self.vectors[start : start + rows], dtype=np.float32)
 
     def content_id(self) -> str:
-        """SHA-256 of the numbers, in hexadecimal: two sets with one content id are the same set of vectors."""
+        """SHA-256 of the numbers, in hexadecimal. Two sets with the same content id hold the same vectors."""
         digest = hashlib.sha256(f"{len(self)}x{self.dim}".encode())
         for block in self.blocks():
             digest.update(block.data)
@@ -88,14 +100,16 @@ def _id_bytes(id_: str) -> bytes:
     try:
         encoded = id_.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise FormatError(f"the id {id_!r} holds half a character, which a file cannot express") from error
+        raise FormatError(
+            f"the id {id_!r} holds a lone surrogate (half of a character), which a file cannot express"
+        ) from error
     if b"\0" in encoded:
         raise FormatError(f"the id {id_!r} holds a zero byte, which an HDF5 string cannot express")
     return encoded
 
 
 def _note_bytes(text: str) -> bytes:
-    """Of the ledger: a strange message of some library must not cost a whole run."""
+    """Text for the ledger. It always fits: a strange message of a library must not cost a whole run."""
     try:
         return _id_bytes(text)
     except FormatError:
@@ -107,7 +121,7 @@ def _to_text(values: npt.NDArray[Any]) -> list[str]:
 
 
 class StoredIds(Lazy[str]):
-    """The ids of an open file, of which memory holds those that are asked for.
+    """The ids of an open file. Memory holds only those that were asked for.
 
     Attributes:
         unique: whether the file says that no two are equal.
@@ -127,12 +141,12 @@ class StoredIds(Lazy[str]):
         return _to_text(self._column[start:stop])
 
     def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The ids of rows that rise."""
+        """The ids of rows in rising order."""
         return _to_text(self._column[rows]) if len(rows) else []
 
 
 def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
-    """The ids of rows, in any order; a row that is asked for often gives the same string each time."""
+    """The ids of rows, in any order. A row that is named several times gives the same string object each time."""
     wanted, places = np.unique(rows, return_inverse=True)
     found = ids.at(wanted) if isinstance(ids, StoredIds) else [ids[row] for row in wanted.tolist()]
     made: list[str] = np.array(found, object)[places].tolist()
@@ -140,13 +154,13 @@ def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
 
 
 def rows_at(vectors: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Rows ``float32 (m, d)`` of an array or of a data set on disk, in any order; no others are read."""
+    """Rows ``float32 (m, d)`` of an array or of a data set on disk, in any order; no other row is read."""
     wanted, places = np.unique(rows, return_inverse=True)
     return np.asarray(vectors[wanted], np.float32)[places]
 
 
 def kept_ids(ids: Sequence[str]) -> Sequence[str]:
-    """The same ids, for longer than their file is open."""
+    """The same ids, which stay after their file is closed."""
     return Texts(ids) if isinstance(ids, StoredIds) else ids
 
 
@@ -163,9 +177,9 @@ def write_blocks(
     """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
 
     Args:
-        path: of the file; an existing one is replaced.
+        path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures: see `Descriptors`. The ids are gone through two times.
+        ids, dim, meta, failures: see `Descriptors`. The ids are read twice.
         scratch: folder for temporary files, on the same disk.
 
     Raises:
@@ -235,9 +249,9 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
-    """Open a file of our own layout; its vectors and ids stay on disk and are read block by block.
+    """Open a file of our own layout. Its vectors and ids stay on disk and are read block by block.
 
-    Both are gone when the file is closed; `load_descriptors` reads what stays.
+    Both are gone when the file is closed; `load_descriptors` gives a set that stays.
 
     Raises:
         FormatError: it is not such a file, or damaged.
@@ -267,60 +281,6 @@ def load_descriptors(path: str | os.PathLike[str]) -> Descriptors:
     """
     with open_descriptors(path) as found:
         return in_memory(found)
-
-
-_PROVENANCE = ("engine_id", "engine", "normalization", "smoothing")
-
-
-def provenance(descriptors: Descriptors) -> dict[str, Any]:
-    """What decides whether two sets belong together: the engine, and how they were normalised. Empty for foreign files."""
-    return {key: descriptors.meta[key] for key in _PROVENANCE if key in descriptors.meta}
-
-
-def derived_meta(descriptors: Descriptors, **changes: Any) -> dict[str, Any]:
-    """The meta of a set computed from this one: no longer the result of an extraction's plan."""
-    return {**{key: value for key, value in descriptors.meta.items() if key != "plan"}, **changes}
-
-
-def _stamp_words(stamp: Mapping[str, Any] | None) -> str:
-    if not stamp:
-        return "nothing"
-    details = [f"{name}={stamp[name]}" for name in ("role", "k", "beta", "iterations") if name in stamp]
-    negatives = [f"negatives {str(stamp['negatives'])[:12]}"] if "negatives" in stamp else []
-    return f"{stamp['method']} ({', '.join(details + negatives)})"
-
-
-def check_comparable(queries: Descriptors, references: Descriptors) -> None:
-    """Refuse to compare descriptors that were not made and normalised alike. Foreign files carry no stamp and pass.
-
-    Raises:
-        MismatchError: naming the difference and what to do.
-    """
-    if queries.dim != references.dim:
-        raise MismatchError(
-            f"queries have {queries.dim} dimensions and references {references.dim}; extract both with one engine"
-        )
-    sides = {"queries": provenance(queries), "references": provenance(references)}
-    for side, found in sides.items():
-        if found.get("smoothing"):
-            raise MismatchError(f"the {side} are smoothed negatives, not descriptors of photos; use the extracted ones")
-    if not all(sides.values()):
-        return
-    engines = [str(found.get("engine_id")) for found in sides.values()]
-    if engines[0] != engines[1]:
-        raise MismatchError(
-            f"queries and references were made by different engines ({engines[0][:12]} and {engines[1][:12]}); "
-            "extract both with one engine"
-        )
-    stamps = [found.get("normalization") or {} for found in sides.values()]
-    by_score = [stamp.get("method") == "score" for stamp in stamps]
-    roles = [stamp.get("role") for stamp in stamps]
-    fit = roles == ["query", "reference"] if all(by_score) else stamps[0] == stamps[1]
-    if not fit:
-        raise MismatchError(
-            f"queries are normalised by {_stamp_words(stamps[0])} and references by {_stamp_words(stamps[1])}; "
-            "normalise both with the same negatives, or neither"
-        )
 
 
 def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:

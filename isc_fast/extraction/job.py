@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO, choose_decoder
+from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import FormatError, InputError, MismatchError
 from ..items import Failure, Item
@@ -116,8 +117,8 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
         OutputError: the plan cannot be written.
     """
     if parts.output.exists() and not request.overwrite:
-        with _opened(parts.output) as whole:
-            return _job_of_finished(request, listed, facts, parts, whole)
+        with _opened(parts.output) as (whole, made):
+            return _job_of_finished(request, listed, facts, parts, whole, made)
     begun = parts.stored_plan()
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
     plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
@@ -125,13 +126,13 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
     return Job(plan, parts.missing(plan, and_failed=retries), note)
 
 
-def _job_of_finished(request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors) -> Job:
-    made_by = whole.meta["plan"]
-    earlier = Settings(made_by["batch_size"], made_by["shard_size"], whole.meta["decoder"])
-    plan = _plan(request, listed, facts, earlier)
-    if made_by["id"] != plan.id:
+def _job_of_finished(
+    request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
+) -> Job:
+    plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    if made.plan_id != plan.id:
         raise MismatchError(
-            f"{parts.output} was made {_difference(whole, plan)}: give another output, or --overwrite it"
+            f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), whole.failures))
@@ -155,17 +156,12 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
 
 def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
     """What an output says it was made by."""
-    return {
-        "engine_id": facts.id,
-        "engine": asdict(facts.spec),
-        "decoder": plan.decoder,
-        "plan": {"id": plan.id, "batch_size": plan.batch_size, "shard_size": plan.shard_size},
-        "normalization": None,
-    }
+    by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size)
+    return Provenance.of_extraction(facts.id, asdict(facts.spec), plan.decoder, by_plan).write()
 
 
 @contextlib.contextmanager
-def _opened(output: Path) -> Iterator[Descriptors]:
+def _opened(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]:
     """Open an output that is there already and was made by an extraction.
 
     Raises:
@@ -174,24 +170,23 @@ def _opened(output: Path) -> Iterator[Descriptors]:
     with contextlib.ExitStack() as stack:
         try:
             whole = stack.enter_context(open_descriptors(output))
-            made_otherwise = whole.meta.get("normalization") or whole.meta.get("smoothing")
-            if made_otherwise or not isinstance(whole.meta.get("plan"), dict):
+            made = whole.provenance.extraction
+            if made is None:
                 raise FormatError("no plan of an extraction")
         except FormatError as error:
             raise MismatchError(
                 f"{os.fspath(output)} exists and is not a result of isc-fast extract: give another output, or --overwrite it"
             ) from error
-        yield whole
+        yield whole, made
 
 
-def _difference(whole: Descriptors, plan: Plan) -> str:
+def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
     """How a finished output was made otherwise than the plan says, in words."""
-    made = whole.meta
-    if made["engine_id"] != plan.engine_id:
-        return f"by another engine ({made['engine']['name']} {made['engine_id'][:12]})"
-    if made["decoder"] != plan.decoder:
-        return f"with the decoder {made['decoder']}, not {plan.decoder}"
-    if made["plan"]["batch_size"] != plan.batch_size:
-        return f"in batches of {made['plan']['batch_size']}, not {plan.batch_size}"
+    if made.engine_id != plan.engine_id:
+        return f"by another engine ({made.engine_name} {made.engine_id[:12]})"
+    if made.decoder != plan.decoder:
+        return f"with the decoder {made.decoder}, not {plan.decoder}"
+    if made.batch_size != plan.batch_size:
+        return f"in batches of {made.batch_size}, not {plan.batch_size}"
     count = len(whole) + len(whole.failures)
     return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
@@ -171,7 +172,7 @@ class PartsFolder:
         for index in range(plan.shard_count):
             try:
                 with open_descriptors(self.part(index)) as part:
-                    if part.meta.get("plan_id") == plan.id and not (and_failed and part.failures):
+                    if part.provenance.plan_id == plan.id and not (and_failed and part.failures):
                         continue
             except FormatError:
                 pass
@@ -189,7 +190,7 @@ class PartsFolder:
             [vectors],
             ids=ids,
             dim=vectors.shape[1],
-            meta={"plan_id": plan_id, "shard": shard.index},
+            meta=Provenance(plan_id=plan_id, shard=shard.index).write(),
             failures=failures,
         )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.store import Descriptors, check_comparable, ids_at, repeated_id
+from ..descriptors.comparing import compare
+from ..descriptors.store import Descriptors, ids_at, repeated_id
 from ..errors import InputError, MismatchError
 from .arrays import Ints, Pairs, join
 from .cpu_searcher import CPU
@@ -88,8 +89,9 @@ def _check_sides(queries: Descriptors, references: Descriptors, metric: Metric) 
     for side, found in (("query", queries), ("reference", references)):
         if not len(found):
             raise InputError(f"there is no {side} descriptor to search")
-    check_comparable(queries, references)
-    by_score = (queries.meta.get("normalization") or {}).get("method") == "score"
+    compare(queries, references).require()
+    normalized = queries.provenance.normalization
+    by_score = normalized is not None and normalized.by_score
     if by_score and metric != "ip":
         raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
 

@@ -1,4 +1,4 @@
-"""Matches and ground truth, and their CSV files as the challenge fixed them."""
+"""Matches and ground truth, and their CSV files in the form that the challenge fixed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Matches:
     """Predicted pairs.
 
     Attributes:
-        query_ids, reference_ids: of each pair.
-        scores: ``float32 (n,)``; higher is more alike.
+        query_ids, reference_ids: the two ids of each pair.
+        scores: ``float32 (n,)``; a higher score means more alike.
     """
 
     query_ids: Sequence[str]
@@ -63,7 +63,7 @@ def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
         text.encode("utf-8", "surrogateescape")
         bad = "a comma, quote or line end" if any(character in text for character in ',"\r\n') else ""
     except UnicodeEncodeError:
-        bad = "half a character"
+        bad = "a lone surrogate (half of a character)"
     if bad:
         raise FormatError(
             f"the id {text!r} holds {bad}, which the challenge's CSV cannot express; "
@@ -75,8 +75,8 @@ def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
 def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     """Write matches, atomically, with enough digits that reading gives the same float32.
 
-    ``.jsonl`` writes one JSON object a line, which holds any id; everything else the challenge's CSV with the header
-    ``query_id,reference_id,score``.
+    A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. Every other path gets the challenge's CSV
+    with the header ``query_id,reference_id,score``.
 
     Raises:
         FormatError: an id cannot stand in the CSV, or a score is not a number.
@@ -87,7 +87,7 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
         pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
         raise FormatError(f"the score of {pair} is not a number (nan)")
     as_json = Path(path).suffix == ".jsonl"
-    # Checked first and once an id: a bad one must not cost a written half.
+    # Every id is checked once, before anything is written: a bad one must not cost half a file.
     checked = {} if as_json else {id_: _csv_field(id_, path) for id_ in {*matches.query_ids, *matches.reference_ids}}
     with (
         replacing(path) as temporary,
@@ -100,12 +100,12 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
         else:
             out.write(HEADER + "\n")
             for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
-                # str of a float32 is the shortest text that reads back as the same float32
+                # str() of a float32 gives the shortest text that reads back as the same float32.
                 out.write(f"{checked[query]},{checked[reference]},{score!s}\n")
 
 
 def _lines(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[int, str]]:
-    """(line number, line) of a text file; lone bytes that are not UTF-8 survive."""
+    """(line number, line) of every line of a text file that is not blank; bytes that are not UTF-8 survive."""
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             for number, line in enumerate(stream, 1):
@@ -132,7 +132,7 @@ def _id(value: object) -> str:
 
 
 def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Iterator[tuple[str, list[str]]]:
-    """(place for errors, fields) of every row after the header."""
+    """(place, fields) of every row after the header; errors name the place."""
     lines = _lines(path, expected)
     first = next(lines, (1, ""))[1]
     if first.rstrip() != header:
@@ -142,14 +142,14 @@ def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Itera
         fields = line.split(",")
         where = f"{name}, line {number}"
         if '"' in line:
-            raise FormatError(f"{where}: quotes, which the challenge's CSV does not know; ids stand there as they are")
+            raise FormatError(f"{where}: quotes, which the challenge's CSV does not use; write the ids without them")
         if len(fields) != count:
             raise FormatError(f"{where}: {len(fields)} fields; expected {count}: {header}")
         yield where, fields
 
 
 def read_matches(path: str | os.PathLike[str]) -> Matches:
-    """Read what `write_matches` wrote, or any CSV of the challenge.
+    """Read a file of `write_matches`, or any CSV of the challenge's matching track.
 
     Raises:
         FormatError: the header, a row or a number is not what it should be; the message names the line.
@@ -171,7 +171,7 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
             queries.append(query)
             references.append(reference)
             scores.append(_score(score, where))
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinity
+    with np.errstate(over="ignore"):  # a number that is too large for float32 becomes infinity
         return Matches(queries, references, np.array(scores, np.float32))
 
 

@@ -16,8 +16,9 @@ import torch
 
 from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
-from . import weights
+from .digests import digest_file, kept_digest
 from .model import DescriptorNet
+from .torch_files import not_a_torch_file
 
 _WRAPPER = "module."  # what DistributedDataParallel puts in front of every name
 _SHOWN = 5
@@ -81,7 +82,7 @@ def read_safely(path: Path) -> tuple[Any, str]:
     """
     try:
         with open(path, "rb") as stream:
-            not_torch = weights.not_a_torch_file(stream.read(512))
+            not_torch = not_a_torch_file(stream.read(512))
             if not_torch:
                 raise CheckpointError(
                     f"{path} is not a checkpoint: {not_torch}; expected a file that torch.save wrote, "
@@ -91,6 +92,12 @@ def read_safely(path: Path) -> tuple[Any, str]:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    expected = kept_digest(path)
+    if expected not in (None, sha256):
+        raise CheckpointError(
+            f"{path} was changed: its SHA-256 is {sha256}, and {digest_file(path).name} beside it says {expected}; copy or "
+            "download it again, or delete that file if the change was meant"
+        )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")

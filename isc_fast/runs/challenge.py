@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO
-from ..descriptors.dialects import write_submission
+from ..descriptors.formats.submission import write_submission
 from ..descriptors.store import open_descriptors
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError
@@ -203,7 +203,7 @@ def run_challenge(
         with open_descriptors(made.path) as descriptors:
             failed = [failure.id for failure in descriptors.failures]
             stamps[letter] = (
-                f"{descriptors.meta['engine_id']} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
+                f"{descriptors.provenance.engine_id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
             )
 
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]

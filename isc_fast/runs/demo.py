@@ -146,7 +146,7 @@ def run_demo(
     matches = search(queries, references)
     evaluations = {"without_normalization": evaluate(matches, truth)}
     negatives = load_descriptors(DEMO_NEGATIVES)
-    if negatives.meta.get("engine_id") == loaded.id:
+    if negatives.provenance.engine_id == loaded.id:
         queries, references = subtract_negatives(queries, negatives), subtract_negatives(references, negatives)
         matches = search(queries, references)
         evaluations["with_nes"] = evaluate(matches, truth)

@@ -1,4 +1,4 @@
-"""The rules of the challenge, checked on the files that would be handed in."""
+"""Checks the files that are handed in to the challenge against its rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..descriptors.dialects import MAX_DIM
+from ..descriptors.formats.submission import MAX_DIM
 from ..descriptors.hdf5 import open_hdf5
 from ..descriptors.store import BLOCK_ROWS
 from ..evaluation.metrics import KIT_CAP
@@ -52,11 +52,14 @@ def _side_problems(file: h5py.File, name: str, expected: Sequence[str]) -> list[
 def check_submission(
     path: str | os.PathLike[str], *, query_ids: Sequence[str], reference_ids: Sequence[str]
 ) -> list[str]:
-    """Check a descriptor-track file against the rules: what breaks them, in words; empty when it is valid.
+    """Check a descriptor-track file against the rules.
 
     Args:
-        path: of the HDF5 file.
-        query_ids, reference_ids: of every image that needs a descriptor.
+        path: the HDF5 file.
+        query_ids, reference_ids: the ids of every image that needs a descriptor.
+
+    Returns:
+        one line for each rule that is broken; nothing for a valid file.
 
     Raises:
         FormatError: it is not an HDF5 file.
@@ -71,7 +74,10 @@ def check_submission(
 
 
 def check_matches(path: str | os.PathLike[str], *, query_ids: Sequence[str], reference_ids: Sequence[str]) -> list[str]:
-    """Check a matching-track CSV against the rules: what breaks them, in words; empty when it is valid.
+    """Check a matching-track CSV against the rules.
+
+    Returns:
+        one line for each rule that is broken; nothing for a valid file.
 
     Raises:
         FormatError: it is not such a CSV.

@@ -255,7 +255,7 @@ def test_names_as_long_as_the_system_allows(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize(("id_", "message"), [("a\0b", "zero byte"), ("\ud800", "half a character")])
+@pytest.mark.parametrize(("id_", "message"), [("a\0b", "zero byte"), ("\ud800", "lone surrogate")])
 def test_ids_that_no_file_can_hold(tmp_path, id_, message):
     with pytest.raises(FormatError, match=message):
         write_descriptors(tmp_path / "a.h5", Descriptors(np.zeros((1, 4), np.float32), [id_]))
@@ -307,7 +307,10 @@ LIMITED = """
     import hashlib, resource, signal, sys
     from pathlib import Path
     import numpy as np
-    from isc_fast.descriptors import dialects
+    from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
+    from isc_fast.descriptors.formats.kit import write_kit
+    from isc_fast.descriptors.formats.submission import write_submission
+    from isc_fast.descriptors.formats.table import convert
     from isc_fast.matching import matches
     from isc_fast.errors import OutputError
     from isc_fast.descriptors.store import Descriptors, write_descriptors
@@ -317,11 +320,11 @@ LIMITED = """
     pairs = matches.Matches([f"query{i}" for i in range(60_000)], ["r"] * 60_000, np.ones(60_000, np.float32))
     WRITERS = {
         "ours": lambda path: write_descriptors(path, rows),
-        "submission": lambda path: dialects.write_submission(path, rows, rows),
-        "reference": lambda path: dialects.convert(dict(query=rows, reference=rows, train=rows), path, "reference"),
-        "kit": lambda path: dialects.write_kit(path, rows),
-        "clip": lambda path: dialects.write_clip_retrieval(path, rows),
-        "clip of narrow rows": lambda path: dialects.write_clip_retrieval(path, narrow),  # the ids are the larger file
+        "submission": lambda path: write_submission(path, rows, rows),
+        "reference": lambda path: convert(dict(query=rows, reference=rows, train=rows), path, "reference"),
+        "kit": lambda path: write_kit(path, rows),
+        "clip": lambda path: write_clip_retrieval(path, rows),
+        "clip of narrow rows": lambda path: write_clip_retrieval(path, narrow),  # the ids are the larger file
         "matches.csv": lambda path: matches.write_matches(path, pairs),
         "matches.jsonl": lambda path: matches.write_matches(path, pairs),
     }

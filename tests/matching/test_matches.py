@@ -113,7 +113,7 @@ def test_invalid_utf8_keeps_its_bytes(tmp_path):
 
 
 def test_half_a_character_is_refused(tmp_path):
-    with pytest.raises(FormatError, match="half a character"):
+    with pytest.raises(FormatError, match="a lone surrogate"):
         write_matches(tmp_path / "m.csv", matches([1], query="\ud800"))
     assert os.listdir(tmp_path) == []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import http.server
 import io
 import os
@@ -15,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from isc_fast.errors import DownloadError, IscFastError, OutputError
-from isc_fast.networks import weights
-from isc_fast.networks.weights import RELEASE_URL, RELEASES, fetch_weights, not_a_torch_file, release_url
+from isc_fast.errors import CheckpointError, DownloadError, IscFastError, OutputError
+from isc_fast.networks import download
+from isc_fast.networks.torch_files import not_a_torch_file
+from isc_fast.networks.weights import RELEASE_URL, RELEASES, Release, fetch_weights, release_url
 
 NAME = "isc_ft_v107"
 FILE = "isc_ft_v107.pth.tar"
@@ -84,7 +86,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.start()
     monkeypatch.setenv("ISC_FAST_RELEASE_URL", made.url)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(weights, "_BACK_OFF_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(download, "_BACK_OFF_S", (0.0, 0.0, 0.0))
     yield made
     made.http.shutdown()
     made.http.server_close()
@@ -92,7 +94,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def whole(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if not name.endswith(".lock"))
+    """Names of what is there, but for the lock and the digest beside a file that is whole."""
+    return sorted(name for name in os.listdir(folder) if not name.endswith((".lock", ".sha256")))
 
 
 def interrupted(server: Server, cache: Path, after: int) -> None:
@@ -340,3 +343,88 @@ def test_the_table_of_releases(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("head", [b"PK\x03\x04rest", b"\x80\x02\x8a\nl\xfc\x9cF", b"\x80\x04\x95"])
 def test_what_torch_writes_is_taken(head: bytes) -> None:
     assert not_a_torch_file(head) is None
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_the_first_digest_is_kept_as_sha256sum_writes_it(server: Server, tmp_path: Path) -> None:
+    path = fetch_weights(NAME, cache=tmp_path)
+    kept = tmp_path / f"{FILE}.sha256"
+    assert kept.read_text() == f"{sha256(server.content)}  {FILE}\n"
+    done = subprocess.run(["sha256sum", "-c", kept.name], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{FILE}: OK\n")
+    assert fetch_weights(NAME, cache=tmp_path) == path
+
+
+def test_a_later_download_of_another_file_is_refused(server: Server, tmp_path: Path) -> None:
+    first = server.content
+    fetch_weights(NAME, cache=tmp_path).unlink()
+    server.content, server.etag = zip_of(1_500_000, 7), '"second"'
+    with pytest.raises(DownloadError) as caught:
+        fetch_weights(NAME, cache=tmp_path)
+    for part in (sha256(first), sha256(server.content), f"{FILE}.sha256", "first download", server.url):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert whole(tmp_path) == [], "what was refused is not kept, and so not refused again without being fetched again"
+    server.content = first
+    assert fetch_weights(NAME, cache=tmp_path).read_bytes() == first
+    (tmp_path / FILE).unlink()
+    (tmp_path / f"{FILE}.sha256").unlink()  # as the message says
+    server.content = zip_of(1_500_000, 7)
+    assert fetch_weights(NAME, cache=tmp_path).read_bytes() == server.content
+
+
+def test_a_file_that_was_changed_in_the_cache_is_refused(server: Server, tmp_path: Path) -> None:
+    path = fetch_weights(NAME, cache=tmp_path)
+    changed = zip_of(1_500_000, 8)
+    path.write_bytes(changed)
+    server.requests.clear()
+    with pytest.raises(
+        DownloadError, match=f"changed after .*{sha256(changed)}, expected {sha256(server.content)}.*delete"
+    ):
+        fetch_weights(NAME, cache=tmp_path)
+    assert server.requests == [], "nothing is replaced behind the user's back"
+    path.unlink()
+    assert fetch_weights(NAME, cache=tmp_path).read_bytes() == server.content
+
+
+def test_a_changed_file_is_refused_where_it_is_used(server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from isc_fast.networks.checkpoint import load_checkpoint
+
+    path = fetch_weights(NAME, cache=tmp_path)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):  # it is the right file, and no network
+        load_checkpoint(path)
+    changed = zip_of(1000, 9)
+    path.write_bytes(changed)
+    with pytest.raises(CheckpointError, match=rf"{sha256(changed)}, and {FILE}\.sha256 .* {sha256(server.content)}"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_an_older_version_gets_its_digest(server: Server, tmp_path: Path) -> None:
+    """Nothing was kept then: what is there now is what later calls compare with."""
+    (tmp_path / FILE).write_bytes(server.content)
+    fetch_weights(NAME, cache=tmp_path)
+    assert sha256(server.content) in (tmp_path / f"{FILE}.sha256").read_text()
+    assert server.requests == []
+
+
+def test_a_pinned_digest(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = sha256(server.content)
+    monkeypatch.setitem(RELEASES, NAME, Release(FILE, pinned))
+    assert fetch_weights(NAME, cache=tmp_path / "good").read_bytes() == server.content
+    server.content = zip_of(1_500_000, 10)
+    with pytest.raises(DownloadError, match=rf"{sha256(server.content)}, expected {pinned} \(the pinned one\)"):
+        fetch_weights(NAME, cache=tmp_path / "bad")
+    assert whole(tmp_path / "bad") == []
+    (tmp_path / "good" / FILE).write_bytes(server.content)
+    with pytest.raises(DownloadError, match=r"changed after it was downloaded.*the pinned one"):
+        fetch_weights(NAME, cache=tmp_path / "good")
+
+
+def test_a_digest_that_says_nothing_is_replaced(server: Server, tmp_path: Path) -> None:
+    (tmp_path / f"{FILE}.sha256").write_text("nothing\n")
+    fetch_weights(NAME, cache=tmp_path)
+    assert sha256(server.content) in (tmp_path / f"{FILE}.sha256").read_text()

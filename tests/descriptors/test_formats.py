@@ -1,4 +1,4 @@
-"""Every dialect made by plain h5py, numpy and pyarrow and read by us; and ours, checked to the letter by the same."""
+"""Every format made by plain h5py, numpy and pyarrow and read by us; and ours, checked to the letter by the same."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 from oracles import named, unit_rows
 
-from isc_fast.descriptors.dialects import (
-    DIALECTS,
-    concatenate,
-    convert,
-    dialect_of,
-    open_any,
-    read_descriptors,
-    write_clip_retrieval,
-    write_kit,
-    write_submission,
-)
+from isc_fast.descriptors.concatenation import concatenate
+from isc_fast.descriptors.formats.base import Format, only_set
+from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
+from isc_fast.descriptors.formats.kit import write_kit
+from isc_fast.descriptors.formats.submission import write_submission
+from isc_fast.descriptors.formats.table import FORMATS, convert, find_format, open_any, read_descriptors
 from isc_fast.descriptors.store import Descriptors, write_descriptors
 from isc_fast.errors import FormatError, InputError, MismatchError, OutputError
 from isc_fast.items import Failure
@@ -83,7 +78,7 @@ def assert_equal(found, rows, ids):
 
 def test_submission_is_read(tmp_path):
     path = submission(tmp_path / "s.h5")
-    assert dialect_of(path) == "submission"
+    assert find_format(path).name == "submission"
     assert_equal(read_descriptors(path, which="query"), QUERY, QUERIES.ids)
     assert_equal(read_descriptors(path, which="reference"), REFERENCE, REFERENCES.ids)
 
@@ -145,7 +140,7 @@ def test_several_sets_need_a_choice(tmp_path):
 )
 def test_kit_names(tmp_path, name, id_):
     path = hdf5(tmp_path / "k.h5", vectors=QUERY[:2], image_names=fixed([name, "other"]))
-    assert dialect_of(path) == "kit"
+    assert find_format(path).name == "kit"
     assert_equal(read_descriptors(path), QUERY[:2], [id_, "other"])
 
 
@@ -162,7 +157,7 @@ def test_kit_files_are_put_together(tmp_path):
 def test_clip_retrieval_is_read(tmp_path, dtype, column):
     parts = ((REFERENCE[:4].astype(dtype), ["a", "写真/b.jpg", "c,d", "e"]), (REFERENCE[4:].astype(dtype), ["f", "g"]))
     folder = clip_retrieval(tmp_path / "clip", *parts, column=column)
-    assert dialect_of(folder) == "clip-retrieval"
+    assert find_format(folder).name == "clip-retrieval"
     found = read_descriptors(folder)
     assert_equal(found, REFERENCE.astype(dtype).astype(np.float32), ["a", "写真/b.jpg", "c,d", "e", "f", "g"])
 
@@ -231,7 +226,7 @@ def test_kit_to_the_letter(tmp_path):
 
 
 def test_clip_retrieval_to_the_letter(tmp_path, monkeypatch):
-    monkeypatch.setattr("isc_fast.descriptors.dialects._ROWS_PER_FILE", 4)
+    monkeypatch.setattr("isc_fast.descriptors.formats.clip_retrieval._ROWS_PER_FILE", 4)
     ids = ["a", "写真/b.jpg", "c,d", "e", "f", "g"]
     write_clip_retrieval(tmp_path / "clip", Descriptors(REFERENCE, ids))
     files = sorted(str(path.relative_to(tmp_path / "clip")) for path in (tmp_path / "clip").rglob("*.*"))
@@ -288,8 +283,8 @@ def written(folder, dialect):
     return {name: (folder / name, {}) for name in sets}
 
 
-@pytest.mark.parametrize("target", DIALECTS)
-@pytest.mark.parametrize("source", DIALECTS)
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("source", FORMATS)
 def test_every_dialect_becomes_every_other(tmp_path, source, target):
     sets = {name: read_descriptors(path, **which) for name, (path, which) in written(tmp_path / "in", source).items()}
     if target in ("submission", "reference"):
@@ -424,10 +419,10 @@ def test_a_submission_of_what_does_not_belong_together_is_refused(tmp_path):
         ({"query": QUERIES, "reference": REFERENCES, "": TRAINING}, "submission", "name them"),
         ({"query": QUERIES, "reference": REFERENCES}, "kit", "holds one set and was given query, reference"),
         ({}, "isc-fast", "holds one set and was given none"),
-        ({"": QUERIES}, "npz", "no dialect 'npz'; choose one of isc-fast, submission, reference, kit, clip-retrieval"),
+        ({"": QUERIES}, "npz", "no format 'npz'; choose one of isc-fast, submission, reference, kit, clip-retrieval"),
     ],
 )
-def test_wrong_sets_for_a_dialect(tmp_path, sets, dialect, message):
+def test_wrong_sets_for_a_format(tmp_path, sets, dialect, message):
     with pytest.raises(InputError, match=message):
         convert(sets, tmp_path / "out", dialect)
     assert os.listdir(tmp_path) == []
@@ -559,3 +554,29 @@ def test_a_submission_written_from_disk_is_that_written_from_memory(tmp_path):
     in_order = sorted(range(len(QUERY)), key=lambda row: QUERIES.ids[row])
     made = read_descriptors(tmp_path / "disk.h5", which="query")
     assert_equal(made, QUERY[in_order], [QUERIES.ids[row] for row in in_order])
+
+
+def test_a_new_format_is_one_row(tmp_path, monkeypatch):
+    """A toy format: text, one line a descriptor. Everything that knows formats knows it then."""
+
+    def read(path, _which):
+        lines = [line.split() for line in (path / "rows.txt").read_text().splitlines()]
+        return Descriptors(np.array([line[1:] for line in lines], np.float32), [line[0] for line in lines])
+
+    def write(path, sets):
+        path.mkdir()
+        side = only_set(sets)
+        lines = [" ".join([id_, *map(repr, row.tolist())]) for id_, row in zip(side.ids, side.vectors, strict=True)]
+        (path / "rows.txt").write_text("\n".join(lines))
+
+    toy = Format("toy", "rows.txt", lambda contents: "rows.txt" in contents.names, read, write, is_folder=True)
+    with pytest.raises(FormatError, match="is a folder without img_emb; expected"):
+        read_descriptors(tmp_path)
+    monkeypatch.setitem(FORMATS, "toy", toy)
+    convert({"": QUERIES}, tmp_path / "toy", "toy")
+    assert find_format(tmp_path / "toy") is toy
+    assert_equal(read_descriptors(tmp_path / "toy"), QUERY, QUERIES.ids)
+    with open_any(tmp_path / "toy") as found:
+        assert_equal(found, QUERY, QUERIES.ids)
+    with pytest.raises(FormatError, match=r"is a folder without img_emb or rows\.txt"):
+        read_descriptors(tmp_path)

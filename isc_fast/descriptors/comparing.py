@@ -1,0 +1,273 @@
+"""Whether two sets of descriptors may be compared, and why not.
+
+Every caller asks here: the search, normalisation by negatives, the writer of a submission, and the command line, which prints
+what a user should know.
+
+| the two sets | answer |
+|---|---|
+| made by one engine file, normalised alike | yes |
+| a side does not say which engine made it (foreign files) | yes, with a note |
+| made by two engine files of one network, in one precision | yes, with a note |
+| decoded by decoders whose pixels differ | yes, with a note |
+| made in two precisions of one network | yes, with a warning that names the measured cosine |
+| made by two networks, or normalised differently, or smoothed, or of different dimensions | no |
+
+Two engines are the same network if both name the same checkpoint and agree in everything else that decides what they
+compute (`EngineFacts.network`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from ..decoders.base import EXACT
+from ..errors import MismatchError
+from .provenance import EngineFacts, Normalization, Provenance
+from .store import Descriptors
+
+
+class PrecisionWarning(UserWarning):
+    """Two sets that are compared were made in different precisions of one network."""
+
+
+class Grade(IntEnum):
+    """How an answer is meant; a higher one outweighs a lower one."""
+
+    YES = 0
+    NOTE = 1
+    WARNING = 2
+    NO = 3
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing that a user should know, or the reason of a refusal: one line, and how it is meant."""
+
+    grade: Grade
+    words: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two sets may be compared.
+
+    Attributes:
+        remarks: what there is to say about it; the last one is the reason where the answer is no.
+    """
+
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def grade(self) -> Grade:
+        """The gravest of the remarks."""
+        return max((remark.grade for remark in self.remarks), default=Grade.YES)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the sets may be compared."""
+        return self.grade < Grade.NO
+
+    def require(self) -> None:
+        """Return if the sets may be compared, with a Python warning where their precisions differ.
+
+        Raises:
+            MismatchError: they may not.
+        """
+        for remark in self.remarks:
+            if remark.grade is Grade.NO:
+                raise MismatchError(remark.words)
+            if remark.grade is Grade.WARNING:
+                warnings.warn(remark.words, PrecisionWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two sets, what they are called, and the words of two refusals; ``left`` and ``right`` are their records."""
+
+    names: tuple[str, str]
+    sets: tuple[Descriptors, Descriptors]
+    different_engines: str
+    different_dimensions: str
+
+    @property
+    def left(self) -> Provenance:
+        return self.sets[0].provenance
+
+    @property
+    def right(self) -> Provenance:
+        return self.sets[1].provenance
+
+
+_Rule = Callable[[_Pair], Remark | None]
+
+
+def _no(words: str) -> Remark:
+    return Remark(Grade.NO, words)
+
+
+def _dimensions(pair: _Pair) -> Remark | None:
+    left, right = (side.dim for side in pair.sets)
+    if left == right:
+        return None
+    return _no(pair.different_dimensions.format(left, right))
+
+
+def _no_negatives(pair: _Pair) -> Remark | None:
+    for name, side in zip(pair.names, pair.sets, strict=True):
+        if side.provenance.smoothing:
+            return _no(f"the {name} are smoothed negatives, not descriptors of photos; use the extracted ones")
+    return None
+
+
+def _engines(pair: _Pair) -> Remark | None:
+    ids = [record.engine_id for record in (pair.left, pair.right)]
+    if not (pair.left.stamped and pair.right.stamped) or ids == [None, None]:
+        return Remark(
+            Grade.NOTE,
+            "not both sides say which engine made them, so nobody has checked that they belong together",
+        )
+    if ids[0] == ids[1]:
+        return None
+    engines = [record.engine or EngineFacts() for record in (pair.left, pair.right)]
+    difference = _network_difference(*engines)
+    if difference:
+        words = pair.different_engines.format(*(str(id_)[:12] for id_ in ids))
+        return _no(f"{words}; extract both with one engine: {difference}")
+    arithmetics = [engine.arithmetic for engine in engines]
+    figures = _figures(engines)
+    one, other = pair.names
+    if arithmetics[0] != arithmetics[1]:
+        return Remark(
+            Grade.WARNING,
+            f"{one} were made in {arithmetics[0]} and {other} in {arithmetics[1]} by the same network ({engines[0].name}), so "
+            f"their scores are not exact: {figures or 'nobody has measured by how much'}; extract both with one engine",
+        )
+    files = ", ".join(
+        f"{str(id_)[:12]} for {engine.runtime or 'onnxruntime'}" for id_, engine in zip(ids, engines, strict=True)
+    )
+    return Remark(
+        Grade.NOTE,
+        f"{one} and {other} were made by two engine files of the same network and precision ({engines[0].name}, "
+        f"{arithmetics[0]}: {files}); {figures or 'their scores may differ in the last digits'}",
+    )
+
+
+_DIFFERENCES = {
+    "checkpoint_sha256": "they come from different checkpoints",
+    "preprocessing": "they prepare photos differently",
+    "height": "their inputs differ in size",
+    "width": "their inputs differ in size",
+}
+
+
+def _network_difference(one: EngineFacts, other: EngineFacts) -> str | None:
+    """Why two engines do not pass for one network, or None where they do."""
+    if not one.checkpoint_sha256 or not other.checkpoint_sha256:
+        return "nothing shows that they are the same network, for not both name their checkpoint"
+    networks = one.network, other.network
+    for key in sorted({*networks[0], *networks[1]}, key=lambda name: (name not in _DIFFERENCES, name)):
+        values = [network.get(key) for network in networks]
+        if values[0] != values[1]:
+            shown = " and ".join(str(value)[:24] for value in values)
+            return f"{_DIFFERENCES.get(key, f'their {key} differs')} ({shown})"
+    return None
+
+
+_MEASURED: tuple[tuple[str, str, str], ...] = (
+    ("accuracy", "cosine_p01", "at the 1st percentile of edited copies"),
+    ("parity", "original_cosine_min", "at the lowest"),
+    ("parity", "cosine_min", "at the lowest"),
+)
+"""Where an engine says how near its descriptors are to those of the network in fp32, the most telling figure first."""
+
+
+def _figures(engines: Sequence[EngineFacts]) -> str:
+    """The measured cosines of the engines that do not compute in plain fp32, in words."""
+    words: dict[str, None] = {}
+    for engine in engines:
+        if engine.arithmetic == "fp32":
+            continue
+        for record, key, where in _MEASURED:
+            figure: Any = (getattr(engine, record) or {}).get(key)
+            if figure is not None:
+                words[f"the measured cosine between {engine.arithmetic} and fp32 is {figure:.5f} {where}"] = None
+                break
+    return ", and ".join(words)
+
+
+def _normalisations(pair: _Pair) -> Remark | None:
+    if not (pair.left.stamped and pair.right.stamped):
+        return None
+    left, right = pair.left.normalization, pair.right.normalization
+    if left and right and left.by_score and right.by_score:
+        alike = (left.role, right.role) == ("query", "reference")
+    else:
+        alike = left == right
+    if alike:
+        return None
+    one, other = pair.names
+    return _no(
+        f"{one} are normalised by {_stamp(left)} and {other} by {_stamp(right)}; normalise both with the same "
+        "negatives, or neither"
+    )
+
+
+def _stamp(normalization: Normalization | None) -> str:
+    return str(normalization) if normalization else "nothing"
+
+
+def _decoders(pair: _Pair) -> Remark | None:
+    left, right = (record.decoder or EXACT[0] for record in (pair.left, pair.right))
+    if left == right or {left, right} <= set(EXACT):
+        return None
+    one, other = pair.names
+    return Remark(
+        Grade.NOTE,
+        f"{one} were decoded by {left} and {other} by {right}, whose pixels differ a little, and so do scores; extract both "
+        "with one --decoder",
+    )
+
+
+def _judge(pair: _Pair, rules: Sequence[_Rule]) -> Verdict:
+    remarks: list[Remark] = []
+    for rule in rules:
+        remark = rule(pair)
+        if remark:
+            remarks.append(remark)
+            if remark.grade is Grade.NO:
+                break
+    return Verdict(tuple(remarks))
+
+
+def compare(queries: Descriptors, references: Descriptors) -> Verdict:
+    """Whether queries may be searched for among references.
+
+    Raises:
+        FormatError: a side describes itself in a way that this version cannot read.
+    """
+    pair = _Pair(
+        ("queries", "references"),
+        (queries, references),
+        different_engines="queries and references were made by different engines ({} and {})",
+        different_dimensions="queries have {} dimensions and references {}; extract both with one engine",
+    )
+    return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _normalisations))
+
+
+def compare_with_negatives(descriptors: Descriptors, negatives: Descriptors) -> Verdict:
+    """Whether descriptors may be normalised with these negatives, which may be smoothed.
+
+    Raises:
+        FormatError: a side describes itself in a way that this version cannot read.
+    """
+    pair = _Pair(
+        ("descriptors", "negatives"),
+        (descriptors, negatives),
+        different_engines="the negatives were made by another engine ({1}) than the descriptors ({0})",
+        different_dimensions="descriptors have {} dimensions and the negatives have {}; extract both with one engine",
+    )
+    return _judge(pair, (_engines, _dimensions))

@@ -1,0 +1,1 @@
+"""Descriptor files of other tools: one file a format, and one table."""

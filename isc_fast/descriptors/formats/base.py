@@ -1,0 +1,128 @@
+"""What a format is, and what several formats have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import FormatError
+from ...files.atomic import replacing
+from ..hdf5 import open_hdf5
+from ..store import Descriptors, is_ours, repeated_id
+
+SETS = ("query", "reference", "train")
+"""Names of the sets in a file that holds several."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file or folder holds at its top, as far as a format needs it to recognise its own.
+
+    Attributes:
+        path: of the file or folder.
+        names: of the data sets in an HDF5 file, or of what lies in the folder.
+        is_folder: whether it is a folder.
+        is_ours: whether it is an HDF5 file with isc-fast's own attribute.
+    """
+
+    path: Path
+    names: Collection[str]
+    is_folder: bool = False
+    is_ours: bool = False
+
+
+def contents_of(path: str | os.PathLike[str]) -> Contents:
+    """Look into a file or folder.
+
+    Raises:
+        FormatError: it is neither a folder nor an HDF5 file.
+    """
+    if os.path.isdir(path):
+        return Contents(Path(path), os.listdir(path), is_folder=True)
+    with open_hdf5(path) as file:
+        return Contents(Path(path), sorted(file), is_ours=is_ours(file))
+
+
+Sets = Mapping[str, Descriptors]
+"""Descriptors by the name of their set; a set that stands alone may have the empty name."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
+
+    Attributes:
+        name: the format's name on the command line.
+        expected: what a file or folder of the format holds, in words.
+        recognises: whether a file or folder is of this format.
+        read: reads one set into memory; the second argument chooses among several sets.
+        write: writes the sets to a path.
+        needs: the sets that a file must hold; empty for a format that holds one set, whatever its name.
+        is_folder: whether it is a folder, not an HDF5 file.
+    """
+
+    name: str
+    expected: str
+    recognises: Callable[[Contents], bool]
+    read: Callable[[Path, str | None], Descriptors]
+    write: Callable[[Path, Sets], None]
+    needs: tuple[str, ...] = field(default=())
+    is_folder: bool = False
+
+
+def only_set(sets: Sets) -> Descriptors:
+    """The one set of a format that holds one."""
+    (one,) = sets.values()
+    return one
+
+
+def as_text(values: npt.NDArray[Any]) -> list[str]:
+    """Strings or bytes of an HDF5 data set as text; bytes that are not UTF-8 survive."""
+    return [v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def refuse_repeated(ids: Sequence[str], where: str) -> None:
+    """Refuse ids of which two are equal.
+
+    Raises:
+        FormatError: naming the id.
+    """
+    twice = repeated_id(ids)
+    if twice is not None:
+        raise FormatError(f"the id {twice!r} occurs twice in {where}")
+
+
+def ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """The ids as fixed-width ASCII, which is what the challenge's files hold. An id that does not fit is never cut.
+
+    Raises:
+        FormatError: an id is empty, or holds a zero byte or something that is not ASCII.
+    """
+    if not len(ids):
+        return np.empty(0, "S1")
+    for id_ in ids:
+        if not id_.isascii():
+            raise FormatError(f"the id {id_!r} is not ASCII, and this format holds nothing else; give other ids")
+        if not id_ or "\0" in id_:
+            raise FormatError(f"the id {id_!r} is empty or holds a zero byte, which this format cannot express")
+    return np.array([id_.encode("ascii") for id_ in ids], dtype=f"S{max(map(len, ids))}")
+
+
+def write_npy(path: Path, vectors: npt.NDArray[Any]) -> None:
+    """Write what `numpy.save` writes, atomically.
+
+    `numpy.save` itself hides the reason when the disk is full ("1000 requested and 10 written").
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rows = np.ascontiguousarray(vectors, np.float32)
+    with replacing(path) as temporary, open(temporary, "wb") as out:
+        np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(rows))
+        out.write(rows.reshape(-1).data)

@@ -1,0 +1,120 @@
+"""The table of formats, and what is done with it: recognise a file, read it, write it.
+
+| format | what it is |
+|---|---|
+| ``isc-fast`` | our own, see `isc_fast.descriptors.store` |
+| ``submission`` | the challenge's: ``query``, ``query_ids``, ``reference``, ``reference_ids``, perhaps ``train`` |
+| ``reference`` | the reference solution's: a submission with ``train_feats.npy`` beside it |
+| ``kit`` | the evaluation kit's: ``vectors`` and ``image_names``; one set a file, or several files for one set |
+| ``clip-retrieval`` | a folder of ``img_emb/img_emb_*.npy`` and ``metadata/metadata_*.parquet`` |
+
+A new format is one file with a `Format` in this folder and one row in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import FormatError, InputError
+from ..comparing import compare
+from ..store import Descriptors, open_descriptors
+from .base import SETS, Format, Sets, contents_of
+from .clip_retrieval import CLIP_RETRIEVAL
+from .kit import KIT
+from .own import OWN
+from .reference import REFERENCE
+from .submission import SUBMISSION
+
+FORMATS: dict[str, Format] = {row.name: row for row in (OWN, SUBMISSION, REFERENCE, KIT, CLIP_RETRIEVAL)}
+"""By name; a file is of the first format that recognises it."""
+
+
+def find_format(path: str | os.PathLike[str]) -> Format:
+    """The format of a file or folder; a file of the reference solution is a submission.
+
+    Raises:
+        FormatError: no format recognises it.
+    """
+    contents = contents_of(path)
+    for row in FORMATS.values():
+        if row.recognises(contents):
+            return row
+    expected = list(dict.fromkeys(row.expected for row in FORMATS.values() if row.is_folder == contents.is_folder))
+    if contents.is_folder:
+        raise FormatError(f"{os.fspath(path)} is a folder without {' or '.join(expected)}; expected a descriptor file")
+    raise FormatError(
+        f"{os.fspath(path)} holds {', '.join(contents.names) or 'nothing'}; expected {', '.join(expected[:-1])}, or "
+        f"{expected[-1]}"
+    )
+
+
+def read_descriptors(path: str | os.PathLike[str], *, which: str | None = None) -> Descriptors:
+    """Read descriptors of any format into memory.
+
+    Args:
+        path: a file, or a folder of clip-retrieval.
+        which: ``"query"``, ``"reference"`` or ``"train"``, for a file that holds several sets.
+
+    Raises:
+        FormatError: it is no descriptor file, is damaged, or holds several sets and ``which`` does not choose one.
+    """
+    row = find_format(path)
+    if which is not None and not row.needs:
+        raise FormatError(f"{os.fspath(path)} holds one set of descriptors, so there is no {which!r} to choose")
+    return row.read(Path(path), which)
+
+
+@contextlib.contextmanager
+def open_any(path: str | os.PathLike[str], *, which: str | None = None) -> Iterator[Descriptors]:
+    """Open descriptors of any format for work that goes through them block by block.
+
+    Those of our own files stay on disk, and are gone when the block ends. Those of other formats are read into memory.
+
+    Args:
+        path, which: see `read_descriptors`.
+
+    Raises:
+        FormatError: see `read_descriptors`.
+    """
+    if which is None and find_format(path) is OWN:
+        with open_descriptors(path) as found:
+            yield found
+    else:
+        yield read_descriptors(path, which=which)
+
+
+def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialect: str) -> None:
+    """Write descriptors in a format of this module's table.
+
+    Args:
+        sets: by name: ``query``, ``reference`` and ``train`` for a submission, exactly one set for the others.
+        output: the file, or for clip-retrieval the folder.
+        dialect: the name of the format.
+
+    Raises:
+        InputError: there is no such format, or it needs other sets.
+        MismatchError: queries and references do not belong together.
+        FormatError, OutputError: see the writers.
+    """
+    row = FORMATS.get(dialect)
+    if row is None:
+        raise InputError(f"there is no format {dialect!r}; choose one of {', '.join(FORMATS)}")
+    (_check_sides if row.needs else _check_one)(row, sets)
+    row.write(Path(output), sets)
+
+
+def _check_sides(row: Format, sets: Sets) -> None:
+    if not set(row.needs) <= set(sets) or set(sets) - set(SETS):
+        raise InputError(
+            f"the format {row.name} needs the sets {', '.join(row.needs)} and was given {', '.join(sets) or 'none'}; "
+            "name them: query=FILE reference=FILE"
+        )
+    compare(sets["query"], sets["reference"]).require()
+
+
+def _check_one(row: Format, sets: Sets) -> None:
+    if len(sets) != 1:
+        raise InputError(f"the format {row.name} holds one set and was given {', '.join(sets) or 'none'}")

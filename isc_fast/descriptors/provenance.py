@@ -1,0 +1,246 @@
+"""How a set of descriptors was made: typed records of the JSON in a descriptor file.
+
+A record reads the facts that this version understands into typed attributes. It keeps everything else (facts of a newer
+version, and null) in `other`, and writes both back. So a file that is read and written again says exactly what it said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import NoneType
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from ..errors import FormatError
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object with typed facts; None stands for a fact that is missing.
+
+    Attributes:
+        other: the members of the object that are no fact of this record, or whose value has another type.
+    """
+
+    other: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read a JSON object."""
+        facts: dict[str, Any] = {}
+        for name, kinds in _kinds(cls).items():
+            value = values.get(name)
+            if issubclass(kinds[0], Record):
+                if value and isinstance(value, Mapping):
+                    facts[name] = kinds[0].read(value)
+            elif isinstance(value, kinds):
+                facts[name] = value
+        return cls(**facts, other={key: value for key, value in values.items() if key not in facts})
+
+    def write(self) -> dict[str, Any]:
+        """Return the JSON object that `read` reads into an equal record."""
+        facts = {name: getattr(self, name) for name in _kinds(type(self))}
+        written = {name: fact.write() if isinstance(fact, Record) else fact for name, fact in facts.items()}
+        return dict(self.other) | {name: value for name, value in written.items() if value is not None}
+
+    def without(self, *names: str) -> Self:
+        """The same record without these facts, not even as null."""
+        other = {key: value for key, value in self.other.items() if key not in names}
+        return replace(self, other=other, **{name: None for name in names if name in _kinds(type(self))})
+
+
+def _kinds(record: type[Record]) -> dict[str, tuple[type, ...]]:
+    """The types that each fact of a record may have, by the fact's name; the annotations say them."""
+    hints = get_type_hints(record)
+    names = [entry.name for entry in fields(record) if entry.name != "other"]
+    return {
+        name: tuple(get_origin(kind) or kind for kind in get_args(hints[name]) if kind is not NoneType)
+        for name in names
+    }
+
+
+@dataclass(frozen=True)
+class Smoothing(Record):
+    """How negatives were smoothed; see `isc_fast.smooth_negatives`.
+
+    Attributes:
+        k: neighbours that each negative became the mean of.
+        power: of the similarity that weighed them.
+        source: content id of the negatives before.
+    """
+
+    k: int | None = None
+    power: int | None = None
+    source: str | None = None
+
+
+_STAMP_NUMBERS = ("role", "k", "beta", "iterations")
+
+
+@dataclass(frozen=True)
+class Normalization(Record):
+    """How descriptors were normalised. Two sets with equal records may be searched together.
+
+    Attributes:
+        method: ``"nes"`` or ``"score"``.
+        role: of score normalisation, ``"query"`` or ``"reference"``.
+        k, beta, iterations: numbers of the method.
+        smoothing: of the negatives.
+        negatives: content id of the negatives.
+    """
+
+    method: str | None = None
+    role: str | None = None
+    k: int | None = None
+    beta: float | int | None = None
+    iterations: int | None = None
+    smoothing: Smoothing | None = None
+    negatives: str | None = None
+
+    @property
+    def by_score(self) -> bool:
+        """Whether the method is score normalisation, which treats queries and references differently."""
+        return self.method == "score"
+
+    def __str__(self) -> str:
+        numbers = {name: getattr(self, name) for name in _STAMP_NUMBERS}
+        details = [f"{name}={value}" for name, value in numbers.items() if value is not None]
+        details += [f"negatives {self.negatives[:12]}"] if self.negatives is not None else []
+        return f"{self.method} ({', '.join(details)})"
+
+
+@dataclass(frozen=True)
+class PlanFacts(Record):
+    """The plan of the extraction that made a file.
+
+    Attributes:
+        id: of the plan.
+        batch_size: images in one engine call.
+        shard_size: images of one part.
+    """
+
+    id: str | None = None
+    batch_size: int | None = None
+    shard_size: int | None = None
+
+
+_NOT_THE_NETWORK = frozenset(
+    ("name", "precision", "fp32_layers", "weights_as", "runtime", "parity", "accuracy", "tools", "version")
+)
+"""Facts of an engine that may differ between two engines of the same network. Every other fact counts, also one that only a
+newer version writes: a fact that nobody here understands must not pass for a harmless one."""
+
+
+@dataclass(frozen=True)
+class EngineFacts(Record):
+    """The engine's specification as a descriptor file quotes it; see `isc_fast.EngineSpec` for the meaning of each fact.
+
+    A file of an older version lacks the facts that came later. `arithmetic` fills in what they were then.
+    """
+
+    name: str | None = None
+    precision: str | None = None
+    weights_as: str | None = None
+    runtime: str | None = None
+    checkpoint_sha256: str | None = None
+    parity: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, Any] | None = None
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """What the engine computes: checkpoint, preprocessing, size and pooling, whatever the precision and the runtime."""
+        return {key: value for key, value in self.write().items() if key not in _NOT_THE_NETWORK}
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision in words, such as ``"int8"``, or ``"fp32 with weights in fp16"``."""
+        precision, weights = self.precision or "fp32", self.weights_as or "fp32"
+        return precision if weights == "fp32" else f"{precision} with weights in {weights}"
+
+
+@dataclass(frozen=True)
+class ExtractionFacts:
+    """What an extraction has to know of an output that it finds, none of it missing."""
+
+    engine_id: str
+    engine_name: str
+    decoder: str
+    plan_id: str
+    batch_size: int
+    shard_size: int
+
+
+_BELONGING = ("engine_id", "engine", "normalization", "smoothing")
+
+
+@dataclass(frozen=True)
+class Provenance(Record):
+    """How a set of descriptors was made. Nothing is known of a foreign file: its record is empty.
+
+    Attributes:
+        engine_id: SHA-256 of the engine file.
+        engine: its specification.
+        decoder: that turned the photos into pixels, one of `isc_fast.decoders.base.DECODERS`.
+        plan: of the extraction; missing where the set was computed from another set.
+        normalization: by negatives; None for plain descriptors.
+        smoothing: None for descriptors of photos.
+        plan_id, shard: of a part file, the plan that it belongs to and its number there.
+    """
+
+    engine_id: str | None = None
+    engine: EngineFacts | None = None
+    decoder: str | None = None
+    plan: PlanFacts | None = None
+    normalization: Normalization | None = None
+    smoothing: Smoothing | None = None
+    plan_id: str | None = None
+    shard: int | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Read what a descriptor file says about itself.
+
+        Raises:
+            FormatError: a fact that decides what the set may be compared with has a form that this version cannot read.
+        """
+        found = super().read(values)
+        for name in _BELONGING:
+            if found.other.get(name):
+                raise FormatError(
+                    f"these descriptors say {name} = {found.other[name]!r:.60}, which this isc-fast does not understand; "
+                    "install the isc-fast that made them, or extract them again"
+                )
+        return found
+
+    @classmethod
+    def of_extraction(cls, engine_id: str, spec: Mapping[str, Any], decoder: str, plan: PlanFacts) -> Self:
+        """The record of plain descriptors; ``spec`` is the engine's specification as a dictionary."""
+        plain = {"normalization": None}  # stands in the file, so that a reader sees that there is none
+        return cls(engine_id=engine_id, engine=EngineFacts.read(spec), decoder=decoder, plan=plan, other=plain)
+
+    def smoothed(self, smoothing: Smoothing) -> Self:
+        """The record of negatives that were smoothed: they are no longer the result of an extraction's plan."""
+        return replace(self.without("plan", "smoothing"), smoothing=smoothing)
+
+    def normalized(self, normalization: Normalization) -> Self:
+        """The record of descriptors that were normalised: they are no longer the result of an extraction's plan."""
+        return replace(self.without("plan", "normalization"), normalization=normalization)
+
+    @property
+    def extraction(self) -> ExtractionFacts | None:
+        """How the set was extracted; None if it is no plain result of an extraction."""
+        engine, plan = self.engine or EngineFacts(), self.plan or PlanFacts()
+        facts = (self.engine_id, engine.name, self.decoder, plan.id, plan.batch_size, plan.shard_size)
+        if self.normalization or self.smoothing or None in facts:
+            return None
+        return ExtractionFacts(*facts)  # type: ignore[arg-type]  # none of them is None
+
+    @property
+    def belonging(self) -> Self:
+        """What decides whether two sets belong together: the engine, and how they were normalised or smoothed."""
+        return self.read({key: value for key, value in self.write().items() if key in _BELONGING})
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the set says anything of that; a foreign file does not."""
+        return any(getattr(self, name) is not None for name in _BELONGING)
