@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engines.base import SUFFIXES
+from ..engines.kinds import kind_of
 from ..errors import EngineError, InputError, OutputError
 from ..networks.weights import DownloadCallback
 from .telling import Say, say_nothing
@@ -52,8 +52,8 @@ class Request:
     @property
     def given_engine(self) -> str:
         """The suffix of `ckpt` where its name is an engine's, such as ``".onnx"``; else an empty string."""
-        suffix = Path(self.ckpt).suffix.lower()
-        return suffix if suffix in SUFFIXES else ""
+        kind = kind_of(self.ckpt)
+        return kind.suffix if kind else ""
 
 
 def check_request(request: Request) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...engines.kind_aoti import AOTI
 from ...errors import EngineError, require
 from ..request import Request
 from .base import Making, Target
@@ -31,8 +32,9 @@ class AotiTarget(Target):
     """Compiles the network of a checkpoint with AOTInductor, and verifies what was compiled."""
 
     kind = "a .pt2 engine"
-    suffix = ".pt2"
-    precisions = ("fp32", "fp16", "bf16")
+    suffix = AOTI.suffix
+    precisions = AOTI.precisions
+    default_precision = AOTI.default_precision
     options = AotiOptions
     implied: ClassVar[Mapping[str, Any]] = {"weights_as": "fp32"}
     refusals: ClassVar[Mapping[str, str]] = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...engines.kind_onnx import ONNX
 from ...engines.spec import RUNTIMES
 from ...errors import EngineError, require
 from ..request import Request
@@ -32,8 +33,9 @@ class OnnxTarget(Target):
     """Exports the network of a checkpoint with torch, and verifies the file with ONNX Runtime."""
 
     kind = "an .onnx engine"
-    suffix = ".onnx"
-    precisions = ("fp32",)
+    suffix = ONNX.suffix
+    precisions = (ONNX.default_precision,)
+    default_precision = ONNX.default_precision
     options = OnnxOptions
     only: ClassVar[Mapping[str, str]] = {"weights_as": "weights are stored as {value} in fp32 engines only"}
     refusals: ClassVar[Mapping[str, str]] = {

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...engines.kind_onnx import ONNX
 from ...engines.spec import RUNTIMES, uses_bf16
 from ...errors import EngineError, require
 from ..photos import split_photos
@@ -16,7 +17,7 @@ from ..request import Request, check_engine_is_taken_as_it_is
 from .base import Making, Target
 from .onnx_fp32 import OnnxTarget
 
-REDUCED = ("bf16", "int8", "int8-bf16")
+REDUCED = tuple(precision for precision in ONNX.precisions if precision != ONNX.default_precision)
 """Lower precisions in which processors compute."""
 
 _SLOW_INT8 = (
@@ -41,7 +42,7 @@ class ReducedTarget(Target):
     """Lowers the layers of an fp32 engine that bear it, and measures the result on edited copies of photos."""
 
     kind = "an .onnx engine"
-    suffix = ".onnx"
+    suffix = ONNX.suffix
     precisions = REDUCED
     options = ReducedOptions
     from_engine = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...engines.spec import PLAN_PRECISIONS
+from ...engines.kind_plan import PLAN
 from ...engines.trt.sidecar import Batch, sidecar_path
 from ...errors import require
 from ..photos import split_photos
@@ -48,9 +48,9 @@ class PlanTarget(Target):
     """Writes a precision into the graph of an fp32 engine, builds it with TensorRT, and runs the plan on this GPU."""
 
     kind = "a .plan"
-    suffix = ".plan"
-    precisions = PLAN_PRECISIONS
-    default_precision = "fp16"
+    suffix = PLAN.suffix
+    precisions = PLAN.precisions
+    default_precision = PLAN.default_precision
     options = PlanOptions
     from_engine = True
     only: ClassVar[Mapping[str, str]] = dict.fromkeys(

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from toy_target import ToyMaking, ToyTarget
 
+from isc_fast.engines.kinds import KINDS
 from isc_fast.engines.spec import EngineSpec
 from isc_fast.errors import EngineError, OutputError, ParityError
 from isc_fast.export import export_engine
@@ -218,6 +219,14 @@ def test_what_changes_nothing_is_taken(target: Target) -> None:
     implied = {name: value for name, value in target.implied.items() if name not in option_names(target)}
     assert implied == dict(target.implied)
     assert options_for(target, implied, Path("x")) == target.options()
+
+
+def test_the_table_makes_what_the_kinds_of_engine_promise() -> None:
+    for suffix, kind in KINDS.items():
+        rows = [target for target in TARGETS if target.suffix == suffix]
+        assert sorted(name for target in rows for name in target.precisions) == sorted(kind.precisions)
+        assert choose_target(Path("x" + suffix), None)[1] == kind.default_precision
+    assert {target.suffix for target in TARGETS} == set(KINDS)
 
 
 def test_the_options_for_type_checkers_are_those_of_the_table() -> None:
