@@ -26,6 +26,8 @@ from isc_fast.engines.base import Engine, open_with
 from isc_fast.export.precision.gate import LOSS_BUDGET, compare, describe_benchmark, objections
 from isc_fast.export.precision.mixed import COST
 from isc_fast.export.precision.workshop import Workshop
+from isc_fast.export.request import Request
+from isc_fast.export.targets.onnx_reduced import ReducedOptions
 from isc_fast.machine.cores import has_bf16
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr)  # noqa: E731
-        shop = Workshop(given.engine, None, precision, runtime, photos, work, say)
+        request = Request(given.engine, work, precision, options=ReducedOptions(runtime), say=say)
+        shop = Workshop(request, photos, work)
         operations = sum(layer.operations for layer in shop.layers.values())
         losses = shop.losses
         engines: dict[str, Engine] = {f"{runtime} fp32": open_with(Path(exact.path), runtime)}

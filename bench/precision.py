@@ -29,6 +29,8 @@ from isc_fast.engines.base import Engine, open_with
 from isc_fast.errors import ParityError
 from isc_fast.export.precision.gate import compare, describe_benchmark, objections
 from isc_fast.export.precision.reduce import reduce_engine
+from isc_fast.export.request import Request
+from isc_fast.export.targets.onnx_reduced import ReducedOptions
 from isc_fast.machine.cores import has_bf16
 
 
@@ -58,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say = lambda line, name=name: print(f"{name}: {line}", file=sys.stderr)  # noqa: E731
             if careful:
                 try:
-                    reduce_engine(given.engine, made, precision=precision, runtime=runtime, photos=photos, say=say)
+                    options = ReducedOptions(runtime)
+                    reduce_engine(Request(given.engine, made, precision, options=options, say=say), photos)
                 except ParityError as error:
                     say(str(error))
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from .exporter import export_engine
 from .report import ExportReport
-from .run import export_engine
 
 __all__ = ["ExportReport", "export_engine"]

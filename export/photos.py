@@ -18,14 +18,14 @@ _CALIBRATION_PHOTOS = 24
 
 @dataclass(frozen=True)
 class Photos:
-    """What an engine is calibrated and measured with; the two have no photo in common."""
+    """The photos that calibrate an engine, and those that measure it; no photo is among both."""
 
     calibration: Sequence[Path]
     held_out: Sequence[Path]
 
 
 def split_photos(photos: Sequence[Path]) -> Photos:
-    """Every second photo for calibration (24 at most), the others for the gate.
+    """Take every second photo for calibration (24 at most) and the others for the gate.
 
     Raises:
         InputError: there are fewer than sixteen.
@@ -38,7 +38,11 @@ def split_photos(photos: Sequence[Path]) -> Photos:
 
 
 def load_photos(paths: Sequence[Path], height: int, width: int) -> Pixels:
-    """Decode photos into ``uint8 (n, height, width, 3)`` by the rules of the contract."""
+    """Decode photos into ``uint8 (n, height, width, 3)`` by the rules of the preprocessing contract.
+
+    Raises:
+        InputError: a photo cannot be decoded; its path is named.
+    """
     pixels = np.empty((len(paths), height, width, 3), np.uint8)
     for i, path in enumerate(paths):
         try:

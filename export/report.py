@@ -14,10 +14,10 @@ class ExportReport:
     """What `export_engine` made.
 
     Attributes:
-        path: of the engine.
-        spec: the specification that is in it.
-        size_bytes: of the file.
-        seconds: that the whole export took.
+        path: the engine's file.
+        spec: the specification in that file.
+        size_bytes: the size of the file.
+        seconds: how long the whole export took.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class ExportReport:
 
     @property
     def parity(self) -> dict[str, Any]:
-        """What was measured against the network, see `isc_fast.export.verify.verify`."""
+        """What was measured against the network, see `isc_fast.export.agree.agree`."""
         return dict(self.spec.parity)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What each layer sees: samples of the inputs of an engine's convolutions on calibration photos, by ONNX Runtime."""
+"""Samples of what each convolution of an engine sees on calibration photos; ONNX Runtime computes them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from .layers import Floats, Layer, constants_of
 
 T = TypeVar("T")
 
-_PATCHES = (32, 256)  # of each photo, at least and at most
-_PER_INPUT = 4  # patches of all photos for each number in one; too few would fit the rounding to the sample
-_BUDGET_BYTES = 1_000_000_000  # of samples in memory; more layers are done in further passes over the photos
+_PATCHES = (32, 256)  # each photo gives at least and at most so many
+_PER_INPUT = (
+    4  # all photos give so many patches for each number in a patch; too few would fit the rounding to the sample
+)
+_BUDGET_BYTES = 1_000_000_000  # samples take no more memory; more layers are done in further passes over the photos
 
 
 def _count(layer: Layer, photos: int) -> int:
-    """Patches of one photo."""
+    """How many patches one photo gives."""
     k = int(np.prod(layer.shape[1:]))
     return int(np.clip(-(-_PER_INPUT * k // photos), *_PATCHES))
 
 
 def _patches(maps: Floats, layer: Layer, count: int, random: np.random.Generator) -> Floats:
-    """Patches of one photo's ``(1, c, h, w)`` that the convolution multiplies: ``(groups, n, k)``."""
+    """Cut out of one photo's ``(1, c, h, w)`` the patches that the convolution multiplies: ``(groups, n, k)``."""
     top, left, bottom, right = layer.pads
     height, width = layer.shape[2:]
     padded = np.pad(maps[0], ((0, 0), (top, bottom), (left, right)))
@@ -42,10 +44,12 @@ def _patches(maps: Floats, layer: Layer, count: int, random: np.random.Generator
 
 
 def _sample_bytes(layer: Layer, photos: int) -> int:
+    """How much memory the layer's sample takes."""
     return 4 * photos * _count(layer, photos) * layer.groups * int(np.prod(layer.shape[1:]))
 
 
 def _passes(layers: Sequence[Layer], photos: int) -> Iterator[list[Layer]]:
+    """Split the layers so that the samples of each part fit into memory."""
     some: list[Layer] = []
     size = 0
     for layer in layers:
@@ -65,13 +69,13 @@ def layer_inputs(
     pixels: npt.NDArray[np.uint8],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[Layer, Floats]]:
-    """Each layer with a sample of its input patches, ``float32 (groups, n, k)``, the same sample at every call.
+    """Give each layer with a sample of its input patches, ``float32 (groups, n, k)``; the sample is the same at every call.
 
     Args:
-        model: the graph in fp32; its outputs are as before afterwards.
-        layers: of this graph.
+        model: the graph in fp32; when the last layer was given, its outputs are as before.
+        layers: convolutions of this graph.
         pixels: calibration photos ``uint8 (n, h, w, 3)``.
-        progress: is told (layers done, layers in all).
+        progress: gets (layers done, layers in all).
     """
     outputs = model.graph.output
     kept = len(outputs)
@@ -110,13 +114,13 @@ def lower_layers(
     to: str,
     say: Say,
 ) -> dict[str, T]:
-    """Every layer in a lower precision, by its name.
+    """Lower every layer, and return what became of each by its name.
 
     Args:
         model, layers, pixels: see `layer_inputs`.
-        how: makes it of weights, bias and a sample of input patches ``(groups, n, k)``.
+        how: lowers one layer; it takes weights, bias and a sample of input patches ``(groups, n, k)``.
         to: the precision, for messages.
-        say: is told how far it is.
+        say: gets a line for every fifty layers.
     """
     constants = constants_of(model)
     lowered = {}

@@ -1,8 +1,8 @@
-"""The accuracy gate of engines in reduced precision: measured on edited copies of photos that calibration never saw."""
+"""The accuracy gate of engines in a lower precision: it measures them on edited copies of photos that calibration never saw."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,16 +19,19 @@ from ...errors import InputError
 from ...evaluation.edits.held_out import HELD_OUT_EDITS
 from ...evaluation.metrics import PER_QUERY_CAP, evaluate
 from ...matching.matches import Matches, Truth
+from ..photos import Photos
+from ..targets.base import Verdict
+from ..telling import Say
 
 MIN_COSINE_P01 = 0.999
 MIN_TOP1_AGREEMENT = 0.995
 MAX_MICRO_AP_LOSS = 0.001
 LOSS_BUDGET = (1 - MIN_COSINE_P01) / 2.5
-"""Of the mean loss, while layers are chosen: at the 1st percentile it is two to six times as much."""
+"""Mean loss that a choice of layers may cost; at the 1st percentile the loss is two to six times as much."""
 MEASURED_PHOTOS = 16
-"""Calibration photos that losses are measured on."""
+"""Losses are measured on so many of the calibration photos."""
 ATTEMPTS = 6
-"""Choices of layers that are taken to the gate before it is given up."""
+"""So many choices of layers are taken to the gate; then the precision is given up."""
 
 SEED = 2021
 _STRANGERS = 0.25  # share of the photos whose copies match nothing
@@ -36,19 +39,19 @@ _MOST_PHOTOS = 100
 _LONGEST_SIDE = 1024  # photos are shrunk to this before they are edited
 _BATCH = 8
 _PROTOCOL = "per-query"
-_NEXT = 0.75  # of what an attempt lost that does not pass
+_NEXT = 0.75  # the share of what a failed attempt lost that the next one may lose
 
 Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Network input of the gate.
+    """The images that the gate measures with, as input of a network.
 
     Attributes:
         references, queries: ``uint8 (n, h, w, 3)``.
-        originals: for each query the row of its reference, or −1.
-        kinds: for each query the edit.
+        originals: for each query the row of its reference; −1 where there is none.
+        kinds: for each query the name of its edit.
     """
 
     references: npt.NDArray[np.uint8]
@@ -67,9 +70,9 @@ def _open(path: Path) -> Image.Image:
 
 
 def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark:
-    """References, and for every photo a copy by each kind of `HELD_OUT_EDITS`; the same photos give the same pixels.
+    """Make the references, and for every photo one copy by each edit of `HELD_OUT_EDITS`.
 
-    A quarter of the photos are no references: copies of them match nothing.
+    The same photos give the same pixels. A quarter of the photos are no references, so copies of them match nothing.
 
     Raises:
         InputError: a photo cannot be decoded, or there are fewer than eight.
@@ -97,28 +100,28 @@ def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark
 
 
 def describe_all(engine: Engine, pixels: npt.NDArray[np.uint8]) -> Vectors:
-    """Descriptors ``float32 (n, d)`` of any number of images."""
+    """Describe any number of images: descriptors ``float32 (n, d)``."""
     return np.concatenate([engine.run(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)])
 
 
 def describe_benchmark(engine: Engine, benchmark: Benchmark) -> tuple[Vectors, Vectors]:
-    """Descriptors of the queries and of the references, for `compare`."""
+    """Describe the queries and the references, for `compare`."""
     return describe_all(engine, benchmark.queries), describe_all(engine, benchmark.references)
 
 
 def mean_loss(found: Vectors, expected: Vectors) -> float:
-    """1 − mean cosine of unit rows; a descriptor that holds no numbers counts as the opposite of the right one."""
+    """1 − mean cosine of unit rows; a cosine that is NaN counts as −1."""
     cosines = (found.astype(np.float64) * expected).sum(axis=1)
     return float(1 - np.nan_to_num(cosines, nan=-1.0).mean())
 
 
 def next_budget(budget: float, lost: float) -> float:
-    """What may be lost in the next attempt, after one that lost so much and did not pass: the same would not either."""
+    """The budget of the next attempt after one that lost ``lost`` and did not pass: it is lower, so that the choice changes."""
     return _NEXT * min(budget, lost)
 
 
 def in_words(accuracy: dict[str, Any]) -> str:
-    """The two figures that say most, for whoever waits."""
+    """The two figures that say most, in one line for a user who waits."""
     return (
         f"held-out copies: cosine {accuracy['cosine_p01']:.5f} at the 1st percentile, "
         f"best match kept for {accuracy['top1_agreement']:.2%}"
@@ -140,18 +143,18 @@ def _micro_ap(queries: Vectors, references: Vectors, originals: npt.NDArray[np.i
 
 
 def compare(benchmark: Benchmark, exact: tuple[Vectors, Vectors], found: tuple[Vectors, Vectors]) -> dict[str, Any]:
-    """What reduced precision changed.
+    """Measure what a lower precision changed.
 
     Args:
         benchmark: the gate's images.
-        exact: descriptors of queries and of references by the fp32 engine.
-        found: the same by the other engine.
+        exact: the fp32 engine's descriptors of the queries and of the references.
+        found: those of the other engine.
 
     Returns:
-        Numbers, strings and lists only: they travel in the engine's specification.
+        Numbers, strings and lists only, because they travel in the engine's specification.
     """
     q, r = exact
-    # A descriptor that holds no numbers counts as none at all, and fails for its length.
+    # A descriptor with a NaN or an infinity becomes a row of zeros, which fails for its length.
     q2, r2 = (np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, 0) for rows in found)
     cosines = (np.concatenate([q, r]).astype(np.float64) * np.concatenate([q2, r2])).sum(axis=1)
     copies = benchmark.originals >= 0
@@ -183,7 +186,7 @@ def compare(benchmark: Benchmark, exact: tuple[Vectors, Vectors], found: tuple[V
 
 
 def objections(accuracy: dict[str, Any]) -> list[str]:
-    """Why an engine with these figures is not published; nothing, if it passes the gate."""
+    """Say why an engine with these figures is not published; the list is empty where it passes."""
     found = []
     if not accuracy["cosine_p01"] >= MIN_COSINE_P01:
         found.append(f"cosine {accuracy['cosine_p01']:.5f} at the 1st percentile, expected at least {MIN_COSINE_P01}")
@@ -197,3 +200,31 @@ def objections(accuracy: dict[str, Any]) -> list[str]:
     if not accuracy["unit_length_deviation"] < 1e-4:
         found.append("rows that are not of unit length")
     return found
+
+
+class AccuracyGate:
+    """Measures engines in a lower precision against the fp32 engine that they come from.
+
+    Args:
+        exact: the fp32 engine.
+        photos: the held-out ones are edited and described.
+        say: gets a line for each thing that begins, and the two figures that say most of each engine.
+    """
+
+    def __init__(self, exact: Engine, photos: Photos, say: Say) -> None:
+        say("describing edited copies of the held-out photos in fp32")
+        self._facts = {"calibration_photos": len(photos.calibration), "fp32_engine": exact.id}
+        self._say = say
+        self.benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
+        self._expected = describe_benchmark(exact, self.benchmark)
+
+    def measure(self, engine: Engine, shares: Mapping[str, float]) -> Verdict:
+        """What the engine's precision changed, and why it is not published if that is too much.
+
+        Args:
+            engine: opened from its file.
+            shares: of the arithmetic in each precision; they stand beside the figures.
+        """
+        accuracy = compare(self.benchmark, self._expected, describe_benchmark(engine, self.benchmark))
+        self._say(in_words(accuracy))
+        return Verdict({"accuracy": {**accuracy, **shares, **self._facts}}, objections(accuracy))

@@ -1,4 +1,4 @@
-"""The convolutions of an engine's graph, each with what is needed to round its weights: torch-free, from the ONNX file."""
+"""The convolutions of an engine's graph, read from its ONNX file, each with what rounding needs; torch-free."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Layer:
     """One convolution.
 
     Attributes:
-        name: of its node in the graph.
-        input: name of the tensor it takes.
-        weight: name of its weights, ``(channels_out, channels_in / groups, height, width)``.
-        bias: name of its bias, ``(channels_out,)``.
-        shape: of the weights.
-        groups: of channels; as many as channels in a depthwise convolution.
-        strides, pads: as in ONNX: ``(down, right)`` and ``(top, left, bottom, right)``.
-        operations: multiplications and additions for one image, which is what a lower precision saves.
+        name: the name of its node in the graph.
+        input: the name of the tensor that it takes.
+        weight: the name of its weights, ``(channels_out, channels_in / groups, height, width)``.
+        bias: the name of its bias, ``(channels_out,)``.
+        shape: the shape of the weights.
+        groups: the number of groups of channels; in a depthwise convolution as many as channels.
+        strides, pads: as in ONNX, ``(down, right)`` and ``(top, left, bottom, right)``.
+        operations: multiplications and additions for one image; a lower precision makes them faster.
     """
 
     name: str
@@ -45,15 +45,17 @@ class Layer:
 
 
 def load_graph(path: Path) -> Any:
-    """An engine's graph with every weight as a plain fp32 constant, a bias for every convolution, and every node
-    named like the tensor it makes.
+    """Read an engine's graph and bring it into one form.
+
+    Every weight becomes a plain fp32 constant, every convolution gets a bias, and every node is named like the tensor that it
+    makes.
 
     Raises:
-        EngineError: it is damaged, or holds no convolution that can be rounded.
+        EngineError: the file is damaged, or holds no convolution that can be rounded.
     """
     try:
         model = onnx.load(path)
-    except Exception as error:  # protocol buffers' own errors share no base class with onnx's
+    except Exception as error:  # the errors of protocol buffers share no base class with those of onnx
         raise EngineError(f"{path} is not an ONNX file that can be read ({type(error).__name__})") from error
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -65,9 +67,9 @@ def load_graph(path: Path) -> Any:
             stored.CopyFrom(numpy_helper.from_array(values, node.output[0]))
             constants[stored.name] = stored
             continue
-        node.name = node.output[0]  # unique, and what every runtime calls the operation that it makes of the node
+        node.name = node.output[0]  # unique, and every runtime calls its operation so
         if node.op_type == "Clip" and len(node.input) == 2:
-            # With a lower bound only, OpenVINO 2026.4 makes two operations of it, forgets the wish to keep them in fp32, and
+            # OpenVINO 2026.4 splits a Clip with a lower bound only into two operations, forgets that they stay in fp32, and
             # then fails to compile a convolution in fp32 that one of them is joined to.
             node.op_type = "Max"
         if node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in constants:
@@ -80,23 +82,23 @@ def load_graph(path: Path) -> Any:
     graph.initializer.extend(biases)
     if not find_layers(model):
         raise EngineError(
-            f"{path} holds no convolution with constant weights, so there is nothing to compute otherwise"
+            f"{path} holds no convolution with constant weights, so there is nothing to compute in a lower precision"
         )
     return model
 
 
 def constants_of(model: Any) -> dict[str, Any]:
-    """The graph's constant tensors by name."""
+    """The constant tensors of the graph, by name."""
     return {tensor.name: tensor for tensor in model.graph.initializer}
 
 
 def set_constant(tensor: Any, values: npt.NDArray[Any]) -> None:
-    """Replace a constant's values, and its type."""
+    """Replace the values of a constant, and with them its type."""
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
 
 
 def _map_sizes(model: Any) -> dict[str, int]:
-    """Positions (height × width) of every four-dimensional tensor whose size shape inference finds."""
+    """The number of positions (height × width) of every four-dimensional tensor whose size shape inference finds."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     sizes = {}
     for value in inferred.graph.value_info:
@@ -107,7 +109,7 @@ def _map_sizes(model: Any) -> dict[str, int]:
 
 
 def find_layers(model: Any) -> list[Layer]:
-    """The convolutions whose weights are constants and used once, in the order of the graph."""
+    """Find the convolutions whose weights are constants that nothing else uses, in the order of the graph."""
     constants, sizes = constants_of(model), _map_sizes(model)
     uses: dict[str, int] = {}
     for node in model.graph.node:
@@ -144,7 +146,7 @@ def find_layers(model: Any) -> list[Layer]:
 def surroundings(model: Any, layers: Sequence[Layer]) -> list[str]:
     """Names of the nodes before the first convolution and after the last: normalisation, pooling, head and unit length.
 
-    They cost next to nothing and every error in them goes straight into the descriptor, so they stay in fp32.
+    They stay in fp32, because they cost next to nothing and every error in them goes straight into the descriptor.
     """
     places = {node.name: place for place, node in enumerate(model.graph.node)}
     inside = [places[layer.name] for layer in layers]
@@ -154,8 +156,8 @@ def surroundings(model: Any, layers: Sequence[Layer]) -> list[str]:
 def followers(model: Any, layers: Sequence[Layer]) -> dict[str, list[str]]:
     """For each layer the nodes that work on what it makes, up to the next layer: activation, gate, residual sum.
 
-    They have the layer's precision. A runtime computes most of them in one go with the layer, and a residual sum even in
-    place: OpenVINO 2026.4 fails to compile a convolution kept in fp32 whose sum is not. A sum of two layers follows both.
+    They have the precision of the layer. A runtime computes most of them together with the layer, and a residual sum even in
+    place: OpenVINO 2026.4 fails to compile a convolution in fp32 whose sum is not in fp32. A sum of two layers follows both.
     """
     order = {layer.name: number for number, layer in enumerate(layers)}
     behind: dict[str, set[int]] = {}  # tensor → numbers of the last layers before it
@@ -175,14 +177,20 @@ def followers(model: Any, layers: Sequence[Layer]) -> dict[str, list[str]]:
 
 
 def kept_nodes(behind: Mapping[str, Sequence[str]], lowered: Collection[str]) -> list[str]:
-    """Names of the layers that are not lowered and of the nodes that follow them, from `followers`."""
+    """Names of the layers that are not lowered and of the nodes that follow them.
+
+    Args:
+        behind: what `followers` returned.
+        lowered: names of the layers that are lowered.
+    """
     return list(dict.fromkeys(name for layer in behind if layer not in lowered for name in (layer, *behind[layer])))
 
 
 def skips_places(layer: Layer) -> bool:
-    """Whether it is a 1 × 1 convolution with a stride, which OpenVINO 2026.4 does not compute in int8.
+    """Whether the layer is a 1 × 1 convolution with a stride, which OpenVINO 2026.4 does not compute in int8.
 
-    It puts the stride in front of the input's rounding, cannot join the two any more, and widens the int8 weights when the
-    engine is loaded. Several streams do that in each other's way: 3 of 100 engines of one file described otherwise.
+    OpenVINO moves the stride in front of the input's rounding. Then it cannot join the two, and widens the int8 weights when
+    the engine is loaded. Several streams disturb each other while they do that: of 100 engines opened from one file, 3 gave
+    other descriptors.
     """
     return layer.shape[2:] == (1, 1) and layer.strides != (1, 1)

@@ -1,4 +1,4 @@
-"""Which layers bear which precision: found by measuring, since a few of them make nearly all of the error.
+"""The choice of which layers bear which precision, by measuring, because a few layers make nearly all of the error.
 
 On the demo's network in plain bf16, the second of 48 convolutions alone made 71 % of the loss.
 """
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from .layers import Layer
 
 COST = {"fp32": 1.0, "bf16": 0.51, "int8": 0.33}
-"""Time of one operation against fp32, as whole engines of v107's network have it (`bench/engine.py`: OpenVINO in fp32, in bf16,
-and in int8 with bf16 around). The matrix peaks alone would say 0.47 and 0.24: quantising between layers takes the rest."""
+"""Time of one operation against fp32, measured on whole engines of v107's network (`bench/engine.py`: OpenVINO in fp32, in
+bf16, and in int8 with bf16 around). The processor's peak rates alone would say 0.47 and 0.24; quantising between layers takes
+the rest."""
 
 Loss = Callable[[Sequence[Layer]], float]
-"""What is lost when these layers are computed in one lower precision and all others are not: 1 − mean cosine."""
+"""Measures what is lost when these layers alone are computed in one lower precision: 1 − mean cosine."""
 
 Choice = Mapping[str, str]
 """Precision by the layer's name; a layer that is not in it stays in fp32."""
 
-_FINEST = 0.05  # a group whose loss is below this share of the budget is not taken apart
+_FINEST = 0.05  # a group that loses less than this share of the budget is not split
 _LEAST_GROUPS = 8
 
 
@@ -29,8 +30,8 @@ class Group:
     """Neighbouring layers that were measured together.
 
     Attributes:
-        layers: in the order of the graph.
-        loss: what they add when they alone are computed in the lower precision.
+        layers: the layers, in the order of the graph.
+        loss: what is lost when they alone are computed in the lower precision.
     """
 
     layers: tuple[Layer, ...]
@@ -38,14 +39,14 @@ class Group:
 
     @property
     def operations(self) -> float:
-        """Of all layers, for one image."""
+        """Multiplications and additions of all layers, for one image."""
         return sum(layer.operations for layer in self.layers)
 
 
 def measure_groups(layers: Sequence[Layer], loss: Loss, budget: float) -> list[Group]:
     """Split the layers into groups so fine that those which lose much stand alone.
 
-    To first order losses add up, so a group that loses little need not be taken apart: large parts of a network take one
+    To first order losses add up, so a group that loses little need not be split. Large parts of a network therefore take one
     measurement.
     """
     size = max(1, -(-len(layers) // _LEAST_GROUPS))
@@ -63,7 +64,7 @@ def measure_groups(layers: Sequence[Layer], loss: Loss, budget: float) -> list[G
 
 
 def by_layer(groups: Sequence[Group]) -> dict[str, float]:
-    """Each layer's loss; within a group shared out by operations."""
+    """The loss of each layer; the loss of a group is divided among its layers by their operations."""
     return {
         layer.name: group.loss * layer.operations / max(group.operations, 1.0)
         for group in groups
@@ -72,8 +73,8 @@ def by_layer(groups: Sequence[Group]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """Taking one layer to a lower precision, from the one before it."""
+class _Change:
+    """One layer's change to a lower precision, from the precision before it."""
 
     layer: str
     precision: str
@@ -85,48 +86,51 @@ class _Step:
         return self.loss / self.saved
 
 
-def _steps(layer: Layer, losses: Mapping[str, float]) -> list[_Step]:
-    """The layer's steps, each dearer than the one before: a precision that another one beats in both is left out."""
+def _changes(layer: Layer, losses: Mapping[str, float]) -> list[_Change]:
+    """The changes that are worth it for a layer, each with a higher price than the one before.
+
+    A precision that loses more and saves less than another one is left out.
+    """
     left = sorted(losses, key=lambda precision: COST[precision], reverse=True)
-    steps: list[_Step] = []
+    changes: list[_Change] = []
     at_cost, at_loss = 1.0, 0.0
     while left:
         possible = [
-            _Step(layer.name, to, max(losses[to] - at_loss, 0.0), (at_cost - COST[to]) * max(layer.operations, 1.0))
+            _Change(layer.name, to, max(losses[to] - at_loss, 0.0), (at_cost - COST[to]) * max(layer.operations, 1.0))
             for to in left
         ]
-        step = min(reversed(possible), key=lambda step: step.price)
-        steps.append(step)
-        at_cost, at_loss = COST[step.precision], losses[step.precision]
-        left = left[left.index(step.precision) + 1 :]
-    return steps
+        change = min(reversed(possible), key=lambda change: change.price)
+        changes.append(change)
+        at_cost, at_loss = COST[change.precision], losses[change.precision]
+        left = left[left.index(change.precision) + 1 :]
+    return changes
 
 
 def choose(layers: Sequence[Layer], losses: Mapping[str, Mapping[str, float]], budget: float) -> dict[str, str]:
-    """The precision of each layer that saves the most time for what may be lost, the losses being added up.
+    """Choose the precision of each layer so that the most time is saved while the losses together stay within the budget.
 
-    Steps are taken in the order of what they lose for the time that they save, those left out that the rest of the budget
-    does not hold. That is within one step of the best there is.
+    Changes are made in the order of what they lose for the time that they save; a change that the rest of the budget does not
+    hold is left out. The result is within one change of the best choice there is.
 
     Args:
-        layers: of the graph.
-        losses: by lower precision, by the layer's name; a layer that is not there is not computed in it.
-        budget: of all of them together.
+        layers: all layers of the graph.
+        losses: by lower precision, by the layer's name; a layer that is missing there is not computed in that precision.
+        budget: what all of them together may lose.
     """
-    steps = [
-        step
+    changes = [
+        change
         for layer in layers
-        for step in _steps(layer, {to: found[layer.name] for to, found in losses.items() if layer.name in found})
+        for change in _changes(layer, {to: found[layer.name] for to, found in losses.items() if layer.name in found})
     ]
     chosen: dict[str, str] = {}
     refused: set[str] = set()
     spent = 0.0
-    for step in sorted(steps, key=lambda step: step.price):
-        if step.layer in refused or spent + step.loss > budget:
-            refused.add(step.layer)
+    for change in sorted(changes, key=lambda change: change.price):
+        if change.layer in refused or spent + change.loss > budget:
+            refused.add(change.layer)
             continue
-        spent += step.loss
-        chosen[step.layer] = step.precision
+        spent += change.loss
+        chosen[change.layer] = change.precision
     return chosen
 
 
@@ -137,10 +141,10 @@ def choose_measured(
     budget: float,
     attempts: int = 6,
 ) -> tuple[dict[str, str], float]:
-    """As `choose`, checked by measuring the choice as a whole, with less to spend where the losses did more than add up.
+    """Choose as `choose` does, and measure the choice as a whole; where it loses more than the sum, choose again with less.
 
     Returns:
-        the choice and its measured loss; an empty one and 0 where nothing can be afforded.
+        the choice and its measured loss; an empty choice and 0 where the budget holds no change.
     """
     spend = budget
     for _ in range(attempts):
@@ -155,7 +159,7 @@ def choose_measured(
 
 
 def shares(layers: Sequence[Layer], choice: Choice) -> dict[str, float]:
-    """What part of the arithmetic is done in each precision."""
+    """The share of the arithmetic that is done in each precision."""
     total = sum(layer.operations for layer in layers)
     found = dict.fromkeys(COST, 0.0)
     for layer in layers:

@@ -1,7 +1,7 @@
-"""Which layers of a network a TensorRT plan computes in bf16, int8 or fp8: those that bear it, found by measuring.
+"""The graph of a TensorRT plan in its precision; for bf16, int8 and fp8 with the choice of layers that bear it.
 
-Measured is on the processor, where ONNX Runtime computes what the plan will compute: Q/DQ pairs as they are, bf16 by
-rounding every result. So the choice needs no GPU. What the plan then really gives is measured on the GPU, by the gate.
+The choice is measured on the processor, where ONNX Runtime computes what the plan will compute: Q/DQ pairs as they are, and
+bf16 by rounding every result. So the choice needs no GPU. The gate then measures the plan itself on the GPU.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import onnxruntime
 
 from ...errors import ParityError
 from ...machine.cores import available_cores
+from ..targets.tensorrt_plan import GATED
 from ..telling import Say
 from .calibration import lower_layers
 from .gate import LOSS_BUDGET, MEASURED_PHOTOS, mean_loss
@@ -25,16 +26,13 @@ from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
 from .precision_graph import Scaled, bears_scaling, imitated, lower_scaled, to_half, with_scaled
 from .quantize import Lowered, lower_to_bf16, with_lowered
 
-GATED = ("bf16", "int8", "fp8")
-"""Precisions whose plans have to pass the gate on edited copies; fp32 and fp16 have to agree on every photo instead."""
-
 _BATCH = 4
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def describe_graph(model: Any, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Descriptors ``float32 (n, dim)`` of ``uint8 (n, h, w, 3)`` by a graph as it is, on the processor."""
+    """Run a graph as it is, on the processor: ``uint8 (n, h, w, 3)`` → descriptors ``float32 (n, dim)``."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 4
@@ -48,13 +46,13 @@ def describe_graph(model: Any, pixels: Pixels) -> npt.NDArray[np.float32]:
 
 
 class PlanPrecision:
-    """An fp32 engine's graph, and how it is written in one precision.
+    """Writes the graph of an fp32 engine in one precision.
 
     Args:
-        source: fp32 ``.onnx`` engine.
+        source: an fp32 ``.onnx`` engine.
         precision: one of `isc_fast.engines.spec.PLAN_PRECISIONS`.
-        pixels: calibration photos ``uint8 (n, h, w, 3)``; needed for those in `GATED` only.
-        say: is told in one line what is being done.
+        pixels: calibration photos ``uint8 (n, h, w, 3)``; only the precisions in `GATED` need them.
+        say: gets one line for each thing that begins.
     """
 
     def __init__(self, source: Path, precision: str, pixels: Pixels | None, say: Say) -> None:
@@ -80,6 +78,7 @@ class PlanPrecision:
                 self._losses = by_layer(measure_groups(self._able, self._loss, LOSS_BUDGET))
 
     def _lower(self, pixels: Pixels) -> None:
+        """Lower every layer that the precision has a kernel for."""
         every = list(self.layers.values())
         if self.precision == "bf16":
             self._bf16 = lower_layers(self.model, every, pixels, lower_to_bf16, "bf16", self.say)
@@ -89,25 +88,27 @@ class PlanPrecision:
             self._scaled = lower_layers(self.model, able, pixels, how, self.precision, self.say)
 
     def _loss(self, layers: Sequence[Layer]) -> float:
-        """1 − mean cosine with fp32 when these layers are computed in the lower precision."""
+        """1 − mean cosine with fp32 when these layers alone are computed in the lower precision."""
         names = {layer.name for layer in layers}
         model = imitated(self._in_bf16(names)) if self.precision == "bf16" else self._in_scaled(names, None)
         return mean_loss(describe_graph(model, self._measured), self._expected)
 
     def _in_bf16(self, names: set[str]) -> Any:
+        """The graph with these layers in bf16 and all others in fp32."""
         model = with_lowered(self.model, self.layers, {name: self._bf16[name] for name in names})
         return to_half(model, "bf16", kept=kept_nodes(self._followers, names))
 
     def _in_scaled(self, names: set[str], half: str | None) -> Any:
+        """The graph with these layers in int8 or fp8, and the others in half precision or, for None, in fp32."""
         lowered = {name: self._scaled[name] for name in names}
         model = to_half(self.model, half) if half else self.model
         return with_scaled(model, self.layers, lowered, half)
 
     def write(self, budget: float = LOSS_BUDGET) -> tuple[Any, dict[str, float]]:
-        """The graph in its precision, and which share of the arithmetic is computed in which type.
+        """Write the graph, and say which share of the arithmetic is computed in which type.
 
         Args:
-            budget: of the mean loss, for a precision in `GATED`.
+            budget: mean loss that a precision in `GATED` may cost.
 
         Raises:
             ParityError: no layer bears the precision within the budget.
@@ -117,7 +118,7 @@ class PlanPrecision:
             return self.model, {"fp32_share": 1.0}
         if self.precision == "fp16":
             return to_half(self.model, "fp16"), {"fp16_share": 1.0}
-        label = "bf16" if self.precision == "bf16" else "int8"  # what the choice weighs fp8 as too: eight bits
+        label = "bf16" if self.precision == "bf16" else "int8"  # the choice counts fp8 as int8: both have eight bits
 
         def loss(choice: Choice) -> float:
             return self._loss([self.layers[name] for name in choice])

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...engines.base import Engine
 from ...engines.spec import EngineSpec, uses_bf16
 from ...errors import EngineError, ParityError
 from ...machine.cores import has_bf16, processor
 from ...machine.versions import installed
+from ..loop import first_that_passes
 from ..photos import Photos
-from ..telling import Say
-from .gate import (
-    ATTEMPTS,
-    LOSS_BUDGET,
-    Benchmark,
-    compare,
-    describe_all,
-    describe_benchmark,
-    in_words,
-    make_benchmark,
-    next_budget,
-    objections,
-)
+from ..publishing import publish, scratch_folder
+from ..request import Request
+from ..targets.base import Draft, Making, Verdict
+from ..targets.onnx_reduced import REDUCED
+from .gate import AccuracyGate, describe_all
 from .quantize import Lowered
 from .workshop import Workshop
 
-REDUCED = ("bf16", "int8", "int8-bf16")
+_COMPARED = 8  # references that are described again after the figures were written into the file
 
 
 def check_possible(precision: str, runtime: str) -> None:
-    """Refuse what could not be computed, or not be measured, on this machine.
+    """Refuse a precision that this machine cannot compute or cannot measure.
 
     Raises:
-        EngineError: with the reason and what to do.
+        EngineError: the precision cannot be made here; the message says why, and what can.
     """
     if precision not in REDUCED:
         raise EngineError(
@@ -54,94 +45,96 @@ def check_possible(precision: str, runtime: str) -> None:
             )
 
 
-def reduce_engine(
-    source: Path,
-    target: Path,
-    *,
-    precision: str,
-    runtime: str,
-    photos: Photos,
-    name: str | None = None,
-    say: Say = lambda line: None,
-    enforce: bool = True,
-) -> EngineSpec:
-    """Write an engine in a lower precision whose accuracy on held-out photos is within the gate's bounds.
+class ReducedMaking(Making):
+    """One ``.onnx`` engine in a lower precision while it is made from an fp32 engine.
 
     Args:
-        source: engine in fp32.
-        target: where to write; the caller publishes it.
-        precision: ``"bf16"``, ``"int8"`` or ``"int8-bf16"``.
-        runtime: that the engine is measured with, and will be run by.
+        request: ``ckpt`` is the fp32 engine, ``options.runtime`` what the new engine is measured with and will be run by.
         photos: to calibrate and to measure with.
-        name: what the engine calls itself; by default as the source does.
-        say: is told in one line what is being done.
-        enforce: False writes the first choice whatever the gate says; its figures say how far it is off. For benchmarks.
+        path: where the candidate is written; engines that are only tried stand beside it for a moment.
+        enforce: False lets the first choice pass whatever its figures are; they say how far it is off. For benchmarks.
+    """
+
+    def __init__(self, request: Request, photos: Photos, path: Path, *, enforce: bool = True) -> None:
+        self.request, self.path, self.enforce = request, path, enforce
+        self.shop = Workshop(request, photos, path.parent)
+        self.accuracy = AccuracyGate(self.shop.exact, photos, request.say)
+        self._lowered: dict[str, Lowered] = {}
+        self._engine: Engine | None = None
+
+    def choose(self, budget: float) -> Draft | None:
+        """The layers to lower for the most speed within the budget; None where no layer bears the precision."""
+        lowered, shares, lost = self.shop.choose(budget)
+        if not lowered:
+            return None
+        listed = ", ".join(f"{share:.0%} in {name.partition('_')[0]}" for name, share in shares.items() if share)
+        self.request.say(f"of the arithmetic {listed}, at a loss of {lost:.1e}")
+        return Draft(lowered, shares, lost)
+
+    def build(self, draft: Draft) -> None:
+        """Write and open an engine with these layers lowered."""
+        self._lowered = draft.content
+        self._engine = self.shop.build(self._lowered, self.path)
+
+    def gate(self, draft: Draft) -> Verdict:
+        """Measure the engine on edited copies of the held-out photos."""
+        verdict = self.accuracy.measure(self._candidate(), draft.shares)
+        if not verdict.problems or not self.enforce:
+            if "int8" in self.request.precision and not draft.shares["int8_share"]:
+                self.request.say("note: within the bounds int8 saves no time, so this engine has no layer in it")
+            return Verdict(verdict.figures)
+        return verdict
+
+    def stamp(self, verdict: Verdict) -> EngineSpec:
+        """Write the engine again with the figures in it, and compare the two."""
+        accuracy: dict[str, Any] = verdict.figures["accuracy"]
+        tools = {**self.shop.exact.spec.tools, **installed([self.shop.runtime])}
+        stamped = self.shop.build(self._lowered, self.path, accuracy=accuracy, tools=tools)
+        sample = self.accuracy.benchmark.references[:_COMPARED]
+        again, before = (describe_all(which, sample) for which in (stamped, self._candidate()))
+        if stamped.spec.accuracy != accuracy or not float(np.abs(again - before).max()) < 1e-5:
+            raise ParityError(
+                f"{self.request.output} changed when its figures were written into it; nothing was published"
+            )
+        return stamped.spec
+
+    def refusal(self, last: Verdict | None) -> ParityError:
+        """What is off, and the edits that it is worst for."""
+        source, precision = self.shop.source, self.request.precision
+        if last is None:
+            return ParityError(
+                f"no layer of {source} bears {precision} within the bounds; nothing was published; keep it in fp32"
+            )
+        return ParityError(
+            f"{source} does not bear {precision}: {'; '.join(last.problems)}; worst edits: "
+            f"{', '.join(last.figures['accuracy']['worst_edits'])}; nothing was published; keep it in fp32, or calibrate "
+            "with more photos of the kind that it is meant for: --photos FOLDER"
+        )
+
+    def _candidate(self) -> Engine:
+        if self._engine is None:
+            raise ValueError("no candidate was built")
+        return self._engine
+
+
+def reduce_engine(request: Request, photos: Photos, *, enforce: bool = True) -> EngineSpec:
+    """Make one engine in a lower precision from an fp32 engine, with photos that are split already. For benchmarks.
+
+    Args:
+        request: as `ReducedMaking` takes it; the engine is published at its ``output``.
+        photos: to calibrate and to measure with.
+        enforce: False publishes the first choice whatever its figures are.
 
     Returns:
         the specification inside the engine; its ``accuracy`` is what was measured.
 
     Raises:
-        EngineError: this machine cannot compute so, or the source is no fp32 engine.
+        EngineError: this machine cannot compute in the precision, or the source is no fp32 engine.
         ParityError: no choice of layers passes the gate; the message names what is off and the worst edits.
     """
-    check_possible(precision, runtime)
-    with tempfile.TemporaryDirectory(prefix="isc-fast-") as scratch:
-        shop = Workshop(source, name, precision, runtime, photos, Path(scratch), say)
-        say("describing edited copies of the held-out photos in fp32")
-        benchmark = make_benchmark(photos.held_out, shop.exact.spec.height, shop.exact.spec.width)
-        return _search(shop, target, benchmark, describe_benchmark(shop.exact, benchmark), enforce)
-
-
-def _search(
-    shop: Workshop,
-    target: Path,
-    benchmark: Benchmark,
-    exact: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-    enforce: bool,
-) -> EngineSpec:
-    """Choose layers, write the engine, take it to the gate; with less to lose if it does not pass."""
-    budget = LOSS_BUDGET
-    problems: list[str] = []
-    accuracy: dict[str, Any] = {}
-    for _ in range(ATTEMPTS):
-        lowered, parts, lost = shop.choose(budget)
-        if not lowered:
-            break
-        listed = ", ".join(f"{share:.0%} in {name.partition('_')[0]}" for name, share in parts.items() if share)
-        shop.say(f"of the arithmetic {listed}, at a loss of {lost:.1e}")
-        engine = shop.build(lowered, target)
-        accuracy = {**compare(benchmark, exact, describe_benchmark(engine, benchmark)), **parts}
-        problems = objections(accuracy)
-        shop.say(in_words(accuracy))
-        if not problems or not enforce:
-            if "int8" in shop.precision and not parts["int8_share"]:
-                shop.say("note: within the bounds int8 saves no time, so this engine has no layer in it")
-            return _stamp(shop, lowered, target, accuracy, engine, benchmark)
-        budget = next_budget(budget, lost)
-    if not accuracy:
-        raise ParityError(
-            f"no layer of {shop.source} bears {shop.precision} within the bounds; nothing was published; keep it in fp32"
-        )
-    raise ParityError(
-        f"{shop.source} does not bear {shop.precision}: {'; '.join(problems)}; worst edits: "
-        f"{', '.join(accuracy['worst_edits'])}; nothing was published; keep it in fp32, or calibrate with more photos of the "
-        "kind that it is meant for: --photos FOLDER"
-    )
-
-
-def _stamp(
-    shop: Workshop,
-    lowered: dict[str, Lowered],
-    target: Path,
-    accuracy: dict[str, Any],
-    measured: Engine,
-    benchmark: Benchmark,
-) -> EngineSpec:
-    """Write the figures into the engine, and read it back once more."""
-    accuracy = {**accuracy, "calibration_photos": len(shop.pixels), "fp32_engine": shop.exact.id}
-    tools = {**shop.exact.spec.tools, **installed([shop.runtime])}
-    engine = shop.build(lowered, target, accuracy=accuracy, tools=tools)
-    again, before = (describe_all(which, benchmark.references[:8]) for which in (engine, measured))
-    if engine.spec.accuracy != accuracy or not float(np.abs(again - before).max()) < 1e-5:
-        raise ParityError(f"{target} changed when its figures were written into it; nothing was published")
-    return engine.spec
+    check_possible(request.precision, request.options.runtime)
+    with scratch_folder() as scratch:
+        made = scratch / "reduced.onnx"
+        spec = first_that_passes(ReducedMaking(request, photos, made, enforce=enforce))
+        publish([made], [request.output])
+    return spec

@@ -1,12 +1,12 @@
 """Rounding a layer's weights to a coarser grid so that its output changes least.
 
 Rounding each weight to the nearest value makes errors that all pixels share, and pooling does not average those away:
-measured on the demo's network in bf16, the weights cost ten times what rounding the activations does. Two remedies, both
-from a sample of what the layer sees:
+on the demo's network in bf16, rounding the weights costs ten times what rounding the activations costs. Two remedies help;
+both need a sample of what the layer sees:
 
-* each weight's rounding error is made up for by the weights not yet rounded (the second-order method of Frantar et al.,
+* the weights that are not yet rounded make up for the rounding error of each weight (the second-order method of Frantar et al.,
   "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022, algorithm 1);
-* what is left of the mean error goes into the bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and
+* the bias takes what is left of the mean error (Nagel et al., "Data-Free Quantization Through Weight Equalization and
   Bias Correction", 2019, section 4.2, with measured means).
 
 On the demo's network the two together lower the loss of bf16 weights 24 ×, and of int8 weights 12 ×.
@@ -23,7 +23,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-_DAMPING = 0.01  # of the mean squared input; the value of the method's authors
+_DAMPING = 0.01  # the share of the mean squared input that the method's authors add
 _BLOCK = 128  # columns between updates of all others: numpy then multiplies matrices, not vectors
 
 
@@ -38,13 +38,13 @@ def to_bf16(values: npt.NDArray[np.floating]) -> Floats:
 
 
 def int8_scales(weights: npt.NDArray[np.floating]) -> Floats:
-    """For each row of ``(channels_out, k)`` the step of a symmetric int8 grid that holds its largest weight."""
+    """The scale of a symmetric int8 grid that holds the largest weight, for each row of ``(channels_out, k)``."""
     scales: Floats = np.maximum(np.abs(weights).max(axis=1) / 127, 1e-12).astype(np.float32)
     return scales
 
 
 def to_int8(values: Doubles, scales: Floats) -> Doubles:
-    """The nearest values on each row's grid; ``values (channels_out,)`` or ``(channels_out, k)``."""
+    """Round each row to its grid; ``values`` are ``(channels_out,)`` or ``(channels_out, k)``."""
     steps = scales.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1))
     return np.clip(np.rint(values / steps), -127, 127) * steps
 
@@ -57,17 +57,17 @@ class ActivationGrid:
     zero: int
 
     def round(self, values: Floats) -> Floats:
-        """The nearest values on the grid."""
+        """Round values to the grid."""
         steps = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, 0, 255)
         nearest: Floats = ((steps - self.zero) * np.float32(self.scale)).astype(np.float32)
         return nearest
 
 
 def activation_grid(sample: Floats) -> ActivationGrid:
-    """The uint8 grid with the least squared error on a sample of a tensor's values; zero is always on it."""
+    """Find the uint8 grid that has the least squared error on a sample of a tensor's values; zero is always on it."""
     low, high = min(float(sample.min()), 0.0), max(float(sample.max()), 1e-6)
     best, least = ActivationGrid(1.0, 0), np.inf
-    for share in np.linspace(0.4, 1.0, 13):  # clipping rare large values makes the steps finer
+    for share in np.linspace(0.4, 1.0, 13):  # clipping rare large values makes the grid finer
         scale = (high - low) * share / 255
         grid = ActivationGrid(scale, int(np.clip(round(-low * share / scale), 0, 255)))
         error = float(((grid.round(sample) - sample) ** 2).mean())
@@ -77,7 +77,7 @@ def activation_grid(sample: Floats) -> ActivationGrid:
 
 
 def round_rows(weights: Doubles, inputs: Floats, to_grid: Callable[[Doubles], Doubles]) -> Doubles:
-    """Round weights to a grid so that ``inputs @ weights.T`` changes least, for each group of channels by itself.
+    """Round weights to a grid so that ``inputs @ weights.T`` changes least; each group of channels is rounded by itself.
 
     Args:
         weights: ``(groups, o, k)``, one row for each output channel.
@@ -87,7 +87,7 @@ def round_rows(weights: Doubles, inputs: Floats, to_grid: Callable[[Doubles], Do
     k = weights.shape[2]
     hessian = np.matmul(inputs.transpose(0, 2, 1), inputs).astype(np.float64)
     diagonal = np.einsum("gkk->gk", hessian)  # a view
-    # The inputs that matter most first, while there is most left to make up for them.
+    # The weights of the strongest inputs are rounded first, while most weights are left to make up for their errors.
     order = np.argsort(-diagonal, axis=1)
     diagonal += _DAMPING * diagonal.mean(axis=1, keepdims=True) + 1e-12
     hessian = np.take_along_axis(np.take_along_axis(hessian, order[:, :, None], 1), order[:, None, :], 2)
@@ -112,12 +112,12 @@ def round_rows(weights: Doubles, inputs: Floats, to_grid: Callable[[Doubles], Do
 def round_layer(
     weights: Floats, inputs: Floats, seen: Floats, to_grid: Callable[[Doubles], Doubles]
 ) -> tuple[Floats, Floats]:
-    """Round a convolution's weights and find what its bias must make up for.
+    """Round the weights of a convolution, and find what its bias has to make up for.
 
     Args:
         weights: ``(channels_out, k)``, ``k`` being channels_in / groups × height × width.
-        inputs: sample of patches ``(groups, n, k)`` in fp32.
-        seen: the same patches, as the layer sees them once its input is rounded too.
+        inputs: a sample of patches ``(groups, n, k)`` in fp32.
+        seen: the same patches with their rounding, as the layer sees them.
         to_grid: rounds one column of weights ``(channels_out,)``.
 
     Returns:

@@ -13,8 +13,8 @@ from ...engines.header import read_spec
 from ...engines.spec import uses_bf16
 from ...errors import EngineError
 from ..photos import Photos, load_photos
+from ..request import Request
 from ..targets.model_file import write_engine
-from ..telling import Say
 from .calibration import lower_layers
 from .gate import LOSS_BUDGET, MEASURED_PHOTOS, describe_all, mean_loss
 from .layers import Layer, find_layers, followers, kept_nodes, load_graph, skips_places, surroundings
@@ -26,27 +26,23 @@ class Workshop:
     """One fp32 engine with everything that is needed to try lower precisions on it.
 
     Args:
-        source: engine in fp32.
-        name: what the new engine calls itself; by default as the source does.
-        precision: ``"bf16"``, ``"int8"`` or ``"int8-bf16"``.
-        runtime: that losses are measured with.
-        photos: to calibrate with.
-        scratch: folder for engines that are only tried.
-        say: is told in one line what is being done.
+        request: ``ckpt`` is the engine in fp32, ``precision`` one of `isc_fast.export.targets.onnx_reduced.REDUCED`, and
+            ``options.runtime`` what losses are measured with.
+        photos: its calibration photos are used.
+        scratch: a folder for engines that are only tried.
 
     Raises:
         EngineError: the source is no fp32 engine.
     """
 
-    def __init__(
-        self, source: Path, name: str | None, precision: str, runtime: str, photos: Photos, scratch: Path, say: Say
-    ) -> None:
-        self.source, self.precision, self.runtime, self.say = source, precision, runtime, say
+    def __init__(self, request: Request, photos: Photos, scratch: Path) -> None:
+        source = self.source = Path(request.ckpt)
+        self.precision, self.runtime, self.say = request.precision, request.options.runtime, request.say
         found = read_spec(engine_file(source)).precision
         if found != "fp32":
             raise EngineError(f"{source} is in {found} already; start from the fp32 engine, or from the checkpoint")
         self.exact = load_engine(source, runtime="onnxruntime")
-        self.name = name or self.exact.spec.name
+        self.name = request.name or self.exact.spec.name
         self.model = load_graph(source)
         self.layers = {layer.name: layer for layer in find_layers(self.model)}
         self.around = surroundings(self.model, list(self.layers.values()))
@@ -59,7 +55,7 @@ class Workshop:
 
     @cached_property
     def _lowered(self) -> dict[str, dict[str, Lowered]]:
-        """Every layer in each lower precision that the engine may use."""
+        """Every layer in each lower precision that the engine may use, by precision and by name."""
         tables = {}
         for to in ("bf16", "int8"):
             if to not in self.precision:
@@ -72,7 +68,7 @@ class Workshop:
 
     @cached_property
     def losses(self) -> dict[str, dict[str, float]]:
-        """By lower precision, by the layer's name: what is lost where that layer alone is computed in it."""
+        """What is lost where one layer alone is lowered: by precision, then by the layer's name."""
         found = {}
         for to, table in self._lowered.items():
             self.say(f"measuring which layers bear {to}")
@@ -86,11 +82,11 @@ class Workshop:
         return found
 
     def choose(self, budget: float) -> tuple[dict[str, Lowered], dict[str, float], float]:
-        """The layers to lower for the most speed while no more than the budget is lost of the mean cosine.
+        """Choose the layers to lower for the most speed while the mean cosine loses no more than the budget.
 
         Returns:
-            the layers; what share of the arithmetic is then in each precision, as ``"int8_share"`` and so on; and what is
-            lost, as measured. No layers at all where none can be afforded.
+            the layers; the share of the arithmetic in each precision, as ``"int8_share"`` and so on; and the measured loss.
+            Where the budget holds no layer, there are none.
         """
         layers = list(self.layers.values())
         choice, lost = choose_measured(layers, self.losses, lambda choice: self._loss(self._table(choice)), budget)
@@ -119,7 +115,7 @@ class Workshop:
         return open_with(path, self.runtime)
 
     def _loss(self, lowered: dict[str, Lowered]) -> float:
-        """1 − mean cosine with the fp32 engine on some calibration photos."""
+        """Build an engine for a moment, and measure 1 − mean cosine with the fp32 engine on some calibration photos."""
         self.made += 1
         path = self.scratch / f"try-{self.made}.onnx"
         engine = self.build(lowered, path)

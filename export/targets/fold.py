@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ...networks.model import DescriptorNet
-from ..verify import cosines, describe
+from ..agree import cosines
+from ..verify import describe
 
 _SAME = 0.99999
 
@@ -19,7 +20,7 @@ _Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def _pairs(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> list[tuple[_Layer, _Norm]]:
-    """Layers whose output goes straight into a normalisation, found by running the network once."""
+    """Find the layers whose output goes straight into a normalisation, by running the network once."""
     made: list[tuple[torch.Tensor, _Layer]] = []
     pairs: list[tuple[_Layer, _Norm]] = []
     calls: dict[nn.Module, int] = {}
@@ -71,14 +72,14 @@ def _fold(layer: _Layer, norm: _Norm) -> None:
 
 
 def fold_norms(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> DescriptorNet:
-    """A copy of the network with every batch normalisation folded into the convolution or linear layer before it.
+    """Copy the network with every batch normalisation folded into the convolution or linear layer before it.
 
-    The copy computes the same to float32 rounding. Where a layer's output is used in other places too, folding would
-    be wrong: so the copy is checked against the network, and left unfolded when they differ.
+    The copy computes the same up to the rounding of float32. Folding is wrong where something else uses the layer's output
+    too. So the copy is compared with the network; where they differ, an unfolded copy is returned.
 
     Args:
-        net: in evaluation mode.
-        pixels: ``uint8 (n, h, w, 3)``, a few photos. On noise a deep network can turn rounding into large differences.
+        net: the network, in evaluation mode.
+        pixels: a few photos ``uint8 (n, h, w, 3)``. On noise a deep network can turn rounding into large differences.
     """
     folded = copy.deepcopy(net).eval()
     pairs = _pairs(folded, pixels)

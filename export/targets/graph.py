@@ -1,4 +1,4 @@
-"""The arithmetic of an engine as one torch module, and silence around torch's exporters."""
+"""The arithmetic of an engine as one torch module, and a way to keep torch's exporters quiet."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class PixelGraph(nn.Module):
         self.register_buffer("scale", 1.0 / (255.0 * torch.tensor(net.std).reshape(1, 1, 1, 3)), persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        # TensorRT takes uint8 only into a cast; the cast stands before the transpose for that reason.
+        # The cast comes before the transpose, because TensorRT takes uint8 only into a cast.
         images = (pixels.float() - self.middle) * self.scale
         return self.net(images.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the exporter prints, warns and logs away from the user."""
+    """Drop what an exporter prints, warns and logs inside the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Engine files: an ONNX graph with the specification inside; torch-free."""
+"""Writing an ``.onnx`` engine: a graph with its specification inside; torch-free."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def write_engine(model: Any, spec: EngineSpec, path: Path) -> None:
 
 
 def check_graph(model: Any) -> None:
-    """Let onnx check the graph.
+    """Check with onnx that the graph is valid.
 
     Raises:
-        EngineError: it is not a valid graph.
+        EngineError: it is not; the first line of the reason is in the message.
     """
     try:
         onnx.checker.check_model(model)

@@ -1,4 +1,4 @@
-"""How many threads torch should use here: tried, because a wrong number is not a little slower but a hundred times."""
+"""How many threads torch uses for an export, found by trying, because a wrong number can be a hundred times slower."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ def _seconds(run: Callable[[], object]) -> float:
 
 @contextlib.contextmanager
 def best_threads(run: Callable[[], object]) -> Iterator[None]:
-    """Inside the block torch has as many threads as help, found by trying on ``run``; then its own number again.
+    """Give torch as many threads as help inside the block, and its own number again afterwards.
 
-    Torch's threads wait for each other in a spin. On two cores, of which another program kept one busy, two threads
-    took 2.8 s for what one does in 0.04 s. So it is one thread, unless that is slow and all cores are faster.
+    Torch's threads wait for each other in a spin. On two cores, one of which another program kept busy, two threads took 2.8 s
+    for what one does in 0.04 s. So torch gets one thread, unless one is slow and all cores are faster.
+
+    Args:
+        run: what is tried; it runs once or twice.
     """
     before = torch.get_num_threads()
     try:

@@ -1,17 +1,15 @@
-"""Building a TensorRT plan from an ONNX graph; torch-free, and one way for TensorRT 10.13 to 11 and TensorRT-RTX.
+"""Building a TensorRT plan from an ONNX graph; torch-free, and in one way for TensorRT 10.13 to 11 and TensorRT-RTX.
 
 TensorRT 11 builds strongly typed networks only and has no precision flags: the types are in the graph (see
-`isc_fast.export.precision.precision_graph`). The flag that asks for it is needed by TensorRT 10 and ignored by 11.
+`isc_fast.export.precision.precision_graph`). TensorRT 10 needs a flag for such networks, and TensorRT 11 ignores it.
 
-TensorRT-RTX builds without a GPU, so the tests build real plans with it. TensorRT itself has not run here yet.
+TensorRT-RTX builds without a GPU, so the tests build real plans with it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +19,26 @@ from ...engines.trt.sidecar import Batch
 from ...errors import EngineError, InputError, MissingExtraError
 from ...files.atomic import replacing
 from ...machine.cuda import Device
+from ..telling import Say, say_nothing
+from .tensorrt_plan import PlanOptions
 
-DEFAULT_BATCH: Batch = (1, 16, 64)
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 
 _LARGEST_BATCH = 4096
 _LARGEST_TENSOR = 2**31 - 1  # elements; what kernels index with
 
 
-@dataclass(frozen=True)
-class PlanOptions:
-    """How a plan is built.
-
-    Attributes:
-        batch: images in one execution: fewest, what it is tuned for, most; three equal numbers make a plan for just that.
-        timing_cache: file that keeps measured kernels between builds. Each version of TensorRT on each kind of GPU gets a
-            file of its own, with that in its name.
-        version_compatible: let later versions of TensorRT run the plan; it then holds program code.
-        hardware_compatible: let other GPUs, from Ampere on, run the plan; it is slower.
-    """
-
-    batch: Batch = DEFAULT_BATCH
-    timing_cache: Path | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-
-    @property
-    def static(self) -> bool:
-        """Whether the plan takes one number of images only."""
-        return self.batch[0] == self.batch[2]
-
-
 def check_batch(batch: tuple[int, ...], height: int, width: int) -> Batch:
-    """A batch profile from one number, or from fewest, best and most.
+    """Make a batch profile from one number, or from fewest, best and most.
 
-    TensorRT itself takes a senseless profile without a word and fails later.
+    It is checked here because TensorRT takes a profile that makes no sense without a word, and fails later.
+
+    Args:
+        batch: one or three numbers.
+        height, width: the input's size in pixels, which limits the number of images.
 
     Raises:
-        InputError: it is none.
+        InputError: the numbers make no profile.
     """
     numbers = batch * 3 if len(batch) == 1 else batch
     wrong = f"the batch {','.join(map(str, batch))} cannot be used"
@@ -67,7 +47,7 @@ def check_batch(batch: tuple[int, ...], height: int, width: int) -> Batch:
     fewest, best, most = numbers
     if not 1 <= fewest <= best <= most <= _LARGEST_BATCH:
         raise InputError(f"{wrong}; expected 1 ≤ fewest ≤ best ≤ most ≤ {_LARGEST_BATCH}, such as 1,16,64")
-    # The widest tensors of the networks at hand hold some eight times the numbers of their input.
+    # The widest tensors of the networks that we know hold some eight times as many numbers as their input.
     if most * height * width * 3 * 8 > _LARGEST_TENSOR:
         raise InputError(
             f"{wrong} at {height} × {width} pixels: tensors of more than 2³¹ numbers; expected at most "
@@ -77,7 +57,7 @@ def check_batch(batch: tuple[int, ...], height: int, width: int) -> Batch:
 
 
 def find_flavour() -> str:
-    """Which TensorRT builds here: ``"tensorrt"`` where it is installed, else ``"tensorrt_rtx"``.
+    """Find which TensorRT builds here: ``"tensorrt"`` where it is installed, else ``"tensorrt_rtx"``.
 
     Raises:
         MissingExtraError: neither is installed.
@@ -89,15 +69,15 @@ def find_flavour() -> str:
 
 
 def cache_file(given: Path, version: str, device: Device) -> Path:
-    """The timing cache of one TensorRT on one kind of GPU: ``t.cache`` → ``t.NVIDIA-H100-9.0-trt11.4.0.cache``.
+    """Name the timing cache of one TensorRT on one kind of GPU: ``t.cache`` → ``t.NVIDIA-H100-9.0-trt11.4.0.cache``.
 
-    Times measured elsewhere would choose the wrong kernels.
+    With times that were measured elsewhere TensorRT would choose the wrong kernels.
     """
     key = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name}-{device.capability}-trt{version}")
     return given.with_name(f"{given.stem}.{key}{given.suffix}")
 
 
-def _set_cache(trt: Any, config: Any, file: Path, say: Callable[[str], None]) -> Any:
+def _set_cache(trt: Any, config: Any, file: Path, say: Say) -> Any:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -132,20 +112,20 @@ def build_plan(
     *,
     flavour: str,
     device: Device | None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = say_nothing,
 ) -> bytes:
     """Build a plan for this GPU.
 
     Args:
-        graph: an ONNX file's bytes, with the precision in it.
+        graph: the bytes of an ONNX file, with the precision in it.
         name: what the network is called in the plan.
-        options: see `PlanOptions`.
+        options: how the plan is built.
         flavour: one of `FLAVOURS`.
-        device: the GPU here; ``tensorrt`` crashes without one, ``tensorrt_rtx`` builds without one.
-        say: is told in one line what deserves to be known.
+        device: the GPU of this machine, or None; ``tensorrt`` crashes without one, ``tensorrt_rtx`` builds without one.
+        say: gets a line where the timing cache cannot be used.
 
     Raises:
-        EngineError: TensorRT cannot read the graph or cannot build it, with its reason.
+        EngineError: TensorRT cannot read the graph or cannot build it; its reason is in the message.
         InputError: the timing cache cannot be read.
         OutputError: the timing cache cannot be written.
         MissingExtraError: this flavour is not installed.
@@ -158,18 +138,8 @@ def build_plan(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, network, logger, graph)
     network.name = name
-    config = builder.create_builder_config()
-    # TensorRT computes fp32 in TF32 unless it is told not to: ten bits, where fp32 was asked for.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.hardware_compatible and flavour == "tensorrt":  # RTX compiles for the GPU when it loads a plan
-        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-    profile = builder.create_optimization_profile()
-    pixels = network.get_input(0)
-    inner = tuple(pixels.shape)[1:]
-    profile.set_shape(pixels.name, *((count, *inner) for count in options.batch))
-    if config.add_optimization_profile(profile) < 0:
+    config = _configure(trt, builder, options, flavour)
+    if config.add_optimization_profile(_profile(builder, network, options)) < 0:
         raise EngineError(f"TensorRT takes no batch of {options.batch}: {reason(logger.messages)}")
     cache, file = None, None
     if options.timing_cache is not None:
@@ -188,3 +158,24 @@ def build_plan(
         with replacing(file) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
     return bytes(plan)
+
+
+def _configure(trt: Any, builder: Any, options: PlanOptions, flavour: str) -> Any:
+    """The builder's settings."""
+    config = builder.create_builder_config()
+    # By default TensorRT computes fp32 in TF32, which has ten bits; the user asked for fp32.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible and flavour == "tensorrt":  # RTX compiles for the GPU when it loads a plan
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    return config
+
+
+def _profile(builder: Any, network: Any, options: PlanOptions) -> Any:
+    """How many images the plan takes in one execution."""
+    profile = builder.create_optimization_profile()
+    pixels = network.get_input(0)
+    inner = tuple(pixels.shape)[1:]
+    profile.set_shape(pixels.name, *((count, *inner) for count in options.batch))
+    return profile

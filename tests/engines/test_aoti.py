@@ -34,8 +34,12 @@ from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.engines.spec import METADATA_KEY
 from isc_fast.errors import EngineError, ParityError
 from isc_fast.export import ExportReport, export_engine
+from isc_fast.export.loop import first_that_passes
+from isc_fast.export.origin import Origin
+from isc_fast.export.request import Request
 from isc_fast.export.targets import to_aoti
-from isc_fast.export.targets.to_aoti import export_aoti, lower_backbone
+from isc_fast.export.targets.aoti_package import AotiOptions
+from isc_fast.export.targets.to_aoti import AotiMaking, lower_backbone
 from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
 ARCH, SIZE, DIM = "test_efficientnet", 96, 32  # timm's smallest: with it compiling is what takes the time
@@ -198,9 +202,9 @@ def test_half_precision_keeps_pooling_and_head_in_fp32(
 ) -> None:
     network = build_network(load_checkpoint(checkpoint))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    spec = export_aoti(
-        network, report.spec, tmp_path / "h.pt2", precision="fp16", device="cpu", photos=photos[:6]
-    )  # fmt: skip
+    request = Request(checkpoint, tmp_path / "h.pt2", "fp16", photos[:6], options=AotiOptions("cpu"))
+    origin = Origin(network, report.spec, pixels_of(photos[:4]))
+    spec = first_that_passes(AotiMaking(origin, request, request.output))
     assert (spec.precision, spec.parity["min_cosine"]) == ("fp16", 0.999)
     found = load_engine(tmp_path / "h.pt2", threads=1).run(pixels_of(photos[:6]))
     assert 0.999 < cosines(found, describe(net, photos[:6], SIZE)).min() < 1 - 1e-9  # it is another precision

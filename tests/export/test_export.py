@@ -29,10 +29,12 @@ from isc_fast.engines.base import load_engine
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 from isc_fast.errors import CheckpointError, DownloadError, EngineError, InputError, OutputError, ParityError
 from isc_fast.export import ExportReport, export_engine
+from isc_fast.export.agree import agree
 from isc_fast.export.targets import to_onnx as graphs
 from isc_fast.export.targets.fold import fold_norms
 from isc_fast.export.targets.threads import best_threads
-from isc_fast.export.verify import verify
+from isc_fast.export.telling import say_nothing
+from isc_fast.export.verify import as_standard
 from isc_fast.networks.checkpoint import save_checkpoint
 from isc_fast.networks.model import DescriptorNet
 
@@ -385,11 +387,12 @@ def test_what_verifying_sees(net: ReferenceNet, photos: Sequence[Path], change: 
     ours = DescriptorNet(ARCH, DIM).eval()
     ours.load_state_dict(net.state_dict())
     fake: Any = Fake(ours, change)
+    standard = as_standard(ours, min_cosine=0.99999)
     if said is None:
-        assert verify(fake, ours, photos[:6], min_cosine=0.99999)["cosine_min"] == pytest.approx(1)
+        assert agree(fake, standard, photos[:6], say_nothing)["cosine_min"] == pytest.approx(1)
         return
     with pytest.raises(ParityError, match=said):
-        verify(fake, ours, photos[:6], min_cosine=0.99999)
+        agree(fake, standard, photos[:6], say_nothing)
 
 
 def test_a_network_that_sees_nothing_is_reported(photos: Sequence[Path], tmp_path: Path) -> None:

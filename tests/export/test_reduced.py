@@ -30,11 +30,14 @@ from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.errors import EngineError, InputError, OutputError, ParityError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
-from isc_fast.export import export_engine, run
+from isc_fast.export import export_engine, loop
 from isc_fast.export.photos import split_photos
 from isc_fast.export.precision import gate, reduce, workshop
 from isc_fast.export.precision.gate import make_benchmark
 from isc_fast.export.precision.reduce import reduce_engine
+from isc_fast.export.request import Request
+from isc_fast.export.targets import onnx_reduced
+from isc_fast.export.targets.onnx_reduced import ReducedOptions
 from isc_fast.machine import cores
 
 PHOTOS = 18
@@ -330,13 +333,14 @@ def test_for_a_benchmark_the_first_choice_is_written_whatever_it_loses(small, pa
     monkeypatch.setattr(gate, "MIN_COSINE_P01", 1.1)
     split = split_photos(paths)
     target = tmp_path / "x.onnx"
-    spec = reduce_engine(small, target, precision="int8", runtime="onnxruntime", photos=split, enforce=False)
+    request = Request(small, target, "int8", options=ReducedOptions("onnxruntime"))
+    spec = reduce_engine(request, split, enforce=False)
     assert load_engine(target).spec == spec
     assert spec.accuracy["cosine_p01"] < 1.1
 
 
 def test_no_layer_at_all(small, paths, tmp_path, scratch, monkeypatch):
-    monkeypatch.setattr(reduce, "LOSS_BUDGET", -1.0)
+    monkeypatch.setattr(loop, "LOSS_BUDGET", -1.0)
     with pytest.raises(ParityError, match=r"no layer of .*small\.onnx bears int8 within the bounds.*keep it in fp32"):
         export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths)
     assert os.listdir(tmp_path) == ["scratch"]
@@ -423,7 +427,7 @@ def test_an_engine_is_reduced_once(paths, tmp_path, precision):
 
 
 def test_where_openvino_is_not_installed_int8_is_for_onnx_runtime(small, paths, tmp_path, lenient, monkeypatch):
-    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_reduced, "find_spec", lambda name: None)
     said = []
     made = export_engine(small, tmp_path / "x.onnx", precision="int8", photos=paths, log=said.append)
     assert made.spec.runtime == load_engine(tmp_path / "x.onnx").spec.runtime == "onnxruntime"
@@ -440,8 +444,9 @@ def test_what_cannot_be_made_is_said_before_anything_is_done(tmp_path, paths, mo
         export_engine(absent, tmp_path / "x.onnx", precision="bf16", photos=paths)
     with pytest.raises(InputError, match="too few"):
         export_engine(absent, tmp_path / "x.onnx", precision="int8", photos=paths[:3])
+    request = Request(absent, tmp_path / "x.onnx", "fp32", options=ReducedOptions("onnxruntime"))
     with pytest.raises(EngineError, match="an engine for the processor is reduced to one of bf16, int8, int8-bf16"):
-        reduce_engine(absent, tmp_path / "x.onnx", precision="fp32", runtime="onnxruntime", photos=split_photos(paths))
+        reduce_engine(request, split_photos(paths))
 
 
 def test_a_bad_photo_is_named(small, paths, tmp_path):

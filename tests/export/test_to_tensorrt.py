@@ -39,8 +39,9 @@ from isc_fast.export.precision.precision_graph import (
     to_half,
     with_fixed_batch,
 )
-from isc_fast.export.targets.to_plan import replacing_plan
-from isc_fast.export.targets.to_tensorrt import PlanOptions, build_plan, cache_file, check_batch, find_flavour
+from isc_fast.export.publishing import replacing_together
+from isc_fast.export.targets.tensorrt_plan import PlanOptions, PlanTarget
+from isc_fast.export.targets.to_tensorrt import build_plan, cache_file, check_batch, find_flavour
 from isc_fast.machine.cuda import Device
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -451,13 +452,14 @@ def test_refusals_come_before_any_work(
 
 def test_the_plan_and_its_sidecar_appear_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "x.plan"
-    with replacing_plan(target) as (plan, sidecar):
+    files = PlanTarget().files(target)
+    with replacing_together(files) as (plan, sidecar):
         plan.write_text("plan 1")
         sidecar.write_text("sidecar 1")
         nothing = [name for name in os.listdir(tmp_path) if not name.endswith(".tmp")]
         assert nothing == []
     assert (target.read_text(), sidecar_path(target).read_text()) == ("plan 1", "sidecar 1")
-    with pytest.raises(KeyboardInterrupt), replacing_plan(target):
+    with pytest.raises(KeyboardInterrupt), replacing_together(files):
         raise KeyboardInterrupt
     assert (target.read_text(), sidecar_path(target).read_text()) == ("plan 1", "sidecar 1")
 
@@ -468,12 +470,12 @@ def test_the_plan_and_its_sidecar_appear_together(tmp_path: Path, monkeypatch: p
 
     real = os.replace
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OutputError, match="disk is full"), replacing_plan(target) as (plan, _):
+    with pytest.raises(OutputError, match="disk is full"), replacing_together(files) as (plan, _):
         plan.write_text("plan 3")
     assert (target.read_text(), sidecar_path(target).read_text()) == ("plan 1", "sidecar 1")
     target.unlink()
     sidecar_path(target).unlink()
-    with pytest.raises(OutputError, match="disk is full"), replacing_plan(target) as (plan, _):
+    with pytest.raises(OutputError, match="disk is full"), replacing_together(files) as (plan, _):
         plan.write_text("plan 3")
     nothing_in(tmp_path)
 
