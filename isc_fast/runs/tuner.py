@@ -28,6 +28,8 @@ _HOPELESS = 0.6  # a setting below this share of the best rate is given up after
 _ROUNDS = 5
 _TURN_S = 0.3  # time of one setting in one round, for at least one call
 _BATCHES = (1, 4, 16)
+REQUEST_SIZES = (1, 4)
+"""Images of one OpenVINO request. Both give the same bits on every processor tried; from 5 on, AVX2 kernels give others."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]
                 found += [Setting(runtime, threads, 1, 1, batch) for batch in sorted(_BATCHES, key=lambda b: b != 4)]
             continue
         for streams in dict.fromkeys((cores, max(1, cores // 2), 1)):
-            for size in (1, 4):
+            for size in REQUEST_SIZES:
                 found.append(Setting(runtime, cores, streams, size, max(4, 2 * streams * size)))
     return found
 
