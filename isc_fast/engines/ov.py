@@ -1,8 +1,8 @@
 """Engines in ONNX files, run by OpenVINO, which computes in fp32, in bf16, and in int8 with fp32 or bf16 around it.
 
 An image's descriptor does not depend on its neighbours, because every request has the same fixed number of images; black ones
-fill up the last request. The size of a request may be in the last bits: on AVX2, sizes 1 to 4 gave equal bits, and from 5 on others
-by 3e-7. Several requests run beside each other, each on its share of the cores (a stream).
+fill up the last request. The last bits may depend on the size of a request: on AVX2, sizes 1 to 4 gave equal bits, and larger
+ones differed from them by 3e-7. Several requests run beside each other, each on its share of the cores (a stream).
 """
 
 from __future__ import annotations
