@@ -1,19 +1,20 @@
 """Decoding with NVIDIA DALI: JPEGs on the GPU (`dali`), or the same graph on the processor (`dali-cpu`, for tests).
 
-What DALI is given is decided on the host. Pillow reads the header of every file, as in every decoder, so it alone says what
-is an image, how large it is and which way up. DALI gets JPEGs that are grey or YCbCr of 8 bits and have all their segments
-up to the end marker, reduced to what describes pixels (`plain_jpeg`), and the orientation that Pillow found as their only
-EXIF. Everything else is decoded by Pillow, alone: other formats, CMYK, unusual coding, truncated and very large files. So
-are the few that DALI then refuses. One such file costs DALI its whole batch and its pipeline: the pipeline is made anew and
-the photos of the batch are decoded one by one, so that the pixels of an image never depend on its neighbours.
+The host decides which photos go to DALI. Pillow reads the header of every file, as in every decoder, so it alone says what is
+an image, how large it is and which way up. DALI gets JPEGs that are grey or YCbCr of 8 bits and have all their segments up to
+the end marker. They are reduced to what describes pixels (`plain_jpeg`), and the orientation that Pillow found is their only
+EXIF. Pillow decodes everything else: other formats, CMYK, unusual coding, truncated and very large files, and the few files
+that DALI then refuses. One such file costs DALI its whole batch and its pipeline. The pipeline is made anew and the photos of
+the batch are decoded one by one, so that the pixels of an image never depend on its neighbours.
 
-Pixels differ from Pillow's, see bench/decode.py. In the resize by one grey level, since Pillow rounds between its two passes;
-where a photo shrinks, in its outermost rows and columns by up to 20: there DALI repeats the photo's last row, and Pillow leaves
-out what is not there. On the GPU also in the inverse transform and the upsampling of colours. JPEGs that are damaged inside
-their coded data are not noticed, as in Pillow: libjpeg makes something of them, and the GPU may make something else.
+The pixels differ from Pillow's; bench/decode.py measures by how much. The resize differs by one grey level, since Pillow rounds
+between its two passes. Where a photo shrinks, its outermost rows and columns differ by up to 20: there DALI repeats the photo's
+last row, and Pillow leaves out what is not there. On the GPU the inverse transform and the upsampling of colours differ too.
+Neither DALI nor Pillow notices a JPEG that is damaged inside its coded data: libjpeg makes something of it, and the GPU may make
+something else.
 
-Two pipelines take turns, each with a thread that waits for it, so that one decodes while the other's result is fetched.
-Nothing here has run on a GPU yet: the tests run the same code with DALI's processor pipeline.
+Two pipelines take turns, each with a thread that waits for it, so that one decodes while the other's result is fetched. The
+tests run the same code with DALI's processor pipeline.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ from .rules import prepare
 from .threads import count_workers
 
 PIPELINES = 2
-"""DALI pipelines beside each other, and so the batches that DALI works on at once."""
+"""The number of DALI pipelines, and so of the batches that DALI works on at once."""
 
 LARGEST_PIXELS = 1 << 26
-"""Photos above 67 megapixels, 201 MB decoded, are Pillow's: DALI's pools would keep that memory for the rest of the run."""
+"""Pillow decodes photos above 67 megapixels, 201 MB decoded: DALI's pools would keep that memory for the rest of the run."""
 
 RUN_PIXELS = 1 << 28
-"""Pixels decoded in one run of a pipeline: 805 MB. DALI's pools never shrink by themselves, so this is what bounds them."""
+"""Pixels that one run of a pipeline decodes at most, 805 MB. DALI's pools never shrink by themselves, so this bounds them."""
 
 RUN_IMAGES = 256
-"""Images in one run at most; DALI has to be told when a pipeline is made."""
+"""Images in one run at most; a pipeline is made for this number."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Jpeg:
 
 
 _Screened = _Jpeg | Problem | None
-"""None: Pillow has filled the slot."""
+"""A photo for DALI, or what became of one that is not: a problem, or None, since Pillow has filled the slot."""
 
 
 def _screen(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> _Screened:
@@ -94,7 +95,7 @@ def _by_pillow(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Prob
 
 
 def _reason(error: Exception) -> str:
-    """The line of DALI's message that says something; around it stand a traceback and advice."""
+    """The line of DALI's message that names the fault; a traceback and advice surround it."""
     text = str(error).rpartition("encountered:")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip() and "no longer valid" not in line]
     return " ".join(lines)[:300] or type(error).__name__
@@ -117,8 +118,8 @@ class _Pipeline:
 
     def _build(self) -> Any:
         dali, mixed = self._dali, self._device is not None
-        # With a queue of one, a run is fed, computed and fetched; what overlaps is two pipelines. So a failure loses one
-        # batch and none that was fed ahead.
+        # With a queue of one, a run is fed, computed and fetched before the next begins, and two pipelines overlap. So a
+        # failure loses one batch and none that was fed ahead.
         pipe = dali.Pipeline(
             batch_size=RUN_IMAGES,
             num_threads=self._threads,
@@ -163,19 +164,19 @@ class _Pipeline:
                     f"DALI makes no pipeline: {_reason(error)}; use the decoder turbo or pillow"
                 ) from error
         try:
-            # On the GPU this waits for the result too. Whoever gets it must know that it is good.
+            # On the GPU this waits for the result too, so that a result is known to be good.
             (made,) = self._pipe.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
             return made
         except Exception as error:
-            self._pipe = None  # by its documentation it is lost
+            self._pipe = None  # DALI's documentation says that it is lost
             self.reason = _reason(error)
             return None
 
     def check(self) -> None:
-        """After a failure on one photo: does it work at all?
+        """Find out, after a failure on one photo, whether the pipeline works at all.
 
         Raises:
-            InputError: it does not, so it was not the photo.
+            InputError: it does not, so the photo is not the reason.
         """
         reason = self.reason
         if self.run([_sample()]) is None:
@@ -183,7 +184,7 @@ class _Pipeline:
 
 
 class DaliCpuDecoder:
-    """See the module's text; this one runs DALI's graph on the processor, slower than the others, to test and to compare.
+    """Runs DALI's graph on the processor, slower than the other decoders, to test and to compare. See the module's text.
 
     Args:
         workers: threads that read files, and threads of DALI; by default one for each core of this process.
@@ -191,7 +192,7 @@ class DaliCpuDecoder:
         run_pixels: pixels decoded in one run at most; batches with more are split.
 
     Raises:
-        InputError: no worker or pipeline, or the program accepts truncated photos.
+        InputError: there is no thread or pipeline, or the program accepts truncated photos.
         MissingExtraError: DALI is not installed.
     """
 
@@ -277,7 +278,7 @@ class DaliCpuDecoder:
                     job = next(todo, None)
                     if job is None:
                         break
-                    pixels = np.zeros((len(job), height, width, 3), np.uint8)  # costs nothing until it is written
+                    pixels = np.zeros((len(job), height, width, 3), np.uint8)  # takes no memory until it is written
                     screened = [readers.submit(_screen, photo, preprocessing, pixels[i]) for i, photo in enumerate(job)]
                     finish = partial(self._finish, screened, preprocessing, pixels, idle, stay=stay)
                     waiting.append((len(job), runners.submit(finish)))
@@ -290,7 +291,7 @@ class DaliCpuDecoder:
                 yield result
                 del made, result  # a batch on the GPU is its memory
         finally:
-            # A runner waits for readers, and is freed when what it waits for is cancelled.
+            # A runner waits for readers, and it ends when they are cancelled.
             runners.shutdown(wait=False, cancel_futures=True)
             readers.shutdown(wait=True, cancel_futures=True)
             runners.shutdown(wait=True)
@@ -324,7 +325,7 @@ class DaliCpuDecoder:
             idle.put(pipeline)
 
     def _runs(self, jpegs: Sequence[_Jpeg]) -> Iterator[range]:
-        """Cut into runs that are not too large; each has one photo at least."""
+        """Cut photos into runs that are not too large; each run has at least one."""
         start = pixels = 0
         for i, jpeg in enumerate(jpegs):
             if i > start and (i - start == RUN_IMAGES or pixels + jpeg.pixels > self.run_pixels):
@@ -337,7 +338,7 @@ class DaliCpuDecoder:
     def _decode(
         self, found: Sequence[_Screened], preprocessing: Preprocessing, pixels: Pixels, pipeline: _Pipeline
     ) -> list[Problem | None]:
-        """Fill the slots of DALI's photos; the problems of all slots."""
+        """Fill the slots of DALI's photos and return the problems of all slots."""
         slots = [i for i, one in enumerate(found) if isinstance(one, _Jpeg)]
         jpegs = [one for one in found if isinstance(one, _Jpeg)]
         outcome = [one if isinstance(one, Problem) else None for one in found]
@@ -355,7 +356,7 @@ class DaliCpuDecoder:
                     refused += 1
                     pipeline.check()
                     outcome[slots[k]] = _by_pillow(jpegs[k].photo, preprocessing, pixels[slots[k]])
-            if not refused and len(run) > 1:  # so they were too much together: of memory, most likely
+            if not refused and len(run) > 1:  # so they needed too much together, most likely memory
                 self.run_pixels = min(self.run_pixels, sum(jpegs[k].pixels for k in run) // 2)
         return outcome
 
@@ -366,13 +367,13 @@ def _rows(made: Any) -> Pixels:
 
 
 class DaliDecoder(DaliCpuDecoder):
-    """See the module's text; this one decodes and resizes on an NVIDIA GPU.
+    """Decodes and resizes on an NVIDIA GPU. See the module's text.
 
     Args:
         workers, pipelines, run_pixels: see `DaliCpuDecoder`.
-        index: of the GPU, among those that this process sees.
-        hw_decoder_load: share of a batch, 0 to 1, that goes to the JPEG engines that some GPUs have beside their cores. Other
-            than 0 is for measuring: which photos go there then depends on their neighbours, and so may their pixels.
+        index: number of the GPU among those that this process sees.
+        hw_decoder_load: share of a batch, 0 to 1, that goes to the JPEG engines that some GPUs have beside their cores. Values
+            other than 0 are for measuring: which photos go there then depends on their neighbours, and so may their pixels.
 
     Raises:
         InputError: as above, or there is no such GPU.

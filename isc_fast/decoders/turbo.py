@@ -1,10 +1,10 @@
-"""Decoding on the processor at Pillow's pixels in less time: libjpeg-turbo, and a vectorised resize in Pillow's order.
+"""Decoding on the processor with Pillow's pixels in less time: libjpeg-turbo, and a vectorised resize in Pillow's order.
 
-Pillow reads the header of every file, so it alone says what is an image, how large it is and which way up. A grey or
-colour JPEG is then decoded by libjpeg-turbo (`simplejpeg`), strictly: at its first warning Pillow decodes the file instead
-and says whether it is good. Everything else Pillow decodes too. Both give the same pixels.
+Pillow reads the header of every file, so it alone says what is an image, how large it is and which way up. Then
+libjpeg-turbo (`simplejpeg`) decodes grey and colour JPEGs strictly: at its first warning Pillow decodes the file instead and
+says whether it is good. Pillow decodes everything else too. Both give the same pixels.
 
-The resize is that of `cykooz_resizer`, whose weights have 14 or 15 bits where Pillow's have 22: a value next to a half is
+`cykooz_resizer` resizes. Its weights have 14 or 15 bits where Pillow's have 22: a value next to a half is
 rounded the other way. Of 1,975 photos and edited copies at 224 × 224, 0.14 % of the values differ by one grey level and 2 of
 297 million by two, where both passes do that; of photos of 1024 × 768 at 512 × 512 none differs.
 """
@@ -27,7 +27,7 @@ from .rules import decode_rgb
 from .threads import ThreadedDecoder
 
 _PILLOW_VERSIONS = range(11, 14)
-"""Major versions of Pillow whose images in memory `cykooz_resizer` 4 knows; of another it might read anything."""
+"""Major versions of Pillow whose images in memory `cykooz_resizer` 4 knows. From another version it might read anything."""
 
 _KEPT_BYTES = 1 << 26
 """Buffers up to this size, a photo of 16 megapixels, stay with their thread: a fresh one costs 20 ms of page faults."""
@@ -38,19 +38,19 @@ few lines of the cache, and turning it takes 1.8 ms; with them 0.3 ms."""
 
 
 def _library(module: str) -> ModuleType:
-    """One of the two libraries, or the line that installs it: of the extra that this installation has."""
+    """Import one of the two libraries. The error names the extra that this installation has."""
     return require(module, "gpu" if installed(["onnxruntime-gpu"]) else "cpu")
 
 
 class _PerThread(threading.local):
-    """What each thread has to itself: a resizer, since one resizer does one image at a time, and buffers."""
+    """The resizer and the buffers of each thread: a resizer does one image at a time."""
 
     def __init__(self, resizer: Any) -> None:
         self.resizer = resizer()
         self._buffers: dict[str, Pixels] = {}
 
     def buffer(self, use: str, size: int) -> Pixels:
-        """``uint8 (size,)``, with anything in it."""
+        """``uint8 (size,)`` with any content."""
         found = self._buffers.get(use)
         if found is None or len(found) < size:
             found = np.empty(size, np.uint8)
@@ -66,8 +66,8 @@ class TurboDecoder(ThreadedDecoder):
         workers: threads that decode; by default one for each core of this process.
 
     Raises:
-        InputError: no worker, or the program accepts truncated photos.
-        MissingExtraError: one of the two libraries is not installed, or this Pillow is none that they know.
+        InputError: there is no thread, or the program accepts truncated photos.
+        MissingExtraError: one of the two libraries is not installed, or they do not know this Pillow.
     """
 
     name = "turbo"
@@ -117,7 +117,7 @@ class TurboDecoder(ThreadedDecoder):
         CMYK is the mode of four bytes that both Pillow maps from a buffer and the resizer takes as it is.
 
         Returns:
-            None where Pillow has to decode it, for whatever reason.
+            None where Pillow has to decode the file.
         """
         if not is_jpeg(header) or header.mode not in ("L", "RGB"):
             return None
@@ -129,21 +129,21 @@ class TurboDecoder(ThreadedDecoder):
         stream.seek(0)
         try:
             made = self._decode_jpeg(stream.read(), colours, buffer=buffer, strict=True, **least)
-        except (ValueError, RuntimeError):  # errors and warnings of libjpeg-turbo; that it could not begin
+        except (ValueError, RuntimeError):  # libjpeg-turbo's errors and warnings, or it could not begin
             return None
         if made.shape[:2] != (height, width):  # Pillow has read another header
             return None
         return _mapped(mode, (width, height), buffer)
 
     def _eighths(self, _size: tuple[int, int], _target: tuple[int, int]) -> int:
-        """At how many eighths of its width and height a JPEG is decoded."""
+        """The eighths of its width and height at which a JPEG is decoded."""
         return 8
 
     def _resize_into(self, photo: Image.Image, turn: int, slot: Pixels) -> None:
         """Resize and turn a photo of mode L, CMYK (as above) or RGB.
 
-        In two passes of Pillow's order, since each rounds to whole grey levels: the other way round one pixel in seven
-        differs. A turned photo is resized as it lies, its passes exchanged, and turned when it is small.
+        The two passes have Pillow's order, since each rounds to whole grey levels: the other way round one pixel in seven
+        differs. A photo that has to be turned is resized as it is stored, with its passes exchanged, and turned when it is small.
         """
         height, width = slot.shape[:2]
         columns_first = _columns_first(_swapped(photo.size, turn), (width, height)) != (turn > 4)
@@ -164,7 +164,7 @@ class TurboDecoder(ThreadedDecoder):
 class TurboScaledDecoder(TurboDecoder):
     """As turbo, but large JPEGs are decoded at a half, a quarter or an eighth, never below the size that is wanted.
 
-    Other pixels than the contract's: see bench/decode.py for how far descriptors move. Only these three fractions have
+    The pixels differ from the contract's; bench/decode.py measures how far descriptors move. Only these three fractions have
     vectorised transforms; five to seven eighths take longer than the whole photo (1024 × 768: 3.3 to 4.8 ms against 2.4).
     """
 
@@ -178,7 +178,7 @@ class TurboScaledDecoder(TurboDecoder):
 
 
 def _swapped(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height of what is stored for an upright size, and the other way round."""
+    """The size as stored of an upright size, and the other way round: from orientation 5 on, width and height change places."""
     return (size[1], size[0]) if orientation > 4 else size
 
 
@@ -192,7 +192,7 @@ def _columns_first(size: tuple[int, int], target: tuple[int, int]) -> bool:
 
 
 def _saves_work() -> bool:
-    """Whether Pillow is one that chooses the order: here columns before rows, and the result shows it."""
+    """Whether this Pillow chooses the order of its passes: here it resizes columns first, and the result shows it."""
     photo = Image.frombytes("L", (8, 64), bytes(i * i % 251 for i in range(8 * 64)))
     small, filter_ = (7, 16), Image.Resampling.BILINEAR
     made, columns_first = photo.resize(small, filter_), photo.resize((8, 16), filter_).resize(small, filter_)

@@ -1,4 +1,4 @@
-"""The layout of the challenge's data set, DISC21, as it is downloaded: which folder holds which set of images."""
+"""The layout of DISC21, the data set of the challenge, as it is downloaded: each folder holds one set of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRUTH_HINTS = {"q": ("public", "dev"), "p": ("private", "phase2", "phase_2", "te
 
 
 def find_sets(root: Path, sets: str | None) -> dict[str, Path]:
-    """The folder of each set that is asked for, or that is there, by its letter.
+    """Find the folder of each set, by its letter: the sets that are asked for, or those that exist.
 
     Raises:
         InputError: a letter is unknown, or a folder that is asked for, or every folder, is missing.
@@ -40,7 +40,7 @@ def find_sets(root: Path, sets: str | None) -> dict[str, Path]:
 
 
 def find_truth(root: Path, letter: str, given: str | os.PathLike[str] | None) -> Path | None:
-    """The ground truth of a set of queries: the one given, or the one whose name says so; None where there is none.
+    """Find the ground truth of a set of queries: the given file, or the file whose name says so; None where there is none.
 
     Raises:
         InputError: several files could be it.

@@ -1,4 +1,4 @@
-"""Inputs become an ordered list of items with stable ids, and an item becomes a photo again."""
+"""The table of the kinds of input: it makes an ordered list of items with stable ids, and opens the photo of an item."""
 
 from __future__ import annotations
 

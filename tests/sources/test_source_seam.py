@@ -195,7 +195,7 @@ def test_what_a_source_raises_is_a_row_of_the_ledger(tmp_path, photos):
 
 
 def test_several_processes_refuse_a_source_that_only_this_one_has(tmp_path, toy):
-    with pytest.raises(InputError, match=r"this source opens its photos in this process only.*name one"):
+    with pytest.raises(InputError, match=r"this source opens its photos in this process only.*name one device"):
         extract(toy[0], "demo", tmp_path / "out.h5", devices=["cpu", "cpu"])
 
 

@@ -1,4 +1,4 @@
-"""From a batch of the loader to what the network takes, on its device."""
+"""A batch of the loader becomes the input of the network, on its device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class InputMaker:
     """Turns a `Batch` into normalised images and labels.
 
     Args:
-        net: whose mean and standard deviation the images are normalised with.
-        dataset: that the batches come from; it makes a sample again whose file does not decode on the device.
+        net: its mean and standard deviation normalise the images.
+        dataset: it makes a sample again if a file of the sample does not decode on the device.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class InputMaker:
         return images, batch.labels.to(self._device, non_blocking=True)
 
     def _made_on_device(self, batch: Batch) -> torch.Tensor:
-        """Views ``uint8 (n, 3, size, size)``; where a file of a sample does not decode, the whole sample is made again by
-        the host's rules, which replace and report the photo."""
+        """Views ``uint8 (n, 3, size, size)``. If a file of a sample does not decode, the host makes the whole sample again by
+        its rules, which replace the photo and report it."""
         decoded = decode_on_device([file for file, _ in batch.files], self._device)
         samples = len(batch.keys)
         views: list[torch.Tensor | None] = [

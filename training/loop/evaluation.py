@@ -1,4 +1,4 @@
-"""µAP of a network in training, on a held-out set in memory: no engine, no files, no faiss beside torch."""
+"""µAP of a network in training, on a held-out set in memory. It needs no engine, no files and no faiss beside torch."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def _describe(
 
 
 def evaluate_net(net: DescriptorNet, held_out: HeldOut, size: int, process: Process) -> Scores:
-    """The network's figures without normalisation, in the challenge kit's protocol; every process gets them.
+    """The network's figures without normalisation, in the protocol of the challenge's kit. Every process gets them.
 
-    The network is in evaluation mode while this runs, in fp32, and in its former mode afterwards.
+    While this runs, the network is in evaluation mode and in fp32; afterwards it is in its former mode.
     """
     training = net.training
     net.eval()
