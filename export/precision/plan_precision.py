@@ -17,7 +17,7 @@ import onnxruntime
 
 from ...errors import ParityError
 from ...machine.cores import available_cores
-from ..targets.tensorrt_plan import GATED
+from ..targets.plan_options import GATED
 from ..telling import Say
 from .calibration import lower_layers
 from .gate import LOSS_BUDGET, MEASURED_PHOTOS, mean_loss

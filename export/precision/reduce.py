@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...engines.base import Engine
+from ...engines.kind_onnx import REDUCED
 from ...engines.spec import EngineSpec, uses_bf16
 from ...errors import EngineError, ParityError
 from ...machine.cores import has_bf16, processor
@@ -17,7 +18,6 @@ from ..photos import Photos
 from ..publishing import publish, scratch_folder
 from ..request import Request
 from ..targets.base import Draft, Making, Verdict
-from ..targets.onnx_reduced import REDUCED
 from .gate import AccuracyGate, describe_all
 from .quantize import Lowered
 from .workshop import Workshop

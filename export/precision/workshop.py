@@ -26,7 +26,7 @@ class Workshop:
     """One fp32 engine with everything that is needed to try lower precisions on it.
 
     Args:
-        request: ``ckpt`` is the engine in fp32, ``precision`` one of `isc_fast.export.targets.onnx_reduced.REDUCED`, and
+        request: ``ckpt`` is the engine in fp32, ``precision`` one of `isc_fast.engines.kind_onnx.REDUCED`, and
             ``options.runtime`` what losses are measured with.
         photos: its calibration photos are used.
         scratch: a folder for engines that are only tried.

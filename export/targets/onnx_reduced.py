@@ -9,16 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...engines.kind_onnx import ONNX
+from ...engines.kind_onnx import ONNX, REDUCED
 from ...engines.spec import RUNTIMES, uses_bf16
 from ...errors import EngineError, require
 from ..photos import split_photos
 from ..request import Request, check_engine_is_taken_as_it_is
 from .base import Making, Target
 from .onnx_fp32 import OnnxTarget
-
-REDUCED = tuple(precision for precision in ONNX.precisions if precision != ONNX.default_precision)
-"""Lower precisions in which processors compute."""
 
 _SLOW_INT8 = (
     "ONNX Runtime computes int8 hardly faster than fp32 between layers that stay in fp32; OpenVINO does: "

@@ -26,7 +26,7 @@ from ..precision.plan_precision import PlanPrecision
 from ..precision.precision_graph import with_fixed_batch
 from ..request import Request
 from .base import Draft, Making, Verdict
-from .tensorrt_plan import GATED, PlanOptions
+from .plan_options import GATED, PlanOptions
 from .to_tensorrt import build_plan, check_batch, find_flavour
 
 MIN_COSINE = {"fp32": 0.9999, "fp16": 0.9995}

@@ -20,7 +20,7 @@ from ...errors import EngineError, InputError, MissingExtraError
 from ...files.atomic import replacing
 from ...machine.cuda import Device
 from ..telling import Say, say_nothing
-from .tensorrt_plan import PlanOptions
+from .plan_options import PlanOptions
 
 FLAVOURS = ("tensorrt", "tensorrt_rtx")
 

@@ -101,3 +101,6 @@ ONNX = EngineKind(
     export_target="onnx",
     trials=ONNX_TRIALS,
 )
+
+REDUCED = tuple(precision for precision in ONNX.precisions if precision != ONNX.default_precision)
+"""The lower precisions in which processors compute."""

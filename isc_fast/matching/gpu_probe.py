@@ -2,7 +2,7 @@
 
 faiss ends the process where CUDA fails: without a driver, or where a wheel counts a card but has no code for it. So this process
 calls nothing of faiss that touches CUDA before another process has searched on every GPU that is asked for and has found
-what numpy finds. It has not run on a GPU so far. It is written from faiss' sources and their Python wrappers.
+what numpy finds. It is written from faiss' sources and their Python wrappers.
 """
 
 from __future__ import annotations

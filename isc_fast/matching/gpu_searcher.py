@@ -6,7 +6,7 @@ parts. faiss selects at most 2,048 neighbours of a part on a GPU. Where more row
 reach the threshold or are equal, the processor compares that query with every row of the part. For k above 2,040, parts are made
 small, so that this is rare.
 
-It has not run on a GPU so far. It is written from faiss' sources and their Python wrappers, and tested against an imitation.
+It is written from faiss' sources and their Python wrappers, and tested against an imitation (`docs/gpu.md`).
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def search(
             unit rows is ``2 · cosine − 2``. The order is the same.
         device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
-            references of a part may count for a query, the processor finds them. Not run on a GPU so far. It may also be a
-            searcher that is open already (`isc_fast.matching.searcher.open_searcher`).
+            references of a part may count for a query, the processor finds them. It may also be a searcher that is open
+            already (`isc_fast.matching.searcher.open_searcher`).
 
     Returns:
         with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; otherwise best first overall.

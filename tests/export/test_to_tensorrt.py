@@ -40,7 +40,8 @@ from isc_fast.export.precision.precision_graph import (
     with_fixed_batch,
 )
 from isc_fast.export.publishing import replacing_together
-from isc_fast.export.targets.tensorrt_plan import PlanOptions, PlanTarget
+from isc_fast.export.targets.plan_options import PlanOptions
+from isc_fast.export.targets.tensorrt_plan import PlanTarget
 from isc_fast.export.targets.to_tensorrt import build_plan, cache_file, check_batch, find_flavour
 from isc_fast.machine.cuda import Device
 

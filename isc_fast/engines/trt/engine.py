@@ -5,7 +5,7 @@ own, so that one slot copies while another computes. A slot always executes the 
 the last execution. So a descriptor does not depend on how many images came with it, all addresses and shapes stay the same,
 and the whole execution is recorded once as a CUDA graph and then queued by one call.
 
-This file has not run on a GPU yet. Its tests run it against an imitation of CUDA and TensorRT that queues work as streams
+The tests run this file against an imitation of CUDA and TensorRT that queues work as streams
 do and executes real graphs on the processor; `tests/engines/test_gpu_trt.py` runs it for real, where there is a GPU.
 """
 

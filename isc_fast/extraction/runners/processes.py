@@ -18,7 +18,7 @@ done;
 
 A worker waits without a limit too: for the answer to its question. It ends if the calling process does.
 
-The tests run several processes on the processor. Several GPUs in one machine have not been tried.
+The tests run several processes on the processor (`docs/gpu.md`).
 """
 
 from __future__ import annotations
