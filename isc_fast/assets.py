@@ -12,5 +12,5 @@ DEMO_LICENCES = DEMO_PHOTOS / "LICENSES.csv"
 
 
 def demo_photos() -> list[Path]:
-    """The photos that ship with the package, in the order of their names."""
+    """Return the photos that ship with the package, in the order of their names."""
     return sorted(DEMO_PHOTOS.glob("*.jpg"))

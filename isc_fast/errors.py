@@ -6,7 +6,7 @@
     ├── MismatchError         two files that are each fine but must not be used together
     ├── EngineError           an engine that cannot be loaded or run
     ├── CheckpointError       training weights that cannot be read safely or do not fit
-    ├── TrainingError         a training run that cannot go on
+    ├── TrainingError         a training run that cannot continue
     ├── ParityError           an exported engine that does not agree with the network it came from
     ├── DownloadError         published weights that could not be fetched
     ├── OutputError           a result that cannot be written (disk full, no permission, in use)
@@ -47,7 +47,7 @@ class CheckpointError(IscFastError):
 
 
 class TrainingError(IscFastError):
-    """A training run that cannot go on: its loss is no number any more."""
+    """A training run that cannot continue, because its loss or a weight is NaN or infinite."""
 
 
 class ParityError(IscFastError):
@@ -67,11 +67,11 @@ class MissingExtraError(IscFastError):
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or say the line that installs it.
+    """Import an optional package, or raise an error that names the command which installs it.
 
     Args:
-        module: dotted name, e.g. ``"onnxruntime"``.
-        extra: the extra of isc-fast that brings it, e.g. ``"cpu"``.
+        module: dotted name of the module, e.g. ``"onnxruntime"``.
+        extra: the extra of isc-fast that installs it, e.g. ``"cpu"``.
 
     Raises:
         MissingExtraError: the package is not installed, or is installed and broken.
@@ -83,7 +83,7 @@ def require(module: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"this needs {missing}, which is not installed; run: pip install 'isc-fast[{extra}]'"
         ) from error
-    except (ImportError, OSError) as error:  # OSError: torch, when a library of CUDA is missing
+    except (ImportError, OSError) as error:  # torch raises OSError when a library of CUDA is missing
         raise MissingExtraError(
             f"{module.partition('.')[0]} is installed but does not import ({error}); "
             f"run: pip install --force-reinstall 'isc-fast[{extra}]'"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# The aliases are texts, so that this module does not import NumPy.
+# The aliases are strings, so that this module does not import NumPy.
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 Floats: TypeAlias = "npt.NDArray[np.float32]"
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
@@ -63,7 +63,7 @@ class Failure:
     """One row of the ledger of failures.
 
     Attributes:
-        id, path: of the image.
+        id, path: see `Item`.
         stage, reason: see `Problem`.
     """
 

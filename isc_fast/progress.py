@@ -1,4 +1,4 @@
-"""Progress on standard error: on a terminal one line that is redrawn, in a log a plain line every 15 seconds."""
+"""Progress on standard error. A terminal shows one line that is redrawn; a log gets a plain line every 15 seconds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import TextIO
 
 ProgressCallback = Callable[[int, int, int], None]
-"""Called with (images done, all images, images that failed); the first call comes before any work of this run."""
+"""A function that is called with (images done, all images, images that failed), first before this run does any work."""
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 15.0
 
 
 def duration(seconds: float) -> str:
-    """``75`` → ``1:15``, ``3700`` → ``1:01:40``."""
+    """Write seconds as a clock does: ``75`` → ``1:15``, ``3700`` → ``1:01:40``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -27,7 +27,7 @@ class ProgressPrinter:
 
     Args:
         label: the name of the work, e.g. ``"extract"``.
-        stream: where to print; by default standard error.
+        stream: the stream to print on; by default standard error.
         unit: the name of what is counted.
     """
 

@@ -1,3 +1,5 @@
+"""Fixtures and options of the whole test suite. ``--fast`` leaves out what is slow or needs heavy packages."""
+
 from __future__ import annotations
 
 import sys
@@ -20,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class OutOfReach:
-    """Refuses to import what `make test-fast` does without, as if it were not installed."""
+    """An import hook that refuses the packages which `make test-fast` does without, as if they were not installed."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name.partition(".")[0] in OUT_OF_REACH:
@@ -46,13 +48,13 @@ def engine() -> FakeEngine:
 
 @pytest.fixture(scope="session")
 def photos() -> Sequence[Path]:
-    """The real photos that ship with the package."""
+    """Return the real photos that ship with the package."""
     return demo_photos()
 
 
 @pytest.fixture
 def folder_of(photos: Sequence[Path]) -> Callable[[Path, int], Path]:
-    """Make a folder of the first n photos, as links."""
+    """Return a function that makes a folder with links to the first n photos."""
 
     def make(folder: Path, count: int) -> Path:
         folder.mkdir(parents=True)

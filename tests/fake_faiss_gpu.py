@@ -1,9 +1,10 @@
-"""An imitation of faiss' GPU functions for tests on machines without a GPU. The rest of it is the real faiss.
+"""An imitation of faiss' GPU functions for tests on machines without a GPU. Everything else in it is the real faiss.
 
-Scores are off by as much as another order of summation can make them, and neighbours are selected and ordered by those; of
-equal scores any is kept. What faiss or its authors forbid is checked: resources used by two threads at once, more than 2,048
-neighbours, more neighbours than rows, arrays that are not float32 rows in order, a GPU that is not there. Names and
-parameters are compared with the real Python wrapper, which faiss-cpu holds too, by `tests/matching/test_gpu_searcher.py`.
+It changes scores by as much as another order of summation can change them, and selects and orders neighbours by these
+scores. Among equal scores it keeps any. It checks what faiss or its authors forbid: two threads that use the same
+resources at once, more than 2,048 neighbours, more neighbours than rows, arrays that are not contiguous float32 rows, and
+a GPU that does not exist. `tests/matching/test_gpu_searcher.py` compares names and parameters with the real Python
+wrapper, which faiss-cpu contains too.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import numpy as np
 
 
 class FakeFaiss(ModuleType):
-    """``faiss``, built with GPU support.
+    """The module ``faiss``, as if it were built with GPU support.
 
     Attributes:
-        gpus: how many there are.
-        noise: by how much scores are off, as a share of what single precision allows; 1 is the worst case.
-        calls: (GPU, queries, rows, k) of each search, in the order of their beginning.
-        resources: all that were made.
-        before: is called with (GPU, number of the call) before each search; may sleep or raise.
+        gpus: the number of GPUs.
+        noise: the error of the scores, as a share of what single precision allows; 1 is the worst case.
+        calls: (GPU, queries, rows, k) of each search, in the order in which the searches began.
+        resources: all resources that were made.
+        before: called with (GPU, number of the call) before each search; it may sleep or raise.
     """
 
     def __init__(self, gpus: int = 1, noise: float = 0.45) -> None:
@@ -103,7 +104,7 @@ class FakeFaiss(ModuleType):
         rng = np.random.default_rng(number)
         scores += unit * size * rng.uniform(-1, 1, scores.shape)
         if metric == real.METRIC_L2:
-            scores = np.minimum(scores, 0)  # as faiss: no squared distance below 0
+            scores = np.minimum(scores, 0)  # faiss gives no squared distance below 0 either
         with np.errstate(over="ignore"):
             scores = scores.astype(np.float32)
         order = np.lexsort((rng.uniform(size=scores.shape), -scores), axis=1)[:, :k]
@@ -112,5 +113,5 @@ class FakeFaiss(ModuleType):
 
 
 def slow(gpu: int, milliseconds: float) -> Callable[[int, int], None]:
-    """Let one GPU take longer than the others."""
+    """Return a function for `FakeFaiss.before` that makes one GPU slower than the others."""
     return lambda device, _call: time.sleep(milliseconds / 1000 if device == gpu else 0)

@@ -1,10 +1,10 @@
 """An imitation of CUDA and TensorRT for tests on machines without a GPU.
 
-What it imitates, as far as engines depend on it: work is queued in streams and done late, only when somebody waits for it;
-so whoever forgets to wait, or writes to memory that a copy still has to read, gets wrong numbers. Recording, events,
-addresses outside an allocation, calls that are forbidden while recording, and leaks are checked. Plans hold the real ONNX
-graph, and executing one computes it by ONNX Runtime on the processor. Names and parameters are compared with the real
-bindings by `tests/engines/test_trt.py`.
+It imitates what engines depend on. Work is queued in streams and done late, only when somebody waits for it. Code that
+forgets to wait, or that writes to memory which a copy still has to read, therefore gets wrong numbers. The imitation
+checks recording, events, addresses outside an allocation, calls that are forbidden while recording, and leaks. TensorRT
+plans contain the real ONNX graph; ONNX Runtime executes it on the processor. `tests/engines/test_trt.py` compares names
+and parameters with the real bindings.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Code(enum.IntEnum):
 
 
 class Handle:
-    """As the bindings' handles: an object that is an integer where one is asked for."""
+    """A handle like those of the bindings: an object that ``int()`` turns into a number."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -50,14 +50,14 @@ class Marker:
 
 
 class FakeCuda(ModuleType):
-    """``cuda.bindings.runtime``.
+    """The module ``cuda.bindings.runtime``.
 
     Attributes:
-        late: whether queued work waits until somebody waits for it, or is done at once.
-        driver: version of the driver as CUDA counts, 0 for none.
+        late: whether queued work is done only when somebody waits for it. If false, it is done at once.
+        driver: version of the driver as CUDA counts it, 0 for no driver.
         devices: (name, major, minor) of each GPU.
-        fail: calls that fail, by name: (code, how many go well before).
-        calls: how often each function was called.
+        fail: the functions that fail, by name: (code, number of calls that succeed first).
+        calls: the number of calls of each function.
     """
 
     def __init__(self, late: bool = True) -> None:
@@ -82,11 +82,11 @@ class FakeCuda(ModuleType):
         self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
         self.cudaStreamNonBlocking, self.cudaEventDisableTiming, self.cudaEventBlockingSync = 1, 2, 1
 
-    # --- what tests look at
+    # --- for tests to look at and to call
 
     @property
     def held(self) -> dict[str, int]:
-        """What was made and not freed, without what nothing is held of."""
+        """Count what was made and not freed, by kind. Kinds with a count of 0 are left out."""
         kinds = Counter(kind for kind, _ in self.memory.values())
         made = {
             **kinds,
@@ -97,7 +97,7 @@ class FakeCuda(ModuleType):
         return {kind: count for kind, count in made.items() if count}
 
     def put(self, array: np.ndarray) -> int:
-        """Device memory with this content, as a decoder would have made it."""
+        """Allocate device memory with this content, as a decoder does, and return its address."""
         _, pointer = self.cudaMalloc(array.nbytes)
         self._bytes(pointer, array.nbytes, "device")[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
         return int(pointer)
@@ -186,7 +186,7 @@ class FakeCuda(ModuleType):
             code = Code.OUT_OF_MEMORY
         if code:
             return code, None
-        array = np.full(size, 0xA5, np.uint8)  # as real memory, it is not cleared
+        array = np.full(size, 0xA5, np.uint8)  # real memory is not cleared either
         pointer = array.ctypes.data
         self.memory[pointer] = (kind, array)
         return Code.SUCCESS, pointer
@@ -342,19 +342,19 @@ class _DataType(enum.Enum):
     FLOAT = "float"
 
 
-# The keys are the values of onnx.TensorProto.UINT8 and FLOAT: tests of devices import this file where onnx is missing.
+# The keys are the values of onnx.TensorProto.UINT8 and FLOAT. They are written as numbers, because tests of devices
+# import this file where onnx is not installed.
 _ELEMENTS = {2: _DataType.UINT8, 1: _DataType.FLOAT}
 
 
 class FakeTensorRT(ModuleType):
-    """``tensorrt``, on a `FakeCuda`.
+    """The module ``tensorrt``, on a `FakeCuda`.
 
     Attributes:
-        refuse: a text that building fails with.
+        refuse: if set, building fails with this text.
         recordable: whether executions can be recorded.
-        scale: what descriptors are multiplied by, so that a plan can be wrong.
-        seen: pixels of each execution.
-        spoil: called with the descriptors of each execution; returns what the plan gives.
+        seen: the pixels of each execution.
+        spoil: called with the descriptors of each execution; the plan gives what it returns, so that a plan can be wrong.
     """
 
     def __init__(self, cuda: FakeCuda, version: str = "11.4.0.12") -> None:
@@ -385,14 +385,14 @@ class FakeTensorRT(ModuleType):
         return lambda *given: kind(self, *given)
 
     def seal(self, content: bytes, **facts: Any) -> bytes:
-        """A plan's bytes."""
+        """Return the bytes of a TensorRT plan that holds this content."""
         version = self.__version__
         header = {"version": version, "gpu": self.cuda.devices[0], "size": len(content), **facts}
         return MAGIC + json.dumps(header).encode() + b"\n" + content
 
 
 class _Counted:
-    """Something of TensorRT's that is alive until it is collected."""
+    """An object of TensorRT. `FakeTensorRT.alive` counts it until it is collected."""
 
     def __init__(self, trt: FakeTensorRT) -> None:
         self.trt = trt

@@ -1,4 +1,4 @@
-"""A searcher for tests: it searches on the processor, takes blocks of any size, and remembers what it was asked."""
+"""A searcher for tests. It searches on the processor, takes blocks of any size, and remembers its searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class FakeSearcher:
     """See `isc_fast.matching.searcher.Searcher`.
 
     Attributes:
-        asked: (number of queries, k) of each search; k is None where every pair above a score was wanted.
+        asked: (number of queries, k) of each search; k is None if the search was for every pair above a score.
     """
 
     device = "fake"

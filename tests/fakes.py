@@ -1,4 +1,4 @@
-"""An engine for tests: real arithmetic on real pixels, no runtime."""
+"""An engine for tests. It does real arithmetic on real pixels and needs no runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isc_fast.engines.spec import EngineSpec
 
 
 class FakeEngine:
-    """See `isc_fast.engines.base.Engine`: a fixed random projection of an 8 × 8 thumbnail."""
+    """An engine (see `isc_fast.engines.base.Engine`) that projects an 8 × 8 thumbnail by a fixed random matrix."""
 
     def __init__(self, size: int = 32, dim: int = 16, seed: int = 0) -> None:
         self.spec = EngineSpec(name=f"fake{seed}", arch="none", height=size, width=size, dim=dim, gem_p=1.0)
@@ -28,5 +28,5 @@ class FakeEngine:
         self.calls.append(len(pixels))
         step = self.spec.height // 8
         small = pixels[:, ::step, ::step].reshape(len(pixels), -1).astype(np.float32) / 255 - 0.5
-        rows = np.stack([row @ self._projection for row in small])  # row by row: no dependence on the batch
+        rows = np.stack([row @ self._projection for row in small])  # row by row, so that the batch makes no difference
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

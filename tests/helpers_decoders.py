@@ -1,4 +1,4 @@
-"""What the tests of several decoders share."""
+"""Functions that the tests of several decoders share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from isc_fast.items import Problem
 
 
 def mutations(data: bytes, count: int) -> Iterator[bytes]:
+    """Yield ``2 · count`` damaged forms of a file: half of them are cut short, half have one to four changed bytes."""
     source = random.Random(len(data))
     for _ in range(count):
         yield data[: source.randrange(len(data))]
@@ -29,7 +30,7 @@ THREADED = ("pillow", "turbo", "turbo-scaled")
 
 
 def outcome(decoder: Decoder, path: str | os.PathLike[str], height: int, width: int) -> npt.NDArray[np.uint8] | Problem:
-    """What becomes of one file."""
+    """Decode one file; return its pixels, or the problem that the decoder found."""
     (batch,) = decoder.batches([[os.fspath(path)]], Preprocessing(height, width))
     return batch.problems[0] or batch.pixels[0]
 
@@ -39,4 +40,5 @@ def batched(paths: Sequence[str], size: int) -> list[Sequence[str]]:
 
 
 def decoding_threads() -> list[str]:
+    """Return the names of the decoders' threads that are alive."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]

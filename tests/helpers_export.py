@@ -1,4 +1,4 @@
-"""Checkpoints in the published format and their descriptors, by code that shares nothing with the package."""
+"""Checkpoints in the published format, and their descriptors. This code shares nothing with the package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReferenceNet(nn.Module):
 
 
 def read(net: ReferenceNet, paths: Sequence[Path], size: int) -> torch.Tensor:
-    """Photos as the reference solution reads them: torchvision on Pillow images, never our decoder."""
+    """Read photos as the reference solution does, by torchvision on Pillow images and not by our decoder."""
     config = timm.data.resolve_model_data_config(net.backbone)
     prepare = transforms.Compose(
         [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(config["mean"], config["std"])]
@@ -48,7 +48,10 @@ def describe(net: ReferenceNet, paths: Sequence[Path], size: int) -> np.ndarray:
 
 
 def calibrated(arch: str, photos: Sequence[Path], size: int, dim: int = 32, seed: int = 0) -> ReferenceNet:
-    """Random weights, with normalisation statistics of real photos: else every photo gets nearly one descriptor."""
+    """Make a network with random weights and the batch statistics of real photos.
+
+    Without these statistics all photos would get nearly the same descriptor.
+    """
     torch.manual_seed(seed)
     net = ReferenceNet(arch, dim)
     for module in net.modules():
@@ -62,7 +65,7 @@ def calibrated(arch: str, photos: Sequence[Path], size: int, dim: int = 32, seed
 
 
 def published(net: ReferenceNet, arch: str, size: int | None, /, **changes: Any) -> dict[str, Any]:
-    """The content of a checkpoint file: a value of ``...`` in ``changes`` removes a key."""
+    """Return the content of a checkpoint file. ``changes`` replaces values by key; the value ``...`` removes a key."""
     decay = [p for p in net.parameters() if p.ndim > 1]
     no_decay = [p for p in net.parameters() if p.ndim <= 1]
     optimizer = torch.optim.SGD([{"params": no_decay, "weight_decay": 0.0}, {"params": decay}], lr=0.1, momentum=0.9)

@@ -1,4 +1,4 @@
-"""Small engines made by hand: each has something of a network that rounding has to get right."""
+"""Small engines made by hand. Each has a part of real networks that rounding to lower precisions must get right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIM = 8
 
 
 class Graph:
-    """``uint8 (n, size, size, 3)`` → unit rows ``(n, DIM)``; methods add a node and return the tensor it makes."""
+    """A graph ``uint8 (n, size, size, 3)`` → unit rows ``(n, DIM)``. Methods add a node and return its output's name."""
 
     def __init__(self, size: int = 16, seed: int = 0) -> None:
         self.size = size
@@ -46,7 +46,7 @@ class Graph:
         return self.add("Conv", x, weight, *more, kernel_shape=list(shape[2:]), **attributes)
 
     def finished(self, x: str, channels: int) -> Any:
-        """The model: a lower bound, as GeM has it, the mean, the head and unit length."""
+        """Return the model, after adding a lower bound as in GeM, the mean, the head and the division by the length."""
         x = self.add("Clip", x, self.constant(np.float32(1e-6)))
         x = self.add("ReduceMean", x, self.constant(np.array([2, 3])), keepdims=0)
         head = self.constant(self.random.normal(0, 1, (DIM, channels)).astype(np.float32))
@@ -72,7 +72,10 @@ def save(model: Any, path: Path, size: int = 16, **changes: Any) -> Path:
 
 
 def residual(seed: int = 0) -> Any:
-    """Residual sums of two layers and of a layer with what went by, squeeze-excite, activations; the last is a sum."""
+    """Make a model with squeeze-excite, activations and two kinds of residual sums; the last node before GeM is a sum.
+
+    One sum adds the outputs of two convolutions, the other adds the output of a convolution to an earlier tensor.
+    """
     g = Graph(seed=seed)
     x = g.add("Relu", g.conv(g.images, (8, 3, 3, 3), pads=[1, 1, 1, 1]))
     y = g.add("Relu", g.conv(x, (8, 8, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2], bias=False))
@@ -86,7 +89,10 @@ def residual(seed: int = 0) -> Any:
 
 
 def every_kind_of_convolution() -> Any:
-    """Strides, uneven pads, groups, no bias; and behind them two that cannot be rounded one by one."""
+    """Make a model with strides, uneven pads, groups, no bias, and two convolutions that share one weight.
+
+    The two that share a weight cannot be rounded one by one.
+    """
     g = Graph()
     x = g.add("Relu", g.conv(g.images, (8, 3, 3, 3), pads=[0, 1, 2, 1], strides=[1, 1]))
     x = g.add("Relu", g.conv(x, (8, 1, 5, 3), group=8, pads=[2, 0, 2, 1], strides=[2, 1]))
@@ -99,7 +105,7 @@ def every_kind_of_convolution() -> Any:
 
 
 def noise(count: int, size: int = 16, seed: int = 0) -> Any:
-    """Pixels that differ in colour and structure, ``uint8 (count, size, size, 3)``."""
+    """Return random images that differ in colour and structure, ``uint8 (count, size, size, 3)``."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, size // 4, size // 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
     return np.clip(coarse + random.normal(0, 25, coarse.shape), 0, 255).astype(np.uint8)

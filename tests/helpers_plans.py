@@ -1,4 +1,4 @@
-"""A TensorRT plan for the imitation of the GPU (`fake_gpu`): a graph of five nodes, its sidecar, and what it computes."""
+"""A TensorRT plan for the imitation of the GPU (`fake_gpu`): a graph of five nodes, its sidecar, and its results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE, DIM = 8, 16
 
 
 def tiny_graph(seed: int = 0) -> Any:
-    """uint8 (n, 8, 8, 3) → a random projection of unit length, and so other rows for other pixels."""
+    """Make a model uint8 (n, 8, 8, 3) → random projections of unit length, so that other pixels give other rows."""
     weights = np.random.default_rng(seed).normal(size=(SIZE * SIZE * 3, DIM)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
@@ -40,7 +40,7 @@ def tiny_graph(seed: int = 0) -> Any:
 
 
 def describe(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The same by numpy."""
+    """Compute by numpy what `tiny_graph` computes."""
     weights = numpy_helper.to_array(tiny_graph(seed).graph.initializer[1])
     rows = (pixels.reshape(len(pixels), SIZE * SIZE * 3).astype(np.float32) - 127.5) @ weights
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -53,7 +53,7 @@ def images(count: int, seed: int = 0) -> np.ndarray:
 def make_plan(
     trt: FakeTensorRT, folder: Path, *, batch: tuple[int, int, int] = (1, 4, 6), code: bool = False, **changes: Any
 ) -> Path:
-    """A plan with its sidecar; ``changes`` are to the facts."""
+    """Write a TensorRT plan and its sidecar. ``changes`` replaces facts in the sidecar."""
     path = folder / "tiny.plan"
     name = network_name("0" * 64)
     graph = tiny_graph().SerializeToString()
@@ -78,6 +78,7 @@ def make_plan(
 
 
 def nothing_held(trt: FakeTensorRT) -> None:
+    """Check that everything on the imitated GPU was freed."""
     gc.collect()
     assert trt.cuda.held == {}
     assert not +trt.alive

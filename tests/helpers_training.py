@@ -1,4 +1,4 @@
-"""A toy collection laid out like DISC21, and stages small enough for it."""
+"""A toy collection that is laid out like DISC21, and training stages that are small enough for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 
 from isc_fast.training.stages import STAGES, Stage
 
-ARCH = "test_efficientnet"  # timm's own, 82,300 parameters, with fused normalisation and activation
+ARCH = "test_efficientnet"  # timm makes it for tests: 82,300 parameters, with fused normalisation and activation
 SIZE = 64
 
 
 def toy(name: str, **changes: object) -> Stage:
-    """A published stage for the toy collection and network."""
+    """Return a published stage, made small for the toy collection and the toy network."""
     small: dict[str, object] = {
         "arch": ARCH, "input_size": SIZE, "dim": 16, "batch_size": 8, "memory_size": 60, "reference_world_size": 2,
         "sample_size": 40, "learning_rate": 0.02,
@@ -27,7 +27,7 @@ def toy(name: str, **changes: object) -> Stage:
 
 
 def make_collection(folder: Path, photos: Sequence[Path]) -> Path:
-    """40 training photos; 60 references, 20 of them with a query."""
+    """Make a collection of 40 training photos and 60 references; 20 of the references have a query."""
     for name in ("training_images", "reference_images", "query_images"):
         (folder / name).mkdir(parents=True)
     rows = ["query_id,reference_id"]
@@ -44,12 +44,12 @@ def make_collection(folder: Path, photos: Sequence[Path]) -> Path:
 
 
 def backbone_file(path: Path, seed: int = 0) -> Path:
-    """Random weights of the toy backbone, as timm's own state_dict, classifier included."""
+    """Write random weights of the toy backbone as timm's own state_dict, with the classifier."""
     torch.manual_seed(seed)
     torch.save(timm.create_model(ARCH, pretrained=False).state_dict(), path)
     return path
 
 
 def check_no_gloo_thread() -> None:
-    """A thread of a group that outlives it may abort the process while the interpreter ends."""
+    """Check that no thread of a process group is alive. One that outlives its group may abort the process at its end."""
     assert "pt_gloo_runloop" not in [Path(name).read_text().strip() for name in glob("/proc/self/task/*/comm")]

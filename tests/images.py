@@ -1,4 +1,7 @@
-"""Image files of every odd kind, made in about a second: what decoders, the pipeline and the command line must survive."""
+"""Image files of every odd kind, which decoders, the pipeline and the command line must survive.
+
+Making all of them takes about a second.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ UNKNOWN = "not an image of a known format"
 BOMB = "decompression bomb"
 MISSING = "No such file or directory"
 
-# EXIF orientation → how an upright picture has to be stored so that turning it by the tag gives it back.
+# EXIF orientation → a function that stores an upright picture so that turning it by the tag makes it upright again.
 STORED_AS = {
     1: lambda rgb: rgb,
     2: lambda rgb: rgb[:, ::-1],
@@ -38,13 +41,13 @@ STORED_AS = {
 
 
 def noise(width: int, height: int, *, seed: int = 0, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Random pixels: no two corners, rows or channels are alike."""
+    """Return random pixels, in which no two corners, rows or channels are alike."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
 def blocks(width: int = 64, height: int = 48) -> npt.NDArray[np.uint8]:
-    """Tiles of 16 × 16 pixels in six colours: a JPEG keeps them, however they are turned."""
+    """Return tiles of 16 × 16 pixels in six colours. A JPEG keeps such tiles, however they are turned."""
     colours = np.array(
         [[200, 40, 40], [40, 180, 60], [60, 60, 220], [230, 220, 60], [250, 250, 250], [5, 5, 5]], np.uint8
     )
@@ -53,7 +56,7 @@ def blocks(width: int = 64, height: int = 48) -> npt.NDArray[np.uint8]:
 
 
 def encode(image: Image.Image | npt.NDArray[Any], form: str, **options: Any) -> bytes:
-    """A picture as the bytes of a file."""
+    """Return the bytes of an image file with this picture."""
     out = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, form, **options)
     return out.getvalue()
@@ -64,38 +67,38 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
-    """A PNG by hand, for what Pillow cannot write; ``rows`` hold their filter bytes."""
+    """Make a PNG by hand, for kinds that Pillow cannot write. ``rows`` includes the filter byte of each row."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     body = png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + body
 
 
 def with_exif(jpeg: bytes, payload: bytes) -> bytes:
-    """A JPEG with an APP1 block of these bytes right after its start."""
+    """Insert an APP1 block with these bytes right after the start of a JPEG."""
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + jpeg[2:]
 
 
 def orientation(value: int, *, kind: int = 3, count: int = 1) -> bytes:
-    """An EXIF block with nothing but the orientation; by default one 16-bit number."""
+    """Make an EXIF block that holds only the orientation, by default as one 16-bit number."""
     entry = struct.pack("<HHIHH", 0x0112, kind, count, value, 0)
     return b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + b"\0\0\0\0"
 
 
 def claiming(jpeg: bytes, width: int, height: int) -> bytes:
-    """A JPEG whose header claims another size."""
+    """Change the size that the header of a JPEG claims."""
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]
 
 
 @cache
 def sixty_megapixels() -> bytes:
-    """A flat grey JPEG of 10,000 × 6,000 pixels: 240 MB as RGB, little on disk."""
+    """Make a flat grey JPEG of 10,000 × 6,000 pixels. It takes 240 MB as an RGB image in Pillow, and little on disk."""
     return encode(Image.new("L", (10_000, 6_000), 90), "JPEG", quality=50)
 
 
 @cache
 def _files() -> dict[bytes, tuple[bytes, str | None]]:
-    """name → (content, None where it must decode or a part of the reason why not)."""
+    """Map each name to (content, None if it must decode, or else a part of the reason why it cannot)."""
     rgb = noise(40, 30)
     image = Image.fromarray(rgb)
     jpeg = encode(image, "JPEG")
@@ -234,13 +237,13 @@ def _zeros() -> bytes:
 
 
 def _ycck(cmyk_jpeg: bytes) -> bytes:
-    """The same numbers, declared as YCCK by the transform byte of the Adobe block."""
+    """Declare the numbers of a CMYK JPEG as YCCK, by the transform byte of the Adobe block."""
     at = cmyk_jpeg.index(b"Adobe") + 11
     return cmyk_jpeg[:at] + b"\x02" + cmyk_jpeg[at + 1 :]
 
 
 def _interlaced() -> bytes:
-    """An Adam7 PNG of 2 × 2 grey pixels 10, 20 / 30, 40: its passes 1, 6 and 7."""
+    """Make an Adam7 PNG of 2 × 2 grey pixels, 10, 20 / 30, 40, from its passes 1, 6 and 7."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 1))
     data = png_chunk(b"IDAT", zlib.compress(b"\0\x0a" + b"\0\x14" + b"\0\x1e\x28"))
     return b"\x89PNG\r\n\x1a\n" + header + data + png_chunk(b"IEND", b"")
@@ -253,18 +256,18 @@ def _many_frames(count: int) -> bytes:
 
 
 def _bomb_tiff() -> bytes:
-    """A TIFF that claims 60,000 × 60,000 grey pixels in one strip of nothing."""
+    """Make a TIFF that claims 60,000 × 60,000 grey pixels in one strip, which is not there."""
     tags = ((256, 60_000), (257, 60_000), (258, 8), (259, 1), (262, 1), (273, 8), (278, 60_000), (279, 10))
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
 
 
 def make_zoo(folder: Path) -> dict[str, str | None]:
-    """Write one file of each kind among a few real photos, and sub-folders with traps for who lists them.
+    """Write one file of each kind among a few real photos, and sub-folders with traps for code that lists them.
 
     Returns:
-        for each file that a listing of the folder finds, by its name relative to the folder: None where it must
-        decode, else a part of the reason why it cannot.
+        for each file that a listing of the folder finds, by its name relative to the folder: None if the file must
+        decode, or else a part of the reason why it cannot.
     """
     folder.mkdir(parents=True, exist_ok=True)
     zoo: dict[str, str | None] = {}

@@ -1,9 +1,9 @@
-"""Run as a program: an extraction with the fake engine that kills itself with SIGKILL at a chosen point.
+"""A program that extracts with the fake engine and kills itself with SIGKILL at a chosen point.
 
     python killed.py PHOTOS OUT.h5 POINT NUMBER
 
-POINT is ``engine``: at the NUMBER-th engine call; ``before`` or ``after``: around the NUMBER-th rename of a finished file;
-``fsync``: at the NUMBER-th file sync; ``none``: never.
+POINT says when it dies. ``engine``: before the NUMBER-th call of the engine; ``before`` or ``after``: before or after
+the NUMBER-th rename of a finished file; ``fsync``: before the NUMBER-th file sync; ``none``: never.
 """
 
 import os
@@ -18,6 +18,7 @@ from isc_fast.extraction.pipeline import extract
 
 
 def die_at(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    """Wrap a function so that its call of this number, counted from 1, kills the process before or after the work."""
     left = number
 
     def counted(*args: Any, **kwargs: Any) -> Any:

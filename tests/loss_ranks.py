@@ -1,4 +1,4 @@
-"""Run by torchrun: a few steps of a small linear network; rank 0 writes what happened to the file given."""
+"""A program for torchrun: it trains a small linear network for five steps, and rank 0 writes the results to a file."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Functions that a trial calls in another process: those that crash, hang, fail, or say odd things."""
+"""Functions that a trial calls in another process. They crash, hang, fail, or print odd things."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slow, plain versions of the numeric core, written from the definitions and not from the code; and small data."""
+"""Slow, plain versions of the numeric core, written from the definitions and not from the code, and small data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 
 from isc_fast.descriptors.store import Descriptors
 
-# Before faiss is loaded: on a busy machine its threads otherwise spin for each other, and the hundreds of tiny searches
-# of these tests take minutes instead of seconds (measured: more than 140 s against 6 s, two cores, two other processes).
+# This must be set before faiss is loaded. Otherwise its threads spin while they wait for each other, and on a busy
+# machine the hundreds of tiny searches of these tests take minutes instead of seconds (measured on two cores beside two
+# other processes: more than 140 s against 6 s).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def unit_rows(seed, n, d):
-    """Random rows of unit length, float32, that refuse to be written to: whoever changes its input fails."""
+    """Return random rows of unit length, float32. They are read-only, so that code which changes its input fails."""
     rows = np.random.default_rng(seed).normal(size=(n, d))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     rows.flags.writeable = False
@@ -27,13 +28,13 @@ def named(vectors, prefix="r", **meta):
 
 
 def similarity(xq, xb, metric="ip"):
-    """float64 ``(nq, nb)``: inner products, or minus the squared distances."""
+    """Return float64 ``(nq, nb)``: inner products, or minus the squared distances."""
     xq, xb = xq.astype(np.float64), xb.astype(np.float64)
     return xq @ xb.T if metric == "ip" else -((xq[:, None] - xb[None]) ** 2).sum(axis=2)
 
 
 def exact_byte_product(a, b):
-    """Products of bytes on any processor: double precision holds these sums exactly."""
+    """Multiply matrices of bytes on any processor. Double precision holds these sums exactly."""
     return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int32)
 
 
@@ -64,7 +65,7 @@ def normalized_scores(xq, xb, negatives, k, beta):
 
 
 def best_pairs(xq, xb, metric="ip", k=None, max_pairs=None, threshold=None):
-    """[(query row, reference row, score)], best first overall."""
+    """Return [(query row, reference row, score)], with the best pair of all queries first."""
     pairs = []
     for q, row in enumerate(similarity(xq, xb, metric)):
         order = sorted(range(len(row)), key=lambda r: (-row[r], r))
@@ -74,7 +75,7 @@ def best_pairs(xq, xb, metric="ip", k=None, max_pairs=None, threshold=None):
 
 
 def evaluation(rows, queries, pairs, protocol, kit_cap=500_000):
-    """The figures of one protocol from ``rows`` of (query, reference, score), one step at a time."""
+    """Compute the figures of one protocol from ``rows`` of (query, reference, score), one row at a time."""
     rows = sorted(rows, key=lambda row: (-row[2], (row[0], row[1]) in pairs))
     if protocol == "kit":
         rows = rows[:kit_cap]
@@ -106,7 +107,7 @@ def evaluation(rows, queries, pairs, protocol, kit_cap=500_000):
 
 
 def near_ties(seed, nq, nb, d):
-    """Data in which many rows are equal, and many others differ by the last bits only."""
+    """Return queries and references in which many rows are equal and many others differ only in their last bits."""
     rng = np.random.default_rng(seed)
     xb = unit_rows(seed, nb, d).copy()
     xb[rng.integers(0, nb, nb // 4)] = xb[rng.integers(0, 5, nb // 4)]

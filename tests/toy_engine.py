@@ -1,6 +1,6 @@
-"""A kind of engine that isc-fast does not have: one file, and one row of the table in the tests that use it.
+"""A kind of engine that isc-fast does not have. It takes this file, and one row of the table in the tests that use it.
 
-A ``.toy`` file is JSON: a specification and the seed of a random projection.
+A ``.toy`` file is JSON. It holds a specification and the seed of a random projection.
 """
 
 from __future__ import annotations

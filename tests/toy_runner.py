@@ -1,6 +1,6 @@
-"""A runner for tests: workers that live in this process, take shards in a random order, and die.
+"""A runner for tests. Its workers live in this process, take shards in a random order, and die.
 
-See `isc_fast.extraction.runners.base.Runner`. All that it shares with the real runners is the account and `compute_shards`.
+See `isc_fast.extraction.runners.base.Runner`. It shares only the account and `compute_shards` with the real runners.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from isc_fast.progress import Tally
 
 
 class Death(BaseException):
-    """Ends a worker at once, as SIGKILL ends a process.
+    """An exception that ends a worker at once, as SIGKILL ends a process.
 
     Args:
-        blame: whether its shard may be the cause.
+        blame: whether the worker's shard may be the cause.
     """
 
     def __init__(self, *, blame: bool) -> None:
@@ -32,13 +32,13 @@ class Death(BaseException):
 
 @dataclass
 class Toy:
-    """Computes with workers that take turns.
+    """A runner whose workers take turns.
 
     Args:
-        engine: computes for all workers.
-        seed: decides over the order of the shards, the turns and the deaths.
-        deaths: how many workers are killed in the middle of a shard; a new one takes the place of each. The first death
-            is that of a process, the others are those of whole machines.
+        engine: the engine that computes for all workers.
+        seed: decides the order of the shards, the turns and the deaths.
+        deaths: the number of workers that die in the middle of a shard; a new one takes the place of each. The first
+            death is that of a process, the others are those of whole machines.
         poison: index of a shard that kills every worker which computes it.
     """
 
@@ -73,7 +73,7 @@ class Toy:
 
 
 def _ahead(work: Work, account: Account, worker: int, random: Random) -> Iterator[Shard]:
-    """A few shards for one worker, handed out when the decoder asks for them."""
+    """Yield one to four shards for one worker, each when the decoder asks for it."""
     for _ in range(random.randint(1, 4)):
         index = account.hand_out(worker)
         if index is None:

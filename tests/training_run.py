@@ -1,8 +1,8 @@
-"""Run as a program, alone or by torchrun: trains a toy stage as the JSON on the command line says.
+"""A program that trains a toy stage as the JSON on the command line says. It runs alone or under torchrun.
 
     python training_run.py '{"stage": "v98", "data": …, "start": …, "output": …, "changes": {}, "options": {}, "kill": null}'
 
-``kill``: [step, signal]: the process sends itself the signal while it works on that step.
+``kill`` is null or [step, signal]: the process sends itself the signal while it works on that step.
 """
 
 import json
@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 
 
 def signal_at(step: int, number: int) -> None:
-    """Send the signal in the middle of a step, counted from 1."""
+    """Make the process send itself the signal when it begins this step, counted from 1."""
     original, done = Learner.step, [0]
 
     def counted(self: Learner, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A Python in which some packages cannot be imported, as where an extra is not installed."""
+"""Running Python so that some packages cannot be imported, as if an extra were not installed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_python(code: str, *arguments: str) -> str:
+    """Run code in a new Python in the repository's root, and return what it printed."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
 

@@ -1,1 +1,1 @@
-"""How good matches are: metrics, and edited copies to measure with."""
+"""Measuring how good matches are: the metrics, and the edits that make copies to measure with."""

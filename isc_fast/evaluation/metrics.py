@@ -29,13 +29,13 @@ class Scores:
 
     Attributes:
         protocol: one of `PROTOCOLS`.
-        micro_ap: micro average precision, 0 to 1.
-        recall_at_p90: the largest recall at a precision of at least 90 %, or None where none is reached.
-        threshold_at_p90: the score there.
-        recall_at_rank: for rank 1 and 10, the share of true pairs among so many best of their query.
-        predictions: that were scored.
-        queries: labelled queries.
-        positives: true pairs in the ground truth.
+        micro_ap: micro average precision, from 0 to 1.
+        recall_at_p90: the largest recall at a precision of at least 90 %, or None if no score reaches that precision.
+        threshold_at_p90: the score at which that recall is reached, or None.
+        recall_at_rank: for ranks 1 and 10, the share of true pairs among the best 1 or 10 predictions of their query.
+        predictions: number of predictions that this protocol scored.
+        queries: number of labelled queries.
+        positives: number of true pairs in the ground truth.
     """
 
     protocol: str
@@ -50,7 +50,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of every protocol that was asked for, by its name."""
+    """The figures of each protocol that the caller asked for, by its name."""
 
     by_protocol: dict[str, Scores]
 
@@ -58,7 +58,7 @@ class Evaluation:
         return self.by_protocol[protocol]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {name: asdict(scores) for name, scores in self.by_protocol.items()}
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ def _codes(ids: Sequence[str]) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Predictions:
-    """Columns of predictions, all ``(n,)``, in the order that counts: falling scores, wrong ones first among equals."""
+    """Columns of predictions, each ``(n,)``. Scores fall; among equal scores, wrong predictions stand first."""
 
     query: npt.NDArray[np.int64]
     score: npt.NDArray[np.float32]
@@ -97,7 +97,7 @@ def _in_order(matches: Matches, truth: Truth) -> _Predictions:
     if len(set(pairs)) != len(pairs):
         seen: set[tuple[str, str]] = set()
         twice = next(pair for pair in pairs if pair in seen or seen.add(pair))  # type: ignore[func-returns-value]
-        raise FormatError(f"the pair {twice[0]!r}, {twice[1]!r} is predicted twice; each pair may stand there once")
+        raise FormatError(f"the pair {twice[0]!r}, {twice[1]!r} is predicted twice; each pair may occur only once")
     correct = np.fromiter((pair in truth.pairs for pair in pairs), bool, len(pairs))
     labelled = np.fromiter((query in truth.queries for query in matches.query_ids), bool, len(pairs))
     if len(pairs) and not labelled.any():
@@ -122,20 +122,24 @@ def _of_protocol(all_predictions: _Predictions, truth: Truth, protocol: str) -> 
 
 
 def _ranks(predictions: _Predictions) -> npt.NDArray[np.int64]:
-    """Of each correct prediction, how many of its query's others score at least as high."""
+    """Count, for each correct prediction, how many others of its query score at least as high."""
     if not len(predictions.query):
         return np.empty(0, np.int64)
     by_query = np.argsort(predictions.query, kind="stable")  # within a query, scores still fall
     query, score = predictions.query[by_query], predictions.score[by_query]
     other_query = query[1:] != query[:-1]
-    first = _runs(other_query)[:, 0]  # of the query
-    last = _runs(other_query | (score[1:] != score[:-1]))[:, 1]  # among equal scores of the query
+    first = _runs(other_query)[:, 0]  # the first place of the query
+    last = _runs(other_query | (score[1:] != score[:-1]))[:, 1]  # the last place among equal scores of the query
     ranks: npt.NDArray[np.int64] = (last - first)[predictions.correct[by_query]]
     return ranks
 
 
 def _runs(breaks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where the run of each place begins and ends ``(n, 2)``, given the n − 1 breaks between neighbours; n > 0."""
+    """Return where the run of each place begins and ends, ``(n, 2)``.
+
+    Args:
+        breaks: for each of the n − 1 pairs of neighbours, whether a new run begins between them; n is at least 1.
+    """
     starts = np.flatnonzero(np.r_[True, breaks])
     ends = np.r_[starts[1:] - 1, len(breaks)]
     return np.repeat(np.stack([starts, ends], axis=1), ends - starts + 1, axis=0)
@@ -165,14 +169,15 @@ def _score(predictions: _Predictions, truth: Truth, protocol: str) -> Scores:
 def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple(PROTOCOLS)) -> Evaluation:
     """Score predictions against the ground truth.
 
-    Predictions are sorted by falling score, wrong ones first among equals. With ``precision_i = tp_i / i`` and
-    ``recall_i = tp_i / P`` (P: true pairs in the ground truth), µAP is ``Σ (recall_i − recall_{i−1}) · precision_i``.
+    Predictions are sorted by falling score; among equal scores, wrong ones stand first. With ``precision_i = tp_i / i``
+    and ``recall_i = tp_i / P`` (P is the number of true pairs in the ground truth), µAP is
+    ``Σ (recall_i − recall_{i−1}) · precision_i``.
 
     Args:
-        matches: each pair at most once.
-        truth: labelled queries and true pairs. "Without ground truth" means: not in this file at all; a query that it
-            lists without a reference is labelled.
-        protocols: which of `PROTOCOLS`; they differ in what is scored, and µAP differs with them.
+        matches: the predictions; each pair stands in them at most once.
+        truth: labelled queries and true pairs. A query is "without ground truth" if the truth does not list it at all.
+            A query that it lists without a reference is labelled.
+        protocols: some of `PROTOCOLS`. They score different predictions, so that their µAP differs too.
 
     Raises:
         FormatError: a pair is predicted twice, or a score is not a number.

@@ -1,1 +1,1 @@
-"""What people look at."""
+"""Pages on which people look at matches."""

@@ -1,4 +1,4 @@
-"""The page for people: each query beside its matches, in one HTML file that needs nothing else."""
+"""The page that shows people each query beside its matches: one HTML file that needs no other file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ figcaption { font-size: 12px; overflow-wrap: anywhere; }
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the page: rows of (query id, reference id or None, caption, ``good`` or ``bad`` or ``quiet``)."""
+    """A part of the page that has a heading.
+
+    Attributes:
+        title: the heading.
+        lead: a sentence under the heading.
+        rows: each row is (query id, reference id or None, caption, style); the style is ``good``, ``bad`` or ``quiet``.
+    """
 
     title: str
     lead: str
@@ -47,7 +53,7 @@ class Section:
 
 
 def _thumbnail(photo: Photo) -> str | None:
-    """The image as a ``data:`` address, or None where it cannot be read."""
+    """Return a small image as a ``data:`` address, or None if the photo cannot be read."""
     try:
         image = load_rgb(photo)
     except ImageProblem:
@@ -81,7 +87,7 @@ class _Page:
 
 
 def _text(value: str) -> str:
-    """For HTML, whatever bytes a file name holds."""
+    """Escape a text for HTML. File names may hold any bytes; those that are not UTF-8 become replacement characters."""
     return html.escape(value.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
 
 
@@ -107,12 +113,16 @@ def write_page(
     references: Mapping[str, Photo],
     evaluations: Mapping[str, Evaluation] | None = None,
 ) -> None:
-    """Write an HTML page of sections of image pairs; thumbnails are inside the file.
+    """Write an HTML page of image pairs in sections. The file contains the thumbnails.
 
     Args:
-        queries, references: the photo of each id, such as the path of its file; an id without one, or with a bad image, shows
-            no picture.
-        evaluations: tables of figures for the top of the page, by name.
+        path: the HTML file to write.
+        title: the heading of the page.
+        lead: a sentence under the heading.
+        sections: the parts of the page.
+        queries, references: the photo of each id, for example the path of its file. An id without a photo, or with one
+            that cannot be read, shows no picture.
+        evaluations: figures for the table at the top of the page, by name.
 
     Raises:
         OutputError: the file cannot be written.
@@ -140,20 +150,21 @@ def write_report(
     threshold: float | None = None,
     max_rows: int = DEFAULT_ROWS,
 ) -> int:
-    """Write a page of matches, best first.
+    """Write a page that shows matches, the best ones first.
 
     Args:
-        matches: as `isc_fast.search` gives them.
-        queries, references: the photo of each id, such as the path of its file.
-        truth: colours right and wrong pairs.
-        threshold: lowest score shown.
-        max_rows: pairs shown at most.
+        path: the HTML file to write.
+        matches: the result of `isc_fast.search`.
+        queries, references: the photo of each id, for example the path of its file.
+        truth: if given, right pairs are green and wrong ones are red.
+        threshold: the lowest score that the page shows.
+        max_rows: the largest number of pairs that the page shows.
 
     Returns:
         the number of pairs on the page.
 
     Raises:
-        InputError: not one id of the pairs is among the queries, or among the references.
+        InputError: none of the ids in the pairs is among the queries, or none is among the references.
         OutputError: the file cannot be written.
     """
     order = sorted(range(len(matches)), key=lambda i: -float(matches.scores[i]))

@@ -1,4 +1,4 @@
-"""The whole inference run of the Image Similarity Challenge, on a folder laid out like its data set DISC21."""
+"""The whole inference run of the Image Similarity Challenge, on a folder that is laid out like its data set, DISC21."""
 
 from __future__ import annotations
 
@@ -38,7 +38,15 @@ NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """Of one set of queries: the files handed in, what breaks the rules, and the figures where there is a truth."""
+    """The result for one set of queries.
+
+    Attributes:
+        submission: file for the descriptor track.
+        matches: file for the matching track.
+        problems: what breaks the challenge's rules, one line for each problem.
+        evaluation: the figures, or None if there is no ground truth for these images.
+        note: a limit of the figures that the reader must know, if there is one.
+    """
 
     submission: Path
     matches: Path
@@ -52,11 +60,11 @@ class ChallengeResult:
     """What `run_challenge` did.
 
     Attributes:
-        folder: of the results.
-        counts: descriptors of each set, by name.
-        failures: images of each set that got none.
+        folder: folder of the results.
+        counts: number of descriptors of each set, by the set's name.
+        failures: number of images of each set that have no descriptor.
         normalized: whether negatives were subtracted.
-        phases: by the letter of the queries, where queries and references were both there.
+        phases: the result of each set of queries, by its letter. Without references it is empty.
     """
 
     folder: Path
@@ -67,7 +75,7 @@ class ChallengeResult:
 
     @property
     def problems(self) -> list[str]:
-        """Everything that breaks the rules."""
+        """List everything that breaks the challenge's rules."""
         return [problem for phase in self.phases.values() for problem in phase.problems]
 
     def __str__(self) -> str:
@@ -89,7 +97,7 @@ class ChallengeResult:
 
 
 class _Steps:
-    """Remembers what each result was made from, so that a step whose inputs did not change is not done again."""
+    """The steps of a run, with a record of what each result was made from. A step with the same inputs is skipped."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "steps.json"
@@ -99,7 +107,16 @@ class _Steps:
             self._made = {}
 
     def do(self, output: Path, made_from: Any, make: Callable[[], None]) -> str:
-        """Make the output unless it stands there and was made from the same; returns a stamp for what builds on it."""
+        """Make an output, unless it exists and was made from the same inputs.
+
+        Args:
+            output: file that ``make`` writes.
+            made_from: everything that the output depends on, as data for JSON.
+            make: writes the output.
+
+        Returns:
+            a stamp of the output. Pass it as ``made_from`` to steps that use this output.
+        """
         stamp = hashlib.sha256(json.dumps([output.name, made_from], sort_keys=True).encode()).hexdigest()
         if not (output.exists() and self._made.get(output.name) == stamp):
             make()
@@ -137,39 +154,40 @@ def run_challenge(
     engine_options: Mapping[str, Any] | None = None,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> ChallengeResult:
-    """Describe, normalise, search, validate and evaluate a data set laid out like DISC21. Every step resumes.
+    """Describe, normalise, search, validate and evaluate a data set that is laid out like DISC21. Every step resumes.
 
-    Writes into ``output``: descriptors of each set, ``negatives.h5``, and for each set of queries ``submission*.h5``
-    (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as in the reference
-    solution) and ``evaluation*.json``; phase 2 with the suffix ``_phase2``.
+    The run writes into ``output``: the descriptors of each set, ``negatives.h5``, and for each set of queries
+    ``submission*.h5`` (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as
+    in the reference solution) and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
 
     Args:
         root: folder with any of ``query_images``, ``query_images_phase2``, ``reference_images``, ``training_images`` or
             ``train_images``, and perhaps a ground-truth CSV (``*truth*.csv``).
         engine: a loaded engine, or the path of one.
         output: folder of the results.
-        sets: letters of the sets to use: q, p (phase-2 queries), r, t; by default all that are there.
-        limit: only the first so many images of each set, for a dry run.
-        reference_subset: text file with one reference id a line; only those are used.
-        ground_truth: CSV, where the one to use is not clear from its name.
+        sets: letters of the sets to use: q (queries), p (phase-2 queries), r (references), t (training images). By
+            default the run uses all that exist.
+        limit: for a dry run, the number of images to use from each set.
+        reference_subset: text file with one reference id a line; the run uses only these references.
+        ground_truth: ground-truth CSV. Give it if the names of the files in ``root`` do not tell which one to use.
         batch_size, workers, decoder: see `isc_fast.extract`.
-        search_device: what searches, for negatives and for matches; see ``device`` of `isc_fast.search`.
+        search_device: device that searches for negatives and for matches; see ``device`` of `isc_fast.search`.
         overwrite: replace descriptors that were made by another engine or from other images.
         retry_failed, devices, engine_options: see `isc_fast.extract`.
-        progress: gives a callback for each named step.
+        progress: takes the name of a step and returns the callback for it.
 
     Raises:
-        InputError: the layout is not there, or an option does not fit it.
-        IscFastError: whatever a step raises.
+        InputError: ``root`` does not have the layout, or an option does not fit it.
+        IscFastError: any error of a step.
     """
     base, folder = Path(root), Path(output)
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
-    searcher = open_searcher(search_device)  # first, so that a wrong device fails before any image is described
+    searcher = open_searcher(search_device)  # comes first, so that a wrong device fails before any image is described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in TRUTH_HINTS if letter in folders}
-    runner = choose_runner(engine, devices, engine_options, workers)  # once, for all sets
-    _ = runner.facts  # an engine that cannot be loaded is an error before anything is written
+    runner = choose_runner(engine, devices, engine_options, workers)  # one runner serves all sets
+    _ = runner.facts  # loads the engine, so that an engine that cannot be loaded fails before anything is written
     make_folder(folder)
     steps = _Steps(folder)
     ids: dict[str, Texts] = {}
@@ -234,7 +252,7 @@ def _digest(ids: Sequence[str]) -> str:
 
 
 def _smooth(steps: _Steps, folder: Path, made_from: str, searcher: Searcher) -> str:
-    """Make ``negatives.h5`` from the training images."""
+    """Make ``negatives.h5`` from the training images' descriptors, and return its stamp."""
     output = folder / "negatives.h5"
     source = folder / f"{NAMES['t']}.h5"
 
@@ -246,7 +264,7 @@ def _smooth(steps: _Steps, folder: Path, made_from: str, searcher: Searcher) -> 
 
 
 def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], searcher: Searcher) -> str:
-    """Make ``NAME-normalized.h5``."""
+    """Make ``NAME-normalized.h5``, and return its stamp."""
     output = folder / f"{name}-normalized.h5"
 
     def make() -> None:
@@ -266,7 +284,7 @@ def _phase(
     truth_file: Path | None,
     searcher: Searcher,
 ) -> PhaseResult:
-    """Make the two files of a set of queries, check them, evaluate them."""
+    """Make the two files of a set of queries, check them and evaluate them."""
     phase = NAMES[letter].removeprefix("query")
     submission, csv = folder / f"submission{phase}.h5", folder / f"matches{phase}.csv"
     query_file, reference_file = folder / f"{NAMES[letter]}{suffix}.h5", folder / f"{NAMES['r']}{suffix}.h5"
@@ -296,13 +314,13 @@ def _phase(
         if len(truth.pairs) < len(whole.pairs):
             note = (
                 f"only {len(truth.pairs)} of the {len(whole.pairs)} true pairs in {truth_file.name} are among the images of "
-                "this run, so figures of it compare with no published ones"
+                "this run, so its figures cannot be compared with published ones"
             )
     return PhaseResult(submission, csv, problems, evaluation, note)
 
 
 def _among(truth: Truth, query_ids: set[str], reference_ids: set[str]) -> Truth:
-    """The truth about those images alone."""
+    """Return the part of the ground truth that is about these images."""
     pairs = {
         (query, reference) for query, reference in truth.pairs if query in query_ids and reference in reference_ids
     }

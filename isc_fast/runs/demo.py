@@ -1,7 +1,7 @@
-"""The demo: edited copies of real photos, and a page that shows which of them were found.
+"""The demo makes edited copies of real photos, finds them again, and writes a page that shows which of them were found.
 
-The photos that ship with the package are dealt into three piles: originals that are copied, references that nobody
-copies, and strangers, whose edited copies are queries without a match.
+It deals the photos that ship with the package into three piles: originals, whose edited copies are queries with a
+match; other references, which nobody copies; and strangers, whose edited copies are queries without a match.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..review.page import Section, write_page
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers
 _TITLES = {"without_normalization": "without normalisation", "with_nes": "with negative embedding subtraction"}
-_PROTOCOL = "per-query"  # the one whose figures the page speaks of; all are in the table
+_PROTOCOL = "per-query"  # the page's sentences give the figures of this protocol; its table has all of them
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,15 @@ class DemoResult:
 
     Attributes:
         page: the HTML file to look at.
-        plain: evaluation without normalisation.
-        normalized: with negative embedding subtraction; None for an engine that the package has no negatives of.
-        found: of how many copies the best match is the right photo, at or above the threshold, by kind of edit.
-        copies: copies of each kind.
-        false_alarms: queries that match nothing, or a wrong photo, at or above the threshold.
-        references, queries: images on each side.
-        threshold: the score at a precision of 90 % on these queries, or None where that is not reached.
-        images_per_s: of the extraction.
+        plain: the evaluation without normalisation.
+        normalized: the evaluation with negative embedding subtraction, or None if the package has no negatives that
+            this engine made.
+        found: for each kind of edit, the number of copies whose best match is right and reaches the threshold.
+        copies: the number of copies of each kind.
+        false_alarms: the number of queries whose best match is wrong, yet scores at or above the threshold.
+        references, queries: the number of images on each side.
+        threshold: the score at which these queries reach a precision of 90 %, or None if they do not reach it.
+        images_per_s: the rate of the extraction.
     """
 
     page: Path
@@ -78,7 +79,7 @@ class DemoResult:
 
 
 def _deal(photos: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
-    """Originals, other references, strangers; the same deal every time."""
+    """Deal photos into originals, other references and strangers. The same photos give the same piles."""
     shuffled = list(photos)
     Random(SEED).shuffle(shuffled)
     first = round(len(shuffled) * _ORIGINALS)
@@ -87,10 +88,10 @@ def _deal(photos: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def make_collection(folder: Path, photos: Sequence[Path]) -> None:
-    """Make ``references/``, ``queries/`` and ``ground_truth.csv`` in a folder; the same photos give the same files.
+    """Make ``references/``, ``queries/`` and ``ground_truth.csv`` in a folder. The same photos give the same files.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
     originals, others, strangers = _deal(photos)
     references, queries = make_folder(folder / "references"), make_folder(folder / "queries")
@@ -120,13 +121,13 @@ def run_demo(
     engine: str | os.PathLike[str] = DEMO_ENGINE,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> DemoResult:
-    """Make edited copies of the package's photos, find them again, and write a page of what was found.
+    """Make edited copies of the package's photos, find them again, and write a page that shows what was found.
 
     Args:
         output: folder for the images, descriptors, matches, figures and ``index.html``.
-        engine: by default the one inside the package; normalisation needs negatives made by the same engine, so another
-            one is shown without.
-        progress: gives a callback for each named step.
+        engine: by default the engine inside the package. Normalisation needs negatives that the same engine made. The
+            package has them only for its own engine, so that the demo does not normalise with another one.
+        progress: takes the name of a step and returns the callback for it.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -186,7 +187,7 @@ def run_demo(
 
 
 def _best_of_each(matches: Matches) -> dict[str, tuple[str, float]]:
-    """For each query, its best reference and the score."""
+    """Return the best reference of each query, and its score."""
     best: dict[str, tuple[str, float]] = {}
     for query, reference, score in matches:
         if query not in best or score > best[query][1]:
@@ -197,7 +198,7 @@ def _best_of_each(matches: Matches) -> dict[str, tuple[str, float]]:
 def _sections(
     best: dict[str, tuple[str, float]], truth: Truth, threshold: float | None
 ) -> tuple[list[Section], dict[str, int], int]:
-    """What the page shows, the copies found of each kind, and the number of false alarms."""
+    """Return the sections of the page, the number of copies found of each kind, and the number of false alarms."""
     limit = float("inf") if threshold is None else threshold
     original = dict(truth.pairs)
     rows: dict[str, list[tuple[str, str | None, str, str]]] = {name: [] for name in EDITS}
@@ -211,11 +212,11 @@ def _sections(
         elif query in original:
             caption = "right photo, score too low" if right else "another photo came first"
             rows[edit].append((query, reference, f"{score:.3f} missed: {caption}", "bad"))
-        if score >= limit and not right:  # a copy can be both: missed, and mistaken for another photo
+        if score >= limit and not right:  # a copy can be both missed and a false alarm, if another photo came first
             alarms.append((query, reference, f"{score:.3f} wrong", "bad"))
     sections = [
         Section(f"{name}: {found[name]} of {len(rows[name])} found", EDITS[name].__doc__ or "", rows[name])
         for name in EDITS
     ]
-    lead = "Queries whose best match is at or above the threshold, but is no original of theirs."
+    lead = "Queries whose best match is at or above the threshold, but is not their original."
     return [*sections, Section(f"False alarms: {len(alarms)}", lead, alarms)], found, len(alarms)

@@ -1,8 +1,8 @@
-"""Finding out what works on this machine: processor, GPUs, libraries, and every decoder, engine and search, tried out.
+"""Finding out what works on this machine: the processor, GPUs and libraries, and every decoder, engine and search.
 
-A library may be installed and broken, and some end the whole process when their driver is missing. So nothing heavy is
-imported here: every trial is a function (`isc_fast.runs.trials`) that another process calls, with a time limit
-(`isc_fast.machine.trial_run`).
+A library may be installed and broken, and some libraries end the whole process when their driver is missing. This
+module therefore imports nothing heavy. Every trial is a function (`isc_fast.runs.trials`) that another process calls
+with a time limit (`isc_fast.machine.trial_run`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..machine.versions import installed
 from .trials import all_trials
 
 Probe = Callable[..., Answer]
-"""Calls a function with its arguments in another process, as `run_trial` does."""
+"""A function that calls another function with its arguments in another process, as `run_trial` does."""
 
 NO_GPU = "no GPU"
-"""State of a row that needs a GPU where there is none; the other states are those of an `Answer`."""
+"""The state of a row that needs a GPU, on a machine that has none. The other states are those of an `Answer`."""
 
-# Packages that put their files into one folder. The last one installed wins, and removing either breaks both.
+# Packages that put their files into the same folder. The one installed last wins, and removing either breaks both.
 _SHARED_FOLDERS = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
     "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-gpu-cuvs"),
@@ -64,8 +64,8 @@ class Finding:
         group: ``"machine"``, ``"libraries"``, ``"decoders"``, ``"engines"`` or ``"search"``.
         name: name of the row.
         state: `WORKS`, `ABSENT`, `BROKEN` or `NO_GPU`.
-        detail: what was found, or why it does not work, in one line.
-        repair: the line that installs or repairs it, where there is one.
+        detail: one line that says what was found, or why it does not work.
+        repair: the command or the step that installs or repairs it, or None.
     """
 
     group: str
@@ -81,7 +81,7 @@ class Diagnosis:
 
     Attributes:
         findings: the rows, in the order in which they are shown.
-        versions: versions of the installed libraries.
+        versions: the versions of the installed libraries, by name.
     """
 
     findings: Sequence[Finding]
@@ -93,7 +93,7 @@ class Diagnosis:
         return any(found.group == "engines" and found.state == WORKS for found in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         rows = [asdict(found) for found in self.findings]
         return {"can_run": self.can_run, "findings": rows, "versions": dict(self.versions)}
 
@@ -119,12 +119,12 @@ class Diagnosis:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of the libraries that isc-fast can use, by the name pip knows; nothing is imported."""
+    """Return the versions of the libraries that isc-fast can use, by the name that pip knows. It imports no library."""
     return installed(_LIBRARIES)
 
 
 def _has_nvidia_card() -> bool:
-    """Whether an NVIDIA display or 3D controller is plugged in, driver or not."""
+    """Return whether an NVIDIA display or 3D controller is plugged in, with or without a driver."""
     try:
         return any(
             (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03")
@@ -162,7 +162,7 @@ def _gpus(probe: Probe) -> tuple[list[Finding], bool]:
             if gpus:
                 rows = [Finding("machine", "NVIDIA driver", WORKS, driver)]
                 return [*rows, *(Finding("machine", f"GPU {i}", WORKS, gpu) for i, gpu in enumerate(gpus))], True
-            answer = Answer(BROKEN, f"driver {driver} is here and shows no GPU; is CUDA_VISIBLE_DEVICES empty?")
+            answer = Answer(BROKEN, f"driver {driver} is installed and shows no GPU; is CUDA_VISIBLE_DEVICES empty?")
     if not _DRIVER.exists():
         if not _has_nvidia_card():
             return [
@@ -211,12 +211,12 @@ def diagnose(
     versions: Mapping[str, str] | None = None,
     trials: Sequence[Trial] | None = None,
 ) -> Diagnosis:
-    """Find out what works on this machine. Takes some seconds, and never fails: what is broken becomes a row.
+    """Find out what works on this machine. It takes some seconds and raises nothing: whatever is broken becomes a row.
 
     Args:
         probe: calls the function of a trial; by default in another process.
-        versions: versions of what is installed; by default the system is asked.
-        trials: what to try; by default `isc_fast.runs.trials.all_trials`.
+        versions: the versions of the installed libraries; by default `installed_versions` finds them.
+        trials: the trials to run; by default `isc_fast.runs.trials.all_trials`.
     """
     trials = all_trials() if trials is None else trials
     known = installed_versions() if versions is None else versions

@@ -1,4 +1,4 @@
-"""Finding by trial how an engine runs fastest on this machine: runtime, threads, streams, images of a call."""
+"""Trying how an engine runs fastest on this machine: with which runtime, threads, streams and images in one call."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ..errors import EngineError
 from ..machine.cores import available_cores
 
 SECONDS = 45.0
-_SAME = 0.99999  # lowest cosine with the first candidate; a setting below it describes otherwise and is left out
+_SAME = 0.99999  # a setting is left out if its cosine with the first candidate is lower: its descriptors differ
 _HOPELESS = 0.6  # a setting below this share of the best rate is given up after the first round
 _ROUNDS = 5
-_TURN_S = 0.3  # time of one setting in one round, for at least one call
+_TURN_S = 0.3  # seconds of one setting in one round; it makes at least one call
 _BATCHES = (1, 4, 16)
 REQUEST_SIZES = (1, 4)
 """Images of one OpenVINO request. Both give the same bits on every processor tried; from 5 on, AVX2 kernels give others."""
@@ -37,10 +37,11 @@ class Tuned:
     """What `tune` found.
 
     Attributes:
-        setting: the fastest.
-        images_per_s: median rate of each setting that was tried: the fastest first, those that were given up early last.
+        setting: the fastest setting.
+        images_per_s: the median rate of each setting that was tried. The fastest stands first; those that were given up
+            early stand last.
         path: the file that keeps the setting; `isc_fast.load_engine` finds it there.
-        default_rate: rate of the setting that is used without tuning.
+        default_rate: the rate of the setting that an untuned engine uses.
     """
 
     setting: Setting
@@ -55,11 +56,11 @@ class Tuned:
 
 
 def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]:
-    """List the settings that are worth trying; the first one is that of an untuned engine.
+    """List the settings that are worth trying. The first one is that of an untuned engine.
 
     Args:
-        spec: the engine's specification; in fp32 either runtime may run it.
-        cores: number of cores that this process has.
+        spec: the engine's specification. Either runtime can run fp32; an engine in a lower precision names its runtime.
+        cores: number of cores that this process may use.
         openvino: whether OpenVINO is installed.
     """
     runtimes = [spec.runtime] if spec.precision != "fp32" else ["onnxruntime", *(["openvino"] if openvino else [])]
@@ -77,7 +78,7 @@ def candidates(spec: EngineSpec, cores: int, *, openvino: bool) -> list[Setting]
 
 
 def _pixels(spec: EngineSpec) -> npt.NDArray[np.uint8]:
-    """Load as many real photos as the largest call takes."""
+    """Load 16 real photos, or as many as there are."""
     photos = demo_photos()
     images = [prepare(str(photo), spec.input) for photo in photos[:16]]
     return np.stack(images)
@@ -94,19 +95,19 @@ def _rate(engine: Engine, pixels: npt.NDArray[np.uint8], batch: int) -> float:
 
 
 def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], None] = lambda line: None) -> Tuned:
-    """Try how an engine runs fastest on this machine and keep the result beside it, as ``ENGINE.tune.json``.
+    """Try how an engine runs fastest on this machine, and keep the result beside the engine as ``ENGINE.tune.json``.
 
     `isc_fast.load_engine` uses the result as long as the engine file, the processor and the number of cores are the same.
-    Rates are medians over rounds in which every setting had its turn, so other programs disturb all alike.
+    Rates are medians over rounds. Every setting has a turn in each round, so that other programs disturb all alike.
 
     Args:
         engine: the engine file.
-        seconds: time that it may take, beside loading; every setting has one turn in any case.
-        log: gets a line for what is tried.
+        seconds: time that the trials may take, without loading. Every setting gets one turn, even if the time is up.
+        log: called with one line of text for each round, and for each setting that is left out.
 
     Raises:
-        EngineError: there is no such engine, nothing here can run it, or it is the one inside the package.
-        OutputError: the result cannot be kept beside the engine.
+        EngineError: there is no such engine, nothing on this machine can run it, or it is the one inside the package.
+        OutputError: the result cannot be written beside the engine.
         MissingExtraError: the engine's runtime is not installed.
     """
     file = engine_file(engine)
@@ -124,12 +125,12 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
     for setting, opened in _open_all(file, settings):
         found = opened.run(pixels[:2])
         expected = found if expected is None else expected
-        if not (expected * found).sum(axis=1).min() >= _SAME:  # so that NaN is left out too
+        if not (expected * found).sum(axis=1).min() >= _SAME:  # "not >=" and not "<", so that NaN is left out too
             log(f"left out, since it describes otherwise: {setting}")
             continue
         loaded[setting] = opened
     if not loaded:
-        raise EngineError(f"{file} gives descriptors that are no numbers; export it again")
+        raise EngineError(f"{file} gives descriptors that are not numbers (NaN); export it again")
     default = next(iter(loaded))
     rates: dict[Setting, list[float]] = {setting: [] for setting in loaded}
     began = time.monotonic()
@@ -144,7 +145,7 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
             rates[setting].append(_rate(opened, pixels, setting.batch_size))
         log(f"round {number + 1}: best so far {max(statistics.median(r) for r in rates.values()):.2f} images/s")
     medians = {setting: statistics.median(found) for setting, found in rates.items()}
-    # A setting that was given up after one round may have been lucky in it, so it stands behind those that had all rounds.
+    # A setting that was given up after one round may have been lucky in it, so it stands behind those with all rounds.
     ordered = dict(sorted(medians.items(), key=lambda item: (len(rates[item[0]]), item[1]), reverse=True))
     best = next(iter(ordered))
     path = save_setting(file, loaded[best].id, best, ordered[best])
@@ -152,10 +153,10 @@ def tune(engine: str | Path, *, seconds: float = SECONDS, log: Callable[[str], N
 
 
 def _open_all(file: Path, settings: list[Setting]) -> Iterator[tuple[Setting, Engine]]:
-    """Yield each setting with an engine that is loaded that way. Settings that differ only in the batch share an engine.
+    """Yield each setting with an engine that is loaded with it. Settings that differ only in the batch share an engine.
 
     Raises:
-        EngineError: no setting runs here.
+        EngineError: no setting runs on this machine.
     """
     shared: dict[tuple[str, int, int, int], Engine] = {}
     problem: EngineError | None = None

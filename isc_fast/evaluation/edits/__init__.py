@@ -1,1 +1,1 @@
-"""Edits that make copies of photos."""
+"""The edits that turn photos into copies which a search has to find."""

@@ -1,4 +1,4 @@
-"""Edited copies of photos, as people make them: for the demo, and for trying an engine on photos of your own."""
+"""Edits of photos, as people make them. The demo uses them; you can also try an engine with them on your own photos."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from random import Random
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Edit = Callable[[Image.Image, Image.Image, Random], Image.Image]
-"""(photo, another photo, source of randomness) → edited copy; the inputs stay as they are."""
+"""A function (photo, another photo, source of randomness) → edited copy. It does not change its inputs."""
 
 _PHRASES = ("look at this!", "SOLD", "so true", "weekend mood", "BREAKING NEWS", "no way", "only today", "© my page")
 
 
 def crop(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """A part of 45–75 % of each side."""
+    """Cut out a part that has 45–75 % of each side."""
     width, height = photo.size
     w, h = (max(1, round(side * random.uniform(0.45, 0.75))) for side in photo.size)
     x, y = random.randint(0, width - w), random.randint(0, height - h)
@@ -23,7 +23,7 @@ def crop(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image
 
 
 def overlay(photo: Image.Image, other: Image.Image, random: Random) -> Image.Image:
-    """The photo, at 55–75 % of the size, pasted onto another one."""
+    """Shrink the photo to 55–75 % of its size and paste it onto another one."""
     background = other.resize(photo.size, Image.Resampling.BILINEAR)
     share = random.uniform(0.55, 0.75)
     width, height = photo.size
@@ -34,7 +34,7 @@ def overlay(photo: Image.Image, other: Image.Image, random: Random) -> Image.Ima
 
 
 def text(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Two lines of large writing across the photo."""
+    """Write two lines of large text across the photo."""
     result = photo.copy()
     draw = ImageDraw.Draw(result)
     font = ImageFont.load_default(size=max(12, photo.height // 8))
@@ -51,7 +51,7 @@ def _film(photo: Image.Image, random: Random) -> Image.Image:
 
 
 def photo_filter(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """A mirror image with another look: black and white, faded film, harsh contrast or blur."""
+    """Mirror the photo and change its look: black and white, faded film, harsh contrast or blur."""
     looks: list[Callable[[], Image.Image]] = [
         lambda: ImageOps.grayscale(photo).convert("RGB"),
         lambda: _film(photo, random),
@@ -62,7 +62,7 @@ def photo_filter(photo: Image.Image, _other: Image.Image, random: Random) -> Ima
 
 
 def recompress(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Shrunk to a third and saved as a JPEG of very low quality, as after many times of sharing."""
+    """Shrink the photo to a third and save it as a JPEG of very low quality, as if it had been shared many times."""
     small = photo.resize((max(1, photo.width // 3), max(1, photo.height // 3)), Image.Resampling.BILINEAR)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=random.randint(8, 20))
@@ -70,7 +70,7 @@ def recompress(photo: Image.Image, _other: Image.Image, random: Random) -> Image
 
 
 def screenshot(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """The photo on the screen of a telephone, with bars, a name, buttons and a line of writing."""
+    """Show the photo on the screen of a phone, with bars, a name, buttons and a line of text."""
     width = 360
     height = 640
     dark = random.random() < 0.5

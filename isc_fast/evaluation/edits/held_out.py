@@ -1,7 +1,8 @@
-"""Edits for the held-out set: none of these functions is used in training.
+"""The edits of the held-out set. Training uses none of these functions.
 
-The demo's six are among them. Five of those have a counterpart in training (`COUNTERPARTS`), made otherwise and with
-other numbers; the other fifteen kinds have none, and show whether what was learnt carries over to edits never seen.
+The demo's six edits are among them. Five of those six have a counterpart in training (`COUNTERPARTS`), which other code
+makes with other numbers. The other fifteen kinds have no counterpart: they show whether the network also finds copies
+whose edits it has never seen.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .demo import EDITS, Edit
 from .perspective import perspective_matrix
 
 HeldOutEdit = Callable[[Image.Image, Sequence[Image.Image], Random], Image.Image]
-"""(photo, three other photos, source of randomness) → edited copy; the inputs stay as they are."""
+"""A function (photo, three other photos, source of randomness) → edited copy. It does not change its inputs."""
 _BILINEAR = Image.Resampling.BILINEAR
 _CAPTIONS = (
     "WHEN IT IS MONDAY",
@@ -33,7 +34,7 @@ _PALETTES = (("#12005e", "#ff6f91"), ("#003b46", "#ffe066"), ("#3c0d0d", "#7af0d
 
 
 def using_one(edit: Edit) -> HeldOutEdit:
-    """An edit that takes one other photo, as one that may take several."""
+    """Turn an edit that takes one other photo into one that takes several; it uses the first of them."""
     return lambda photo, others, random: edit(photo, others[0], random)
 
 
@@ -46,7 +47,7 @@ def _as_image(values: npt.NDArray[np.floating]) -> Image.Image:
 
 
 def collage2(photo: Image.Image, others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """The photo beside another one, or above or below it."""
+    """Place the photo beside, above or below another one."""
     pair = [photo, ImageOps.fit(others[0], photo.size, _BILINEAR)]
     random.shuffle(pair)
     width, height = photo.size
@@ -59,7 +60,7 @@ def collage2(photo: Image.Image, others: Sequence[Image.Image], random: Random) 
 
 
 def collage4(photo: Image.Image, others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """The photo as one of four, two by two."""
+    """Place the photo among three others, two by two."""
     four = [photo, *(ImageOps.fit(other, photo.size, _BILINEAR) for other in others[:3])]
     random.shuffle(four)
     width, height = photo.size
@@ -71,7 +72,7 @@ def collage4(photo: Image.Image, others: Sequence[Image.Image], random: Random) 
 
 
 def meme(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """A bar with a line of capitals above, and often below."""
+    """Add a bar with a line of capitals above the photo, and often one below it."""
     bar = max(18, round(photo.height * random.uniform(0.14, 0.24)))
     below = bar if random.random() < 0.6 else 0
     back, ink = random.choice((("white", "black"), ("black", "white")))
@@ -86,7 +87,7 @@ def meme(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> 
 
 
 def film(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Old film: faded, brown or bluish, grainy, dark at the edges."""
+    """Make the photo look like old film: faded, brown or bluish, grainy, and dark at the edges."""
     pixels = np.asarray(photo, np.float32)
     tint = np.array(random.choice(((1.12, 0.98, 0.74), (0.92, 1.0, 1.12))), np.float32)
     grey = pixels.mean(axis=2, keepdims=True)
@@ -96,26 +97,26 @@ def film(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> 
 
 
 def _falling_off(size: tuple[int, int], strength: float) -> npt.NDArray[np.float32]:
-    """1 in the middle, less towards the corners, ``float32 (h, w, 1)``."""
+    """Return factors ``float32 (h, w, 1)`` that are 1 in the middle and smaller towards the corners."""
     x, y = (np.linspace(-1, 1, side, dtype=np.float32) for side in size)
     return (1 - np.float32(strength / 2) * (x[None, :, None] ** 2 + y[:, None, None] ** 2)).clip(0, 1)
 
 
 def duotone(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Two colours instead of black and white."""
+    """Make the photo grey, then replace black and white by two colours."""
     dark, light = random.choice(_PALETTES)
     return ImageOps.colorize(ImageOps.autocontrast(photo.convert("L"), cutoff=1), dark, light)
 
 
 def poster(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Few tones, or the bright ones inverted."""
+    """Leave only a few tones, or invert the bright ones."""
     if random.random() < 0.6:
         return ImageOps.posterize(photo, random.choice((1, 2, 3)))
     return ImageOps.solarize(photo, random.randint(110, 200))
 
 
 def border(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """A frame of one colour, or the photo's own blurred enlargement around it, to a square or a story's shape."""
+    """Add a frame of one colour, or fill up to a square, 9:16 or 16:9 with one colour or a blurred enlargement."""
     if random.random() < 0.4:
         return ImageOps.expand(photo, round(min(photo.size) * random.uniform(0.06, 0.2)), _colour(random))
     shape = random.choice((1.0, 9 / 16, 16 / 9))
@@ -135,7 +136,7 @@ def _colour(random: Random) -> tuple[int, int, int]:
 
 
 def stretch(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Much wider or taller than it was, a little of one end cut off: what the resize to a square can't undo."""
+    """Make the photo much wider or taller, and cut a little off one end, which the resize to a square can't undo."""
     factor = random.uniform(1.5, 2.2)
     width, height = (factor, 1) if random.random() < 0.5 else (1, factor)
     part = photo.crop((round(photo.width * 0.1), 0, photo.width, photo.height))
@@ -143,7 +144,7 @@ def stretch(photo: Image.Image, _others: Sequence[Image.Image], random: Random) 
 
 
 def lens(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Seen through a barrel lens, or as if mirrored in water."""
+    """Bend the photo as a barrel lens does, or as waves on water do."""
     width, height = photo.size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     if random.random() < 0.5:
@@ -158,7 +159,7 @@ def lens(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> 
 
 
 def watermark(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """The same pale words all over it, aslant."""
+    """Write the same pale words all over the photo, at a slant."""
     size = max(10, round(min(photo.size) * random.uniform(0.06, 0.1)))
     side = 2 * max(photo.size)
     layer = Image.new("L", (side, side))
@@ -176,14 +177,14 @@ def watermark(photo: Image.Image, _others: Sequence[Image.Image], random: Random
 
 
 def hdr(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Detail and colour far too strong, as many a filter has it."""
+    """Make detail and colour far too strong, as many filters do."""
     local = photo.filter(ImageFilter.UnsharpMask(min(photo.size) / 25, random.randint(120, 220), 0))
     sharp = local.filter(ImageFilter.UnsharpMask(1.5, 150, 2))
     return ImageEnhance.Color(sharp).enhance(random.uniform(1.3, 1.8))
 
 
 def noise(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """A photo from the dark: coloured noise, or single white and black pixels."""
+    """Add noise as in a photo taken in the dark: coloured noise, or single white and black pixels."""
     numbers, pixels = _numbers(random), np.asarray(photo, np.float32)
     if random.random() < 0.6:
         return _as_image(pixels + numbers.normal(0, random.uniform(20, 45), size=pixels.shape))
@@ -193,7 +194,7 @@ def noise(photo: Image.Image, _others: Sequence[Image.Image], random: Random) ->
 
 
 def stickers(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """Hearts, stars, bubbles and bars stuck over a part of it."""
+    """Stick polygons, stars, bubbles and bars over parts of the photo."""
     result = photo.copy()
     draw = ImageDraw.Draw(result)
     for _ in range(random.randint(3, 6)):
@@ -214,7 +215,7 @@ def stickers(photo: Image.Image, _others: Sequence[Image.Image], random: Random)
 
 
 def off_screen(photo: Image.Image, _others: Sequence[Image.Image], random: Random) -> Image.Image:
-    """A photograph of a screen: aslant, with stripes of the two grids, a pale sheen and a dark room around."""
+    """Photograph the photo off a screen: at a slant, with the stripes of two grids, a pale sheen and a dark room."""
     pixels = np.asarray(photo, np.float32)
     height, width = pixels.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -244,13 +245,14 @@ HELD_OUT_EDITS: dict[str, HeldOutEdit] = {
     "off_screen": off_screen,
     "recompress": using_one(EDITS["recompress"]),
 }
-"""Every kind by its name, in the order in which people make several: parts, looks, what is put on top, layout, sharing."""
+"""Every kind of edit by its name. A query with several edits gets them in this order, as people make them: cutting and
+bending, the look, what is put on top, the layout, sharing."""
 
 COUNTERPARTS = frozenset(("crop", "overlay", "text", "filter", "recompress"))
-"""Kinds that training knows in another form; the rest have nothing like them there."""
+"""The kinds that training knows in another form. Training has nothing like the others."""
 
 LIMITS = (
     (frozenset(("collage2", "collage4", "overlay", "screenshot")), 1),  # the photo becomes small
     (frozenset(("film", "duotone", "poster", "hdr", "noise", "filter")), 2),  # colours and tones
 )
-"""How many of a group of kinds one query has at most: more and nobody would know the photo again."""
+"""Groups of kinds, and how many of each group one query gets at most. With more, nobody would recognise the photo."""
