@@ -1,4 +1,4 @@
-"""A network with random weights at v107's shape, for machines on which the published ones are not at hand."""
+"""A checkpoint with random weights in v107's shape, for machines that do not have the published weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from isc_fast.networks.model import DescriptorNet
 
 
 def random_checkpoint(path: Path, arch: str, size: int, device: str = "cpu") -> None:
-    """A network with random weights whose batch statistics fit real photos, so that it is not degenerate.
+    """Write a checkpoint with random weights and the batch statistics of real photos, so that descriptors differ.
 
     Args:
-        path: of the checkpoint.
+        path: the checkpoint to write.
         arch: name of the backbone in timm.
-        size: of its input in pixels; the photos are shown at half of it.
-        device: that the photos are shown on.
+        size: side of the network's input in pixels. The photos that give the statistics are half as large.
+        device: device on which the network sees these photos.
     """
     torch.manual_seed(0)
     net = DescriptorNet(arch).to(device)

@@ -1,19 +1,20 @@
-"""Files → network input on one core: Pillow, turbo, and what else people use.
+"""Files → network input on one core: Pillow, turbo, and other decoders that people use.
 
     python bench/decode.py                photos of three sizes → 512 × 512
     python bench/decode.py --size 224
-    python bench/decode.py --smoke        seconds: does it run at all
+    python bench/decode.py --smoke        takes seconds and shows only that it runs
 
-Reference is what the reference solution does and the contract says: Pillow's decoder and its antialiased bilinear resize
-(`isc_fast.decoders.pillow`). Each way gets the paths of JPEG files, 4:2:0 at quality 90, that lie in the page cache, and fills
-``uint8 (size, size, 3)``; the program pins itself to one core, so that a rate is one of a core. Two rows are whole
-extractions' decoding, threads and batches included, on all cores. The ceiling of every JPEG row is libjpeg-turbo itself,
-decoding from memory into a buffer that is there already.
+The reference is what the reference solution does and the preprocessing contract says: Pillow's decoder and its antialiased
+bilinear resize (`isc_fast.decoders.pillow`). Each way gets the paths of JPEG files (4:2:0, quality 90) that lie in the page
+cache, and fills ``uint8 (size, size, 3)``. The program pins itself to one core, so that a rate is the rate of one core. Two
+rows measure the decoding of a whole extraction on all cores, with its threads and batches. The ceiling of every JPEG row is
+libjpeg-turbo alone, which decodes from memory into a buffer that exists already.
 
-Accuracy beside the rates: the largest and the mean difference to Pillow in grey levels on the very files that were timed, and
-on the photos of the package, at their own sizes, what the engine inside the package makes of the pixels: cosine with
-the descriptors of Pillow's pixels, and how many photos keep their nearest other photo. For the decoders of this package also
-what the search finds of the demo's edited copies; those of DALI are rows where it is installed.
+The program also measures accuracy. On the files that it times, it prints the largest and the mean difference to Pillow in
+grey levels. On the photos of the package, at their own sizes, it describes the pixels with the engine inside the package,
+and prints the cosine with the descriptors of Pillow's pixels and the share of photos that keep their nearest other photo.
+For the decoders of this package it also prints how well the search finds the demo's edited copies. DALI's decoders have rows
+where DALI is installed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from isc_fast.runs.demo import make_collection
 
 Pixels = npt.NDArray[np.uint8]
 Way = Callable[[str, Pixels], object]
-"""Fills ``uint8 (height, width, 3)`` from a file."""
+"""A function that decodes a file into ``uint8 (height, width, 3)``."""
 
 REFERENCE, CEILING = "pillow", "libjpeg-turbo alone"
 OURS = (REFERENCE, "turbo", "turbo-scaled")
@@ -64,14 +65,14 @@ def one_core() -> Iterator[None]:
 
 
 def draft(path: str, slot: Pixels) -> None:
-    """Pillow's own scaled decoding: at a half, a quarter or an eighth where that is large enough, then its resize."""
+    """Decode by Pillow at a half, a quarter or an eighth of the size, if that is large enough, then resize by Pillow."""
     image = Image.open(path)
     image.draft("RGB", slot.shape[1::-1])
     slot[:] = np.asarray(image.convert("RGB").resize(slot.shape[1::-1], Image.Resampling.BILINEAR))
 
 
 def torchvision_way() -> Way | None:
-    """torchvision's decoder and its antialiased resize of tensors, if it is installed."""
+    """Return torchvision's decoder and its antialiased resize of tensors, or None if it is not installed."""
     if importlib.util.find_spec("torchvision") is None:
         return None
     import torch
@@ -88,9 +89,10 @@ def torchvision_way() -> Way | None:
 
 
 def clip_retrieval_way(folder: Path, size: int) -> Way | None:
-    """The data set that clip-retrieval reads a folder with, if it is installed; the transform is the one of the contract.
+    """Return the data set by which clip-retrieval reads a folder, or None if it is not installed.
 
-    Only its module is loaded: the package imports a web server, a data frame library and more.
+    The transform is the one of the preprocessing contract. Only the data set's module is loaded, because the whole package
+    imports a web server, a data frame library and more.
     """
     found = importlib.util.find_spec("clip_retrieval")
     if found is None or not found.submodule_search_locations or importlib.util.find_spec("torchvision") is None:
@@ -118,7 +120,7 @@ def _way(decoder: Any) -> Way:
 
 
 def our_ways() -> dict[str, Way]:
-    """Every decoder of this package that works here, by name; the reference first."""
+    """Return every decoder of this package that works here, by name. The reference comes first."""
     ways: dict[str, Way] = {}
     for name in DECODERS:
         try:
@@ -130,7 +132,7 @@ def our_ways() -> dict[str, Way]:
 
 
 def ways_of(folder: Path, size: int) -> dict[str, Way]:
-    """Every way that can run here, by name; the reference first."""
+    """Return every way that can run here, by name. The reference comes first."""
     ways = our_ways()
     ways["Pillow, draft"] = draft
     for name, way in (
@@ -143,7 +145,7 @@ def ways_of(folder: Path, size: int) -> dict[str, Way]:
 
 
 def ceiling(paths: Sequence[str]) -> Callable[[], int]:
-    """Decoding alone."""
+    """Return a function that decodes files with libjpeg-turbo alone, from memory and without a resize."""
     files = [Path(path).read_bytes() for path in paths]
     buffer = np.empty(max(np.prod(simplejpeg.decode_jpeg_header(file)[:2]) for file in files) * 4, np.uint8)
 
@@ -156,7 +158,7 @@ def ceiling(paths: Sequence[str]) -> Callable[[], int]:
 
 
 def measure(folder: Path, photo_size: tuple[int, int], count: int, size: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Rates and differences of every way on photos of one size."""
+    """Measure the rate of every way on photos of one size, and its differences to Pillow."""
     paths = make_photos(folder, count, photo_size)
     ways = ways_of(folder, size)
     made = {name: np.zeros((count, size, size, 3), np.uint8) for name in ways}
@@ -191,7 +193,11 @@ def measure(folder: Path, photo_size: tuple[int, int], count: int, size: int, ro
 
 
 def compare_descriptors(folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """By way: cosines with the descriptors of Pillow's pixels, and the share of photos whose nearest other one is the same."""
+    """Compare the descriptors of each way's pixels with those of Pillow's pixels.
+
+    Returns:
+        by way: the cosines, and the share of photos whose nearest other photo is the same.
+    """
     engine = isc_fast.load_engine("demo")
     height, width = engine.spec.height, engine.spec.width
     folder.mkdir()
@@ -225,7 +231,10 @@ def compare_descriptors(folder: Path, count: int) -> dict[str, dict[str, float]]
 
 
 def find_copies(folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """By decoder of this package: what the search finds of the demo's edited copies, all photos decoded by it."""
+    """Measure, for each decoder of this package, how well the search finds the demo's edited copies.
+
+    The decoder decodes the photos of both sides.
+    """
     engine = isc_fast.load_engine("demo")
     folder.mkdir()
     make_collection(folder, sorted(demo_photos())[:count])
@@ -259,9 +268,9 @@ def find_copies(folder: Path, count: int) -> dict[str, dict[str, float]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512, help="of the network's input")
+    parser.add_argument("--size", type=int, default=512, help="side of the network's input in pixels")
     parser.add_argument(
-        "--megapixels", type=float, default=12, help="of photos that are decoded in one round, of each size"
+        "--megapixels", type=float, default=12, help="megapixels of photos to decode in one round, for each photo size"
     )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--smoke", action="store_true", help="a few small photos, one round")

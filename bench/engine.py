@@ -2,15 +2,16 @@
 
     python bench/engine.py                 the network of v107 (random weights) at 512 × 512
     python bench/engine.py --ckpt v107.pth the published weights
-    python bench/engine.py --smoke         seconds, a small network: does it run at all
+    python bench/engine.py --smoke         takes seconds with a small network and shows only that it runs
 
 The reference way is torch in eager mode in fp32, at its best batch. The ceiling of a row is the processor's peak in the
-row's precision, measured in the same run (products of square matrices by torch, all cores), over what one image costs:
-two operations for each multiplication of every convolution. In a mix it is the time of each share, added.
+row's precision, divided by the cost of one image. The peak is measured in the same run, by products of square matrices with
+torch on all cores. The cost is two operations for each multiplication of every convolution. For a mix of precisions, the
+times of the shares are added.
 
-Lower precisions are written for the share of the arithmetic that passed the accuracy gate on a trained network
-(`networks.ACCEPTED`), and for all of it. The cosine beside them is with torch, on random weights unless --ckpt is given, and
-such a network describes all photos nearly alike: `precision.py` is where their accuracy is judged.
+The rows in lower precisions exist twice: for the share of the arithmetic that passed the accuracy gate on a trained network
+(`networks.ACCEPTED`), and for all of the arithmetic. The cosine in each row compares descriptors with torch's. Without --ckpt
+the weights are random, and such a network describes all photos nearly alike: judge accuracy by `precision.py`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
 
 def matrix_peaks(side: int, rounds: int) -> dict[str, float]:
-    """The best rate of square matrix products on all cores, in operations per second, for each precision."""
+    """Measure the best rate of square matrix products on all cores, in operations per second, for each precision."""
     a32 = torch.randn(side, side)
     a16, a8 = a32.bfloat16(), (a32 * 20).to(torch.int8)
     ways: dict[str, Callable[[], Any]] = {"fp32": lambda: a32 @ a32, "bf16": lambda: a16 @ a16}
@@ -69,7 +70,7 @@ def matrix_peaks(side: int, rounds: int) -> dict[str, float]:
 
 
 def session_way(model: Any, *, optimized: bool = True) -> Run:
-    """A graph by ONNX Runtime."""
+    """Return a function that runs a graph by ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 3
@@ -81,7 +82,10 @@ def session_way(model: Any, *, optimized: bool = True) -> Run:
 
 
 def without_normalization(path: Path) -> Any:
-    """The graph without the subtraction and the product that normalise pixels: what folding them away could gain at most."""
+    """Return the graph without the subtraction and the product that normalise pixels.
+
+    Its rate shows the most that folding the two into the first convolution could gain.
+    """
     model = load_graph(path)
     before_first = set(surroundings(model, find_layers(model)))
     source: dict[str, str] = {}
@@ -103,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt", help="checkpoint; by default random weights")
-    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="of the random weights")
-    parser.add_argument("--size", type=int, default=512, help="of the random network's input")
-    parser.add_argument("--images", type=int, default=4, help="described by each way in each turn")
+    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="backbone of the random network")
+    parser.add_argument("--size", type=int, default=512, help="side of the random network's input in pixels")
+    parser.add_argument("--images", type=int, default=4, help="images that each way describes in each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
     given = parser.parse_args(arguments)
@@ -127,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         layers = find_layers(load_graph(fp32))
         operations = sum(layer.operations for layer in layers)
 
-        # name → (how, images of a call, shares of the arithmetic by precision)
+        # name → (function that runs it, images in one call, shares of the arithmetic by precision)
         ways: dict[str, tuple[Run, int, dict[str, float]]] = {}
         all_fp32 = {"fp32": 1.0}
         for batch in dict.fromkeys((1, given.images)):

@@ -1,13 +1,14 @@
-"""What a processor could gain from bf16 and int8, and what that loses: layer by layer on a trained network.
+"""How much speed a processor gains from bf16 and int8, and how much accuracy that costs, for a trained network.
 
     python bench/frontier.py                        the trained network inside the package, its photos
     python bench/frontier.py --engine v107.onnx --photos FOLDER       an fp32 engine of yours, on photos of yours
-    python bench/frontier.py --smoke                a minute, few photos, int8 alone
+    python bench/frontier.py --smoke                takes a minute with few photos, int8 alone
 
-First the layers that lose most, each alone in a lower precision; then engines for more and more that may be lost, each with the
-choice of layers that saves the most time for it: its shares of the arithmetic, the time by `isc_fast.export.precision.mixed.COST`
-against fp32, the measured rate against the same runtime's fp32, and what the accuracy gate says to it. The gate's bound is the
-row above which nothing is published; the rows below it are what a faster engine would cost.
+The first table lists the layers that lose most when each alone is in a lower precision. The second table lists engines that
+may lose more and more. Each engine has the choice of layers that saves the most time for its loss. A row gives the shares of
+the arithmetic, the time against fp32 by `isc_fast.export.precision.mixed.COST`, the measured rate against the same runtime's
+fp32, and the result of the accuracy gate. An engine that the gate refuses is not published; its row shows what a faster
+engine would cost.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from isc_fast.export.targets.onnx_reduced import ReducedOptions
 from isc_fast.machine.cores import has_bf16
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
-"""Of what the search for a published engine begins with; the last one lowers every layer that can be."""
+"""Budgets of loss, as factors of the budget with which the search for a published engine begins. The last one lowers every
+layer that can be lowered."""
 WORST = 8
 
 

@@ -1,6 +1,7 @@
-"""What the benchmarks on a GPU share: their settings, its ceilings, how something is timed, and how a benchmark is run.
+"""What the benchmarks on a GPU share: the settings, the GPU's ceilings, the timing, and the way to run a benchmark.
 
-Nothing here has run on a GPU yet. With ``--device cpu`` all of it runs on a processor, which is how it is tested.
+docs/gpu.md says what has run on a GPU so far. With ``--device cpu`` all of these benchmarks run on a processor; the tests run
+them that way.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ if TYPE_CHECKING:
 BENCH = Path(__file__).resolve().parent
 BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 MACHINE = Step("prepare/machine", str(BENCH / "gpu_engines.py"), 120, needs_gpu=False)
-"""What is here: the first step of all, since it says whether there is a GPU."""
+"""The step that describes the machine. It comes first, because it says whether there is a GPU."""
 _BENCH_BUDGET_S = 3600.0
 REFERENCE = "reference"
-"""Name of the row in each group that the others are compared with."""
+"""The name of the row with which the others of its group are compared."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured; the defaults are v107's network on one large GPU.
+    """What a benchmark measures. The defaults are v107's network on one large GPU.
 
     Attributes:
         work: folder in which steps leave files for each other.
-        device: ``"cuda"``, or ``"cpu"`` to try all of this out.
-        ckpt: checkpoint; empty for random weights.
-        arch, size: of the random network: its backbone, and its input in pixels.
-        batches: images in one call, of the ways that are not bound to a number.
-        photos: different photos; descriptors and pixels are compared on these.
-        files: JPEG files of the timed decoding, copies of those photos.
-        photo_width, photo_height: of them, in pixels.
-        rounds: timed turns, of which the median counts.
-        seconds: that a turn takes at least, where it can be repeated.
-        side: of the square matrices that measure the peak.
-        queries, references, dim, k: of the search.
+        device: ``"cuda"``, or ``"cpu"`` to try the benchmarks out.
+        ckpt: path of the checkpoint; empty for random weights.
+        arch, size: backbone of the random network, and the side of its input in pixels.
+        batches: numbers of images in one call, for ways that take any number.
+        photos: number of different photos; descriptors and pixels are compared on these.
+        files: number of JPEG files in the timed decoding; they are copies of those photos.
+        photo_width, photo_height: size of the photos in pixels.
+        rounds: number of timed turns; their median counts.
+        seconds: least time of a turn, if its work can be repeated.
+        side: side of the square matrices that measure the peak.
+        queries, references, dim, k: numbers of queries and references, dimensions, and neighbours of the search.
     """
 
     work: str
@@ -73,16 +74,16 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """``work`` as a path."""
+        """Return ``work`` as a path."""
         return Path(self.work)
 
     @property
     def half(self) -> str:
-        """The lower precision that engines are made in for the device: fp16 on a GPU, none on a processor."""
+        """Return the lower precision in which engines are made for the device: fp16 on a GPU, none on a processor."""
         return "fp16" if self.device == "cuda" else "fp32"
 
     def small(self) -> Settings:
-        """Of a size that takes seconds on a processor."""
+        """Return settings so small that they take seconds on a processor."""
         return replace(
             self,
             arch="resnet18",
@@ -101,18 +102,18 @@ class Settings:
         )
 
     def to_json(self) -> str:
-        """What `from_json` takes."""
+        """Write the settings as JSON for `from_json`."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Settings:
-        """Settings that `to_json` wrote."""
+        """Read settings that `to_json` wrote."""
         values = json.loads(text)
         return Settings(**{**values, "batches": tuple(values["batches"])})
 
 
 def see_gpu() -> tuple[str | None, str]:
-    """The GPU that torch can use, by name, and in words why there is none. Loads torch."""
+    """Return the name of the GPU that torch can use, or None, and a text that says why there is none. It loads torch."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -123,7 +124,7 @@ def see_gpu() -> tuple[str | None, str]:
 
 
 def wait_for(device: str) -> Callable[[], object]:
-    """A function that waits until the device has done what torch has queued there."""
+    """Return a function that waits until the device has done all work that torch has queued there."""
     if device != "cuda":
         return lambda: None
     import torch
@@ -133,7 +134,7 @@ def wait_for(device: str) -> Callable[[], object]:
 
 @contextlib.contextmanager
 def on_gpu(pixels: npt.NDArray[np.uint8]) -> Iterator[int]:
-    """The address of a copy of an array in the GPU's memory, by our own binding of CUDA: torch is not needed for it."""
+    """Copy an array into the GPU's memory and yield its address. This uses our own binding of CUDA and not torch."""
     from isc_fast.machine import cuda
 
     stream, device, host = cuda.Stream(), cuda.DeviceBuffer(pixels.nbytes), cuda.PinnedBuffer(pixels.nbytes)
@@ -148,18 +149,18 @@ def on_gpu(pixels: npt.NDArray[np.uint8]) -> Iterator[int]:
 
 
 def rate_of(work: Callable[[], object], images: int, settings: Settings) -> dict[str, float]:
-    """Time something that is repeated until a turn takes long enough; the clock stops when the device is done.
+    """Time work, which is repeated until a turn takes long enough. The clock stops when the device is done.
 
     Args:
-        work: describes, decodes, … so many images; may leave them on their way.
-        images: of one call.
-        settings: how often and how long.
+        work: function that describes, decodes, … ``images`` images. It may return before the device is done with them.
+        images: number of images of one call.
+        settings: number and least time of the turns.
 
     Returns:
         the median rate and its range, in images/s.
     """
     wait = wait_for(settings.device)
-    for _ in range(3 if settings.seconds else 1):  # kernels are chosen and memory is taken at first
+    for _ in range(3 if settings.seconds else 1):  # the first calls choose kernels and allocate memory
         work()
     wait()
     began = time.perf_counter()
@@ -177,14 +178,14 @@ def rate_of(work: Callable[[], object], images: int, settings: Settings) -> dict
 
 
 def exact_fp32() -> None:
-    """Let torch compute fp32 as fp32: by default its convolutions round to TF32 on a GPU, three digits instead of seven."""
+    """Make torch compute fp32 in fp32. By default its convolutions round to TF32 on a GPU: three digits instead of seven."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def matrix_peaks(settings: Settings) -> dict[str, float]:
-    """The best rate of square matrix products by torch in each precision, in operations per second."""
+    """Measure the best rate of square matrix products by torch in each precision, in operations per second."""
     import torch
 
     on_gpu = settings.device == "cuda"
@@ -206,7 +207,7 @@ def matrix_peaks(settings: Settings) -> dict[str, float]:
 
 
 def bandwidth(settings: Settings) -> float:
-    """Bytes per second of a copy in the device's memory, counting what is read and what is written."""
+    """Measure a copy within the device's memory, in bytes per second. Bytes that are read and bytes that are written count."""
     import torch
 
     size = (1 << 32) if settings.device == "cuda" else (1 << 24)
@@ -216,9 +217,9 @@ def bandwidth(settings: Settings) -> float:
 
 
 def network_work(net: DescriptorNet, size: int) -> dict[str, float]:
-    """What one image costs: operations, numbers that go in and out of convolutions, and weights.
+    """Count what one image costs: operations, numbers that go in and out of convolutions, and weights.
 
-    The numbers are what a runtime has to move that joins everything else (normalisation, activations, additions) to the
+    A runtime has to move at least these numbers if it joins everything else (normalisation, activations, additions) to the
     convolutions and keeps nothing of one convolution in fast memory for the next.
     """
     import copy
@@ -242,13 +243,13 @@ def network_work(net: DescriptorNet, size: int) -> dict[str, float]:
 
 
 def ceiling(work: Mapping[str, float], limits: Mapping[str, Any], precision: str, batch: int) -> dict[str, float]:
-    """Images/s that neither the matrix peak nor the memory's bandwidth let any runtime exceed.
+    """Return the images/s that no runtime can exceed, by the matrix peak and by the memory's bandwidth.
 
     Args:
         work: see `network_work`.
         limits: ``"peaks"`` by precision, in operations per second, and ``"bandwidth"`` in bytes per second.
-        precision: of the row.
-        batch: images that share one reading of the weights.
+        precision: precision of the row.
+        batch: number of images that share one reading of the weights.
     """
     by_peak = limits["peaks"][precision] / work["operations"]
     moved = (work["moved"] + work["weights"] / batch) * BYTES[precision]
@@ -257,14 +258,14 @@ def ceiling(work: Mapping[str, float], limits: Mapping[str, Any], precision: str
 
 
 def cosines(found: Any, expected: Any) -> dict[str, float]:
-    """The worst and the mean cosine of rows."""
+    """Return the worst and the mean cosine between the rows of two arrays."""
     a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     each = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return {"cosine_min": float(each.min()), "cosine_mean": float(each.mean())}
 
 
 def add_ratios(rows: dict[str, Result]) -> None:
-    """Beside each rate the ratio to its group's reference row, where that has one."""
+    """Add to each rate its ratio to the reference row of its group, if that row has a rate."""
     for name, row in rows.items():
         group = name.partition("/")[0]
         reference = rows.get(f"{group}/{REFERENCE}", {}).get("images_per_s")
@@ -273,7 +274,7 @@ def add_ratios(rows: dict[str, Result]) -> None:
 
 
 def table(rows: Mapping[str, Result]) -> str:
-    """Rows in words, one a line."""
+    """Return the results as text, one row a line."""
     lines = []
     for name, row in rows.items():
         line = f"{name:<30} {row['state']:<8}"
@@ -289,7 +290,7 @@ def table(rows: Mapping[str, Result]) -> str:
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options that all of these scripts have."""
+    """Return a parser of the options that all of these scripts have."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--ckpt", default="", help="checkpoint; by default random weights")
     made.add_argument(
@@ -303,22 +304,22 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def settings_of(given: argparse.Namespace, work: str, device: str) -> Settings:
-    """The settings that the options ask for."""
+    """Return the settings that the options ask for."""
     made = Settings(work=work, device=device, ckpt=os.path.abspath(given.ckpt) if given.ckpt else "")
     return made.small() if given.smoke else made
 
 
 @dataclass(frozen=True)
 class Check:
-    """What came of some steps.
+    """The results of some steps.
 
     Attributes:
-        gpu: its name, or None where none is used.
-        why: there is none.
-        device: that was measured.
-        settings: as plain data.
+        gpu: name of the GPU, or None if none is used.
+        why: the reason why no GPU is used.
+        device: the device that was measured.
+        settings: the settings as plain data.
         rows: results by the names of steps.
-        seconds: of all of it.
+        seconds: time of all steps together.
     """
 
     gpu: str | None
@@ -330,7 +331,7 @@ class Check:
 
     @property
     def status(self) -> int:
-        """The exit status: 0, 1 if a row failed, 3 if there is no GPU and one was wanted."""
+        """Return the exit status: 0, 1 if a row failed, 3 if a GPU was wanted and there is none."""
         states = {row["state"] for row in self.rows.values()}
         if states & set(BAD):
             return 1
@@ -338,7 +339,7 @@ class Check:
 
 
 def run_check(chosen: Sequence[Step], given: argparse.Namespace, budget_s: float) -> Check:
-    """Run steps in a folder of their own, the machine's first; `MACHINE` need not be among them."""
+    """Run steps in a temporary folder. `MACHINE` runs first, even if it is not among them."""
     began = time.monotonic()
     ends = began + budget_s
     with tempfile.TemporaryDirectory(prefix="isc-fast-bench-") as work:
@@ -360,14 +361,14 @@ def run_check(chosen: Sequence[Step], given: argparse.Namespace, budget_s: float
 def run_bench(
     group: str, doc: str | None, steps: Sequence[Step], rows: Mapping[str, Row], arguments: Sequence[str] | None
 ) -> int:
-    """Run one benchmark as a program: all of its rows, or as a step of its own the one that ``--row`` names.
+    """Run one benchmark as a program: all of its rows, or only the one that ``--row`` names, in this process.
 
     Args:
-        group: of its rows.
-        doc: shown by ``--help``.
+        group: the group of its rows.
+        doc: the text that ``--help`` shows.
         steps: its rows, and those that may have to run before them.
-        rows: the functions behind its own.
-        arguments: of the command line.
+        rows: the functions that compute its own rows, by name.
+        arguments: arguments of the command line.
 
     Returns:
         the exit status; see `Check.status`.

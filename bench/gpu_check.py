@@ -1,18 +1,18 @@
-"""The whole check on a machine with an NVIDIA GPU, in under ten minutes; one JSON on stdout, progress on stderr.
+"""Check everything on a machine with an NVIDIA GPU, in under ten minutes. Prints one JSON on stdout, progress on stderr.
 
-    bench/gpu_check.sh                       the same, and it finds Python and the package by itself
+    bench/gpu_check.sh                       does the same, and finds Python and the package by itself
     python bench/gpu_check.py -o bench/results/
-    python bench/gpu_check.py --dry-run      what would be run, in which order, with which limits
-    python bench/gpu_check.py --device cpu --smoke      all of it on a processor, small: does it run at all
+    python bench/gpu_check.py --dry-run      shows the steps, their order and their limits, and runs none
+    python bench/gpu_check.py --device cpu --smoke      runs all of it on a processor, small, to show that it runs
 
-Steps run one after the other, the most telling first, each in a process of its own with a time limit: the machine; the tests
+Each step runs in a process of its own with a time limit, one after the other, the most telling first: the machine; the tests
 that need a GPU; the machine's ceilings; then network, decoding, pipeline and search, as `gpu_engine.py`, `gpu_decode.py`,
-`gpu_pipeline.py` and `gpu_search.py` measure them; at last ``isc-fast doctor``. What crashes, aborts or hangs costs its own
-row only. A library that is not installed is a row that says so. What the time no longer suffices for is a row that says so;
-``--only`` and ``--budget`` get it another time.
+`gpu_pipeline.py` and `gpu_search.py` measure them; and at the end ``isc-fast doctor``. A step that crashes, aborts or hangs
+loses only its own row. A row says so if a library is not installed, or if the time did not suffice for its step; run such
+steps again with ``--only`` and ``--budget``.
 
-Exit status: 0 all that could run here is well, 1 a row failed, 2 wrong usage, 3 there is no GPU. None of this has run on a GPU
-yet.
+Exit status: 0 everything that can run here works, 1 a row failed, 2 wrong usage, 3 there is no GPU. docs/gpu.md says what has
+run on a GPU so far.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _REASON_LINE = re.compile(r"^(?:FAILED|ERROR) (\S+\.py::.*?) - (.*)$")
 
 
 def steps() -> list[Step]:
-    """Every step."""
+    """Return all steps."""
     return [
         MACHINE,
         Step(TESTS, SCRIPT, _TESTS_S + _TESTS_END_S, order=0),
@@ -64,7 +64,7 @@ def steps() -> list[Step]:
 
 
 def read_tests(text: str) -> dict[str, Any]:
-    """What pytest's ``-v`` output says, also where it ends in the middle: counts, reasons, and the test it ended in."""
+    """Read pytest's ``-v`` output: counts, reasons, and the test in which it ended, if it ended in the middle."""
     outcomes: dict[str, str] = {}
     reasons: dict[str, str] = {}
     running = None
@@ -84,14 +84,14 @@ def read_tests(text: str) -> dict[str, Any]:
 
 
 def tests(settings: Settings) -> Result:
-    """``pytest -m gpu``; ended before its time is up, so that what it has found by then is known."""
+    """Run ``pytest -m gpu``. It is interrupted before its time is up, so that its results up to then are known."""
     if settings.device != "cuda":
         raise NotHere("tests marked gpu need a GPU")
-    import pytest  # noqa: F401  # a row without it
+    import pytest  # noqa: F401  # if it is missing, the row says so
 
     command = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "-v", "--color=no", "-p", "no:cacheprovider"]
-    command += ["-o", "addopts=", "tests"]  # with --strict-config it stops where pytest-timeout is missing
-    # Not the folder isc_fast beside tests/, where training and export are missing in a bare checkout.
+    command += ["-o", "addopts=", "tests"]  # without addopts' --strict-config, which needs pytest-timeout
+    # The tests must not import the folder isc_fast beside tests/: in a bare checkout it lacks training and export.
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     seconds = min(_TESTS_S, float(os.environ.get(LIMIT, "inf")) - _TESTS_END_S)
     with tempfile.TemporaryFile("w+", errors="replace") as out:
@@ -103,7 +103,7 @@ def tests(settings: Settings) -> Result:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             ended = f"were ended after {seconds:.0f} s"
-            process.send_signal(signal.SIGINT)  # it then prints its summary
+            process.send_signal(signal.SIGINT)  # pytest then prints its summary
             try:
                 process.wait(8)
             except subprocess.TimeoutExpired:
@@ -126,7 +126,7 @@ def tests(settings: Settings) -> Result:
 
 
 def doctor(settings: Settings) -> Result:
-    """What ``isc-fast doctor`` says."""
+    """Run ``isc-fast doctor`` and return what it found."""
     from isc_fast.runs.doctor import diagnose
 
     found = diagnose()
@@ -138,7 +138,7 @@ ROWS: dict[str, Row] = {"tests": tests, "doctor": doctor}
 
 
 def goals(rows: Mapping[str, Result]) -> dict[str, Any]:
-    """The two goals of the pipeline, by its best way: what is reached, or None where it was not measured."""
+    """Return how far the pipeline's best way reaches its two goals, or None for what was not measured."""
     ours = {name: row for name, row in rows.items()
             if name.startswith("pipeline/") and row["state"] == OK and "ratio_to_reference" in row
             and name != f"pipeline/{REFERENCE}"}  # fmt: skip
@@ -152,7 +152,7 @@ def goals(rows: Mapping[str, Result]) -> dict[str, Any]:
 
 
 def summary(check: Check, budget_s: float) -> dict[str, Any]:
-    """The JSON."""
+    """Return the content of the JSON."""
     rows = check.rows
     state = {0: "ok", 1: "failed", 3: "no GPU"}[check.status]
     by_state: dict[str, list[str]] = {}
@@ -186,7 +186,7 @@ def _commit() -> str | None:
 
 
 def write(result: Mapping[str, Any], output: Path) -> Path:
-    """Write the JSON to a file, or into a folder under the card's name."""
+    """Write the JSON to a file, or into a folder under the name of the graphics card."""
     if output.is_dir():
         name = re.sub(r"[^A-Za-z0-9]+", "-", str(result["gpu"] or result["machine"]["processor"])).strip("-")
         output = output / f"{name}.json"
@@ -197,12 +197,12 @@ def write(result: Mapping[str, Any], output: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all steps and print one JSON."""
     options = parser(__doc__)
-    options.add_argument("--dry-run", action="store_true", help="print the steps, run none")
+    options.add_argument("--dry-run", action="store_true", help="print the steps and run none")
     options.add_argument(
-        "--budget", type=float, default=BUDGET_S, metavar="S", help="seconds for all of it (%(default)s)"
+        "--budget", type=float, default=BUDGET_S, metavar="S", help="seconds for all steps together (%(default)s)"
     )
     options.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write the JSON here too; of a folder: CARD.json"
+        "-o", "--output", type=Path, metavar="FILE", help="write the JSON to this file too; in a folder, to CARD.json"
     )
     given = options.parse_args(arguments)
     if given.row:
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{step.name:<26} {step.limit_s:4.0f} s at most{needs}")
         print(f"all within {given.budget:.0f} s: what no longer fits is left out")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the step in progress is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the step in progress ends too
     check = run_check(chosen, given, given.budget)
     result = summary(check, given.budget)
     if check.status != 3:

@@ -1,14 +1,12 @@
 """JPEG files → network input in front of a GPU: PIL workers, turbo, torchvision's nvJPEG, DALI, beside the decoders' own rates.
 
     python bench/gpu_decode.py           3,840 files of 1024 × 768 → the network's input
-    python bench/gpu_decode.py --smoke   seconds; on the processor where there is no GPU
+    python bench/gpu_decode.py --smoke   takes seconds; runs on the processor where there is no GPU
 
-The reference way is the reference solution's: a DataLoader with a PIL worker on every core. All ways use all cores and begin
-with files that lie in the page cache; those of a GPU leave their pixels there. The ceiling of a row is its decoder alone, from
-memory, without the resize: libjpeg-turbo on all cores, nvJPEG, or DALI. Beside each rate stands the difference to Pillow's pixels
-in grey levels, and ``cosine_min`` is of pixels here, not of descriptors.
-
-None of this has run on a GPU yet.
+The reference way is the reference solution's: a DataLoader with a PIL process on every core. All ways use all cores and begin
+with files that lie in the page cache. Decoders on a GPU leave their pixels in its memory. The ceiling of a row is its decoder
+alone, from memory and without the resize: libjpeg-turbo on all cores, nvJPEG, or DALI. Each row also gives the difference to
+Pillow's pixels in grey levels. In this benchmark ``cosine_min`` compares pixels, not descriptors.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ from isc_fast.machine.cores import available_cores
 Pixels = npt.NDArray[np.uint8]
 SCRIPT = str(BENCH / "gpu_decode.py")
 BATCH = 60
-"""As many as there are different photos: torchvision's way here decodes the same content in a batch only once."""
+"""The number of different photos. A larger batch would repeat photos, and torchvision decodes equal content only once."""
 
 
 def steps() -> list[Step]:
-    """The rows, each with what it needs."""
+    """Return the rows, each with the steps that it needs."""
     return [
         Step(f"decode/{REFERENCE}", SCRIPT, 60, order=2, needs=(NETWORK,)),
         Step("decode/turbo", SCRIPT, 45, order=2, needs=(NETWORK,)),
@@ -50,7 +48,7 @@ def steps() -> list[Step]:
 
 
 def drift(made: Pixels, settings: Settings) -> Result:
-    """How far pixels of the different photos are from Pillow's."""
+    """Measure how far the pixels of the different photos are from Pillow's."""
     expected = np.load(settings.folder / "pixels.npy")
     difference = np.abs(made.astype(np.int16) - expected)
     flat = cosines(made.reshape(len(made), -1), expected.reshape(len(made), -1))
@@ -62,7 +60,7 @@ def drift(made: Pixels, settings: Settings) -> Result:
 
 
 def measure(work: Callable[[], object], made: Pixels, alone: Callable[[], object] | None, settings: Settings) -> Result:
-    """The rate of decoding all files, how far the pixels are from Pillow's, and the share of the decoder's own rate."""
+    """Measure the rate of decoding all files, the difference to Pillow's pixels, and the share of the decoder's own rate."""
     result: Result = {**drift(made, settings), **rate_of(work, settings.files, settings)}
     so_far(result)
     if alone is not None:
@@ -72,18 +70,18 @@ def measure(work: Callable[[], object], made: Pixels, alone: Callable[[], object
 
 
 def jobs(paths: Sequence[str], size: int = BATCH) -> list[Sequence[str]]:
-    """Files in batches."""
+    """Divide files into batches."""
     return [paths[start : start + size] for start in range(0, len(paths), size)]
 
 
 def drained(decoder: Decoder, paths: Sequence[str], side: int, batch: int = BATCH, *, stay: bool = False) -> int:
-    """Decode all files by a decoder of this package, and throw the pixels away; those of a GPU stay there if wanted."""
+    """Decode all files by a decoder of this package and drop the pixels. With ``stay`` they are not copied off the GPU."""
     make: Any = decoder.device_batches if stay and isinstance(decoder, DeviceDecoder) else decoder.batches
     return sum(len(batch.problems) for batch in make(jobs(paths, batch), side, side))
 
 
 def libjpeg_turbo(paths: Sequence[str]) -> Callable[[], object]:
-    """libjpeg-turbo alone, on all cores."""
+    """Return a function that decodes with libjpeg-turbo alone, on all cores."""
     from decode import ceiling
 
     cores = min(available_cores(), len(paths))
@@ -93,7 +91,7 @@ def libjpeg_turbo(paths: Sequence[str]) -> Callable[[], object]:
 
 
 def nvjpeg(paths: Sequence[str], device: str) -> Callable[[], object]:
-    """torchvision's decoder for batches alone: nvJPEG on a GPU."""
+    """Return a function that decodes batches with torchvision's decoder alone, which is nvJPEG on a GPU."""
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -108,7 +106,7 @@ def nvjpeg(paths: Sequence[str], device: str) -> Callable[[], object]:
 
 
 def dali_alone(paths: Sequence[str], device: str, hardware: float) -> Callable[[], object]:
-    """DALI's decoder alone, as our decoder sets it, with a queue of batches ahead."""
+    """Return a function that decodes with DALI alone, with our decoder's options and a queue of batches ahead."""
     dali: Any = require("nvidia.dali", "gpu")
     files = [np.frombuffer(Path(path).read_bytes(), np.uint8) for path in paths]
     on_gpu = device == "cuda"
@@ -195,7 +193,7 @@ def _dali(hardware: float) -> Row:
 
 
 def _nvjpeg(settings: Settings) -> Result:
-    """Decoded by torchvision and resized by torch, both on the device, as a torch user would do it."""
+    """Decode by torchvision and resize by torch, both on the device, as a user of torch does it."""
     import torch
     from torch.nn.functional import interpolate
 

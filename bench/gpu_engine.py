@@ -2,16 +2,14 @@
 
     python bench/gpu_engine.py                   the network of v107 (random weights) at 512 × 512
     python bench/gpu_engine.py --ckpt v107.pth   the published weights
-    python bench/gpu_engine.py --smoke           seconds to minutes, a small network; on the processor where there is no GPU
+    python bench/gpu_engine.py --smoke           takes seconds to minutes with a small network; on the processor without a GPU
 
-The reference way is torch in eager mode with fp16 autocast and channels_last, at its best batch. A row has two rates: from pixels
-in the host's memory to descriptors there, as `Engine.run` does it, which is the one that ratios are of; and ``on_device``, of
-pixels that are on the GPU already, where the way has one. The ceiling is what the GPU's matrix peak in the row's precision and
-the bandwidth of its memory, both measured in the same run, allow for the operations and the bytes of this network (see
-`gpu.network_work`); the share is of ``on_device`` where there is one. Beside each rate stands the cosine with the network in
-fp32.
-
-None of this has run on a GPU yet.
+The reference way is torch in eager mode with fp16 autocast and channels_last, at its best batch. A row has two rates. The first
+is from pixels in the host's memory to descriptors there, as `Engine.run` does it; ratios compare this rate. The second,
+``on_device``, is for pixels that are on the GPU already; some ways do not have it. The ceiling is the rate that the GPU's matrix
+peak in the row's precision and the bandwidth of its memory allow for the operations and the bytes of this network (see
+`gpu.network_work`). Both limits are measured in the same run. The share of the ceiling is that of ``on_device``, if the way has
+it. Each row also gives the cosine with the network in fp32.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ class Way:
 
     Attributes:
         run: ``uint8 (n, h, w, 3)`` in the host's memory → ``float32 (n, dim)`` there.
-        precision: in which it computes.
-        put: a context in which pixels are on the device; gives a function that describes them there. Or None.
-        batches: images of a call to try; by default those of the settings.
+        precision: the precision in which it computes.
+        put: a context that puts pixels on the device and gives a function that describes them there, or None.
+        batches: the numbers of images in one call to try; by default those of the settings.
     """
 
     run: Callable[[Pixels], npt.NDArray[np.float32]]
@@ -52,7 +50,7 @@ class Way:
 
 
 def steps() -> list[Step]:
-    """The rows, each with what it needs."""
+    """Return the rows, each with the steps that it needs."""
     return [
         Step(f"engine/{REFERENCE}", SCRIPT, 60, order=2, needs=_BASE),
         Step("engine/torch fp32", SCRIPT, 60, order=2, needs=_BASE),
@@ -66,7 +64,7 @@ def steps() -> list[Step]:
 
 
 def measure(way: Way, settings: Settings) -> Result:
-    """The rates of a way at each batch, the cosines of its descriptors, and its share of the ceiling."""
+    """Measure the rates of a way at each batch, the cosines of its descriptors, and its share of the ceiling."""
     pixels, expected = (np.load(settings.folder / f"{name}.npy") for name in ("pixels", "expected"))
     known = limits_of(settings)
     batches = way.batches or settings.batches
@@ -95,7 +93,7 @@ def measure(way: Way, settings: Settings) -> Result:
 
 
 def _memory_errors() -> tuple[type[Exception], ...]:
-    """What says that a batch is too large. It is torch's alone: engines have sizes of their own."""
+    """Return the errors that mean that a batch is too large. Only torch has them: engines have their own batch sizes."""
     torch: Any = sys.modules.get("torch")
     return (torch.OutOfMemoryError,) if torch else ()
 
@@ -129,7 +127,7 @@ def _package_way(settings: Settings, step: str) -> Way:
 
 
 def _plan_way(settings: Settings) -> Way:
-    """With pixels on the GPU it is what a GPU decoder gives the engine: an address. Torch is not needed for it."""
+    """Return the TensorRT plan as a way. For pixels on the GPU it takes their address, as from a GPU decoder, without torch."""
     from isc_fast.engines.trt.engine import TrtEngine
 
     engine = TrtEngine(engine_of(settings, PLAN))
@@ -150,7 +148,7 @@ def _onnx_way(settings: Settings, provider: str) -> Way:
     engine = load_engine(
         engine_of(settings, ONNX), device=settings.device, provider=provider if on_gpu else None, runtime="onnxruntime"
     )
-    # TensorRT's provider computes fp32 in TF32; CUDA's is told not to.
+    # TensorRT's provider computes fp32 in TF32; for CUDA's provider this is switched off.
     return Way(engine.run, "tf32" if provider == "tensorrt" else "fp32", batches=(engine.default_batch_size, 64))
 
 

@@ -1,11 +1,11 @@
-"""What the benchmarks on a GPU need before they measure: the machine's limits, a network, photos, and its engines.
+"""What the benchmarks on a GPU need before they measure: the machine's limits, a network, its engines, and photos.
 
-    python bench/gpu_engines.py            build all of it for this GPU, and say how long each took
-    python bench/gpu_engines.py --smoke    a small network
+    python bench/gpu_engines.py            builds everything for this GPU, and says how long each part took
+    python bench/gpu_engines.py --smoke    does the same for a small network
 
-The engines are made as `isc-fast export` makes them, verified on some photos: ``.onnx``; a TensorRT plan in fp16, by TensorRT
-or, where only that is installed, by TensorRT-RTX; and packages that torch compiled, in fp16 and bf16. On a processor the
-package is in fp32 and there is no plan. None of this has run on a GPU yet.
+The engines are made as `isc-fast export` makes them, and verified on some photos. They are an ``.onnx`` file; a TensorRT plan
+in fp16, built by TensorRT or, if only that is installed, by TensorRT-RTX; and packages that torch compiled, in fp16 and bf16.
+On a processor the package is in fp32 and there is no TensorRT plan.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ SCRIPT = str(BENCH / "gpu_engines.py")
 CEILINGS, NETWORK, ONNX, PLAN, ROWS = (f"prepare/{name}" for name in ("ceilings", "network", "onnx", "plan", "rows"))
 PT2, PT2_BF16 = "prepare/pt2", "prepare/pt2 bf16"
 CHECKED_QUERIES = 200
-_VERIFIED_PHOTOS = 8  # where an engine is made to be timed; its cosine is measured again on all
+_VERIFIED_PHOTOS = 8  # few are enough to export an engine for timing; its cosine is measured again on all photos
 _RANDOM_COSINE = 0.5
-"""What an engine in lower precision has to reach with random weights, which rounding moves far more than trained ones: it is
-to be timed, with its cosine beside the rate. With a checkpoint the exporter's own bounds hold."""
+"""The cosine that an engine in lower precision has to reach with random weights. It is low, because rounding changes the
+descriptors of a random network far more than those of a trained one, and the engine is made for timing, with its cosine beside
+the rate. With a checkpoint the exporter's own bounds hold."""
 
 
 def steps() -> list[Step]:
-    """The steps, each with what it needs."""
+    """Return the steps, each with the steps that it needs."""
     return [
         Step(CEILINGS, SCRIPT, 60, order=1),
         Step(NETWORK, SCRIPT, 120, order=1),
@@ -58,7 +59,7 @@ def steps() -> list[Step]:
 
 
 def files_of(settings: Settings) -> list[str]:
-    """Paths of the JPEG files, those of the different photos first."""
+    """Return the paths of the JPEG files. Those of the different photos come first."""
     return sorted(str(path) for path in (settings.folder / "photos").iterdir())
 
 
@@ -68,32 +69,32 @@ def _read(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def limits_of(settings: Settings) -> dict[str, Any]:
-    """What `ceilings` measured, and what an image costs as `network` found it."""
+    """Return the limits that `ceilings` measured, and the cost of an image that `network` found."""
     return {"limits": _read(settings, "ceilings"), "work": _read(settings, "network")}
 
 
 def peaks_of(settings: Settings) -> dict[str, float]:
-    """Matrix peaks by precision, in operations per second."""
+    """Return the matrix peaks by precision, in operations per second."""
     return dict(_read(settings, "ceilings")["peaks"])
 
 
 def input_size(settings: Settings) -> int:
-    """The side of the network's input in pixels."""
+    """Return the side of the network's input in pixels."""
     return int(_read(settings, "network")["size"])
 
 
 def checkpoint_of(settings: Settings) -> Path:
-    """The checkpoint that is measured."""
+    """Return the path of the checkpoint that is measured."""
     return Path(settings.ckpt) if settings.ckpt else settings.folder / "random.pth"
 
 
 def engine_of(settings: Settings, step: str) -> Path:
-    """The engine that a step of this file makes."""
+    """Return the path of the engine that a step of this file makes."""
     return settings.folder / {ONNX: "v107.onnx", PLAN: "v107.plan", PT2: "v107.pt2", PT2_BF16: "v107-bf16.pt2"}[step]
 
 
 def machine(settings: Settings) -> Result:
-    """The GPU, its driver, and the libraries that matter."""
+    """Describe the GPU, its driver, and the libraries that matter."""
     from isc_fast.runs.doctor import installed_versions
 
     gpu, why = see_gpu()
@@ -121,7 +122,7 @@ def machine(settings: Settings) -> Result:
 
 
 def ceilings(settings: Settings) -> Result:
-    """Matrix peaks and bandwidth."""
+    """Measure the matrix peaks and the bandwidth."""
     found = {"peaks": matrix_peaks(settings), "bandwidth": bandwidth(settings)}
     (settings.folder / "ceilings.json").write_text(json.dumps(found))
     return {
@@ -131,7 +132,10 @@ def ceilings(settings: Settings) -> Result:
 
 
 def network(settings: Settings) -> Result:
-    """The checkpoint, the photos, their pixels by the contract, and the descriptors in fp32 that all others are held to."""
+    """Make the checkpoint, the photos, their pixels by the preprocessing contract, and their descriptors in fp32.
+
+    The other rows are compared with these descriptors.
+    """
     from torch_way import TorchWay
 
     from isc_fast.export.photos import load_photos
@@ -165,7 +169,7 @@ def network(settings: Settings) -> Result:
         "gflop_per_image": work["operations"] / 1e9,
         "mb_per_image_in_fp16": work["moved"] * 2 / 1e6,
         "mb_of_weights_in_fp16": work["weights"] * 2 / 1e6,
-        "cosine_between_photos": between,  # near 1: the network tells photos apart by little, and cosines say little
+        "cosine_between_photos": between,  # if it is near 1, all descriptors are alike, and cosines say little
     }
 
 
@@ -188,13 +192,13 @@ def _export(settings: Settings, step: str, source: Path, **options: Any) -> Resu
 
 
 def onnx(settings: Settings) -> Result:
-    """The fp32 engine, which ONNX Runtime runs and the plan is built from."""
+    """Export the fp32 engine. ONNX Runtime runs it, and the TensorRT plan is built from it."""
     size = input_size(settings)
     return _export(settings, ONNX, checkpoint_of(settings), size=size)
 
 
 def plan(settings: Settings) -> Result:
-    """The plan, tuned for 64 images in one execution."""
+    """Build the TensorRT plan, tuned for 64 images in one execution."""
     if settings.device != "cuda":
         raise NotHere("a plan is built for an NVIDIA GPU only")
     from isc_fast.export.targets import to_plan
@@ -219,19 +223,19 @@ def _package(settings: Settings, step: str, precision: str) -> Result:
 
 
 def pt2(settings: Settings) -> Result:
-    """The package that torch compiled, in fp16 on a GPU."""
+    """Export the package that torch compiles, in fp16 on a GPU."""
     return _package(settings, PT2, settings.half)
 
 
 def pt2_bf16(settings: Settings) -> Result:
-    """The same in bf16."""
+    """Export the package that torch compiles, in bf16."""
     if settings.device != "cuda":
         raise NotHere("a .pt2 engine in bf16 is for a GPU")
     return _package(settings, PT2_BF16, "bf16")
 
 
 def rows(settings: Settings) -> Result:
-    """Descriptors to search, and the exact answer for some of the queries, in double precision."""
+    """Make descriptors to search, and the exact answer for some of the queries, in double precision."""
     xq, xb = make_rows(settings.queries, settings.references, settings.dim)
     scores, indices = by_numpy(xq[:CHECKED_QUERIES].astype(np.float64), xb, settings.k)
     for name, array in (("queries", xq), ("references", xb), ("scores", scores), ("indices", indices)):

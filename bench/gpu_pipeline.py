@@ -2,16 +2,14 @@
 
     python bench/gpu_pipeline.py                   the network of v107 (random weights) at 512 × 512, 3,840 files
     python bench/gpu_pipeline.py --ckpt v107.pth   the published weights
-    python bench/gpu_pipeline.py --smoke           minutes, a small network; on the processor where there is no GPU
+    python bench/gpu_pipeline.py --smoke           takes minutes with a small network; on the processor without a GPU
 
-The reference way is a torch DataLoader with a PIL worker on every core and torch in eager mode with fp16 autocast, at its best
-batch. Ours is `isc_fast.extract` as a user calls it, with listing, part files, fsync and all. Each row times three things in
-turn, round after round: the whole, its decoder without a network, and its engine without a decoder, from where the decoder leaves
-the pixels. ``share_of_slower_part`` is the whole's rate over that of the slower of the two; 1 is all that overlapping can give.
-Beside each rate stands the cosine with the network in fp32 on Pillow's pixels. The goals: at least 0.9 of the slower part, and
-5 × the reference way on the same machine.
-
-None of this has run on a GPU yet.
+The reference way is a torch DataLoader with a PIL process on every core and torch in eager mode with fp16 autocast, at its best
+batch. Ours is `isc_fast.extract` as a user calls it, including the listing, part files and fsync. Each row times three things
+in turn, round after round: the whole; its decoder without a network; and its engine without a decoder, on pixels that lie where
+the decoder leaves them. ``share_of_slower_part`` is the rate of the whole divided by the rate of the slower of the two parts; 1
+is the most that overlapping them can give. Each row also gives the cosine with the network in fp32 on Pillow's pixels. The goals
+are at least 0.9 of the slower part, and 5 × the reference way on the same machine.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ SCRIPT = str(BENCH / "gpu_pipeline.py")
 
 
 def steps() -> list[Step]:
-    """The rows, each with what it needs."""
+    """Return the rows, each with the steps that it needs."""
     return [
         Step(f"pipeline/{REFERENCE}", SCRIPT, 90, order=2, needs=(NETWORK,)),
         Step("pipeline/pt2 + turbo", SCRIPT, 60, order=3, needs=(NETWORK, PT2)),
@@ -52,7 +50,7 @@ def steps() -> list[Step]:
 def timed(
     whole: Callable[[], object], decoding: Callable[[], object], model: Callable[[], object], settings: Settings
 ) -> Result:
-    """The whole and its parts, interleaved; each does all files."""
+    """Time the whole and its two parts in turn. Each processes all files."""
     wait = wait_for(settings.device)
 
     def turn(work: Callable[[], object]) -> Callable[[], int]:
@@ -65,7 +63,7 @@ def timed(
 
     ways = {name: turn(work) for name, work in (("whole", whole), ("decode", decoding), ("model", model))}
     for run in ways.values():
-        run()  # kernels are chosen, memory is taken, files are read
+        run()  # the first run chooses kernels, allocates memory and reads files
     rates = interleaved(ways, settings.rounds)
     slower = min(("decode", "model"), key=lambda name: rates[name]["images_per_s"])
     return {
@@ -112,13 +110,15 @@ def _reference(settings: Settings) -> Result:
 
 
 def engine_alone(engine: Any, count: int, pixels: Pixels, pointer: int | None) -> Callable[[], None]:
-    """An engine given as many images as there are files, one batch ahead where it can begin a batch before the last is done.
+    """Return a function that gives an engine as many images as there are files.
+
+    If the engine can begin a batch before the last one is done, the function is always one batch ahead.
 
     Args:
         engine: see `isc_fast.engines.base.Engine`.
-        count: images.
-        pixels: a batch of them.
-        pointer: address of the same batch on the GPU, if they are to come from there.
+        count: number of images.
+        pixels: one batch of images.
+        pointer: address of the same batch on the GPU, if the engine is to read it there.
     """
     counts = [min(len(pixels), count - start) for start in range(0, count, len(pixels))]
 
@@ -143,12 +143,12 @@ def engine_alone(engine: Any, count: int, pixels: Pixels, pointer: int | None) -
 
 
 def _decoder(name: str, device: str) -> Decoder:
-    """On a processor DALI's own processor pipeline stands in for the GPU's."""
+    """Make a decoder. On a processor DALI's own processor pipeline replaces the GPU's."""
     return make_decoder("dali-cpu" if name == "dali" and device == "cpu" else name)
 
 
 def extraction(step: str, decoder_name: str) -> Row:
-    """A row: this engine with this decoder."""
+    """Return the row that extracts with this engine and this decoder."""
 
     def row(settings: Settings) -> Result:
         import isc_fast

@@ -1,14 +1,12 @@
 """Exact search for the best 10 on a GPU: faiss, `isc_fast.search` and torch, beside the measured rate of products.
 
     python bench/gpu_search.py           10,000 queries, 1,000,000 references, 256 dimensions
-    python bench/gpu_search.py --smoke   seconds; on the processor where there is no GPU
+    python bench/gpu_search.py --smoke   takes seconds; runs on the processor where there is no GPU
 
-``images_per_s`` is queries per second. The reference way is torch: products of blocks in fp32 and its topk, with the references
-on the GPU before the clock starts; so is an index of faiss. ``from_host`` is with the copy of both sides, and that is the rate
-of `isc_fast.search`, which a user gives arrays in the host's memory. The ceiling is the matrix peak in the row's precision. What
-counts as exact was decided in double precision, for some of the queries.
-
-None of this has run on a GPU yet.
+``images_per_s`` is queries per second. The reference way is torch: products of blocks in fp32, and its topk. Its references are
+on the GPU before the clock starts, and so is an index of faiss. ``from_host`` is the rate with the copy of both sides to the
+GPU. `isc_fast.search` is measured that way, because a user gives it arrays in the host's memory. The ceiling is the matrix peak
+in the row's precision. Double precision decides what counts as exact, for some of the queries.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or the threads of one library spin while another one works
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise the threads of one library spin while another one works
 
 import numpy as np
 from gpu import BENCH, REFERENCE, Settings, cosines, rate_of, run_bench
@@ -33,7 +31,7 @@ _NEEDS = (CEILINGS, ROWS)
 
 
 def steps() -> list[Step]:
-    """The rows, each with what it needs."""
+    """Return the rows, each with the steps that it needs."""
     return [
         Step(f"search/{REFERENCE}", SCRIPT, 45, order=8, needs=_NEEDS),
         Step("search/torch fp16", SCRIPT, 45, order=8, needs=_NEEDS),
@@ -45,7 +43,7 @@ def steps() -> list[Step]:
 def measure(
     settings: Settings, precision: str, search: Callable[[], Found], from_host: Callable[[], Found] | None = None
 ) -> Result:
-    """The rate of a search, whether it found the right references, and its share of the ceiling."""
+    """Measure the rate of a search, whether it finds the right references, and its share of the ceiling."""
     scores, indices = (np.load(settings.folder / f"{name}.npy") for name in ("scores", "indices"))
     found_scores, found = search()
     checked = len(indices)
@@ -58,7 +56,7 @@ def measure(
         "share_of_ceiling": rates["images_per_s"] * operations / peaks_of(settings)[precision],
         "same_ids": same_ids(found[:checked], indices),
         "largest_score_difference": float(np.abs(found_scores[:checked] - scores).max()),
-        "cosine_min": cosines(found_scores[:checked], scores)["cosine_min"],  # between the scores of a query's best
+        "cosine_min": cosines(found_scores[:checked], scores)["cosine_min"],  # compares the scores of each query's best
     }
     if from_host:
         result["from_host"] = rate_of(from_host, settings.queries, settings)
@@ -66,7 +64,7 @@ def measure(
 
 
 def rows_of(settings: Settings) -> tuple[Array, Array]:
-    """Queries and references."""
+    """Return the queries and the references."""
     xq, xb = (np.load(settings.folder / f"{name}.npy") for name in ("queries", "references"))
     return xq, xb
 
@@ -94,10 +92,10 @@ def _torch(half: bool) -> Row:
 
 
 def _gpu_faiss() -> Any:
-    """faiss, if it was built for GPUs.
+    """Return the module faiss.
 
     Raises:
-        NotHere: it was not.
+        NotHere: it was built without GPU support.
     """
     import faiss
 
@@ -115,7 +113,7 @@ def _faiss(settings: Settings) -> Result:
         flat.add(xb)
         return {"faiss": faiss.__version__, **measure(settings, "fp32", lambda: flat.search(xq, settings.k))}
     faiss = _gpu_faiss()
-    if faiss.get_num_gpus() < 1:  # without this, faiss ends the process
+    if faiss.get_num_gpus() < 1:  # without a GPU, faiss would end the process
         raise RuntimeError(f"faiss {faiss.__version__} sees no GPU")
     resources = faiss.StandardGpuResources()
     index = faiss.GpuIndexFlatIP(resources, settings.dim)
@@ -132,11 +130,11 @@ def _faiss(settings: Settings) -> Result:
 
 
 def _isc_fast(settings: Settings) -> Result:
-    """From arrays with ids to matches with ids, as a user calls it."""
+    """Search from arrays with ids to matches with ids, as a user calls `isc_fast.search`."""
     import isc_fast
 
     if settings.device != "cpu":
-        _gpu_faiss()  # what it searches with
+        _gpu_faiss()  # isc_fast.search uses it on a GPU
     options: dict[str, Any] = {}
     if "device" in inspect.signature(isc_fast.search).parameters:
         options = {"device": settings.device}

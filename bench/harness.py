@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine's card, medians over interleaved rounds, the last line as JSON."""
+"""What every benchmark shares: the description of the machine, medians over interleaved rounds, and the JSON at the end."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from isc_fast.machine.versions import installed
 
 _PACKAGES = (
     *("numpy", "pillow", "onnxruntime", "faiss-cpu", "torch", "timm"),
-    *("torchvision", "simplejpeg", "cykooz-resizer"),  # what decode.py compares
+    *("torchvision", "simplejpeg", "cykooz-resizer"),  # decode.py compares these
 )
 PHOTO_SIZE = (1024, 768)
-"""Width and height of a photo as people share them."""
+"""Width and height of a photo, as people share photos."""
 
 
 def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
-    """JPEG files of that size, made from the photos of the package."""
+    """Make JPEG files of one size from the photos of the package, and return their paths."""
     folder.mkdir()
     sources = demo_photos()
     for i in range(count):
@@ -38,7 +38,7 @@ def make_photos(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
 
 
 def machine_card() -> dict[str, Any]:
-    """The processor, the cores this process may use, and the versions that matter."""
+    """Return the processor, the number of cores that this process may use, and the versions that matter."""
     return {
         "processor": processor(),
         "cores": available_cores(),
@@ -51,8 +51,8 @@ def interleaved(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str,
     """Time each way in turn, round after round, so that a machine that slows down slows all of them.
 
     Args:
-        ways: by name, a function that does the work and returns the number of images it did.
-        rounds: timed runs of each, after whatever warm-up the caller did.
+        ways: by name, a function that does the work and returns the number of images that it processed.
+        rounds: number of timed runs of each way. The caller does the warm-up.
 
     Returns:
         by name: the median rate and the range, in images/s.
@@ -72,7 +72,7 @@ def interleaved(ways: Mapping[str, Callable[[], int]], rounds: int) -> dict[str,
 def engine_rates(
     engines: Mapping[str, Engine], pixels: npt.NDArray[np.uint8], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """As `interleaved`, for engines that describe ``uint8 (n, h, w, 3)``, each in batches that suit it, after a warm-up."""
+    """Time engines like `interleaved`, on ``uint8 (n, h, w, 3)``, each in its own batch size and after a warm-up."""
 
     def turn(engine: Engine) -> Callable[[], int]:
         def once() -> int:
@@ -88,5 +88,5 @@ def engine_rates(
 
 
 def finish(result: Mapping[str, Any]) -> None:
-    """Print the result as the last line, in JSON, with the machine's card."""
+    """Print the result and the description of the machine as JSON, in the last line."""
     print(json.dumps({**result, "machine": machine_card()}))

@@ -1,10 +1,11 @@
-"""The most memory that a run takes, by the number of images: `isc_fast`, and everything in memory as the published scripts do it.
+"""The most memory that a run takes, by the number of images: with `isc_fast`, and as the published scripts do it, which hold
+everything in memory.
 
     python bench/memory.py --counts 10000 1000000 10000000
 
-Each figure is of a process of its own. The extraction is without its network and decoder, whose memory does not depend on the
-number of images: what is measured is the listing, the plan, the parts and the file. Needs Linux, which says what a process
-took, and twice the room of the descriptors on the disk.
+A process of its own measures each figure. The extraction runs without its network and decoder, whose memory does not depend on
+the number of images. It measures the listing, the plan, the parts and the file. The benchmark needs Linux, which reports the
+memory of a process, and room on the disk for twice the descriptors.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ QUERIES = 1000
 
 
 def name_of(row: int) -> str:
-    """The path of an image, as many names as there are rows."""
+    """Return a path for the image of a row. Each row has another path."""
     return f"photos/{row % 1000:04d}/{row:012d}.jpg"
 
 
 def vectors(count: int, dim: int, seed: int) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
-    """Unit rows in blocks; the same for any count, as far as they reach."""
+    """Yield unit rows in blocks. A larger count begins with the same rows."""
     rng = np.random.default_rng(seed)
     for part in blocks_of(np.arange(count), BLOCK):
         rows = rng.standard_normal((BLOCK, dim), dtype=np.float32)[: len(part)]
@@ -43,7 +44,7 @@ def vectors(count: int, dim: int, seed: int) -> Iterator[np.ndarray[Any, np.dtyp
 
 
 def write_rows(path: Path, count: int, dim: int) -> None:
-    """A descriptor file, with ids that take no memory."""
+    """Write a descriptor file, with ids that take no memory."""
     from isc_fast.descriptors.store import write_blocks
     from isc_fast.files.lazy import Lazy
 
@@ -58,7 +59,7 @@ def write_rows(path: Path, count: int, dim: int) -> None:
 
 
 def extract_list(folder: Path, count: int, dim: int) -> None:
-    """From a list file to the descriptor file."""
+    """Run an extraction from a list file to the descriptor file."""
     import isc_fast.extraction.pipeline
     from isc_fast.decoders.base import Batch
     from isc_fast.decoders.preprocessing import Preprocessing
@@ -88,7 +89,7 @@ def extract_list(folder: Path, count: int, dim: int) -> None:
 
 
 def search(folder: Path, dim: int) -> list[float]:
-    """The ten best of each query, from the file."""
+    """Search the ten best references of each query, from the file."""
     import isc_fast
     from isc_fast.descriptors.store import Descriptors, open_descriptors
 
@@ -98,7 +99,7 @@ def search(folder: Path, dim: int) -> list[float]:
 
 
 def normalize(folder: Path, dim: int) -> None:
-    """Negative embedding subtraction with a thousand negatives, from file to file."""
+    """Subtract a thousand negatives, from file to file."""
     from isc_fast.descriptors.store import Descriptors, open_descriptors
     from isc_fast.matching.methods import normalize_to_file
 
@@ -108,7 +109,7 @@ def normalize(folder: Path, dim: int) -> None:
 
 
 def search_in_memory(folder: Path, dim: int) -> list[float]:
-    """The same in the published way: vectors and names are read whole, and a flat index of faiss holds the vectors again."""
+    """Search in the published way: read all vectors and names, and hold the vectors a second time in a flat faiss index."""
     import faiss
     import h5py
 
@@ -122,13 +123,13 @@ def search_in_memory(folder: Path, dim: int) -> list[float]:
 
 
 def fits(count: int, dim: int) -> bool:
-    """Whether the vectors, twice, and the names as objects leave a fifth of the machine's memory to others."""
+    """Return whether the vectors, held twice, and the names as objects leave a fifth of the machine's memory free."""
     [free] = [line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvail")]
     return 2 * count * dim * 4 + 300 * count < 0.8 * int(free) * 1024
 
 
 def measured(row: str, count: int, dim: int, folder: Path) -> dict[str, Any]:
-    """Do one row in this process: the most memory that it took in MB, its seconds, and scores where it has some."""
+    """Compute one row in this process. Return the most memory that it took in MB, its seconds, and its scores, if any."""
     began, scores = time.monotonic(), None
     if row == "extract":
         extract_list(folder, count, dim)
@@ -149,9 +150,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 1_000_000], help="numbers of images")
     parser.add_argument("--dim", type=int, default=256)
-    parser.add_argument("--folder", type=Path, help="for the files, instead of the system's temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder for the files; by default the system's temporary folder")
     parser.add_argument(
-        "--smoke", action="store_true", help="a thousand and five thousand images, to see that it works"
+        "--smoke", action="store_true", help="a thousand and five thousand images, to show that it runs"
     )
     parser.add_argument("--row", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -195,7 +196,9 @@ def main() -> int:
             "growth": {row: list(cells.values())[-1]["mb"] / cells[counts[0]]["mb"] for row, cells in found.items()},
             "ratio_to_best_reference": found[REFERENCE][both]["mb"] / found[OWN][both]["mb"],
             "best_reference": REFERENCE,
-            "cosine_min": float(mine @ theirs / np.linalg.norm(mine) / np.linalg.norm(theirs)),  # of the best scores
+            "cosine_min": float(
+                mine @ theirs / np.linalg.norm(mine) / np.linalg.norm(theirs)
+            ),  # compares the best scores
         }
     )
     return 0

@@ -1,4 +1,4 @@
-"""Engines in lower precisions that the benchmarks measure, made without the care that accuracy takes."""
+"""Engines in lower precisions for benchmarks of speed. They are made fast, without the steps that keep accuracy."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from isc_fast.export.precision.rounding import activation_grid, int8_scales, to_
 from isc_fast.export.targets.model_file import write_engine
 
 ACCEPTED = {"bf16": (0.0, 0.96), "int8-bf16": (0.38, 0.46), "int8": (0.54, 0.0)}
-"""Shares of the arithmetic in int8 and in bf16 that passed the accuracy gate on the trained network: `precision.py` prints
+"""Shares of the arithmetic in int8 and in bf16 that passed the accuracy gate on the trained network. `precision.py` prints
 them."""
 
 
 def split_by_share(layers: Sequence[Layer], int8: float, bf16: float) -> tuple[list[Layer], list[Layer]]:
-    """Layers in int8 and layers in bf16, so that they hold these shares of the arithmetic.
+    """Choose the layers in int8 and those in bf16, so that they have these shares of the arithmetic.
 
-    The first layers are kept in fp32, those after them in bf16, the last in int8: on the trained network the first ones
-    lose most.
+    The first layers stay in fp32, the next ones are in bf16, and the last ones in int8, because the first layers of the
+    trained network lose most.
     """
     total = sum(layer.operations for layer in layers)
     low: list[Layer] = []
@@ -53,9 +53,10 @@ def split_by_share(layers: Sequence[Layer], int8: float, bf16: float) -> tuple[l
 
 
 def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16: float, runtime: str) -> None:
-    """Write an fp32 engine in a lower precision for these shares of its arithmetic, rounded to the nearest.
+    """Write an fp32 engine in a lower precision for these shares of its arithmetic. Weights are rounded to the nearest.
 
-    Without the care of `isc_fast.export.precision.reduce`, which costs minutes and changes no rate: for measuring speed alone.
+    This engine is for measuring speed. `isc_fast.export.precision.reduce` keeps the accuracy too, but takes minutes, and its
+    engine runs at the same rate.
     """
     model = load_graph(source)
     layers = find_layers(model)

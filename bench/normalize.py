@@ -1,14 +1,14 @@
 """Subtracting and smoothing negatives: the published form and ours, side by side in one run.
 
     python bench/normalize.py            200,000 descriptors, 20,000 and 1,000,000 negatives, 256 dimensions: two minutes
-    python bench/normalize.py --smoke    seconds: does it run at all
+    python bench/normalize.py --smoke    takes seconds and shows only that it runs
 
 The published form (the reference solution's) gathers the k nearest negatives of every descriptor at once, an array
-``(n, k, d)``, before it takes their mean. The search for those k is common to both and costs far more than the rest, so
-both are measured: the step alone, the neighbours being given (at random, as those of random rows are), and the whole,
-with the search, for fewer descriptors. The ceiling of the step is fetching the negatives' rows, once for each neighbour, and
-doing nothing with them. Memory is the most that a process of its own takes beyond its input, the result
-included.
+``(n, k, d)``, before it takes their mean. Both forms search for these k negatives, and the search costs far more than the
+rest. The benchmark therefore measures two things: the calculation alone, with given neighbours (random ones, as random rows
+have), and the whole with the search, for fewer descriptors. The ceiling of the calculation is the rate of fetching the
+negatives' rows, once for each neighbour, and doing nothing with them. The memory is the most that a process of its own takes
+beyond its input; it includes the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or the threads of faiss spin while numpy works
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise the threads of faiss spin while numpy works
 
 import faiss
 import numpy as np
@@ -36,18 +36,18 @@ from isc_fast.matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSm
 from isc_fast.matching.subtraction import NES_BETA, NES_K, NegativeSubtraction, subtract_negatives
 
 Array = np.ndarray[Any, Any]
-_STEP = 2048  # rows at a time where they are only fetched: they stay in a core's cache
+_STEP = 2048  # rows that `fetched` copies at a time; they stay in a core's cache
 
 
 def unit_rows(seed: int, count: int, dim: int) -> Array:
-    """Random rows of unit length, float32."""
+    """Make random rows of unit length, float32."""
     rows = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 
 
 def searched(xq: Array, xb: Array, k: int) -> tuple[Array, Array]:
-    """Scores and indices ``(n, k)``, as the published form finds them: by one index of faiss, all at once."""
+    """Return scores and indices ``(n, k)`` as the published form finds them: by one index of faiss, all at once."""
     index = faiss.IndexFlatIP(xb.shape[1])
     index.add(xb)
     scores, indices = index.search(xq, k)
@@ -55,40 +55,40 @@ def searched(xq: Array, xb: Array, k: int) -> tuple[Array, Array]:
 
 
 def published_subtraction(rows: Array, negatives: Array, indices: Array) -> Array:
-    """All rows in one expression."""
+    """Subtract negatives from all rows in one expression."""
     made = rows - np.float32(NES_BETA) * negatives[indices].mean(axis=1)
     result: Array = made / np.linalg.norm(made, axis=1, keepdims=True)
     return result
 
 
 def published_smoothing(negatives: Array, scores: Array, indices: Array) -> Array:
-    """All negatives in one expression."""
+    """Smooth all negatives in one expression."""
     made = (negatives[indices] * (scores**SMOOTHING_POWER)[:, :, None]).sum(axis=1)
     result: Array = made / np.linalg.norm(made, axis=1, keepdims=True)
     return result
 
 
 def named(rows: Array) -> Descriptors:
-    """Descriptors whose ids are numbers."""
-    return Descriptors(rows, range(len(rows)))  # type: ignore[arg-type]  # no list of names, which would be counted too
+    """Return descriptors whose ids are numbers."""
+    return Descriptors(rows, range(len(rows)))  # type: ignore[arg-type]  # a list of names would count as memory
 
 
 class GivenNeighbours(CpuSearcher):
-    """A searcher that gives neighbours which are known, in the order of the queries, and searches for none."""
+    """A searcher that does not search: it returns known neighbours, in the order of the queries."""
 
     def __init__(self, scores: Array, indices: Array) -> None:
         super().__init__()
         self._known, self._given = (scores, indices), 0
 
     def knn(self, xq: Array, blocks: Iterable[Array], k: int, metric: Metric = "ip") -> tuple[Array, Array]:
-        """The neighbours of the next queries."""
+        """Return the neighbours of the next queries."""
         these = slice(self._given, self._given + len(xq))
         self._given += len(xq)
         return self._known[0][these], self._known[1][these]
 
 
 def collected(blocks: Iterable[Array], count: int, dim: int) -> Array:
-    """Blocks as one array, which is made first, so that nothing is in memory twice."""
+    """Copy blocks into one array. The array is allocated first, so that nothing is in memory twice."""
     rows, at = np.empty((count, dim), np.float32), 0
     for block in blocks:
         rows[at : at + len(block)] = block
@@ -97,7 +97,7 @@ def collected(blocks: Iterable[Array], count: int, dim: int) -> Array:
 
 
 def fetched(table: Array, indices: Array) -> None:
-    """Copy every neighbour's row into a small buffer, by every core, and forget it."""
+    """Copy every neighbour's row into a small buffer, on all cores, and do nothing with it."""
 
     def some(start: int) -> None:
         near = indices[start : start + _STEP].T
@@ -110,7 +110,10 @@ def fetched(table: Array, indices: Array) -> None:
 
 
 def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]]:
-    """By name, each way to subtract negatives from so many rows, or to smooth them (0 rows); neighbours are given."""
+    """Return each way, by name, to subtract negatives from ``count`` rows, or to smooth them if ``count`` is 0.
+
+    The neighbours are given.
+    """
     table, random = unit_rows(1, negatives, dim), np.random.default_rng(2)
     if count:
         rows, indices = unit_rows(0, count, dim), random.integers(0, negatives, (count, NES_K))
@@ -140,13 +143,13 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has taken."""
+    """Return the most memory that this process has taken, in bytes."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
 def extra_memory(way: str, count: int, negatives: int, dim: int) -> int | None:
-    """Bytes that one way takes beyond its input, in a process of its own; None where the system does not say."""
+    """Measure, in a process of its own, the bytes that one way takes beyond its input; None if the system does not tell."""
     if not os.path.exists("/proc/self/status"):
         return None
     shape = [str(number) for number in (count, negatives, dim)]
@@ -155,12 +158,12 @@ def extra_memory(way: str, count: int, negatives: int, dim: int) -> int | None:
 
 
 def measure_memory(way: str, count: int, negatives: int, dim: int) -> int:
-    """What `extra_memory` prints."""
+    """Measure the memory of one way in this process. `extra_memory` calls it in another process and reads the result."""
     run = steps(count, negatives, dim)[way]
-    steps(10 if count else 0, 20, dim)[way]()  # what is loaded and cached the first time
+    steps(10 if count else 0, 20, dim)[way]()  # so that what the first call loads and caches is not counted
     gc.collect()
     with open("/proc/self/clear_refs", "w") as peak:
-        peak.write("5")  # the peak begins anew
+        peak.write("5")  # resets the peak
     before = peak_bytes()
     run()
     return peak_bytes() - before
@@ -169,10 +172,10 @@ def measure_memory(way: str, count: int, negatives: int, dim: int) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000, help="descriptors of the step alone")
+    parser.add_argument("--rows", type=int, default=200_000, help="descriptors for the calculation alone")
     parser.add_argument("--negatives", type=int, nargs="+", default=[20_000, 1_000_000])
-    parser.add_argument("--smoothed", type=int, default=200_000, help="negatives that are smoothed, the step alone")
-    parser.add_argument("--whole", type=int, default=32_768, help="descriptors of the whole, with the search")
+    parser.add_argument("--smoothed", type=int, default=200_000, help="negatives to smooth, for the calculation alone")
+    parser.add_argument("--whole", type=int, default=32_768, help="descriptors for the whole, with the search")
     parser.add_argument("--whole-negatives", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,15 +1,15 @@
-"""What finds edited copies today, side by side: image files → matches, with how many copies each way finds.
+"""isc-fast and other tools that find edited copies, side by side: from image files to matches, with the copies they find.
 
     python bench/peers.py            the demo's collection: 270 queries, 45 references
-    python bench/peers.py --smoke    seconds, few photos
+    python bench/peers.py --smoke    takes seconds with few photos
 
-Ours is the engine inside the package, by `isc_fast.extract` and `isc_fast.search` as a user calls them. The peers are perceptual
-hashes, which is what people install for this: `imagehash` as its documentation uses it, one image after the other, and in one
-process for each core; and `imagededup` where it is installed (its networks fetch weights when they are made, so its hash is
-measured). All are searched exactly and evaluated alike, hashes by the number of bits that differ. µAP is the challenge's;
-"found" is the share of copies that are found where 90 % of what is found is right.
+Ours is the engine inside the package, with `isc_fast.extract` and `isc_fast.search` as a user calls them. The peers are
+perceptual hashes, which people install for this task. `imagehash` runs as in its documentation, one image after the other, and
+also in one process for each core. `imagededup` runs where it is installed; its hash is measured, because its networks download
+weights. All ways are searched exactly and evaluated alike; hashes are compared by the number of bits that differ. µAP is the
+challenge's. "Found" is the share of copies that are found at the score where 90 % of all that is found is right.
 
-The edits of this collection are easy ones: for figures on harder ones see the model card.
+The edits of this collection are easy. The model card has figures for harder ones.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from isc_fast.training.tiny.baselines import HASH_SIDES, as_hamming, describe_by
 
 SIDES = ("queries", "references")
 _PROTOCOL = "per-query"
-_AT_ONCE = 8  # images that a process is given
+_AT_ONCE = 8  # images that a process gets at a time
 
 
 def ours(engine: isc_fast.Engine, folder: Path) -> tuple[Matches, Descriptors]:
-    """Matches, and the queries' descriptors."""
+    """Extract and search as a user does; return the matches and the queries' descriptors."""
     for side in SIDES:
         isc_fast.extract(folder / side, engine, folder / f"{side}.h5", overwrite=True)
     queries, references = (isc_fast.read_descriptors(folder / f"{side}.h5") for side in SIDES)
@@ -51,20 +51,20 @@ def ours(engine: isc_fast.Engine, folder: Path) -> tuple[Matches, Descriptors]:
 
 
 def by_hash(describe: Callable[[Sequence[Item]], Descriptors], folder: Path) -> Matches:
-    """Matches of hashes, which are rows of ±1 of unit length."""
+    """Describe by a hash and search. The descriptors are rows of ±1, scaled to unit length."""
     queries, references = (describe(list_images(folder / side).items) for side in SIDES)
     return as_hamming(isc_fast.search(queries, references), queries.dim)
 
 
 def in_processes(pool: ProcessPoolExecutor, name: str, side: int, items: Sequence[Item]) -> Descriptors:
-    """As `describe_by_hash`, by every core."""
+    """Describe like `describe_by_hash`, with a process on each core."""
     groups = [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
     parts = list(pool.map(partial(describe_by_hash, name=name, side=side), groups))
     return Descriptors(np.concatenate([part.vectors for part in parts]), [id_ for part in parts for id_ in part.ids])
 
 
 def by_imagededup(items: Sequence[Item]) -> Descriptors:
-    """imagededup's perceptual hashes of 64 bits; it goes through a folder with a process for each core."""
+    """Describe by imagededup's perceptual hash of 64 bits. It reads a folder with a process for each core."""
     from imagededup.methods import PHash
 
     found = PHash(verbose=False).encode_images(image_dir=Path(items[0].path).parent)

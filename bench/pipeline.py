@@ -2,16 +2,16 @@
 
     python bench/pipeline.py                 the network of v107 (random weights) at 512 × 512
     python bench/pipeline.py --ckpt v107.pth the published weights
-    python bench/pipeline.py --smoke         seconds, a small network: does it run at all
+    python bench/pipeline.py --smoke         takes seconds with a small network and shows only that it runs
 
-The reference way is the reference solution's extraction: a torch DataLoader whose workers decode with PIL, torchvision's
-Resize, ToTensor and Normalize, and the network in torch eager mode. It is measured at each batch size given, since it
-gets slower as the batch grows, and the ratio is against its best. Ours is `isc_fast.extract` as a user calls it, with
-listing, part files, fsync and all, in fp32 by ONNX Runtime and, where the processor computes in bf16, in bf16 and in a mix
-of int8 and bf16 by OpenVINO, each for that share of the arithmetic which passed the accuracy gate on a trained network
-(`networks.ACCEPTED`). All run the same weights on the same files; the accuracy beside the ratio is the cosine with the
-reference's result. The machine's limit for this network is set by its matrix peak: the model is 95 % of the
-time on a processor.
+The reference way is the reference solution's extraction: a torch DataLoader whose processes decode with PIL, torchvision's
+Resize, ToTensor and Normalize, and the network in torch's eager mode. It gets slower as the batch grows, so it is measured at
+each given batch size, and the ratio is against its best. Ours is `isc_fast.extract` as a user calls it, including the listing,
+part files and fsync. It runs in fp32 by ONNX Runtime. If the processor computes in bf16, it also runs by OpenVINO in bf16 and
+in a mix of int8 and bf16, each for the share of the arithmetic that passed the accuracy gate on a trained network
+(`networks.ACCEPTED`). All ways run the same weights on the same files. The accuracy beside the ratio is the cosine with the
+reference's result. The matrix peak sets the machine's limit for this network: the network takes 95 % of the time on a
+processor.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ckpt", help="checkpoint; by default random weights")
-    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="of the random weights")
-    parser.add_argument("--size", type=int, default=512, help="of the random network's input")
+    parser.add_argument("--arch", default="tf_efficientnetv2_m", help="backbone of the random network")
+    parser.add_argument("--size", type=int, default=512, help="side of the random network's input in pixels")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 32], help="of the reference way")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 32], help="batch sizes of the reference way")
     parser.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
     given = parser.parse_args(arguments)
     photo_size = PHOTO_SIZE

@@ -1,14 +1,14 @@
-"""What lower precisions cost a trained network, and what each remedy gives back: accuracy first, speed beside it.
+"""The accuracy that lower precisions cost a trained network, how much of it `isc-fast export` keeps, and the speed.
 
     python bench/precision.py                       the trained network inside the package, its photos
     python bench/precision.py --engine v107.onnx --photos FOLDER      an fp32 engine of yours, on photos of yours
-    python bench/precision.py --smoke               a minute, few photos
+    python bench/precision.py --smoke               takes a minute with few photos
 
-Each row is an engine, measured as `isc_fast.export.precision.gate` does before it publishes one: edited copies of photos
-that calibration never saw, against the fp32 engine.
-"Plain" rows round every convolution to the nearest values, as a runtime does that is told
-to; the others are what `isc-fast export --precision` makes: weights rounded with care, biases corrected, and kept in fp32 the
-layers that measuring finds to lose most. The reference of the rates is the fp32 engine in ONNX Runtime.
+Each row is an engine. It is measured as `isc_fast.export.precision.gate` measures an engine before publishing it: with edited
+copies of photos that calibration never saw, against the fp32 engine. "Plain" rows round every convolution to the nearest
+values, as a runtime does when it is asked to. The other rows are what `isc-fast export --precision` makes: it rounds weights
+with care, corrects biases, and measures which layers lose most and keeps them in fp32. The reference of the rates is the fp32
+engine in ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference way, JPEG files → descriptors: a DataLoader whose workers decode with PIL, and torch in eager mode."""
+"""The reference way, JPEG files → descriptors: a DataLoader whose processes decode with PIL, and torch in eager mode."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ class Photos(torch.utils.data.Dataset[torch.Tensor]):
 def photo_batches(
     net: DescriptorNet, paths: Sequence[str], size: int, batch: int, *, pinned: bool = False
 ) -> Iterator[torch.Tensor]:
-    """Normalised images ``float32 (n, 3, size, size)`` from a worker on every core."""
+    """Yield normalised images ``float32 (n, 3, size, size)``. A process on every core makes them."""
     photos = Photos(paths, size, net.mean, net.std)
     workers = available_cores()
     return iter(torch.utils.data.DataLoader(photos, batch_size=batch, num_workers=workers, pin_memory=pinned))
 
 
 def half_precision(device: str, enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
-    """Autocast: fp16 on a GPU, bf16 on a processor."""
+    """Return torch's autocast, in fp16 on a GPU and in bf16 on a processor."""
     return torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16, enabled=enabled)
 
 
 def reference_way(
     net: DescriptorNet, paths: Sequence[str], size: int, batch: int, *, device: str = "cpu", half: bool = False
 ) -> np.ndarray[Any, Any]:
-    """Descriptors ``float32 (n, d)`` as the reference solution computes them.
+    """Compute descriptors ``float32 (n, d)`` as the reference solution does.
 
     Args:
-        net: on that device.
-        paths: of JPEG files.
-        size: of the network's input in pixels.
-        batch: images in one call.
+        net: the network, which is on the device already.
+        paths: paths of JPEG files.
+        size: side of the network's input in pixels.
+        batch: number of images in one call.
         device: ``"cpu"`` or ``"cuda"``.
         half: whether the network runs in autocast, as people run it on a GPU; see `half_precision`.
     """

@@ -1,4 +1,4 @@
-"""Random descriptors of which some are near copies of others, and the exact answer by numpy: for the search benchmarks."""
+"""Random descriptors for the search benchmarks, some of them near copies of others, and exact searches by numpy and torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Found = tuple[Array, Array]
-"""Scores and indices, each ``(nq, k)``."""
+"""The result of a search: scores and indices, each ``(nq, k)``."""
 BLOCK = 65_536
-"""Rows of a block in the ways by numpy and torch."""
+"""The number of rows in a block of the searches by numpy and torch."""
 
 
 def make_rows(queries: int, references: int, dim: int) -> tuple[Array, Array]:
-    """Unit rows; every hundredth reference is a near copy of a query."""
+    """Make unit rows of queries and references. Every hundredth reference is a near copy of a query."""
     rng = np.random.default_rng(0)
     xq, xb = (rng.standard_normal((n, dim), dtype=np.float32) for n in (queries, references))
     copies = xb[::100]
@@ -31,12 +31,12 @@ def make_rows(queries: int, references: int, dim: int) -> tuple[Array, Array]:
 
 
 def blocks_of(rows: Array, size: int) -> Iterator[Array]:
-    """The rows in blocks of that many."""
+    """Yield rows in blocks of at most ``size`` rows."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def by_numpy(xq: Array, xb: Array, k: int) -> Found:
-    """Blocks of products in the precision of the queries, the best of each block, and the best of those."""
+    """Search by products of blocks in the precision of the queries; keep the best of each block, then the best of those."""
     scores, indices = np.empty((len(xq), 0), xq.dtype), np.empty((len(xq), 0), np.int64)
     for number, block in enumerate(blocks_of(xb, BLOCK)):
         found = xq @ block.T.astype(xq.dtype, copy=False)
@@ -48,7 +48,7 @@ def by_numpy(xq: Array, xb: Array, k: int) -> Found:
 
 
 def by_torch(queries: torch.Tensor, references: torch.Tensor, k: int) -> Found:
-    """Blocks of products in torch, and its topk, where the tensors are; the answer is fetched from there."""
+    """Search by products of blocks and topk in torch, on the tensors' device, and copy the answer to the host."""
     import torch
 
     scores, indices = [], []
@@ -63,5 +63,5 @@ def by_torch(queries: torch.Tensor, references: torch.Tensor, k: int) -> Found:
 
 
 def same_ids(found: Array, expected: Array) -> float:
-    """The share of rows in which two searches found the same references, in whatever order."""
+    """Return the share of rows in which two searches found the same references, in any order."""
     return float((np.sort(found, 1) == np.sort(expected[: len(found)], 1)).all(1).mean())

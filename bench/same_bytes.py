@@ -1,10 +1,11 @@
-"""Do two checkouts make the same files? Every verb that writes one, run by both on the same inputs, and compared byte by byte.
+"""Check that two checkouts make the same files. Both run every verb that writes a file on the same inputs, and the program
+compares the files byte by byte.
 
     python bench/same_bytes.py OLD/.venv/bin/python NEW/.venv/bin/python
 
-Each argument is the Python of an environment in which one checkout is installed. It takes some minutes. Engine files name the
-isc-fast that made them: where the versions differ, the old number counts as the new one. The exit status is 1 if anything
-differs; the last line is JSON.
+Each argument is the Python of an environment in which one checkout is installed. The program takes some minutes. Engine files
+name the version of isc-fast that made them; if the two versions differ, the old number counts as the new one. The exit status
+is 1 if anything differs. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ for name, n, seed in (("queries", 700, 1), ("references", 30_000, 2), ("train", 
 
 
 class Side:
-    """One checkout: its Python, and the folder that it writes into."""
+    """One checkout, with its Python and the folder into which it writes."""
 
     def __init__(self, python: str, folder: Path) -> None:
         self.python, self.folder = python, folder
@@ -61,19 +62,19 @@ class Side:
         self.version = self.run("-c", "import isc_fast; print(isc_fast.__version__)").strip()
 
     def run(self, *arguments: str, status: int = 0) -> str:
-        """Run its Python, and return what it printed."""
+        """Run the checkout's Python and return what it printed."""
         done = subprocess.run([self.python, *arguments], cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != status:
             raise SystemExit(f"{self.python} {' '.join(arguments)[:300]} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout
 
     def verb(self, *arguments: str, status: int = 0) -> str:
-        """Run a verb of isc-fast."""
+        """Run a verb of isc-fast and return what it printed."""
         return self.run("-m", "isc_fast", *arguments, status=status)
 
 
 def make_photos(source: Path, folder: Path) -> None:
-    """A folder with photos in folders, equal names, blank images and files that cannot be read."""
+    """Make a folder with sub-folders of photos, equal names, blank images and files that cannot be read."""
     photos = sorted(source.glob("*.jpg"))
     for number, photo in enumerate(photos):
         target = folder / f"set{number % 3}" / f"photo{number:02}.jpg"
@@ -89,7 +90,7 @@ def make_photos(source: Path, folder: Path) -> None:
 
 
 def interrupted(side: Side, output: str, *arguments: str) -> None:
-    """An extraction that is killed when its first part is there, then run again."""
+    """Run an extraction, kill it when its first part exists, and run it again."""
     command = [side.python, "-m", "isc_fast", "extract", *arguments, "-o", output]
     process = subprocess.Popen(command, cwd=side.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parts = side.folder / f"{output}.parts"
@@ -105,7 +106,7 @@ def interrupted(side: Side, output: str, *arguments: str) -> None:
 
 
 def steps(photos: Path, sets: Path, checkpoint: Path, here: Path) -> dict[str, Callable[[Side], object]]:
-    """What both sides do, by name; each leaves files in the side's folder."""
+    """Return what both sides do, by name. Each step leaves files in the side's folder."""
     given = (str(photos), "--engine", ENGINE)
     q, r, t = (str(sets / f"{name}.h5") for name in ("queries", "references", "train"))
     small = ("--batch-size", "4", "--shard-size", "4")
@@ -163,7 +164,7 @@ def steps(photos: Path, sets: Path, checkpoint: Path, here: Path) -> dict[str, C
 
 
 def digests(side: Side, version: str) -> dict[str, str]:
-    """SHA-256 of every file that the side has made; its version number counts as the given one."""
+    """Return the SHA-256 of every file that the side has made. Its version number counts as the given one."""
     found = {}
     for path in sorted(side.folder.rglob("*")):
         if path.is_file():
@@ -175,11 +176,13 @@ def digests(side: Side, version: str) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; returns the exit status."""
+    """Compare the two checkouts and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("old", help="Python of the environment of one checkout")
-    parser.add_argument("new", help="Python of the environment of the other one")
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="only steps whose name has one of these words")
+    parser.add_argument("old", help="Python of the environment of the old checkout")
+    parser.add_argument("new", help="Python of the environment of the new checkout")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORD", help="run only steps whose name contains one of these words"
+    )
     given = parser.parse_args(arguments)
     here = Path(__file__).resolve().parent.parent
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -2,16 +2,16 @@
 
     python bench/search.py                                1,000 queries, 300,000 references, 256 dimensions: a minute
     python bench/search.py --queries 10000 --references 1000000
-    python bench/search.py --smoke                        seconds: does it run at all
+    python bench/search.py --smoke                        takes seconds and shows only that it runs
 
-Every way finds the 10 references with the highest inner product, of unit rows of which one in a hundred is a near copy of
-a query. Exact search is one matrix product with a selection behind it, so the ceiling of comparing everything in single
-precision is the machine's rate for such products, measured in the same rounds (the better of numpy's and torch's,
-2048 × 2048 × 2048). Ours can be faster, since most pairs are ruled out by products of bytes and a bound on what rounding can
-have cost (see `isc_fast/matching/first_pass.py`). Double precision decides what counts as exact, for some of the queries.
+Every way finds the 10 references with the highest inner product. All rows have unit length, and one reference in a hundred
+is a near copy of a query. Exact search is one matrix product and a selection. If everything is compared in single precision,
+its ceiling is the machine's rate for such products, which the same rounds measure (the better of numpy's and torch's,
+2048 × 2048 × 2048). Ours can be faster, because products of bytes and a bound on the error of rounding exclude most pairs (see
+`isc_fast/matching/first_pass.py`). Double precision decides what counts as exact, for some of the queries.
 
-Ours is measured twice: `isc_fast.search` as a user calls it, with references in a file, ids and all, and the searcher's `knn`
-alone, on arrays. An index is filled before the clock starts. The slowest ways get fewer queries; the rate is of those.
+Ours is measured twice: `isc_fast.search` as a user calls it, with ids and with references in a file, and the searcher's `knn`
+alone, on arrays. An index is filled before the clock starts. The slowest ways get fewer queries, and their rate is for those.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or the threads of one library spin while another one works
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise the threads of one library spin while another one works
 
 import faiss
 import numpy as np
@@ -37,11 +37,11 @@ from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
 from isc_fast.matching.searcher import open_searcher
 
-_SIDE = 2048  # of the square product that measures the ceiling
+_SIDE = 2048  # side of the square product that measures the ceiling
 
 
 def quantized(xb: Array, kind: int) -> faiss.Index:
-    """An index of faiss that keeps rounded numbers."""
+    """Return an index of faiss that keeps rounded numbers."""
     index = faiss.IndexScalarQuantizer(xb.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     index.train(xb[:BLOCK])
     index.add(xb)
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "left_out": without,
             "ratio_to_best_reference": rates[own]["images_per_s"] / rates[best]["images_per_s"],
             "best_reference": best,
-            "cosine_min": float(cosine.min()),  # between the scores of a query's best, ours and in double precision
+            "cosine_min": float(cosine.min()),  # compares the scores of each query's best with double precision
             "same_ids_min": rows[own]["same_ids"],
         }
     )

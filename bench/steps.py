@@ -1,8 +1,8 @@
-"""Steps of a long check, each in a process of its own with a time limit: what crashes or hangs in one costs only that one.
+"""Steps of a long check. Each runs in a process of its own with a time limit, so that a crash or a hang costs only one step.
 
-A step is a script that is given ``--row NAME`` and prints its result as a line of JSON, and before it, if it likes, what it
-knows so far: of a step that is killed the last such line is kept. Light on purpose: whoever runs steps loads no library that
-could crash.
+A step is a script that takes ``--row NAME`` and prints its result as a line of JSON. Before that it may print what it knows so
+far in the same form: if the step is killed, the last such line counts. This module is light on purpose: the process that runs
+the steps loads no library that could crash.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ OK, ABSENT, FAILED, ABORTED, TIMEOUT, SKIPPED, NO_GPU = (
     "skipped",
     "no GPU",
 )
-"""States of a row: done; something is not installed, or not made for this device; ended with an error; ended the whole process
-by a signal; was killed at its time limit; was not begun, for want of time or of what it needs; needs a GPU, and there is none."""
+"""The states of a row, in this order: it is done; a library is not installed, or does not support this device; it ended with
+an error; a signal ended its whole process; it was killed at its time limit; it was not begun, because time was short or a step
+that it needs has no result; it needs a GPU and there is none."""
 BAD = (FAILED, ABORTED, TIMEOUT)
 
 LIMIT = "STEP_LIMIT_S"
-_LEAST_S = 5.0  # a step that has less time than this is not begun
+_LEAST_S = 5.0  # a step is not begun if less time than this is left
 
 Result = dict[str, Any]
 Row = Callable[[Any], Result]
-"""A function that measures, given the settings."""
+"""A function that takes the settings and measures one row."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Step:
 
     Attributes:
         name: ``"group/row"``.
-        script: that is run, with ``--row`` and the row's name.
-        limit_s: after so many seconds it is killed.
-        order: lower ones are begun first; of equal ones the one that was listed first.
-        needs: names of steps without whose results it cannot run.
-        needs_gpu: without a GPU it is not begun.
+        script: path of the script; it is run with ``--row`` and the row's name.
+        limit_s: the step is killed after this many seconds.
+        order: steps with lower numbers begin first. Steps with equal numbers begin in the order of the list.
+        needs: names of the steps whose results it needs.
+        needs_gpu: whether it is begun only if there is a GPU.
     """
 
     name: str
@@ -62,26 +63,26 @@ class Step:
 
     @property
     def row(self) -> str:
-        """The name without its group."""
+        """Return the name without its group."""
         return self.name.partition("/")[2]
 
 
 class NotHere(Exception):
-    """Raised by a row: it cannot be had on this machine or device, and that is no failure."""
+    """A row raises this if it cannot be measured on this machine or device. It does not count as a failure."""
 
 
 def say(line: str) -> None:
-    """Progress, on stderr."""
+    """Print a line of progress on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def so_far(result: Result) -> None:
-    """Print what a row knows already, for the case that it is killed."""
+    """Print what a row knows already, in case it is killed."""
     print(json.dumps(result), flush=True)
 
 
 def serve(rows: Mapping[str, Row], name: str, settings: Any) -> int:
-    """Compute one row and print it: the child's side. Errors come through, except that something is not installed."""
+    """Compute one row in this process, a child, and print it. Errors come through, except for a missing library."""
     try:
         result = {"state": OK, **rows[name](settings)}
     except NotHere as error:
@@ -95,27 +96,27 @@ def serve(rows: Mapping[str, Row], name: str, settings: Any) -> int:
 
 
 def _says_not_installed(error: BaseException) -> bool:
-    """Not one that is installed and does not load: that is a failure."""
+    """Return whether an error means that a library is not installed. One that is installed and does not load is a failure."""
     while type(error).__name__ == "MissingExtraError":
         if error.__cause__ is None:
-            return True  # it was another process that did not find it
+            return True  # another process did not find the library
         error = error.__cause__
     return isinstance(error, ModuleNotFoundError)
 
 
 def run_step(command: Sequence[str], limit_s: float) -> Result:
-    """Run a command and say how it ended, whatever it does.
+    """Run a command and return how it ended, whatever it does.
 
     Args:
-        command: prints its result as the last line of JSON. It is told its limit in the environment, as `LIMIT`.
-        limit_s: then it and all processes that it started are killed.
+        command: a command that prints its result as the last line of JSON. The environment variable `LIMIT` gives its limit.
+        limit_s: after this many seconds, the command and all processes that it started are killed.
 
     Returns:
-        what the command printed last, with ``state``, ``seconds`` and, unless all is well, ``reason``.
+        the last result that the command printed, with ``state``, ``seconds`` and, unless it is done, ``reason``.
     """
     began = time.monotonic()
     environment = {**os.environ, LIMIT: str(limit_s)}
-    # Files, not pipes: a process that the command left behind would keep a pipe open.
+    # The output goes into files and not into pipes, because a process that the command left behind keeps a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, env=environment
@@ -128,7 +129,7 @@ def run_step(command: Sequence[str], limit_s: float) -> Result:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)  # a driver that hangs keeps even a killed process
+                process.wait(timeout=10)  # a driver that hangs keeps even a killed process alive
         found, said = _last_object(out), _last_line(err)
     seconds = round(time.monotonic() - began, 1)
     if code is None:
@@ -157,7 +158,7 @@ def _lines(stream: IO[bytes]) -> list[str]:
 
 
 def _last_line(stream: IO[bytes]) -> str:
-    """The last line that is no frame of a traceback."""
+    """Return the last line that does not belong to the frames of a traceback."""
     lines = [line for line in _lines(stream) if not line.startswith(("  File", "    ", "Extension modules"))]
     return lines[-1].strip()[:400] if lines else ""
 
@@ -172,7 +173,7 @@ def _last_object(stream: IO[bytes]) -> Result:
 
 
 def with_needs(steps: Sequence[Step], wanted: Callable[[Step], bool]) -> list[Step]:
-    """The wanted steps and those that they need, in the order in which they are begun."""
+    """Return the wanted steps and those that they need, in the order in which they begin."""
     by_name = {step.name: step for step in steps}
     chosen: set[str] = set()
 
@@ -196,15 +197,15 @@ def run_steps(
     why_no_gpu: str = "needs an NVIDIA GPU",
     found: dict[str, Result] | None = None,
 ) -> dict[str, Result]:
-    """Run steps one after the other until the time is used up; never raises for what a step does.
+    """Run steps one after the other until the time is used up. Whatever a step does, this raises nothing.
 
     Args:
-        steps: in the order in which they are begun.
-        settings_json: what each script is given as ``--settings``.
-        ends: `time.monotonic` when all has to be over.
+        steps: the steps, in the order in which they begin.
+        settings_json: the settings that each script gets as ``--settings``.
+        ends: the value of `time.monotonic` at which everything must be over.
         gpu: whether steps that need a GPU can run.
-        why_no_gpu: the reason of those that cannot.
-        found: results of earlier steps; added to.
+        why_no_gpu: the reason for steps that cannot run without one.
+        found: results of earlier steps; the new ones are added to it.
 
     Returns:
         ``found``, by the names of steps.

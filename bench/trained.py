@@ -1,4 +1,4 @@
-"""What the benchmarks of lower precisions measure: an fp32 engine, photos, and the accuracy gate's copies of them."""
+"""What the benchmarks of lower precisions measure: an fp32 engine, photos, and the accuracy gate's edited copies of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isc_fast.sources.listing import list_images
 
 @dataclass(frozen=True)
 class Trained:
-    """An engine in fp32, the photos that calibrate and measure, the copies, and what the engine says to them."""
+    """An engine in fp32, the photos that calibrate and measure, the edited copies, and the engine's descriptors of them."""
 
     exact: Engine
     photos: Photos
@@ -24,18 +24,18 @@ class Trained:
 
 
 def trained_parser(description: str | None, smoke: str) -> argparse.ArgumentParser:
-    """The flags of both benchmarks; ``smoke`` is the help of that one."""
+    """Return a parser of the flags that both benchmarks have. ``smoke`` is the help text of ``--smoke``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="in fp32")
+    parser.add_argument("--engine", type=Path, default=DEMO_ENGINE, help="engine in fp32")
     parser.add_argument("--photos", help="folder; every second photo calibrates, the others measure")
-    parser.add_argument("--images", type=int, default=32, help="described in each turn of the timing")
+    parser.add_argument("--images", type=int, default=32, help="images to describe in each turn of the timing")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help=smoke)
     return parser
 
 
 def open_trained(given: argparse.Namespace) -> Trained:
-    """What the flags name; with ``--smoke`` few photos, and the flags for images and rounds are set low."""
+    """Load what the flags name. ``--smoke`` takes few photos, and sets the flags for images and rounds low."""
     paths = [Path(item.path) for item in list_images(given.photos).items] if given.photos else demo_photos()
     photos = split_photos(paths)
     if given.smoke:

@@ -2,13 +2,13 @@
 
     python bench/training.py                      the published batch of one process; a GPU if there is one
     python bench/training.py --images 4 --rounds 2  on a processor, where the published one takes minutes
-    python bench/training.py --smoke              seconds, a small network: does it run at all
+    python bench/training.py --smoke              takes seconds with a small network and shows only that it runs
 
-The reference way is the published recipe as it was run: NCHW, fp16 autocast with a gradient scaler (fp32 on a processor), and
-the distances of batch and memory together, (b + m)² of them. Ours is `isc_fast.training.loop.learner.Learner`, first with the
-same options, then with the options that a user may add. The accuracy beside each row is the cosine between the
-descriptors that the two networks give after a step from the same weights on the same images; a row in bf16 can't reach
-that of a row in fp32, and says so there. The last rows run the whole loop on JPEG files.
+The reference way is the published training as it was run: NCHW, fp16 autocast with a gradient scaler (fp32 on a processor),
+and the (b + m)² distances of batch and memory together. Ours is `isc_fast.training.loop.learner.Learner`, first with the same
+options, then with options that a user may add. The accuracy of each row is the cosine between the descriptors that the two
+networks give after one step from the same weights on the same images. A row in bf16 cannot reach the cosine of a row in fp32;
+its name says that it is in bf16. The last rows run the whole loop on JPEG files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFERENCE = "reference"
 
 
 class ReferenceWay:
-    """The published loop's step: everything by the torch of its time."""
+    """The step of the published loop, written with the functions that torch had at that time."""
 
     def __init__(self, net: DescriptorNet, stage: Stage, device: torch.device) -> None:
         self.net, self.stage, self.device = net.to(device).train(), stage, device
@@ -55,7 +55,7 @@ class ReferenceWay:
         self.memory = CrossBatchMemory(stage.memory_size, stage.dim, device)
 
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """One step; the loss is read at once, as there."""
+        """Do one step. The loss is read at once, as in the published loop."""
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
             loss = self._loss(self.net(images).float(), labels)
@@ -79,7 +79,7 @@ class ReferenceWay:
 
 
 def steps(step: Callable[[], object], count: int, images: int, device: torch.device) -> int:
-    """Do so many steps and wait for them; returns the images."""
+    """Do ``count`` steps, wait for them, and return the number of images."""
     for _ in range(count):
         step()
     if device.type == "cuda":
@@ -88,7 +88,7 @@ def steps(step: Callable[[], object], count: int, images: int, device: torch.dev
 
 
 def measure_steps(stage: Stage, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Rates and cosines of each way on random images that lie on the device."""
+    """Measure the rate and the cosine of each way, on random images that lie on the device."""
     torch.manual_seed(0)
     images = torch.rand(stage.images_per_step, 3, stage.input_size, stage.input_size, device=device) * 2 - 1
     labels = torch.arange(stage.batch_size, device=device).repeat(2 + stage.negatives_per_sample)
@@ -114,7 +114,7 @@ def measure_steps(stage: Stage, given: argparse.Namespace, device: torch.device)
         batch = images.contiguous(memory_format=order)
         if isinstance(way, Learner):
             way.set_epoch(0)
-        way.step(batch, labels)  # warm-up, and the step that is compared
+        way.step(batch, labels)  # this step is the warm-up, and its result is compared
         with torch.inference_mode():
             described[name] = way.net(batch[:16]).float().cpu()
         runs[name] = lambda way=way, batch=batch: steps(
@@ -128,7 +128,7 @@ def measure_steps(stage: Stage, given: argparse.Namespace, device: torch.device)
 def measure_loop(
     stage: Stage, views_on: Any, paths: Sequence[str], given: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
-    """Images per second from JPEG files, and the share of the time that the device waits for them."""
+    """Measure the images per second from JPEG files, and the share of the time in which the device waits for them."""
     again = 1 + 2 * stage.batch_size // len(paths)
     items = [Item(f"{i}-{path}", path) for i, path in enumerate(list(paths) * again)]
     samples = [(item, item) if stage.views == "pairs" else (item,) for item in items]
@@ -149,7 +149,7 @@ def measure_loop(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             before = time.perf_counter()
-            if first:  # the warm-up, and the start of the workers
+            if first:  # the first one includes the warm-up and the start of the loaders
                 first, waited, began = False, 0.0, before
                 continue
             done += 1
@@ -163,10 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", default=["v83", "v107"], choices=list(STAGES))
-    parser.add_argument("--images", type=int, help="of a step, about; by default those of one published process")
+    parser.add_argument(
+        "--images", type=int, help="images in one step, about; by default those of one published process"
+    )
     parser.add_argument("--steps", type=int, default=5, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=available_cores(), help="that make views")
+    parser.add_argument("--workers", type=int, default=available_cores(), help="loaders that make views")
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--smoke", action="store_true", help="a small network and images, one round")

@@ -1,12 +1,12 @@
-"""Photos → augmented views: images/s of one core, with Pillow and with torch, and what each edit costs.
+"""Photos → augmented views: images/s on one core, with Pillow and with torch, and the cost of each edit.
 
     python bench/views.py            v83 at 256, v86 at 384, v98 at 512, from JPEG files of 1024 × 768
-    python bench/views.py --smoke    seconds, few small photos: does it run at all
+    python bench/views.py --smoke    takes seconds with few small photos and shows only that it runs
 
-Both ways carry out the same plans on the same decoded photos, on one thread, so that a machine's rate is this times the
-workers it can keep busy; the difference beside the rates is the mean over all views in grey levels of 255. Decoding is
-the loader's, Pillow's: its own line says how much of the time it is. The way it is compared with is Pillow's, which the
-published training took.
+Both ways carry out the same recipes on the same decoded photos, on one thread. A machine's rate is this rate times the
+number of loaders that it can keep busy. The difference beside the rates is the mean over all views, in grey levels of 255.
+Pillow decodes the photos, as in the loader; the rows with decoding show its share of the time. The reference way is Pillow,
+which the published training used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: one thread is one worker of the loader
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch is loaded: a loader has one thread
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from isc_fast.training.views.plans import draw_hard, draw_moderate, view_random
 def draw_views(
     kind: str, stage: str, size: int, paths: Sequence[str], count: int, artwork: Artwork
 ) -> list[steps.ViewPlan]:
-    """The plans of ``count`` views, of the photos in turn."""
+    """Draw the recipes of ``count`` views, of the photos in turn."""
     hard = STAGES[stage].hard_view
     assert hard is not None
     with Image.open(paths[0]) as first:
@@ -60,7 +60,7 @@ def name_of(step: steps.Step) -> str:
 
 
 def time_steps(plans: Sequence[steps.ViewPlan], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
-    """Milliseconds of each step, the median over its uses, with Pillow and with torch on the same input."""
+    """Measure the milliseconds of each edit, the median over its uses, with Pillow and with torch on the same input."""
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"pillow": [], "torch": []})
     for i, plan in enumerate(plans):
         image = photos[i % len(photos)]
@@ -77,7 +77,7 @@ def time_steps(plans: Sequence[steps.ViewPlan], photos: Sequence[Image.Image]) -
 
 
 def with_torch(plan: steps.ViewPlan, photo: Image.Image) -> torch.Tensor:
-    """The view uint8 ``(3, size, size)`` of a decoded photo."""
+    """Make the view, uint8 ``(3, size, size)``, of a decoded photo."""
     return apply_torch.apply_torch(plan, apply_torch.to_tensor(photo))
 
 
@@ -86,14 +86,14 @@ def make_views(
     apply: Callable[[steps.ViewPlan, Image.Image], object],
     open_photo: Callable[[int], Image.Image],
 ) -> int:
-    """Carry the plans out; ``open_photo`` gives the photo of a number."""
+    """Carry out the recipes. ``open_photo`` returns the photo of a number."""
     for i, plan in enumerate(plans):
         apply(plan, open_photo(i))
     return len(plans)
 
 
 def measure(stage: str, size: int, paths: Sequence[str], views: int, rounds: int) -> dict[str, Any]:
-    """Rates of drawing, decoding, and making the views of a stage."""
+    """Measure the rates of drawing, decoding and making the views of a stage."""
     photos, artwork = [load_rgb(path) for path in paths], find_artwork()
     result: dict[str, Any] = {"stage": stage, "size": size, "rates": {}, "difference": {}}
     cosines = []
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=12)
-    parser.add_argument("--views", type=int, default=60, help="of each kind and stage")
+    parser.add_argument("--views", type=int, default=60, help="views of each kind and stage")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="one stage, few small photos, one round")
     given = parser.parse_args(arguments)

@@ -2,8 +2,8 @@
 
 It changes scores by as much as another order of summation can change them, and selects and orders neighbours by these
 scores. Among equal scores it keeps any. It checks what faiss or its authors forbid: two threads that use the same
-resources at once, more than 2,048 neighbours, more neighbours than rows, arrays that are not contiguous float32 rows, and
-a GPU that does not exist. `tests/matching/test_gpu_searcher.py` compares names and parameters with the real Python
+resources at once, more than 2,048 neighbours, more neighbours than rows, arrays that are not contiguous float32 rows,
+and a GPU that does not exist. `tests/matching/test_gpu_searcher.py` compares names and parameters with the real Python
 wrapper, which faiss-cpu contains too.
 """
 

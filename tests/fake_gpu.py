@@ -354,7 +354,7 @@ class FakeTensorRT(ModuleType):
         refuse: if set, building fails with this text.
         recordable: whether executions can be recorded.
         seen: the pixels of each execution.
-        spoil: called with the descriptors of each execution; the plan gives what it returns, so that a plan can be wrong.
+        spoil: called with the descriptors of each execution; the plan gives what it returns, which may be wrong.
     """
 
     def __init__(self, cuda: FakeCuda, version: str = "11.4.0.12") -> None:

@@ -15,7 +15,7 @@ DIM = 8
 
 
 class Graph:
-    """A graph ``uint8 (n, size, size, 3)`` → unit rows ``(n, DIM)``. Methods add a node and return its output's name."""
+    """A graph ``uint8 (n, size, size, 3)`` → unit rows ``(n, DIM)``. Methods add nodes and return an output's name."""
 
     def __init__(self, size: int = 16, seed: int = 0) -> None:
         self.size = size

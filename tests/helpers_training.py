@@ -51,5 +51,5 @@ def backbone_file(path: Path, seed: int = 0) -> Path:
 
 
 def check_no_gloo_thread() -> None:
-    """Check that no thread of a process group is alive. One that outlives its group may abort the process at its end."""
+    """Check that no thread of a process group is alive: one that outlives its group may abort the process at its end."""
     assert "pt_gloo_runloop" not in [Path(name).read_text().strip() for name in glob("/proc/self/task/*/comm")]
