@@ -1,4 +1,4 @@
-"""JPEG files → network input in front of a GPU: PIL workers, turbo, torchvision's nvJPEG, DALI, beside the decoders' own rates.
+"""JPEG files → network input in front of a GPU: PIL processes, turbo, torchvision's nvJPEG, DALI, beside the decoders' own rates.
 
     python bench/gpu_decode.py           3,840 files of 1024 × 768 → the network's input
     python bench/gpu_decode.py --smoke   takes seconds; runs on the processor where there is no GPU

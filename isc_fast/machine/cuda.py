@@ -4,7 +4,7 @@ Every call returns a code and raises nothing by itself; `isc_fast.machine.gpus.c
 made here has a ``close`` that frees it, may be called twice and never raises: after a fault CUDA refuses to free as well,
 and the first error is the one to report.
 
-Nothing in this file has run on a GPU yet: the tests run it against an imitation whose functions are compared with the
+The tests run this file against an imitation whose functions are compared with the
 signatures of the real bindings, and ``pytest -m gpu`` runs it for real.
 """
 

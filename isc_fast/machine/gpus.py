@@ -3,7 +3,7 @@
 `count_devices` and `find_device` ask CUDA, which counts only the GPUs that this process may see. `describe_gpus` asks the
 driver, for ``isc-fast doctor``, also where CUDA's bindings are not installed.
 
-Nothing in this file has run on a GPU yet: the tests run it against an imitation whose functions are compared with the
+The tests run this file against an imitation whose functions are compared with the
 signatures of the real bindings, and ``pytest -m gpu`` runs it for real.
 """
 
