@@ -77,7 +77,7 @@ def jobs(paths: Sequence[str], size: int = BATCH) -> list[Sequence[str]]:
 def drained(decoder: Decoder, paths: Sequence[str], side: int, batch: int = BATCH, *, stay: bool = False) -> int:
     """Decode all files by a decoder of this package and drop the pixels. With ``stay`` they are not copied off the GPU."""
     make: Any = decoder.device_batches if stay and isinstance(decoder, DeviceDecoder) else decoder.batches
-    return sum(len(batch.problems) for batch in make(jobs(paths, batch), side, side))
+    return sum(len(batch.problems) for batch in make(jobs(paths, batch), Preprocessing(side, side)))
 
 
 def libjpeg_turbo(paths: Sequence[str]) -> Callable[[], object]:
