@@ -1,7 +1,7 @@
 """Tables of images on the disk: ids and paths, in order, which SQLite keeps, sorts and compares.
 
-Memory holds at most 8 MB of a table, and 8 MB more while SQLite sorts it, so ten million images take as much memory as ten
-thousand. A table that is being found is temporary; the table of a plan is a file.
+Memory holds at most 8 MB of a temporary table and 2 MB of a stored one, and as much again while SQLite sorts it. So ten million
+images take as much memory as ten thousand. A listing makes a temporary table; the table of a plan is a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .scratch import needs_scratch
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-_CACHE_KB = 8192
+_TEMPORARY_KB, _STORED_KB = 8192, 2048  # caches; a stored table is written and read in order, and needs less
 _COLUMNS = "row INTEGER PRIMARY KEY, id BLOB NOT NULL, path BLOB NOT NULL"
 _INSERT = "INSERT INTO images (id, path) VALUES (?, ?)"
 _LONGEST_PATH = 512  # bytes; SQLite opens no file whose path is longer
@@ -52,13 +52,13 @@ def _uri(file: str | os.PathLike[str], options: str) -> str:
 _READ = "mode=ro&immutable=1"
 _WRITE = "mode=rw&nolock=1"
 # A table that is not finished is thrown away, so SQLite needs no journal to undo a change and does not sync the file.
-_SETTINGS = {"cache_size": -_CACHE_KB, "journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF"}
+_SETTINGS = {"journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF"}
 
 
-def _open(uri: str = "") -> Connection:
+def _open(uri: str = "", cache_kb: int = _STORED_KB) -> Connection:
     """Open a database. Without a name, it is in memory while it is small, then in a temporary file that nobody else sees."""
     db: Connection = _sqlite().connect(uri, isolation_level=None, check_same_thread=False, uri=True)
-    for name, value in _SETTINGS.items():
+    for name, value in {"cache_size": -cache_kb, **_SETTINGS}.items():
         db.execute(f"PRAGMA {name} = {value}")
     return db
 
@@ -130,7 +130,7 @@ class TemporaryTable(Table):
         sqlite = _sqlite()
         self._errors: type[Exception] = sqlite.OperationalError
         self._lock = threading.Lock()
-        self._db = _open()
+        self._db = _open("", _TEMPORARY_KB)
         weakref.finalize(self, self._db.close)
         self._db.execute(f"CREATE TABLE images ({_COLUMNS}{more_columns})")
         self._db.execute("BEGIN")  # never committed
