@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..stages import Stage
 from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
-from ..views.plans import ViewPlan, draw_hard, draw_moderate, draw_plain, view_random
+from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, view_random
 from .collection import Collection
 from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
@@ -30,7 +30,7 @@ class Sample:
 
     key: Key
     pixels: Sequence[npt.NDArray[np.uint8]]
-    files: Sequence[tuple[bytes, ViewPlan]]
+    files: Sequence[tuple[bytes, ViewRecipe]]
     erase: Sequence[tuple[int, ...]]
     labels: Sequence[int]
     names: Sequence[str]
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     Attributes:
         keys: of the samples.
         pixels: ``uint8 (images, size, size, 3)``; no images where views are made on the device, from ``files``.
-        files: bytes and plan of each image, or empty.
+        files: bytes and recipe of each image, or empty.
         erase: ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
         labels: ``int64 (images,)``.
         names: ids of the images.
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 
     keys: list[Key]
     pixels: torch.Tensor
-    files: list[tuple[bytes, ViewPlan]]
+    files: list[tuple[bytes, ViewRecipe]]
     erase: torch.Tensor
     labels: torch.Tensor
     names: list[str]
@@ -66,7 +66,7 @@ class SampleDataset(Dataset[Sample]):
 
     Args:
         artwork: fonts and emoji for hard views; None where the stage has none.
-        views_on: ``"workers"``: finished views; ``"device"``: bytes and plans, for `isc_fast.training.views.apply_torch`.
+        views_on: ``"workers"``: finished views; ``"device"``: bytes and recipes, for `isc_fast.training.views.apply_torch`.
     """
 
     def __init__(
@@ -98,23 +98,23 @@ class SampleDataset(Dataset[Sample]):
         if photos is None:
             number, photos = reader.draw(self._random(key, _SPARE), self._samples)
         if self._stage.views == "augmented":
-            plans = self._two_views(key, photos[0], reader)
+            recipes = self._two_views(key, photos[0], reader)
             photos *= 2
         else:
-            plans = [draw_plain(self._stage.input_size) for _ in photos]
+            recipes = [draw_plain(self._stage.input_size) for _ in photos]
         labels = [int(self._labels[number])] * len(photos)
         random = self._random(key, _NEGATIVES)
         for _ in range(self._stage.negatives_per_sample):
             place, drawn = reader.draw(random, self._negatives)
             photos += drawn
             labels.append(self._offset + place)
-            plans.append(draw_plain(self._stage.input_size))
-        both = list(zip(photos, plans, strict=True))
+            recipes.append(draw_plain(self._stage.input_size))
+        both = list(zip(photos, recipes, strict=True))
         return Sample(
             key,
-            [] if on_device else [apply_pil(plan, photo.image) for photo, plan in both if photo.image is not None],
-            [(photo.file, plan) for photo, plan in both] if on_device else [],
-            [plan.erase_row for plan in plans],
+            [] if on_device else [apply_pil(recipe, photo.image) for photo, recipe in both if photo.image is not None],
+            [(photo.file, recipe) for photo, recipe in both] if on_device else [],
+            [recipe.erase_row for recipe in recipes],
             labels,
             [photo.item.id for photo in photos],
             reader.skipped,
@@ -123,7 +123,7 @@ class SampleDataset(Dataset[Sample]):
     def _random(self, key: Key, purpose: int) -> np.random.Generator:
         return view_random(self._seed, *key, purpose)
 
-    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewPlan]:
+    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewRecipe]:
         size, hard = self._stage.input_size, self._stage.hard_view
         if hard is None or self._artwork is None:
             raise ValueError(

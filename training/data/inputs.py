@@ -37,8 +37,8 @@ class InputMaker:
         decoded = decode_on_device([file for file, _ in batch.files], self._device)
         samples = len(batch.keys)
         views: list[torch.Tensor | None] = [
-            None if photo is None else apply_torch(plan, photo)
-            for photo, (_, plan) in zip(decoded, batch.files, strict=True)
+            None if photo is None else apply_torch(recipe, photo)
+            for photo, (_, recipe) in zip(decoded, batch.files, strict=True)
         ]
         for sample in sorted({place % samples for place, view in enumerate(views) if view is None}):
             made = self._dataset.make(batch.keys[sample], "workers")

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from ...evaluation.edits.demo import Edit
 from ...evaluation.edits.perspective import perspective_matrix
 from ..views.apply_pil import apply_step
-from ..views.plans import HUE, JPEG_QUALITIES, inscribed
+from ..views.recipes import HUE, JPEG_QUALITIES, inscribed
 from ..views.steps import Jitter, Jpeg, Perspective, Pixelize
 
 _BILINEAR = Image.Resampling.BILINEAR

@@ -1,4 +1,4 @@
-"""Carry out a plan with Pillow and numpy: the reference that `isc_fast.training.views.apply_torch` is measured against.
+"""Carry out a recipe with Pillow and numpy: the reference that `isc_fast.training.views.apply_torch` is measured against.
 
 Results are those of torchvision's transforms on Pillow images, which the published training used, byte by byte; where
 there is a faster way to the same bytes it is taken, and a test compares the two.
@@ -15,30 +15,30 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageStat
 
 from . import steps
-from .steps import Step, ViewPlan
+from .steps import Step, ViewRecipe
 
 SHUFFLE_SEED = 10
 _BICUBIC, _BILINEAR, _NEAREST = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 
 
-def apply_pil(plan: ViewPlan, photo: Image.Image) -> npt.NDArray[np.uint8]:
+def apply_pil(recipe: ViewRecipe, photo: Image.Image) -> npt.NDArray[np.uint8]:
     """Make a view of a photo.
 
     Args:
-        plan: drawn for a photo of this size.
+        recipe: drawn for a photo of this size.
         photo: mode RGB; it stays as it is.
 
     Returns:
-        uint8 ``(size, size, 3)``, writable. What the plan erases is left to `isc_fast.training.views.apply_torch.finish`.
+        uint8 ``(size, size, 3)``, writable. What the recipe erases is left to `isc_fast.training.views.apply_torch.finish`.
     """
     image = photo
-    for step in plan.steps:
+    for step in recipe.steps:
         image = apply_step(step, image)
     return np.array(image)
 
 
 def apply_step(step: Step, image: Image.Image) -> Image.Image:
-    """One step of a plan on an RGB image, which stays as it is."""
+    """One step of a recipe on an RGB image, which stays as it is."""
     match step:
         case steps.Crop():
             return _crop(step, image)

@@ -1,4 +1,4 @@
-"""Carry out a plan with torch, on the processor or a GPU, and finish batches of views for the network.
+"""Carry out a recipe with torch, on the processor or a GPU, and finish batches of views for the network.
 
 Every step follows Pillow's arithmetic, integers and roundings included, so that a view differs from the one of
 `isc_fast.training.views.apply_pil` by a grey level here and there; `tests/training/test_apply_views.py` holds the bound
@@ -23,30 +23,30 @@ from . import steps
 from .apply_pil import shuffled_places
 from .decoding import decode_on_device
 from .jpeg import compress
-from .steps import Step, ViewPlan
+from .steps import Step, ViewRecipe
 
 __all__ = ["apply_step", "apply_torch", "decode_on_device", "finish", "to_tensor"]
 
 
 @torch.no_grad()
-def apply_torch(plan: ViewPlan, photo: torch.Tensor) -> torch.Tensor:
+def apply_torch(recipe: ViewRecipe, photo: torch.Tensor) -> torch.Tensor:
     """Make a view of a photo, where the photo is.
 
     Args:
-        plan: drawn for a photo of this size.
+        recipe: drawn for a photo of this size.
         photo: uint8 ``(3, h, w)`` RGB on any device; it stays as it is.
 
     Returns:
-        uint8 ``(3, size, size)`` on that device. What the plan erases is left to `finish`.
+        uint8 ``(3, size, size)`` on that device. What the recipe erases is left to `finish`.
     """
     image = photo
-    for step in plan.steps:
+    for step in recipe.steps:
         image = apply_step(step, image)
     return image
 
 
 def apply_step(step: Step, image: torch.Tensor) -> torch.Tensor:
-    """One step of a plan on an image uint8 ``(3, h, w)``, which stays as it is."""
+    """One step of a recipe on an image uint8 ``(3, h, w)``, which stays as it is."""
     match step:
         case steps.Crop():
             part = image[:, step.top : step.top + step.height, step.left : step.left + step.width]
@@ -102,7 +102,7 @@ def finish(
 
     Args:
         pixels: uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device where the result shall be.
-        erase: int64 ``(n, 5)`` in main memory, rows from ``ViewPlan.erase_row``: top, left, height, width, seed; a height
+        erase: int64 ``(n, 5)`` in main memory, rows from ``ViewRecipe.erase_row``: top, left, height, width, seed; a height
             of 0 erases nothing. The noise is drawn in main memory, so it is the same numbers on any device.
         mean, std: of each channel, on the scale from 0 to 1.
         dtype: of the result; the arithmetic is float32.

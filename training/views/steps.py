@@ -1,6 +1,6 @@
 """The edits a view can consist of, each as plain data with everything decided: no step draws a random number.
 
-`isc_fast.training.views.plans` draws them; `isc_fast.training.views.apply_pil` and
+`isc_fast.training.views.recipes` draws them; `isc_fast.training.views.apply_pil` and
 `isc_fast.training.views.apply_torch` carry them out.
 """
 
@@ -164,7 +164,7 @@ class Erase:
 
 
 @dataclass(frozen=True)
-class ViewPlan:
+class ViewRecipe:
     """The steps that make a view of ``size × size`` pixels, in their order, and what is erased from it afterwards."""
 
     steps: tuple[Step, ...]

@@ -1,7 +1,7 @@
 """What happens to a photo to become a view, drawn as plain data before any pixel is touched.
 
-Drawing is cheap, happens on the host from one random generator, and needs sizes only. A plan is then carried out by
-`isc_fast.training.views.apply_pil` or, on any device, by `isc_fast.training.views.apply_torch`: both execute the same plan,
+Drawing is cheap, happens on the host from one random generator, and needs sizes only. A recipe is then carried out by
+`isc_fast.training.views.apply_pil` or, on any device, by `isc_fast.training.views.apply_torch`: both execute the same recipe,
 so both draw from the same distributions by construction, and every photo keeps its own random order of edits.
 
 Source of the distributions: the augmentations of Yokoo 2021 (arXiv 2112.04323) and its published code, which takes them
@@ -20,10 +20,10 @@ from ...evaluation.edits.perspective import perspective_matrix
 from ..stages import HardView
 from . import steps
 from .artwork import Artwork
-from .steps import Size, Step, ViewPlan
+from .steps import Size, Step, ViewRecipe
 
 __all__ = [
-    "Size", "ViewPlan", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
+    "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
 ]  # fmt: skip
 
 JPEG_QUALITIES = (10, 20, 30, 50)
@@ -43,15 +43,15 @@ def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Gener
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, view]))
 
 
-def draw_plain(size: int) -> ViewPlan:
+def draw_plain(size: int) -> ViewRecipe:
     """No augmentation: what extraction does to a photo."""
-    return ViewPlan((steps.Resize(size),), size)
+    return ViewRecipe((steps.Resize(size),), size)
 
 
-def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewPlan:
+def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewRecipe:
     """A crop of 70 to 100 % of the area, mirrored half of the time."""
     crop = _draw_crop(photo_size, size, MODERATE_AREA, random)
-    return ViewPlan((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
+    return ViewRecipe((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
 
 
 def draw_hard(
@@ -62,7 +62,7 @@ def draw_hard(
     *,
     open_other: Callable[[], Image.Image],
     artwork: Artwork,
-) -> ViewPlan:
+) -> ViewRecipe:
     """Draw the hard view of a photo.
 
     Args:
@@ -104,7 +104,7 @@ def draw_hard(
         if random.random() <= probability and (step := draw()) is not None:
             made.append(step)
     erase = _draw_erase(size, random) if random.random() <= settings.erase else None
-    return ViewPlan(tuple(made), size, erase)
+    return ViewRecipe(tuple(made), size, erase)
 
 
 def _log_uniform(low: float, high: float, random: np.random.Generator) -> float:
