@@ -1,4 +1,7 @@
-"""Samples: the views of a photo or pair with its negatives, made in the workers of a DataLoader."""
+"""The samples of a stage, which the processes of a DataLoader make.
+
+A sample holds the views of a photo, or of a labelled pair, together with its negatives.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
 
 ViewsOn = Literal["workers", "device"]
-_MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # what a sample's random numbers are for
+_MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # each purpose has its own random numbers in a sample
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, view by view; see `Batch` for what the fields hold."""
+    """One sample, view by view. Its fields hold the same as those of `Batch`."""
 
     key: Key
     pixels: Sequence[npt.NDArray[np.uint8]]
@@ -38,16 +41,19 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """The samples of one step of one process: all first views, then all second ones, then the negatives in turn.
+    """The samples of one step of one process.
+
+    The images stand in this order: the first view of every sample, then the second view of every sample, then the first
+    negative of every sample, and so on.
 
     Attributes:
-        keys: of the samples.
-        pixels: ``uint8 (images, size, size, 3)``; no images where views are made on the device, from ``files``.
-        files: bytes and recipe of each image, or empty.
-        erase: ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
-        labels: ``int64 (images,)``.
-        names: ids of the images.
-        skipped: (path, reason) of each image that could not be read and was replaced by another.
+        keys: The keys of the samples.
+        pixels: The views, ``uint8 (images, size, size, 3)``. It is empty if the device makes the views from ``files``.
+        files: The bytes and the recipe of each image. It is empty if ``pixels`` holds the views.
+        erase: The rectangles to erase, ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
+        labels: The labels of the images, ``int64 (images,)``.
+        names: The ids of the images.
+        skipped: The path and the reason for each image that could not be read. Another image replaces it.
     """
 
     keys: list[Key]
@@ -60,13 +66,18 @@ class Batch(NamedTuple):
 
 
 class SampleDataset(Dataset[Sample]):
-    """The samples of a stage by (epoch, number). Holds no state: any process at any time makes the same sample.
+    """The samples of a stage. A key, which is the pair (epoch, number), names a sample.
 
-    A photo that cannot be read is replaced by another one, drawn from the sample's own random numbers, and reported.
+    The data set holds no state, so any process makes the same sample from the same key at any time. If a photo cannot be
+    read, the data set reports it and takes another photo, which it draws with the sample's own random numbers.
 
     Args:
-        artwork: fonts and emoji for hard views; None where the stage has none.
-        views_on: ``"workers"``: finished views; ``"device"``: bytes and recipes, for `isc_fast.training.views.apply_torch`.
+        collection: The images of the stage.
+        stage: The stage.
+        seed: The seed of all random numbers.
+        artwork: The fonts and emoji for hard views, or None if the stage has no hard views.
+        views_on: ``"workers"`` gives finished views. ``"device"`` gives bytes and recipes, from which
+            `isc_fast.training.views.apply_torch` makes the views.
     """
 
     def __init__(
@@ -86,10 +97,14 @@ class SampleDataset(Dataset[Sample]):
         return self.make(key)
 
     def make(self, key: Key, views_on: ViewsOn | None = None) -> Sample:
-        """The sample of a key.
+        """Make the sample of a key.
+
+        Args:
+            key: The epoch and the number of the sample.
+            views_on: Where its views are made; by default, where the data set makes them.
 
         Raises:
-            InputError: so many photos in a row could not be read that something else must be wrong.
+            InputError: 50 photos in a row could not be read, so the cause is probably not a single photo.
         """
         on_device = (views_on or self._views_on) == "device"
         reader = PhotoReader(decoded=not on_device, open_photo=self._open)
@@ -144,7 +159,7 @@ class SampleDataset(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Put samples together, view by view."""
+    """Put samples together into a batch, view by view."""
     views = range(len(samples[0].labels))
 
     def by_view(field: str) -> list[Any]:
@@ -165,14 +180,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _begin_worker(_number: int) -> None:
     torch.set_num_threads(1)
-    # A signal to the whole group, as Ctrl-C sends it, is for the process that writes the checkpoint.
+    # Ctrl-C sends its signal to all processes of a terminal. Only the training process must handle it, to save its state.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def make_loader(dataset: SampleDataset, sampler: KeySampler, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    """A DataLoader whose workers stay from epoch to epoch; ``sampler.epoch`` and ``first_step`` say where it begins."""
-    return DataLoader(  # its items are batches because `collate` makes them so
+    """Make a DataLoader whose processes stay alive from epoch to epoch.
+
+    Args:
+        dataset: The samples.
+        sampler: The order of the samples. Its ``epoch`` and ``first_step`` say where an iteration starts.
+        workers: The number of loader processes; 0 makes the samples in this process.
+        pin: Whether to copy batches into pinned memory, from which a GPU reads faster.
+    """
+    return DataLoader(  # its items are batches, because `collate` makes batches
         dataset,  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=workers,
