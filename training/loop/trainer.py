@@ -234,8 +234,8 @@ class Trainer:
         shown = ", ".join(names[:8]) + (f", … ({len(names)} images)" if len(names) > 8 else "")
         return TrainingError(
             f"{what} of {self._stage.name} is {value} at epoch {position.epoch}, step {position.step - 1}; this process's "
-            f"batch: {shown}. The last state is from before: lower the learning rate (--set learning_rate=…) or use another "
-            "precision (--set precision=fp32), and look at these images"
+            f"batch: {shown}. The saved state is from an earlier step. Lower the learning rate (--set learning_rate=…) or use "
+            "another precision (--set precision=fp32), and look at these images"
         )
 
     def _write_row(self, window: _Window, step: int, position: Position) -> None:
