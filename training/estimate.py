@@ -29,10 +29,10 @@ class PlannedStage:
     """The estimate of one stage.
 
     Attributes:
-        stage: The stage.
-        samples, negatives: The number of images or pairs that it trains on, and of images that it draws negatives from.
-        steps_per_epoch: See `isc_fast.training.data.sampling.steps_per_epoch`.
-        images_per_s: The measured rate of one device in training, without the time to make views. None if it was not
+        stage: the stage.
+        samples, negatives: the number of images or pairs that it trains on, and of images that it draws negatives from.
+        steps_per_epoch: see `isc_fast.training.data.sampling.steps_per_epoch`.
+        images_per_s: the measured rate of one device in training, without the time to make views. None if it was not
             measured.
     """
 

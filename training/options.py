@@ -19,23 +19,23 @@ class RunOptions:
 
     Attributes:
         device: ``cpu`` or ``cuda``. By default, training uses a GPU if there is one.
-        workers: The number of loader processes that make views for each training process. By default, it is the process's
+        workers: the number of loader processes that make views for each training process. By default, it is the process's
             share of the cores with a GPU, and 1 without a GPU.
-        views_on: Where views are made: ``"workers"`` makes them in the loader processes, ``"device"`` makes them on the
+        views_on: where views are made: ``"workers"`` makes them in the loader processes, ``"device"`` makes them on the
             training device from the bytes of the files.
-        seed: The seed of all random numbers. It changes the trained network.
-        accumulate: The number of parts in which a process computes its share of a batch. More parts need less memory. The
+        seed: the seed of all random numbers. It changes the trained network.
+        accumulate: the number of parts in which a process computes its share of a batch. More parts need less memory. The
             loss is still the loss of the whole batch. It changes the trained network in one way: batch normalisation sees
             one part at a time.
-        compile: Whether ``torch.compile`` compiles the network.
-        ema_decay: The decay of an exponential moving average of the weights, which is saved and evaluated beside the
+        compile: whether ``torch.compile`` compiles the network.
+        ema_decay: the decay of an exponential moving average of the weights, which is saved and evaluated beside the
             weights. None means that there is no average.
-        log_every: The number of steps between two rows of ``log.csv``.
-        checkpoint_minutes: The minutes between two saved states. A state is also saved at the end of each epoch.
-        evaluate: A folder with ``query_images``, ``reference_images`` and a ground truth. The network is evaluated on it
+        log_every: the number of steps between two rows of ``log.csv``.
+        checkpoint_minutes: the minutes between two saved states. A state is also saved at the end of each epoch.
+        evaluate: a folder with ``query_images``, ``reference_images`` and a ground truth. The network is evaluated on it
             after each epoch.
-        fonts, emoji: Folders with fonts and emoji for the hard views. By default, installed ones are used.
-        max_steps: Stop after this many steps, as if the run were interrupted. This is useful for a trial.
+        fonts, emoji: folders with fonts and emoji for the hard views. By default, installed ones are used.
+        max_steps: stop after this many steps, as if the run were interrupted. This is useful for a trial.
     """
 
     device: str | None = None

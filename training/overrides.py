@@ -70,12 +70,12 @@ def override(stage: Stage, settings: Sequence[str]) -> Stage:
     """Return a copy of the stage with some settings changed.
 
     Args:
-        stage: The stage to change.
-        settings: Texts such as ``batch_size=64``. A setting may begin with the name of a stage, as in
+        stage: the stage to change.
+        settings: texts such as ``batch_size=64``. A setting may begin with the name of a stage, as in
             ``v98.batch_size=64``; it is ignored if that is the name of another stage.
 
     Raises:
-        InputError: There is no such setting, or the value has the wrong type.
+        InputError: there is no such setting, or the value has the wrong type.
     """
     for setting in settings:
         name, equals, text = setting.partition("=")

@@ -42,13 +42,13 @@ def check(stage: Stage, collection: Collection, world_size: int, accumulate: int
     """Check that a stage fits its data and its processes, before training starts.
 
     Args:
-        stage: The stage to train.
-        collection: The images that it trains on.
-        world_size: The number of training processes.
-        accumulate: The number of parts in which each process computes its share of a batch.
+        stage: the stage to train.
+        collection: the images that it trains on.
+        world_size: the number of training processes.
+        accumulate: the number of parts in which each process computes its share of a batch.
 
     Raises:
-        InputError: Two of these numbers do not fit together. The message names them and says what to change.
+        InputError: two of these numbers do not fit together. The message names them and says what to change.
     """
     samples = len(collection.samples)
     if stage.batch_size < 1 or stage.memory_size < 1 or stage.input_size < 32:
@@ -136,26 +136,26 @@ def train_stage(
     * ``skipped.jsonl``, if there are images that it cannot read.
 
     Args:
-        stage: A stage from `isc_fast.training.stages.STAGES`, or a changed copy of one.
-        data: A folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
-        output: The folder for the files above. The function creates it if it does not exist.
+        stage: a stage from `isc_fast.training.stages.STAGES`, or a changed copy of one.
+        data: a folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
+        output: the folder for the files above. The function creates it if it does not exist.
         start: ``"imagenet"``, a checkpoint, or a file with the weights of a timm backbone. A stage with ``resume`` also
             takes over the checkpoint's momentum.
-        ground_truth: The CSV of the labelled pairs. It is needed only if the file cannot be found by its name.
-        overwrite: Start the stage from its beginning, whatever ``output`` holds.
-        options: How to run the stage; by default `RunOptions()`.
-        progress: A function that takes the stage's name and returns a callback; the callback counts steps.
-        log: A function that receives one line after each epoch.
+        ground_truth: the CSV of the labelled pairs. It is needed only if the file cannot be found by its name.
+        overwrite: start the stage from its beginning, whatever ``output`` holds.
+        options: how to run the stage; by default `RunOptions()`.
+        progress: a function that takes the stage's name and returns a callback; the callback counts steps.
+        log: a function that receives one line after each epoch.
 
     Returns:
-        The checkpoint that the next stage starts from.
+        the checkpoint that the next stage starts from.
 
     Raises:
-        InputError, FormatError: The data or the options cannot be used. No training has started.
-        CheckpointError, DownloadError, MismatchError: The weights or the state in ``output`` cannot be used. No training
+        InputError, FormatError: the data or the options cannot be used. No training has started.
+        CheckpointError, DownloadError, MismatchError: the weights or the state in ``output`` cannot be used. No training
             has started.
-        TrainingError: The loss or a weight became infinite or NaN.
-        KeyboardInterrupt: The run received SIGINT or SIGTERM and has saved its state.
+        TrainingError: the loss or a weight became infinite or NaN.
+        KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
     """
     options = options or RunOptions()
     with joined(options.device) as process:
@@ -268,17 +268,17 @@ def train_schedule(
     all stages are checked before the first stage starts.
 
     Args:
-        stages: The stages from first to last, as `isc_fast.training.stages.schedule` returns them.
-        data: A folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
-        output: The folder in which each stage gets a folder of its own.
-        start: The weights that the first stage starts from.
-        arguments: The other arguments of `train_stage`.
+        stages: the stages from first to last, as `isc_fast.training.stages.schedule` returns them.
+        data: a folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
+        output: the folder in which each stage gets a folder of its own.
+        start: the weights that the first stage starts from.
+        arguments: the other arguments of `train_stage`.
 
     Returns:
-        The checkpoint of the last stage.
+        the checkpoint of the last stage.
 
     Raises:
-        IscFastError, KeyboardInterrupt: See `train_stage`.
+        IscFastError, KeyboardInterrupt: see `train_stage`.
     """
     options = arguments.get("options") or RunOptions()
     with joined(options.device) as process:

@@ -24,19 +24,19 @@ class HardView:
     """How often and how strongly the edits of a hard view change a photo.
 
     Attributes:
-        rotation: The probability of a counter-clockwise turn by 0 to 180 degrees. The result is cropped to the largest
+        rotation: the probability of a counter-clockwise turn by 0 to 180 degrees. The result is cropped to the largest
             upright rectangle inside.
-        overlay: The probability that the photo is pasted onto another one, or another one onto it.
-        overlay_opacity: The lowest opacity of the pasted photo. The highest is 1.
-        overlay_size: The lowest and the highest height of the pasted photo, as a share of the background's height.
-        colour_jitter: The strength of the colour change, which every hard view has. Brightness, contrast and saturation
+        overlay: the probability that the photo is pasted onto another one, or another one onto it.
+        overlay_opacity: the lowest opacity of the pasted photo. The highest is 1.
+        overlay_size: the lowest and the highest height of the pasted photo, as a share of the background's height.
+        colour_jitter: the strength of the colour change, which every hard view has. Brightness, contrast and saturation
             are multiplied by factors from 1 − ``colour_jitter`` to 1 + ``colour_jitter``, and the hue moves by up to a
             fifth of a turn.
-        pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: The probability of the
+        pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: the probability of the
             edit with this name.
-        flip, turn_over: The probability of mirroring left and right, and of mirroring top and bottom.
-        erase: The probability that one rectangle becomes noise.
-        blur_radius: The largest radius of the blur, in pixels.
+        flip, turn_over: the probability of mirroring left and right, and of mirroring top and bottom.
+        erase: the probability that one rectangle becomes noise.
+        blur_radius: the largest radius of the blur, in pixels.
         blur_reference_size: None keeps the radius the same for views of any size, as published; it blurs small views far
             more than large ones. With a number, the radius is multiplied by view size / ``blur_reference_size``.
     """
@@ -67,42 +67,42 @@ class Stage:
     """One stage of training.
 
     Attributes:
-        name: The name that the authors gave the stage. The second run of v83 is ``v83-2``.
-        start: Where the first weights come from: ``"imagenet"``, or the name of the stage before.
-        arch: The backbone's timm name, as checkpoints hold it.
-        resume: Whether the stage takes over the optimizer and the epoch count of the stage before, in addition to its
+        name: the name that the authors gave the stage. The second run of v83 is ``v83-2``.
+        start: where the first weights come from: ``"imagenet"``, or the name of the stage before.
+        arch: the backbone's timm name, as checkpoints hold it.
+        resume: whether the stage takes over the optimizer and the epoch count of the stage before, in addition to its
             weights.
-        input_size: The side of the square input, in pixels.
-        reference_world_size: The number of processes of the published run. That run divided its gradient by this number, and
+        input_size: the side of the square input, in pixels.
+        reference_world_size: the number of processes of the published run. That run divided its gradient by this number, and
             the learning rates are tuned to that. The loss is scaled so that any number of processes makes the same step.
-        batch_size: The samples of one step, over all processes. A sample is two views of a photo, or a labelled pair,
+        batch_size: the samples of one step, over all processes. A sample is two views of a photo, or a labelled pair,
             together with its negatives.
-        negatives_per_sample: How many images that match nothing are drawn for each sample, with replacement.
-        negatives_from: Where these images come from: ``"reference"`` and ``"training"`` name the set of images, ``"none"``
+        negatives_per_sample: how many images that match nothing are drawn for each sample, with replacement.
+        negatives_from: where these images come from: ``"reference"`` and ``"training"`` name the set of images, ``"none"``
             stands for no negatives.
         views: ``"augmented"`` trains on a moderate and a hard view of one photo, ``"pairs"`` on a labelled query and its
             reference.
-        first_epoch, epochs: The published run went from ``first_epoch`` to ``epochs - 1``. The learning rate falls over
+        first_epoch, epochs: the published run went from ``first_epoch`` to ``epochs - 1``. The learning rate falls over
             ``epochs``.
-        use_epoch: The epoch whose checkpoint the next stage starts from. Training stops after it.
-        learning_rate: The learning rate of epoch 0, in the units of the published run.
-        falling: Whether the rate falls linearly with the epoch: ``learning_rate · (1 − epoch / epochs)``.
-        pos_margin, neg_margin: A positive pair adds to the loss if its distance is above ``pos_margin``, a negative pair if
+        use_epoch: the epoch whose checkpoint the next stage starts from. Training stops after it.
+        learning_rate: the learning rate of epoch 0, in the units of the published run.
+        falling: whether the rate falls linearly with the epoch: ``learning_rate · (1 − epoch / epochs)``.
+        pos_margin, neg_margin: a positive pair adds to the loss if its distance is above ``pos_margin``, a negative pair if
             its distance is below ``neg_margin``.
-        memory_size: The number of descriptors in the cross-batch memory.
-        hard_view: The settings of the hard view, or None if the stage has no augmentation.
-        momentum, weight_decay: The settings of SGD. Biases and normalisation layers do not decay.
-        sample_size: How many training images are used: the first ones in the order of their names.
-        gem_p, dim: See `isc_fast.networks.model.DescriptorNet`.
-        precision: The precision of the arithmetic on a GPU, under autocast. A CPU computes in fp32 instead of fp16, because
+        memory_size: the number of descriptors in the cross-batch memory.
+        hard_view: the settings of the hard view, or None if the stage has no augmentation.
+        momentum, weight_decay: the settings of SGD. Biases and normalisation layers do not decay.
+        sample_size: how many training images are used: the first ones in the order of their names.
+        gem_p, dim: see `isc_fast.networks.model.DescriptorNet`.
+        precision: the precision of the arithmetic on a GPU, under autocast. A CPU computes in fp32 instead of fp16, because
             it has no fast fp16 arithmetic.
-        channels_last: The memory order of images and feature maps. It changes the speed, not the results.
+        channels_last: the memory order of images and feature maps. It changes the speed, not the results.
         head_start: ``"random"`` starts with a random head, as the published stages do. ``"whitened"`` starts with a head that
             is fitted in closed form, see `isc_fast.training.loop.whitening`; a small network on little data needs it.
-        backbone_rate: The learning rate of the backbone, as a share of the head's learning rate.
-        frozen: Patterns of the parameters that training leaves unchanged, such as ``backbone.*``. They follow the rules for
+        backbone_rate: the learning rate of the backbone, as a share of the head's learning rate.
+        frozen: patterns of the parameters that training leaves unchanged, such as ``backbone.*``. They follow the rules for
             patterns of file names.
-        freeze_statistics: Whether the backbone normalises with the statistics of its first weights instead of the batch's.
+        freeze_statistics: whether the backbone normalises with the statistics of its first weights instead of the batch's.
     """
 
     name: str

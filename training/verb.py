@@ -61,14 +61,14 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
     """Run ``isc-fast train`` with parsed flags.
 
     Args:
-        given: The parsed flags.
-        progress: A function that takes a stage's name and returns a callback for its progress.
-        note: A function that receives one line after each epoch.
-        show: A function that receives the result: the path of the last checkpoint, or the table of ``--dry-run``.
+        given: the parsed flags.
+        progress: a function that takes a stage's name and returns a callback for its progress.
+        note: a function that receives one line after each epoch.
+        show: a function that receives the result: the path of the last checkpoint, or the table of ``--dry-run``.
 
     Raises:
-        SystemExit: Something failed, and this is not the first process. Only the first process reports errors.
-        IscFastError, KeyboardInterrupt: See `isc_fast.training.run.train_stage`.
+        SystemExit: something failed, and this is not the first process. Only the first process reports errors.
+        IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
     """
     try:
         stages, options = _stages(given), _options(given)

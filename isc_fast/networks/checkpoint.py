@@ -32,15 +32,15 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        path: The path of the file.
-        arch: The backbone's timm name.
-        state_dict: The network's tensors, on the CPU, with names that lack the ``module.`` of distributed training.
-        input_size: The side of the square input in pixels, or None if the file does not say.
-        gem_p: The power of the pooling, or None if the file does not say.
-        epoch: The number of finished epochs, or None if the file does not say.
-        sha256: The SHA-256 of the file, in hexadecimal.
-        args: The options of the training run that the file holds.
-        optimizer: The optimizer's state, or None if the file holds none.
+        path: the path of the file.
+        arch: the backbone's timm name.
+        state_dict: the network's tensors, on the CPU, with names that lack the ``module.`` of distributed training.
+        input_size: the side of the square input in pixels, or None if the file does not say.
+        gem_p: the power of the pooling, or None if the file does not say.
+        epoch: the number of finished epochs, or None if the file does not say.
+        sha256: the SHA-256 of the file, in hexadecimal.
+        args: the options of the training run that the file holds.
+        optimizer: the optimizer's state, or None if the file holds none.
     """
 
     path: Path
@@ -81,10 +81,10 @@ def read_safely(path: Path) -> tuple[Any, str]:
     """Read a file that ``torch.save`` wrote, without executing anything in it.
 
     Returns:
-        The content of the file and its SHA-256.
+        the content of the file and its SHA-256.
 
     Raises:
-        CheckpointError: The file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
+        CheckpointError: the file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
     """
     try:
         with open(path, "rb") as stream:
@@ -138,11 +138,11 @@ def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
     """Check a ``state_dict``, and return its tensors by names without the ``module.`` of distributed training.
 
     Args:
-        path: The file that it comes from, for messages.
-        found: What stands in the place of the ``state_dict``.
+        path: the file that it comes from, for messages.
+        found: what stands in the place of the ``state_dict``.
 
     Raises:
-        CheckpointError: It is not a ``state_dict``, or it holds other things than plain tensors, or values that are not
+        CheckpointError: it is not a ``state_dict``, or it holds other things than plain tensors, or values that are not
             finite.
     """
     if not isinstance(found, Mapping) or not found:
@@ -167,7 +167,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint in the published format. No code in the file is executed.
 
     Raises:
-        CheckpointError: The file cannot be read, is not a checkpoint, is damaged, holds more than plain data, lacks ``arch``
+        CheckpointError: the file cannot be read, is not a checkpoint, is damaged, holds more than plain data, lacks ``arch``
             or ``state_dict``, or holds values that are not finite.
     """
     file = Path(path)
@@ -215,7 +215,7 @@ def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's weights into a network. Both must have the same tensors.
 
     Raises:
-        CheckpointError: A tensor is missing, is left over or has another shape.
+        CheckpointError: a tensor is missing, is left over or has another shape.
     """
     found, expected = checkpoint.state_dict, net.state_dict()
     missing = [key for key in expected if key not in found]
@@ -240,8 +240,8 @@ def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNe
     """Make the network of a checkpoint, with its weights, in evaluation mode.
 
     Args:
-        checkpoint: The checkpoint. The shape of its ``fc.weight`` gives the length of a descriptor.
-        gem_p: The power of generalised-mean pooling. 1.0 is average pooling.
+        checkpoint: the checkpoint. The shape of its ``fc.weight`` gives the length of a descriptor.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Raises:
         CheckpointError: timm does not know the architecture, or a tensor is missing, is left over or has another shape.
@@ -276,17 +276,17 @@ def save_checkpoint(
     """Write a checkpoint in the published format, which the reference solution reads too.
 
     Args:
-        path: The file to write.
-        net: A `DescriptorNet`, which may be wrapped for distributed training.
-        arch: The backbone's timm name.
-        input_size: The side of the square input, in pixels.
-        epoch: The number of finished epochs.
-        optimizer: The optimizer whose state is saved too, or None.
-        args: More options of the run, which are plain values and paths.
+        path: the file to write.
+        net: a `DescriptorNet`, which may be wrapped for distributed training.
+        arch: the backbone's timm name.
+        input_size: the side of the square input, in pixels.
+        epoch: the number of finished epochs.
+        optimizer: the optimizer whose state is saved too, or None.
+        args: more options of the run, which are plain values and paths.
 
     Raises:
-        CheckpointError: An option is more than plain data.
-        OutputError: The file cannot be written. An older file is untouched.
+        CheckpointError: an option is more than plain data.
+        OutputError: the file cannot be written. An older file is untouched.
     """
     tensors = {_WRAPPER + key.removeprefix(_WRAPPER): value.detach().cpu() for key, value in net.state_dict().items()}
     options = {name: _plain(name, value) for name, value in (args or {}).items()}
@@ -304,7 +304,7 @@ def save_atomically(path: str | os.PathLike[str], content: Any) -> None:
     """Write a file with ``torch.save``. The file appears whole or not at all.
 
     Raises:
-        OutputError: The file cannot be written. An older file is untouched.
+        OutputError: the file cannot be written. An older file is untouched.
     """
     with replacing(path) as temporary:
         try:

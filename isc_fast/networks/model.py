@@ -50,12 +50,12 @@ class DescriptorNet(nn.Module):
     nothing is downloaded.
 
     Args:
-        arch: A timm architecture with feature maps. Old names that timm has changed still work.
-        dim: The length of a descriptor.
-        gem_p: The power of generalised-mean pooling. 1.0 is average pooling.
+        arch: a timm architecture with feature maps. Old names that timm has changed still work.
+        dim: the length of a descriptor.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Attributes:
-        mean, std: The mean and the standard deviation that the backbone expects for red, green and blue, on the scale from
+        mean, std: the mean and the standard deviation that the backbone expects for red, green and blue, on the scale from
             0 to 1. Images are normalised with them.
 
     Raises:

@@ -11,11 +11,11 @@ class Preset:
     """How one published network is evaluated.
 
     Attributes:
-        name: The name of the stage of the reference solution, as its authors number it.
-        size: The side of the square network input, in pixels.
-        trained_as: How the stage was trained, in words.
-        gem_p: The power of generalised-mean pooling at evaluation. 1.0 is average pooling.
-        dim: The length of a descriptor.
+        name: the name of the stage of the reference solution, as its authors number it.
+        size: the side of the square network input, in pixels.
+        trained_as: how the stage was trained, in words.
+        gem_p: the power of generalised-mean pooling at evaluation. 1.0 is average pooling.
+        dim: the length of a descriptor.
     """
 
     name: str

@@ -77,17 +77,17 @@ def load_start(net: DescriptorNet, source: str | os.PathLike[str]) -> Any:
     """Load the first weights of a network.
 
     Args:
-        net: The network. It changes in place.
+        net: the network. It changes in place.
         source: ``"imagenet"``, a checkpoint of a whole network in the published format (``.pth``, ``.pth.tar``), or a plain
             ``state_dict`` of timm's network (``.pth``, ``.pt``, ``.bin``, ``.safetensors``). The last one sets the backbone
             alone.
 
     Returns:
-        The optimizer's state that the file holds, or None.
+        the optimizer's state that the file holds, or None.
 
     Raises:
-        CheckpointError: The file cannot be read or belongs to another network.
-        DownloadError: The ImageNet weights could not be fetched.
+        CheckpointError: the file cannot be read or belongs to another network.
+        DownloadError: the ImageNet weights could not be fetched.
     """
     if source == "imagenet":
         load_imagenet(net)

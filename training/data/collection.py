@@ -29,10 +29,10 @@ class Collection:
     """The images of one stage.
 
     Attributes:
-        samples: For each sample, its photo, or its labelled query and reference. An overlay in a hard view takes its other
+        samples: for each sample, its photo, or its labelled query and reference. An overlay in a hard view takes its other
             photo from here too.
-        negatives: The images to draw negatives from. It is empty if the stage has no negatives.
-        open_photo: A function that returns the photo of an item. For images of a source, it is the source's ``open``.
+        negatives: the images to draw negatives from. It is empty if the stage has no negatives.
+        open_photo: a function that returns the photo of an item. For images of a source, it is the source's ``open``.
     """
 
     samples: Sequence[tuple[Item, ...]]
@@ -109,14 +109,14 @@ def collect(
     """Collect the images of a stage from a folder with the layout of DISC21, in the order of their names.
 
     Args:
-        root: A folder with ``training_images`` or ``train_images``. Some stages also need ``reference_images``,
+        root: a folder with ``training_images`` or ``train_images``. Some stages also need ``reference_images``,
             ``query_images`` and a ground-truth CSV in it.
-        stage: The stage.
-        ground_truth: The ground-truth CSV. It is needed only if the file cannot be found by its name.
+        stage: the stage.
+        ground_truth: the ground-truth CSV. It is needed only if the file cannot be found by its name.
 
     Raises:
-        InputError: A folder is missing or empty, or the ground truth names images that do not exist.
-        FormatError: The ground truth has a wrong format.
+        InputError: a folder is missing or empty, or the ground truth names images that do not exist.
+        FormatError: the ground truth has a wrong format.
     """
     base = Path(root)
     if not base.is_dir():

@@ -47,13 +47,13 @@ class Batch(NamedTuple):
     negative of every sample, and so on.
 
     Attributes:
-        keys: The keys of the samples.
-        pixels: The views, ``uint8 (images, size, size, 3)``. It is empty if the device makes the views from ``files``.
-        files: The bytes and the recipe of each image. It is empty if ``pixels`` holds the views.
-        erase: The rectangles to erase, ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
-        labels: The labels of the images, ``int64 (images,)``.
-        names: The ids of the images.
-        skipped: The path and the reason for each image that could not be read. Another image replaces it.
+        keys: the keys of the samples.
+        pixels: the views, ``uint8 (images, size, size, 3)``. It is empty if the device makes the views from ``files``.
+        files: the bytes and the recipe of each image. It is empty if ``pixels`` holds the views.
+        erase: the rectangles to erase, ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
+        labels: the labels of the images, ``int64 (images,)``.
+        names: the ids of the images.
+        skipped: the path and the reason for each image that could not be read. Another image replaces it.
     """
 
     keys: list[Key]
@@ -72,10 +72,10 @@ class SampleDataset(Dataset[Sample]):
     read, the data set reports it and takes another photo, which it draws with the sample's own random numbers.
 
     Args:
-        collection: The images of the stage.
-        stage: The stage.
-        seed: The seed of all random numbers.
-        artwork: The fonts and emoji for hard views, or None if the stage has no hard views.
+        collection: the images of the stage.
+        stage: the stage.
+        seed: the seed of all random numbers.
+        artwork: the fonts and emoji for hard views, or None if the stage has no hard views.
         views_on: ``"workers"`` gives finished views. ``"device"`` gives bytes and recipes, from which
             `isc_fast.training.views.apply_torch` makes the views.
     """
@@ -100,8 +100,8 @@ class SampleDataset(Dataset[Sample]):
         """Make the sample of a key.
 
         Args:
-            key: The epoch and the number of the sample.
-            views_on: Where its views are made; by default, where the data set makes them.
+            key: the epoch and the number of the sample.
+            views_on: where its views are made; by default, where the data set makes them.
 
         Raises:
             InputError: 50 photos in a row could not be read, so the cause is probably not a single photo.
@@ -189,10 +189,10 @@ def make_loader(dataset: SampleDataset, sampler: KeySampler, *, workers: int, pi
     """Make a DataLoader whose processes stay alive from epoch to epoch.
 
     Args:
-        dataset: The samples.
-        sampler: The order of the samples. Its ``epoch`` and ``first_step`` say where an iteration starts.
-        workers: The number of loader processes; 0 makes the samples in this process.
-        pin: Whether to copy batches into pinned memory, from which a GPU reads faster.
+        dataset: the samples.
+        sampler: the order of the samples. Its ``epoch`` and ``first_step`` say where an iteration starts.
+        workers: the number of loader processes; 0 makes the samples in this process.
+        pin: whether to copy batches into pinned memory, from which a GPU reads faster.
     """
     return DataLoader(  # its items are batches, because `collate` makes batches
         dataset,  # type: ignore[arg-type]

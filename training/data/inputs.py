@@ -15,10 +15,10 @@ class InputMaker:
     """Turns a `Batch` into normalised images and labels.
 
     Args:
-        net: The network. The images are normalised with its mean and its standard deviation.
-        dataset: The data set of the batches. If a file does not decode on the device, it makes the sample again.
-        device: The device for the images.
-        channels_last: The memory order of the images, see `isc_fast.training.stages.Stage`.
+        net: the network. The images are normalised with its mean and its standard deviation.
+        dataset: the data set of the batches. If a file does not decode on the device, it makes the sample again.
+        device: the device for the images.
+        channels_last: the memory order of the images, see `isc_fast.training.stages.Stage`.
     """
 
     def __init__(

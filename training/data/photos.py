@@ -23,10 +23,10 @@ class OpenPhoto:
     """One photo, either decoded or as the content of its file.
 
     Attributes:
-        item: The item of the photo.
-        size: Its (width, height) in pixels, upright.
-        image: The decoded photo in RGB, or None if only the content was read.
-        file: The content of the file. It is empty if the photo was decoded.
+        item: the item of the photo.
+        size: its (width, height) in pixels, upright.
+        image: the decoded photo in RGB, or None if only the content was read.
+        file: the content of the file. It is empty if the photo was decoded.
     """
 
     item: Item
@@ -57,11 +57,11 @@ class PhotoReader:
     """Opens photos, and remembers which of them it could not read.
 
     Args:
-        decoded: Whether to decode photos. Otherwise only their content is read.
-        open_photo: A function that returns the photo of an item. The default opens items of `isc_fast.list_images`.
+        decoded: whether to decode photos. Otherwise only their content is read.
+        open_photo: a function that returns the photo of an item. The default opens items of `isc_fast.list_images`.
 
     Attributes:
-        skipped: The path and the reason for each photo that could not be read.
+        skipped: the path and the reason for each photo that could not be read.
     """
 
     def __init__(self, *, decoded: bool = True, open_photo: Callable[[Item], Photo] = open_item) -> None:
@@ -83,8 +83,8 @@ class PhotoReader:
         """Draw samples until one can be read, and return its place and its photos.
 
         Args:
-            random: The source of the random numbers.
-            among: The samples to draw from.
+            random: the source of the random numbers.
+            among: the samples to draw from.
 
         Raises:
             InputError: 50 samples in a row could not be read, so the cause is probably not a single photo.

@@ -88,7 +88,7 @@ def share_statistics(net: _Net, device: torch.device) -> _Net:
     The names of the network's tensors stay the same.
 
     Raises:
-        TypeError: The network has a batch normalisation layer of an unknown class.
+        TypeError: the network has a batch normalisation layer of an unknown class.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return net

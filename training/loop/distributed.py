@@ -23,9 +23,9 @@ class Process:
     """One process of a run.
 
     Attributes:
-        rank: Its number, from 0. The first process writes files and prints.
-        world_size: The number of processes in the run.
-        device: The device that it computes on.
+        rank: its number, from 0. The first process writes files and prints.
+        world_size: the number of processes in the run.
+        device: the device that it computes on.
     """
 
     rank: int
@@ -63,7 +63,7 @@ def choose_device(name: str | None) -> torch.device:
         name: ``cpu``, ``cuda`` or None for the default.
 
     Raises:
-        InputError: There is no such device, or no GPU for this process.
+        InputError: there is no such device, or no GPU for this process.
     """
     if name not in (None, "cpu", "cuda"):
         raise InputError(f"there is no device {name!r}; choose cpu or cuda")
@@ -89,11 +89,11 @@ def joined(device: str | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[
     Without torchrun, the process is the only one of its run.
 
     Args:
-        device: See `choose_device`.
-        timeout_s: How many seconds a process waits for another before it fails.
+        device: see `choose_device`.
+        timeout_s: how many seconds a process waits for another before it fails.
 
     Raises:
-        InputError: The device does not exist, or the environment holds values that torchrun does not set.
+        InputError: the device does not exist, or the environment holds values that torchrun does not set.
     """
     chosen = choose_device(device)
     if chosen.type == "cuda":

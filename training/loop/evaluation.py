@@ -36,9 +36,9 @@ class HeldOut:
     """Images that training never sees, and the ground truth that says which of them belong together.
 
     Attributes:
-        queries, references: The images.
-        truth: The ground truth.
-        open_photo: A function that returns the photo of an item. For images of a source, it is the source's ``open``.
+        queries, references: the images.
+        truth: the ground truth.
+        open_photo: a function that returns the photo of an item. For images of a source, it is the source's ``open``.
     """
 
     queries: Sequence[Item]
@@ -51,8 +51,8 @@ def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
     """Read a folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
 
     Raises:
-        InputError: The folder or one of its parts is missing.
-        FormatError: The ground truth has a wrong format.
+        InputError: the folder or one of its parts is missing.
+        FormatError: the ground truth has a wrong format.
     """
     root = Path(folder)
     if not root.is_dir():

@@ -20,14 +20,14 @@ class LogRow:
     """A row of ``log.csv``. Its figures are means over the steps since the row before.
 
     Attributes:
-        epoch, step: The last step of the row and its epoch, both counted from 0.
-        learning_rate: The learning rate of the epoch, in the units of the published run.
-        loss, positive, negative: The loss and its two terms.
-        positive_distance, negative_distance: The mean distances of positive and of negative pairs, 0 to 2.
-        active_negatives: The share of negative pairs that are nearer than the margin. It grows if the network collapses.
-        images_per_s: The images per second, over all processes.
-        data_wait: The share of the time in which the first process waited for images, 0 to 1.
-        skipped: How many images could not be read since the stage began.
+        epoch, step: the last step of the row and its epoch, both counted from 0.
+        learning_rate: the learning rate of the epoch, in the units of the published run.
+        loss, positive, negative: the loss and its two terms.
+        positive_distance, negative_distance: the mean distances of positive and of negative pairs, 0 to 2.
+        active_negatives: the share of negative pairs that are nearer than the margin. It grows if the network collapses.
+        images_per_s: the images per second, over all processes.
+        data_wait: the share of the time in which the first process waited for images, 0 to 1.
+        skipped: how many images could not be read since the stage began.
     """
 
     epoch: int
@@ -63,10 +63,10 @@ class Journal:
     """Appends to ``log.csv``, ``evaluation.jsonl`` and ``skipped.jsonl`` in a folder.
 
     Args:
-        folder: The folder of the run.
-        rank: The number of this process. Only the first process writes figures. Every process writes down the images that
+        folder: the folder of the run.
+        rank: the number of this process. Only the first process writes figures. Every process writes down the images that
             it could not read, the others into ``skipped-RANK.jsonl``.
-        start: The position where the run starts. The journal drops rows at or after it, which an interrupted run wrote
+        start: the position where the run starts. The journal drops rows at or after it, which an interrupted run wrote
             after it had saved its state.
     """
 

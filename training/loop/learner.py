@@ -34,17 +34,17 @@ class Learner:
     """A network together with its optimizer, its memory and its wrappers.
 
     Args:
-        net: The network with the weights that training starts from. It moves to the process's device and changes in place.
-        stage: The stage that the network trains on.
-        process: This process of the run.
-        accumulate, compile, ema_decay: See `isc_fast.training.options.RunOptions`.
+        net: the network with the weights that training starts from. It moves to the process's device and changes in place.
+        stage: the stage that the network trains on.
+        process: this process of the run.
+        accumulate, compile, ema_decay: see `isc_fast.training.options.RunOptions`.
 
     Attributes:
-        net: The network itself, without wrappers.
-        optimizer: The optimizer of its weights.
-        memory: The cross-batch memory.
-        scaler: The scaler of the loss; it does something only in fp16.
-        ema: The moving average of the weights, or None.
+        net: the network itself, without wrappers.
+        optimizer: the optimizer of its weights.
+        memory: the cross-batch memory.
+        scaler: the scaler of the loss; it does something only in fp16.
+        ema: the moving average of the weights, or None.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class Learner:
         """Make one step on this process's share of a batch.
 
         Args:
-            images: Normalised images, ``float (b, 3, size, size)``, on the device.
-            labels: Their labels, ``int64 (b,)``, on the device.
+            images: normalised images, ``float (b, 3, size, size)``, on the device.
+            labels: their labels, ``int64 (b,)``, on the device.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._in_one(images, labels) if self._accumulate == 1 else self._in_parts(images, labels)

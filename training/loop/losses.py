@@ -18,9 +18,9 @@ class CrossBatchMemory:
     """A ring buffer of the latest descriptors and their labels. Every process holds the same content.
 
     Args:
-        size: How many descriptors it holds.
-        dim: The length of a descriptor.
-        device: Where the descriptors lie.
+        size: how many descriptors it holds.
+        dim: the length of a descriptor.
+        device: where the descriptors lie.
     """
 
     def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
@@ -38,14 +38,14 @@ class CrossBatchMemory:
         """Write a batch over the oldest entries.
 
         Args:
-            vectors: Descriptors ``(b, dim)``.
-            labels: Their labels, ``int64 (b,)``.
+            vectors: descriptors ``(b, dim)``.
+            labels: their labels, ``int64 (b,)``.
 
         Returns:
-            The place of each row in the memory, ``int64 (b,)``.
+            the place of each row in the memory, ``int64 (b,)``.
 
         Raises:
-            ValueError: The batch is larger than the memory.
+            ValueError: the batch is larger than the memory.
         """
         count = len(labels)
         if count > self.size:
@@ -65,7 +65,7 @@ class CrossBatchMemory:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: The state belongs to a memory of another size.
+            ValueError: the state belongs to a memory of another size.
         """
         vectors, labels = state["vectors"], state["labels"]
         if not isinstance(vectors, torch.Tensor) or vectors.shape != self.vectors.shape:
@@ -81,10 +81,10 @@ class LossParts:
     """The loss of a batch, and figures that show whether training is healthy.
 
     Attributes:
-        loss: A scalar with a gradient.
-        positive, negative: The two terms of the loss, without gradient.
-        positive_distance, negative_distance: The mean distances over all positive and over all negative pairs, 0 to 2.
-        active_negatives: The share of negative pairs that are nearer than the margin. If the network collapses, the loss
+        loss: a scalar with a gradient.
+        positive, negative: the two terms of the loss, without gradient.
+        positive_distance, negative_distance: the mean distances over all positive and over all negative pairs, 0 to 2.
+        active_negatives: the share of negative pairs that are nearer than the margin. If the network collapses, the loss
             falls, but this share grows.
     """
 
@@ -115,10 +115,10 @@ def contrastive_loss(
     The gradient flows through the anchors only.
 
     Args:
-        vectors: Descriptors ``(b, dim)`` of unit length, from all processes in the order of their ranks.
-        labels: Their labels, ``int64 (b,)``.
-        memory: The memory that the batch is written into.
-        pos_margin, neg_margin: See `isc_fast.training.stages.Stage`.
+        vectors: descriptors ``(b, dim)`` of unit length, from all processes in the order of their ranks.
+        labels: their labels, ``int64 (b,)``.
+        memory: the memory that the batch is written into.
+        pos_margin, neg_margin: see `isc_fast.training.stages.Stage`.
     """
     places = memory.put(vectors, labels)
     entries, entry_labels = memory.vectors[: memory.filled], memory.labels[: memory.filled]

@@ -51,12 +51,12 @@ def take_over_momentum(optimizer: torch.optim.Optimizer, saved: Any, source: str
     """Copy the momentum of a checkpoint into the optimizer. Learning rates and weight decay stay those of the stage.
 
     Args:
-        optimizer: The optimizer to change.
-        saved: The optimizer's state that the checkpoint holds.
-        source: The name of the checkpoint, for messages.
+        optimizer: the optimizer to change.
+        saved: the optimizer's state that the checkpoint holds.
+        source: the name of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: The checkpoint holds no momentum, or the momentum of another network.
+        CheckpointError: the checkpoint holds no momentum, or the momentum of another network.
     """
     try:
         groups, states = saved["param_groups"], saved["state"]

@@ -20,9 +20,9 @@ class Position:
     """How far a run has come in its stage.
 
     Attributes:
-        epoch: The current epoch, counted from 0.
-        step: How many steps of this epoch are finished.
-        skipped: How many images could not be read since the stage began.
+        epoch: the current epoch, counted from 0.
+        step: how many steps of this epoch are finished.
+        skipped: how many images could not be read since the stage began.
     """
 
     epoch: int
@@ -35,9 +35,9 @@ class Identity:
     """Everything that decides the course of a run. A run continues only from a state with an equal identity.
 
     Attributes:
-        stage: The stage.
-        data: The digest of the images, see `isc_fast.training.data.collection.Collection.digest`.
-        seed, accumulate, ema_decay: See `isc_fast.training.options.RunOptions`.
+        stage: the stage.
+        data: the digest of the images, see `isc_fast.training.data.collection.Collection.digest`.
+        seed, accumulate, ema_decay: see `isc_fast.training.options.RunOptions`.
     """
 
     stage: Stage
@@ -53,7 +53,7 @@ def save_state(path: Path, learner: Learner, identity: Identity, position: Posit
     The state holds no random generators, because all random numbers follow from the seed and the position.
 
     Raises:
-        OutputError: The file cannot be written. The earlier state is untouched.
+        OutputError: the file cannot be written. The earlier state is untouched.
     """
     content = {"format": _FORMAT, **asdict(identity), "position": asdict(position), "learner": learner.state_dict()}
     save_atomically(path, content)
@@ -75,8 +75,8 @@ def load_state(path: Path, learner: Learner, identity: Identity) -> Position:
     """Restore the state of an interrupted run, and return the position where it continues.
 
     Raises:
-        CheckpointError: The file is damaged or is not a saved state.
-        MismatchError: The state belongs to another stage, to other options or to other images.
+        CheckpointError: the file is damaged or is not a saved state.
+        MismatchError: the state belongs to another stage, to other options or to other images.
     """
     content, _ = read_safely(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:

@@ -81,15 +81,15 @@ class Trainer:
     """Runs one stage and writes its files into a folder.
 
     Args:
-        learner: The network and its optimizer, with the weights that the stage starts from.
-        dataset: The samples of the stage.
-        identity: What a saved state must agree with before the run continues from it.
-        options: How the stage runs.
-        folder: The folder for checkpoints, logs and the saved state.
-        workers: The number of loader processes that make views.
-        held_out: The images to evaluate on after each epoch, or None.
-        progress: A function that is called with the finished steps, all steps and the skipped images.
-        log: A function that receives one line after each epoch.
+        learner: the network and its optimizer, with the weights that the stage starts from.
+        dataset: the samples of the stage.
+        identity: what a saved state must agree with before the run continues from it.
+        options: how the stage runs.
+        folder: the folder for checkpoints, logs and the saved state.
+        workers: the number of loader processes that make views.
+        held_out: the images to evaluate on after each epoch, or None.
+        progress: a function that is called with the finished steps, all steps and the skipped images.
+        log: a function that receives one line after each epoch.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Trainer:
         """Train to the end of the stage.
 
         Args:
-            resume: Whether to continue from the saved state in the folder, if there is one.
+            resume: whether to continue from the saved state in the folder, if there is one.
 
         Raises:
-            KeyboardInterrupt: The run received SIGINT or SIGTERM and has saved its state.
-            TrainingError: The loss or a weight became infinite or NaN.
+            KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
+            TrainingError: the loss or a weight became infinite or NaN.
         """
         state = self._folder / STATE_FILE
         position = Position(self._stage.first_epoch)
@@ -205,7 +205,7 @@ class Trainer:
         """Read the figures of a step.
 
         Returns:
-            Whether to stop, whether to save a state, and the position with the step's skipped images counted.
+            whether to stop, whether to save a state, and the position with the step's skipped images counted.
         """
         figures = step.figures.tolist()
         stop, save, skipped = step.flags.tolist()

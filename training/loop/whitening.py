@@ -21,9 +21,9 @@ def set_whitened_head(net: DescriptorNet, photos: npt.NDArray[np.float64], views
     projection", 2007.
 
     Args:
-        net: The network whose head changes.
-        photos: The pooled features of photos, ``(n, channels)``.
-        views: The pooled features of edited views of the same photos, row by row.
+        net: the network whose head changes.
+        photos: the pooled features of photos, ``(n, channels)``.
+        views: the pooled features of edited views of the same photos, row by row.
     """
     channels, dim = photos.shape[1], net.dim
     differences = views - photos

@@ -32,11 +32,11 @@ class ImageNetEngine:
     The features have unit length.
 
     Args:
-        size: The side of the input, in pixels.
-        gem_p: The power of generalised-mean pooling. 1.0 is average pooling.
+        size: the side of the input, in pixels.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Raises:
-        DownloadError: The weights could not be fetched.
+        DownloadError: the weights could not be fetched.
     """
 
     def __init__(self, size: int, gem_p: float = 1.0) -> None:
@@ -64,12 +64,12 @@ def describe_by_hash(items: Sequence[Item], name: str, side: int) -> Descriptors
     An exact search by inner product then finds the nearest hashes.
 
     Args:
-        items: The images.
-        name: One of `HASHES`, which the library imagehash computes.
-        side: The hash has ``side · side`` bits.
+        items: the images.
+        name: one of `HASHES`, which the library imagehash computes.
+        side: the hash has ``side · side`` bits.
 
     Raises:
-        InputError: An image cannot be read.
+        InputError: an image cannot be read.
         MissingExtraError: imagehash is not installed.
     """
     function: Any = getattr(require("imagehash", "dev"), name)

@@ -117,10 +117,10 @@ def draw_kinds(
     """Draw ``count`` different kinds of edits, and return them in the order of the table.
 
     Args:
-        kinds: The table of edits.
-        count: How many kinds to draw.
-        random: The source of the random numbers.
-        limits: Groups of kinds, each with the largest number of kinds that may be drawn from it.
+        kinds: the table of edits.
+        count: how many kinds to draw.
+        random: the source of the random numbers.
+        limits: groups of kinds, each with the largest number of kinds that may be drawn from it.
     """
     while True:
         drawn = set(random.sample(list(kinds), count))
@@ -187,16 +187,16 @@ def build_tiny_data(
     labels. The tiny schedule has no such stage. Its stage with pairs draws negatives from the references without a copy.
 
     Args:
-        pool: A folder of photos. Photos that come from one picture are named ``SOURCE__TILE``.
-        out: A new or empty folder. It is filled at the very end.
-        held_out: The share of the photos that training never sees.
-        references: The share of the training photos that are references too.
-        copied: The share of these references that have copies among the queries.
-        workers: The number of threads, by default one for each core.
+        pool: a folder of photos. Photos that come from one picture are named ``SOURCE__TILE``.
+        out: a new or empty folder. It is filled at the very end.
+        held_out: the share of the photos that training never sees.
+        references: the share of the training photos that are references too.
+        copied: the share of these references that have copies among the queries.
+        workers: the number of threads, by default one for each core.
 
     Raises:
-        InputError: There are too few photos or sources, a photo cannot be read, or ``out`` is not empty.
-        OutputError: The data set cannot be written.
+        InputError: there are too few photos or sources, a photo cannot be read, or ``out`` is not empty.
+        OutputError: the data set cannot be written.
     """
     for name, share in (("held_out", held_out), ("references", references), ("copied", copied)):
         if not 0 < share < 1:

@@ -32,15 +32,15 @@ def make_demo_files(checkpoint: str | Path, data: str | Path, output: str | Path
     """Write ``demo.onnx`` and ``demo-negatives.h5``.
 
     Args:
-        checkpoint: The checkpoint of the last stage.
-        data: A folder that `isc_fast.training.tiny.data_set` made. Its ``training_images`` become the negatives.
-        output: The folder for the two files.
+        checkpoint: the checkpoint of the last stage.
+        data: a folder that `isc_fast.training.tiny.data_set` made. Its ``training_images`` become the negatives.
+        output: the folder for the two files.
 
     Returns:
-        The paths of the two files.
+        the paths of the two files.
 
     Raises:
-        IscFastError: The export or the extraction failed.
+        IscFastError: the export or the extraction failed.
     """
     engine, negatives = Path(output, DEMO_ENGINE.name), Path(output, DEMO_NEGATIVES.name)
     print(export_engine(checkpoint, engine, name="demo", size=SIZE, weights_as="fp16", log=print))

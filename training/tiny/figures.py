@@ -31,9 +31,9 @@ class Figures:
 
     Attributes:
         micro_ap: µAP in the protocol `PROTOCOL`.
-        interval: The interval that holds 95 % of the values of µAP over draws of photos.
-        recall_at_p90: The recall at 90 % precision, or None if no precision of 90 % is reached.
-        recall_at_1: The share of copies whose best match is their original.
+        interval: the interval that holds 95 % of the values of µAP over draws of photos.
+        recall_at_p90: the recall at 90 % precision, or None if no precision of 90 % is reached.
+        recall_at_1: the share of copies whose best match is their original.
     """
 
     micro_ap: float
@@ -91,12 +91,12 @@ def measure(name: str, matches: Matches, truth: Truth) -> Row:
     """Compute the figures of one system from its matches.
 
     Args:
-        name: The name of the system in the tables.
-        matches: Its matches.
-        truth: The ground truth.
+        name: the name of the system in the tables.
+        matches: its matches.
+        truth: the ground truth.
 
     Raises:
-        InputError: No query of the matches is in the ground truth.
+        InputError: no query of the matches is in the ground truth.
     """
     subsets = {}
     for subset, wanted in SUBSETS.items():

@@ -87,19 +87,19 @@ def make_card(
     """Measure engines and baselines, and write ``figures.json`` and ``figures.md``.
 
     Args:
-        engines: The engine files by their names in the table. The baselines take the input size of the first engine.
-        data: A folder that `isc_fast.training.tiny.data_set` made.
-        out: The folder for the two files.
-        baselines: Whether to measure ImageNet features and perceptual hashes too.
-        log: A function that receives one line when the measurement of a system starts.
+        engines: the engine files by their names in the table. The baselines take the input size of the first engine.
+        data: a folder that `isc_fast.training.tiny.data_set` made.
+        out: the folder for the two files.
+        baselines: whether to measure ImageNet features and perceptual hashes too.
+        log: a function that receives one line when the measurement of a system starts.
 
     Returns:
-        The rows of the table.
+        the rows of the table.
 
     Raises:
-        InputError: No engine is given, the data set does not exist, or one of its images cannot be read.
-        EngineError, DownloadError, MissingExtraError: An engine, its weights or a package is missing.
-        OutputError: The files cannot be written.
+        InputError: no engine is given, the data set does not exist, or one of its images cannot be read.
+        EngineError, DownloadError, MissingExtraError: an engine, its weights or a package is missing.
+        OutputError: the files cannot be written.
     """
     if not engines:
         raise InputError("no engine is given to measure; name one with --engine ENGINE.onnx")

@@ -211,11 +211,11 @@ def build_pool(out: Path, shipped: Path = DEMO_PHOTOS) -> Pool:
     """Collect the photos, and fill a new or empty folder with them at the very end.
 
     Args:
-        out: The folder to fill.
-        shipped: The folder of the demo's photos, which are left out.
+        out: the folder to fill.
+        shipped: the folder of the demo's photos, which are left out.
 
     Raises:
-        InputError: A tool is missing or fails, a photo cannot be read, or ``out`` is not empty.
+        InputError: a tool is missing or fails, a photo cannot be read, or ``out`` is not empty.
     """
     if missing := {tool: package for tool, package in TOOLS.items() if not shutil.which(tool)}:
         raise InputError(f"no {' and no '.join(missing)}; on Debian run: apt-get install {' '.join(missing.values())}")

@@ -25,11 +25,11 @@ def apply_pil(recipe: ViewRecipe, photo: Image.Image) -> npt.NDArray[np.uint8]:
     """Make a view of a photo.
 
     Args:
-        recipe: The recipe, drawn for a photo of this size.
-        photo: The photo in the mode RGB. It does not change.
+        recipe: the recipe, drawn for a photo of this size.
+        photo: the photo in the mode RGB. It does not change.
 
     Returns:
-        The view, uint8 ``(size, size, 3)``, writable. `isc_fast.training.views.apply_torch.finish` erases the recipe's
+        the view, uint8 ``(size, size, 3)``, writable. `isc_fast.training.views.apply_torch.finish` erases the recipe's
         rectangle later.
     """
     image = photo

@@ -34,11 +34,11 @@ def apply_torch(recipe: ViewRecipe, photo: torch.Tensor) -> torch.Tensor:
     """Make a view of a photo, on the photo's device.
 
     Args:
-        recipe: The recipe, drawn for a photo of this size.
-        photo: The photo, uint8 ``(3, h, w)`` RGB, on any device. It does not change.
+        recipe: the recipe, drawn for a photo of this size.
+        photo: the photo, uint8 ``(3, h, w)`` RGB, on any device. It does not change.
 
     Returns:
-        The view, uint8 ``(3, size, size)``, on the same device. `finish` erases the recipe's rectangle later.
+        the view, uint8 ``(3, size, size)``, on the same device. `finish` erases the recipe's rectangle later.
     """
     image = photo
     for step in recipe.steps:
@@ -102,16 +102,16 @@ def finish(
     """Turn views into the input of the network: scale pixels to 0 to 1, erase rectangles, normalise.
 
     Args:
-        pixels: The views, uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device for the result.
-        erase: The rectangles to erase, int64 ``(n, 5)``, in main memory. Its rows are those of ``ViewRecipe.erase_row``: top,
+        pixels: the views, uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device for the result.
+        erase: the rectangles to erase, int64 ``(n, 5)``, in main memory. Its rows are those of ``ViewRecipe.erase_row``: top,
             left, height, width, seed. A height of 0 erases nothing. The noise is drawn in main memory, so it is the same on
             any device.
-        mean, std: The mean and the standard deviation of each channel, on the scale from 0 to 1.
-        dtype: The type of the result. The arithmetic is float32.
-        channels_last: Whether the result has the memory order ``channels_last``.
+        mean, std: the mean and the standard deviation of each channel, on the scale from 0 to 1.
+        dtype: the type of the result. The arithmetic is float32.
+        channels_last: whether the result has the memory order ``channels_last``.
 
     Returns:
-        The input of the network, ``(n, 3, s, s)``.
+        the input of the network, ``(n, 3, s, s)``.
 
     Raises:
         InputError: ``pixels`` or ``erase`` has a wrong shape.

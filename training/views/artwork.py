@@ -62,9 +62,9 @@ class Artwork:
     """The paths of fonts and emoji. They are sent to the loader processes, and each process opens the files itself.
 
     Attributes:
-        fonts: The paths of the fonts. If there are none, Pillow's built-in font is used.
-        emoji: The emoji, at least one.
-        unreadable: The paths of fonts that cannot be used.
+        fonts: the paths of the fonts. If there are none, Pillow's built-in font is used.
+        emoji: the emoji, at least one.
+        unreadable: the paths of fonts that cannot be used.
     """
 
     fonts: tuple[str, ...]
@@ -81,14 +81,14 @@ class Artwork:
         """Write lines of text.
 
         Args:
-            font: The number of the font.
-            lines: For each line, its top in pixels and its characters.
-            size: The size of the font, in pixels.
-            colour: The red, green and blue value, 0 to 255.
-            room: The ``(width, height)`` of the area to draw in. Text is cut off at its edges.
+            font: the number of the font.
+            lines: for each line, its top in pixels and its characters.
+            size: the size of the font, in pixels.
+            colour: the red, green and blue value, 0 to 255.
+            room: the ``(width, height)`` of the area to draw in. Text is cut off at its edges.
 
         Returns:
-            The text as uint8 ``(h, w, 4)``, no larger than the room, or ``(0, 0, 4)`` if no pixel in it has ink.
+            the text as uint8 ``(h, w, 4)``, no larger than the room, or ``(0, 0, 4)`` if no pixel in it has ink.
         """
         face = _face(self.fonts[font] if self.fonts else "", size)
         mask = Image.new("L", room)
@@ -116,11 +116,11 @@ def find_artwork(fonts: str | Path | None = None, emoji: str | Path | None = Non
     """Find fonts and emoji in the places that the top of this file lists.
 
     Args:
-        fonts: A folder with TTF or OTF files. It is searched together with the folders in it.
-        emoji: A folder with pictures of emoji, or with a colour font.
+        fonts: a folder with TTF or OTF files. It is searched together with the folders in it.
+        emoji: a folder with pictures of emoji, or with a colour font.
 
     Raises:
-        InputError: There are no emoji, or a named folder holds nothing that can be used.
+        InputError: there are no emoji, or a named folder holds nothing that can be used.
     """
     readable, unreadable = _readable(_font_files(fonts))
     if fonts is not None and not readable:

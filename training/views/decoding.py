@@ -23,11 +23,11 @@ def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list
     colours change, because each doubles the resolution of the colours in its own way.
 
     Args:
-        files: The contents of the files. Equal contents are decoded once.
-        device: The device for the photos.
+        files: the contents of the files. Equal contents are decoded once.
+        device: the device for the photos.
 
     Returns:
-        For each file, a photo as uint8 ``(3, h, w)`` RGB, upright, or None if Pillow cannot decode it either.
+        for each file, a photo as uint8 ``(3, h, w)`` RGB, upright, or None if Pillow cannot decode it either.
     """
     turns = {file: orientation for file in dict.fromkeys(files) if (orientation := _orientation(file)) is not None}
     photos: dict[bytes, torch.Tensor | None] = {}

@@ -14,13 +14,13 @@ def codes_of(font: bytes) -> list[int]:
     """Return the code points that a font maps to a glyph, in ascending order.
 
     Args:
-        font: The content of a TTF, OTF or TTC file. Only the first font of a TTC file is read.
+        font: the content of a TTF, OTF or TTC file. Only the first font of a TTC file is read.
 
     Returns:
-        The code points. The list is empty if the font has no Unicode table of a known format.
+        the code points. The list is empty if the font has no Unicode table of a known format.
 
     Raises:
-        struct.error, IndexError, ValueError: The file is damaged.
+        struct.error, IndexError, ValueError: the file is damaged.
     """
     start = struct.unpack_from(">I", font, 12)[0] if font[:4] == b"ttcf" else 0
     (tables,) = struct.unpack_from(">H", font, start + 4)

@@ -30,11 +30,11 @@ def compress(image: torch.Tensor, quality: int) -> torch.Tensor:
     """Compress and decompress an image.
 
     Args:
-        image: The image, uint8 ``(3, h, w)`` RGB.
-        quality: The quality from 1 to 100, with which libjpeg scales its tables.
+        image: the image, uint8 ``(3, h, w)`` RGB.
+        quality: the quality from 1 to 100, with which libjpeg scales its tables.
 
     Returns:
-        The changed image, uint8 ``(3, h, w)``, on the same device.
+        the changed image, uint8 ``(3, h, w)``, on the same device.
     """
     height, width = image.shape[1:]
     red, green, blue = _extend(image.to(torch.float32), 16).unbind()

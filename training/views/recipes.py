@@ -41,9 +41,9 @@ def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Gener
     The numbers do not depend on how many processes make views or train.
 
     Args:
-        seed, epoch: The seed of the run and the epoch, at least 0.
-        index: The number of the photo, at least 0.
-        view: A number that tells the views of a photo apart, at least 0.
+        seed, epoch: the seed of the run and the epoch, at least 0.
+        index: the number of the photo, at least 0.
+        view: a number that tells the views of a photo apart, at least 0.
     """
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, view]))
 
@@ -71,13 +71,13 @@ def draw_hard(
     """Draw the hard view of a photo.
 
     Args:
-        settings: How often and how strongly each edit happens.
-        photo_size: The (width, height) of the decoded photo.
-        size: The side of the view, in pixels.
-        random: The generator that `view_random` returns.
-        open_other: A function that opens another photo. It is called only if an overlay is drawn, and its errors are passed
+        settings: how often and how strongly each edit happens.
+        photo_size: the (width, height) of the decoded photo.
+        size: the side of the view, in pixels.
+        random: the generator that `view_random` returns.
+        open_other: a function that opens another photo. It is called only if an overlay is drawn, and its errors are passed
             on.
-        artwork: The fonts and emoji.
+        artwork: the fonts and emoji.
     """
     made: list[Step] = []
     if random.random() <= settings.rotation:

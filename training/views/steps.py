@@ -174,9 +174,9 @@ class ViewRecipe:
     """The edits that make a view.
 
     Attributes:
-        steps: The edits in their order.
-        size: The side of the view, in pixels.
-        erase: The rectangle to erase afterwards, or None.
+        steps: the edits in their order.
+        size: the side of the view, in pixels.
+        erase: the rectangle to erase afterwards, or None.
     """
 
     steps: tuple[Step, ...]
