@@ -34,37 +34,37 @@ from isc_fast.decoders.rules import load_rgb
 from isc_fast.training.stages import STAGES
 from isc_fast.training.views import apply_pil, apply_torch, steps
 from isc_fast.training.views.artwork import Artwork, find_artwork
-from isc_fast.training.views.plans import draw_hard, draw_moderate, view_random
+from isc_fast.training.views.recipes import draw_hard, draw_moderate, view_random
 
 
 def draw_views(
     kind: str, stage: str, size: int, paths: Sequence[str], count: int, artwork: Artwork
-) -> list[steps.ViewPlan]:
+) -> list[steps.ViewRecipe]:
     """Draw the recipes of ``count`` views, of the photos in turn."""
     hard = STAGES[stage].hard_view
     assert hard is not None
     with Image.open(paths[0]) as first:
         photo_size = first.size
-    plans = []
+    recipes = []
     for i in range(count):
         random, other = view_random(0, 0, i, 1), partial(load_rgb, paths[(i + 1) % len(paths)])
         if kind == "moderate":
-            plans.append(draw_moderate(photo_size, size, random))
+            recipes.append(draw_moderate(photo_size, size, random))
         else:
-            plans.append(draw_hard(hard, photo_size, size, random, open_other=other, artwork=artwork))
-    return plans
+            recipes.append(draw_hard(hard, photo_size, size, random, open_other=other, artwork=artwork))
+    return recipes
 
 
 def name_of(step: steps.Step) -> str:
     return step.kind if isinstance(step, steps.Paste) else type(step).__name__.lower()
 
 
-def time_steps(plans: Sequence[steps.ViewPlan], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
+def time_steps(recipes: Sequence[steps.ViewRecipe], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
     """Measure the milliseconds of each edit, the median over its uses, with Pillow and with torch on the same input."""
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"pillow": [], "torch": []})
-    for i, plan in enumerate(plans):
+    for i, recipe in enumerate(recipes):
         image = photos[i % len(photos)]
-        for step in plan.steps:
+        for step in recipe.steps:
             tensor = apply_torch.to_tensor(image)
             began = time.perf_counter()
             apply_torch.apply_step(step, tensor)
@@ -76,20 +76,20 @@ def time_steps(plans: Sequence[steps.ViewPlan], photos: Sequence[Image.Image]) -
     return {name: {way: statistics.median(found) for way, found in ways.items()} for name, ways in times.items()}
 
 
-def with_torch(plan: steps.ViewPlan, photo: Image.Image) -> torch.Tensor:
+def with_torch(recipe: steps.ViewRecipe, photo: Image.Image) -> torch.Tensor:
     """Make the view, uint8 ``(3, size, size)``, of a decoded photo."""
-    return apply_torch.apply_torch(plan, apply_torch.to_tensor(photo))
+    return apply_torch.apply_torch(recipe, apply_torch.to_tensor(photo))
 
 
 def make_views(
-    plans: Sequence[steps.ViewPlan],
-    apply: Callable[[steps.ViewPlan, Image.Image], object],
+    recipes: Sequence[steps.ViewRecipe],
+    apply: Callable[[steps.ViewRecipe, Image.Image], object],
     open_photo: Callable[[int], Image.Image],
 ) -> int:
     """Carry out the recipes. ``open_photo`` returns the photo of a number."""
-    for i, plan in enumerate(plans):
-        apply(plan, open_photo(i))
-    return len(plans)
+    for i, recipe in enumerate(recipes):
+        apply(recipe, open_photo(i))
+    return len(recipes)
 
 
 def measure(stage: str, size: int, paths: Sequence[str], views: int, rounds: int) -> dict[str, Any]:
@@ -106,26 +106,26 @@ def measure(stage: str, size: int, paths: Sequence[str], views: int, rounds: int
 
     for kind in ("moderate", "hard"):
         draw = partial(draw_views, kind, stage, size, paths, views, artwork)
-        plans = draw()
+        recipes = draw()
         ways: dict[str, Callable[[], int]] = {
             f"{kind}, drawing": lambda draw=draw: len(draw()),  # type: ignore[misc]
-            f"{kind}, Pillow": partial(make_views, plans, apply_pil.apply_pil, decoded),
-            f"{kind}, torch": partial(make_views, plans, with_torch, decoded),
-            f"{kind}, decoding and Pillow": partial(make_views, plans, apply_pil.apply_pil, from_file),
-            f"{kind}, decoding and torch": partial(make_views, plans, with_torch, from_file),
+            f"{kind}, Pillow": partial(make_views, recipes, apply_pil.apply_pil, decoded),
+            f"{kind}, torch": partial(make_views, recipes, with_torch, decoded),
+            f"{kind}, decoding and Pillow": partial(make_views, recipes, apply_pil.apply_pil, from_file),
+            f"{kind}, decoding and torch": partial(make_views, recipes, with_torch, from_file),
         }
         for way in ways.values():
             way()  # warm-up
         result["rates"].update(interleaved(ways, rounds))
         apart = []
-        for i, plan in enumerate(plans):
-            one = apply_pil.apply_pil(plan, decoded(i)).astype(np.float64)
-            two = with_torch(plan, decoded(i)).permute(1, 2, 0).numpy().astype(np.float64)
+        for i, recipe in enumerate(recipes):
+            one = apply_pil.apply_pil(recipe, decoded(i)).astype(np.float64)
+            two = with_torch(recipe, decoded(i)).permute(1, 2, 0).numpy().astype(np.float64)
             apart.append(float(np.abs(one - two).mean()))
             cosines.append(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum())))
         result["difference"][kind] = {"mean": statistics.mean(apart), "worst": max(apart)}
     result["cosine_min"] = min(cosines)
-    result["ms"] = time_steps(plans, photos)
+    result["ms"] = time_steps(recipes, photos)
     return result
 
 

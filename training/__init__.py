@@ -1,1 +1,1 @@
-"""Training the descriptor network, and reading and writing its checkpoints; needs torch and timm."""
+"""This package trains the descriptor network. It needs torch and timm."""

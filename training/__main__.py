@@ -1,4 +1,4 @@
-"""``python -m isc_fast.training`` is ``isc-fast train``, in the form that torchrun starts:
+"""``python -m isc_fast.training`` does the same as ``isc-fast train``. torchrun needs this form:
 
 torchrun --nproc-per-node=8 -m isc_fast.training --stage v86 --data DISC21 --init … -o runs/v86
 """

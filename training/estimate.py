@@ -1,4 +1,7 @@
-"""The plan of a run before it is begun: stages, steps, learning rates, and how long it would take on this device."""
+"""The estimate of a run that ``isc-fast train --dry-run`` prints.
+
+It shows the stages, their steps and learning rates, and how long they would take on this device.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,19 @@ from .loop.learner import Learner, usable_precision
 from .stages import Stage
 
 _WARM_UP, _TIMED = 1, 3
-_MEASURED_IMAGES = {"cpu": 4, "cuda": 32}  # of one step; the rate of a larger one is about the same, its memory is not
+_MEASURED_IMAGES = {"cpu": 4, "cuda": 32}  # in one step; a larger step needs more memory and has about the same rate
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What a stage would do.
+    """The estimate of one stage.
 
     Attributes:
-        samples, negatives: images or pairs it trains on, and images it draws negatives from.
+        stage: the stage.
+        samples, negatives: the number of images or pairs that it trains on, and of images that it draws negatives from.
         steps_per_epoch: see `isc_fast.training.data.sampling.steps_per_epoch`.
-        images_per_s: measured on one device, forward and backward, without making views; None where it was not.
+        images_per_s: the measured rate of one device in training, without the time to make views. None if it was not
+            measured.
     """
 
     stage: Stage
@@ -39,22 +44,25 @@ class PlannedStage:
 
     @property
     def epochs(self) -> range:
-        """Epochs that are run, counted from 0."""
+        """The epochs of the stage, counted from 0."""
         return range(self.stage.first_epoch, self.stage.use_epoch + 1)
 
     @property
     def images(self) -> int:
-        """Images that go through the network."""
+        """How many images go through the network in the whole stage."""
         return len(self.epochs) * self.steps_per_epoch * self.stage.images_per_step
 
     @property
     def device_hours(self) -> float | None:
-        """Hours of one device."""
+        """How many hours the stage takes on one device, or None if the rate was not measured."""
         return None if self.images_per_s is None else self.images / self.images_per_s / 3600
 
 
 def measure_step(stage: Stage, process: Process) -> float:
-    """Images per second of a training step in the stage's size and precision, with random weights and images."""
+    """Measure the images per second of a training step in the stage's size and precision.
+
+    The weights and the images are random.
+    """
     device = process.device
     images = min(_MEASURED_IMAGES[device.type], stage.images_per_step)
     small = replace(stage, batch_size=images, memory_size=max(stage.memory_size, images), negatives_per_sample=0)
@@ -75,7 +83,7 @@ def measure_step(stage: Stage, process: Process) -> float:
 
 
 def plan_stage(stage: Stage, collection: Collection, process: Process, *, measure: bool) -> PlannedStage:
-    """The plan of one stage."""
+    """Estimate one stage. With ``measure``, the rate of its steps is measured on the process's device."""
     return PlannedStage(
         stage,
         len(collection.samples),
@@ -92,7 +100,7 @@ def _rates(planned: PlannedStage) -> str:
 
 
 def render(plans: Sequence[PlannedStage], process: Process) -> str:
-    """The table that ``isc-fast train --dry-run`` prints."""
+    """Return the table that ``isc-fast train --dry-run`` prints."""
     lines = [
         f"{'stage':<8} {'start':<9} {'size':>4} {'samples':>9} {'negatives':>9} {'epochs':>7} {'steps each':>10} "
         f"{'images':>12} {'learning rate':>16} {'images/s':>9} {'hours':>9}"

@@ -1,4 +1,8 @@
-"""How a stage is run, as opposed to what it is: nothing here changes what is trained, except where it says so."""
+"""The options of a run.
+
+They decide how a stage runs; `isc_fast.training.stages.Stage` decides what it trains. An option that changes the trained
+network says so.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,27 @@ from .data.dataset import ViewsOn
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a stage is run.
+    """How a stage runs.
 
     Attributes:
-        device: ``cpu`` or ``cuda``; by default a GPU where there is one.
-        workers: processes that make views, for each training process; by default its share of the cores with a GPU, and
-            one without.
-        views_on: where views are made: by the workers, or on the training device from the files' bytes.
-        seed: of everything that is drawn. It changes what is trained.
-        accumulate: parts that a process's share of a batch is computed in, to save memory. The loss is that of the whole
-            batch. It changes what is trained in one way: batch normalisation sees a part at a time.
-        compile: whether the network goes through ``torch.compile``.
-        ema_decay: of an exponential moving average of the weights, saved and evaluated beside them; None for none.
-        log_every: steps between rows of ``log.csv``.
-        checkpoint_minutes: time between states to resume from, besides the one at the end of each epoch.
-        evaluate: folder with ``query_images``, ``reference_images`` and a ground truth that is evaluated after each epoch.
-        fonts, emoji: folders for the hard views; by default what is installed.
-        max_steps: stop after so many steps of the stage, as if it were interrupted then; for trying things out.
+        device: ``cpu`` or ``cuda``. By default, training uses a GPU if there is one.
+        workers: the number of loader processes that make views for each training process. By default, it is the process's
+            share of the cores with a GPU, and 1 without a GPU.
+        views_on: where views are made: ``"workers"`` makes them in the loader processes, ``"device"`` makes them on the
+            training device from the bytes of the files.
+        seed: the seed of all random numbers. It changes the trained network.
+        accumulate: the number of parts in which a process computes its share of a batch. More parts need less memory. The
+            loss is still the loss of the whole batch. It changes the trained network in one way: batch normalisation sees
+            one part at a time.
+        compile: whether ``torch.compile`` compiles the network.
+        ema_decay: the decay of an exponential moving average of the weights, which is saved and evaluated beside the
+            weights. None means that there is no average.
+        log_every: the number of steps between two rows of ``log.csv``.
+        checkpoint_minutes: the minutes between two saved states. A state is also saved at the end of each epoch.
+        evaluate: a folder with ``query_images``, ``reference_images`` and a ground truth. The network is evaluated on it
+            after each epoch.
+        fonts, emoji: folders with fonts and emoji for the hard views. By default, installed ones are used.
+        max_steps: stop after this many steps, as if the run were interrupted. This is useful for a trial.
     """
 
     device: str | None = None

@@ -1,4 +1,7 @@
-"""Changes to a stage from the command line: ``batch_size=64``, ``hard_view.blur=0.1``, ``v98.learning_rate=0.05``."""
+"""Settings from the command line that change a stage.
+
+Examples are ``batch_size=64``, ``hard_view.blur=0.1`` and ``v98.learning_rate=0.05``.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _FIXED = ("name", "start", "resume")
 
 
 def _parsed(text: str, hint: Any, name: str) -> Any:
-    """The text as a value of the field's type."""
+    """Convert the text into a value of the field's type."""
     choices = [value for value in get_args(hint) if isinstance(value, str)]
     if choices or hint is str:
         if choices and text not in choices:
@@ -64,10 +67,15 @@ def _set(settings: Any, path: list[str], text: str, name: str) -> Any:
 
 
 def override(stage: Stage, settings: Sequence[str]) -> Stage:
-    """The stage with settings changed; those that begin with another stage's name are for that one.
+    """Return a copy of the stage with some settings changed.
+
+    Args:
+        stage: the stage to change.
+        settings: texts such as ``batch_size=64``. A setting may begin with the name of a stage, as in
+            ``v98.batch_size=64``; it is ignored if that is the name of another stage.
 
     Raises:
-        InputError: a setting is unknown, or its value is of another type.
+        InputError: there is no such setting, or the value has the wrong type.
     """
     for setting in settings:
         name, equals, text = setting.partition("=")

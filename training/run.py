@@ -1,4 +1,7 @@
-"""Training as a user calls it: one stage, or a whole schedule, begun or gone on with."""
+"""The two functions that a user calls to train: `train_stage` and `train_schedule`.
+
+Both continue an interrupted run where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,16 @@ Progress = Callable[[str], ProgressCallback]
 
 
 def check(stage: Stage, collection: Collection, world_size: int, accumulate: int = 1) -> None:
-    """Refuse what cannot be trained, before anything is.
+    """Check that a stage fits its data and its processes, before training starts.
+
+    Args:
+        stage: the stage to train.
+        collection: the images that it trains on.
+        world_size: the number of training processes.
+        accumulate: the number of parts in which each process computes its share of a batch.
 
     Raises:
-        InputError: numbers that do not fit together; the message says which.
+        InputError: two of these numbers do not fit together. The message names them and says what to change.
     """
     samples = len(collection.samples)
     if stage.batch_size < 1 or stage.memory_size < 1 or stage.input_size < 32:
@@ -83,10 +92,10 @@ def _nearest_divisor(number: int, limit: int) -> int:
 
 @contextlib.contextmanager
 def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
-    """Divide this machine's cores among its processes; gives the number of workers of this one.
+    """Divide this machine's cores among its training processes, and yield how many loader processes this one starts.
 
-    With a GPU all cores make views. Without one the network takes those that its one worker leaves: where torch has more
-    threads than free cores, they wait for each other and a step takes many times as long.
+    With a GPU, all cores make views. Without a GPU, one core makes views and the network computes on the others. torch must
+    not have more threads than free cores: its threads would wait for each other, and a step would take many times as long.
     """
     cores = max(1, -(-available_cores() // local_world_size()))
     if device.type != "cpu":
@@ -113,34 +122,44 @@ def train_stage(
     progress: Progress | None = None,
     log: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train one stage; a stage that was stopped goes on, one that is complete is not begun again.
+    """Train one stage.
 
-    Under torchrun every process calls this, and the batch is shared among them. Writes into ``output`` a checkpoint for each
-    epoch in the published format, ``log.csv``, ``stage.json`` (what was trained on what), and, where there is something to
-    say, ``evaluation.jsonl`` and ``skipped.jsonl``.
+    If ``output`` holds an interrupted run of this stage, training continues from its saved state. If the stage is complete,
+    the function returns at once. Under torchrun, every process calls this function and the processes share each batch.
+
+    The function writes these files into ``output``:
+
+    * one checkpoint for each epoch, in the published format,
+    * ``log.csv``, the figures of the run,
+    * ``stage.json``, which records the stage, its data and its options,
+    * ``evaluation.jsonl``, if ``options.evaluate`` names a held-out set,
+    * ``skipped.jsonl``, if there are images that it cannot read.
 
     Args:
-        stage: from `isc_fast.training.stages.STAGES`, or a changed one.
-        data: folder laid out like DISC21, see `isc_fast.training.data.collection.collect`.
-        start: ``"imagenet"``, a checkpoint, or a file with a timm backbone's weights. A stage with ``resume`` takes the
-            checkpoint's momentum too.
-        ground_truth: CSV of the labelled pairs, where the one to use is not clear from its name.
-        overwrite: begin anew, whatever the folder holds.
-        progress: gives a callback for a named stage; it counts steps.
-        log: gets a line for each epoch.
+        stage: a stage from `isc_fast.training.stages.STAGES`, or a changed copy of one.
+        data: a folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
+        output: the folder for the files above. The function creates it if it does not exist.
+        start: ``"imagenet"``, a checkpoint, or a file with the weights of a timm backbone. A stage with ``resume`` also
+            takes over the checkpoint's momentum.
+        ground_truth: the CSV of the labelled pairs. It is needed only if the file cannot be found by its name.
+        overwrite: start the stage from its beginning, whatever ``output`` holds.
+        options: how to run the stage; by default `RunOptions()`.
+        progress: a function that takes the stage's name and returns a callback; the callback counts steps.
+        log: a function that receives one line after each epoch.
 
     Returns:
         the checkpoint that the next stage starts from.
 
     Raises:
-        InputError, FormatError: the data or the options cannot be used; before any training starts.
-        CheckpointError, DownloadError, MismatchError: the same of weights, or of the state in ``output``.
-        TrainingError: the loss is no number any more.
-        KeyboardInterrupt: it was asked to stop (SIGINT, SIGTERM), and has saved its state.
+        InputError, FormatError: the data or the options cannot be used. No training has started.
+        CheckpointError, DownloadError, MismatchError: the weights or the state in ``output`` cannot be used. No training
+            has started.
+        TrainingError: the loss or a weight became infinite or NaN.
+        KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
     """
     options = options or RunOptions()
     with joined(options.device) as process:
-        # In a frame of its own, which keeps nothing of the run alive when the processes part.
+        # The work runs in its own function: when that returns, Python frees the networks before the process group ends.
         return _train_stage(stage, data, Path(output), process, start, ground_truth, overwrite, options, progress, log)
 
 
@@ -166,7 +185,7 @@ def _train_stage(
     identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
     make_folder(folder)
     resume = (folder / STATE_FILE).exists() and not overwrite
-    wait_for_all()  # nobody looks for the state after the first process has begun to write
+    wait_for_all()  # every process must look for the state before the first process starts to write
     dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
     if process.first:
         _describe(folder, identity, collection, options, start)
@@ -197,16 +216,19 @@ def _begin(
     *,
     anew: bool,
 ) -> Learner:
-    """The learner at the start of the stage; one that goes on gets its weights from the state instead."""
-    torch.manual_seed(options.seed)  # of the head, the same on all processes
+    """Make the learner of a stage.
+
+    With ``anew``, its network gets the stage's first weights. Otherwise the trainer loads them from the saved state.
+    """
+    torch.manual_seed(options.seed)  # every process must draw the same random head
     net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
     momentum = None
     if anew:
         momentum = load_start(net, start)
         if stage.resume and momentum is None:
             raise CheckpointError(
-                f"{stage.name} goes on with the momentum of {stage.start}, and {os.fspath(start)} holds none; "
-                "start from a checkpoint of that stage"
+                f"{stage.name} goes on with the momentum of {stage.start}, but {os.fspath(start)} holds no momentum; "
+                f"start from a checkpoint that training of {stage.start} wrote"
             )
         if stage.head_start == "whitened":
             begin_with_whitened_head(net, dataset, stage, process, workers=workers, seed=options.seed)
@@ -240,19 +262,23 @@ def train_schedule(
     start: str | os.PathLike[str] = "imagenet",
     **arguments: Any,
 ) -> Path:
-    """Train stages one after the other, each from the checkpoint the table names; a stage that is complete is passed over.
+    """Train several stages, one after the other.
+
+    Each stage starts from the checkpoint that its row in the table of stages names. Complete stages are skipped. The data of
+    all stages are checked before the first stage starts.
 
     Args:
-        stages: first to last, as `isc_fast.training.stages.schedule` gives them.
-        output: gets a folder for each stage.
-        start: of the first stage.
-        arguments: see `train_stage`.
+        stages: the stages from first to last, as `isc_fast.training.stages.schedule` returns them.
+        data: a folder with the layout of DISC21, see `isc_fast.training.data.collection.collect`.
+        output: the folder in which each stage gets a folder of its own.
+        start: the weights that the first stage starts from.
+        arguments: the other arguments of `train_stage`.
 
     Returns:
-        the last stage's checkpoint.
+        the checkpoint of the last stage.
 
     Raises:
-        IscFastError, KeyboardInterrupt: see `train_stage`. Data that a later stage lacks is found before the first begins.
+        IscFastError, KeyboardInterrupt: see `train_stage`.
     """
     options = arguments.get("options") or RunOptions()
     with joined(options.device) as process:

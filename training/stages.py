@@ -1,8 +1,8 @@
-"""The staged schedule of the reference solution, every value of it, as data.
+"""The table of stages: every value of the reference solution's training schedule, as data.
 
 Source: Yokoo, "Contrastive Learning with Large Memory Bank and Negative Embedding Subtraction for Accurate Copy
-Detection", 2021 (arXiv 2112.04323), and the authors' published code. What differs from that code on purpose stands beside
-the field it concerns.
+Detection", 2021 (arXiv 2112.04323), and the authors' published code. Where a field differs from that code on purpose, its
+description says so.
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ Views = Literal["augmented", "pairs"]
 HeadStart = Literal["random", "whitened"]
 Precision = Literal["fp16", "bf16", "fp32"]
 
-PUBLISHED_ARCH = (
-    "tf_efficientnetv2_m_in21ft1k"  # timm has renamed it and still knows it; the published files carry this
-)
+# timm has renamed this network and still accepts this name, which the published files hold.
+PUBLISHED_ARCH = "tf_efficientnetv2_m_in21ft1k"
 
 
 @dataclass(frozen=True)
 class HardView:
-    """How often, and how strongly, the hard view of a photo is edited. Probabilities are of one operation each.
+    """How often and how strongly the edits of a hard view change a photo.
 
     Attributes:
-        rotation: of a counter-clockwise turn by 0 to 180 degrees, cropped to the largest upright rectangle inside.
-        overlay: of pasting the photo onto another, or another onto it.
-        overlay_opacity: lowest opacity of what is pasted; the highest is 1.
-        overlay_size: lowest and highest size of it, as a share of the background's height.
-        colour_jitter: not how often but how much, in every view: brightness, contrast and saturation are multiplied by
-            1 − this to 1 + this, and the hue moves by up to a fifth of a turn.
-        pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: as named.
-        flip, turn_over: of mirroring left and right, and top and bottom.
-        erase: of one rectangle of noise.
-        blur_radius: largest radius of the blur, in pixels.
-        blur_reference_size: None leaves that radius as it is at any size of view, as published, which blurs small views
-            far more than large ones; with a number, the radius grows and shrinks as view size / number.
+        rotation: the probability of a counter-clockwise turn by 0 to 180 degrees. The result is cropped to the largest
+            upright rectangle inside.
+        overlay: the probability that the photo is pasted onto another one, or another one onto it.
+        overlay_opacity: the lowest opacity of the pasted photo. The highest is 1.
+        overlay_size: the lowest and the highest height of the pasted photo, as a share of the background's height.
+        colour_jitter: the strength of the colour change, which every hard view has. Brightness, contrast and saturation
+            are multiplied by factors from 1 − ``colour_jitter`` to 1 + ``colour_jitter``, and the hue moves by up to a
+            fifth of a turn.
+        pixelize, shuffle_pixels, jpeg, grayscale, blur, perspective, text, emoji, edge_enhance: the probability of the
+            edit with this name.
+        flip, turn_over: the probability of mirroring left and right, and of mirroring top and bottom.
+        erase: the probability that one rectangle becomes noise.
+        blur_radius: the largest radius of the blur, in pixels.
+        blur_reference_size: None keeps the radius the same for views of any size, as published; it blurs small views far
+            more than large ones. With a number, the radius is multiplied by view size / ``blur_reference_size``.
     """
 
     rotation: float
@@ -65,34 +67,42 @@ class Stage:
     """One stage of training.
 
     Attributes:
-        name: as its authors number it; the second run of v83 is ``v83-2``.
-        start: where the weights come from: ``"imagenet"``, or the stage before.
-        arch: the backbone's timm name, as checkpoints carry it.
-        resume: also take over that stage's optimizer and epoch count, not only its weights.
-        input_size: side of the square input, in pixels.
-        reference_world_size: processes the published run had. Its gradient was the true one divided by this number, and the
-            learning rates belong to that; the loss is scaled so that any number of processes takes the same step.
-        batch_size: samples of one step over all processes; a sample is two views, or a pair, and its negatives.
-        negatives_per_sample: images drawn for each sample that match nothing, with replacement.
-        negatives_from: which images those are.
-        views: ``"augmented"``: a moderate and a hard view of one photo; ``"pairs"``: a labelled query and its reference.
-        first_epoch, epochs: the published run went from ``first_epoch`` to ``epochs - 1``; the rate falls over ``epochs``.
-        use_epoch: whose checkpoint the next stage starts from; the schedule stops after it.
-        learning_rate: at the first epoch, in the units of the published run.
-        falling: whether it falls linearly with the epoch, ``learning_rate · (1 − epoch / epochs)``.
-        pos_margin, neg_margin: distances beyond which a positive, and below which a negative, adds to the loss.
-        memory_size: descriptors in the cross-batch memory.
-        hard_view: of the augmentation, or None where there is none.
-        momentum, weight_decay: of SGD; biases and normalisation layers do not decay.
-        sample_size: training images that are used, the first in order of their names.
+        name: the name that the authors gave the stage. The second run of v83 is ``v83-2``.
+        start: where the first weights come from: ``"imagenet"``, or the name of the stage before.
+        arch: the backbone's timm name, as checkpoints hold it.
+        resume: whether the stage takes over the optimizer and the epoch count of the stage before, in addition to its
+            weights.
+        input_size: the side of the square input, in pixels.
+        reference_world_size: the number of processes of the published run. That run divided its gradient by this number, and
+            the learning rates are tuned to that. The loss is scaled so that any number of processes makes the same step.
+        batch_size: the samples of one step, over all processes. A sample is two views of a photo, or a labelled pair,
+            together with its negatives.
+        negatives_per_sample: how many images that match nothing are drawn for each sample, with replacement.
+        negatives_from: where these images come from: ``"reference"`` and ``"training"`` name the set of images, ``"none"``
+            stands for no negatives.
+        views: ``"augmented"`` trains on a moderate and a hard view of one photo, ``"pairs"`` on a labelled query and its
+            reference.
+        first_epoch, epochs: the published run went from ``first_epoch`` to ``epochs - 1``. The learning rate falls over
+            ``epochs``.
+        use_epoch: the epoch whose checkpoint the next stage starts from. Training stops after it.
+        learning_rate: the learning rate of epoch 0, in the units of the published run.
+        falling: whether the rate falls linearly with the epoch: ``learning_rate · (1 − epoch / epochs)``.
+        pos_margin, neg_margin: a positive pair adds to the loss if its distance is above ``pos_margin``, a negative pair if
+            its distance is below ``neg_margin``.
+        memory_size: the number of descriptors in the cross-batch memory.
+        hard_view: the settings of the hard view, or None if the stage has no augmentation.
+        momentum, weight_decay: the settings of SGD. Biases and normalisation layers do not decay.
+        sample_size: how many training images are used: the first ones in the order of their names.
         gem_p, dim: see `isc_fast.networks.model.DescriptorNet`.
-        precision: of the arithmetic on a GPU, under autocast. A processor has no use for fp16 and takes fp32 instead.
-        channels_last: memory order of images and feature maps; results are the same, the speed is not.
-        head_start: ``"whitened"`` begins with a head fitted in closed form, see `isc_fast.training.loop.whitening`; a small
-            network on little data needs it, the published stages begin at random.
-        backbone_rate: learning rate of the backbone as a share of the head's.
-        frozen: patterns, as for file names, of parameters that stay as they are, such as ``backbone.*``.
-        freeze_statistics: whether the backbone normalises with the statistics it came with, not with the batch's.
+        precision: the precision of the arithmetic on a GPU, under autocast. A CPU computes in fp32 instead of fp16, because
+            it has no fast fp16 arithmetic.
+        channels_last: the memory order of images and feature maps. It changes the speed, not the results.
+        head_start: ``"random"`` starts with a random head, as the published stages do. ``"whitened"`` starts with a head that
+            is fitted in closed form, see `isc_fast.training.loop.whitening`; a small network on little data needs it.
+        backbone_rate: the learning rate of the backbone, as a share of the head's learning rate.
+        frozen: patterns of the parameters that training leaves unchanged, such as ``backbone.*``. They follow the rules for
+            patterns of file names.
+        freeze_statistics: whether the backbone normalises with the statistics of its first weights instead of the batch's.
     """
 
     name: str
@@ -128,11 +138,11 @@ class Stage:
 
     @property
     def images_per_step(self) -> int:
-        """Images of one step over all processes."""
+        """The number of images in one step, over all processes."""
         return self.batch_size * (2 + self.negatives_per_sample)
 
     def learning_rate_of(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0; it changes between epochs only."""
+        """Return the learning rate of an epoch, counted from 0. The rate changes only between epochs."""
         return self.learning_rate * (1 - epoch / self.epochs if self.falling else 1.0)
 
 
@@ -149,9 +159,9 @@ _V98 = HardView(
     jpeg=0.35, perspective=0.35, text=0.35, emoji=0.35, edge_enhance=0.30,
 )  # fmt: skip
 
-# The same in small, for two cores and a thousand photos. What differs, differs because the recipe taken literally does not
-# start at this scale: the head begins in closed form, the backbone follows slowly with the statistics it came with, and
-# the blur, which is in pixels, shrinks with the input.
+# The tiny schedule is the same training at a small scale, for two cores and a thousand photos. The published values do not
+# train at this scale. Therefore the head is fitted in closed form first, the backbone learns slowly and keeps its
+# statistics, and the radius of the blur, which is in pixels, shrinks with the input.
 _TINY: dict[str, Any] = {
     "arch": "tf_efficientnet_lite0", "reference_world_size": 1, "memory_size": 1_024, "gem_p": 3.0, "precision": "bf16",
     "channels_last": True, "backbone_rate": 0.04, "freeze_statistics": True, "falling": True, "neg_margin": 1.1,
@@ -188,7 +198,7 @@ STAGES: dict[str, Stage] = {
 
 
 def schedule(last: str) -> list[Stage]:
-    """The chain of stages that ends in this one, first to last."""
+    """Return the chain of stages that ends in the stage ``last``, from first to last."""
     chain = [STAGES[last]]
     while chain[0].start in STAGES:
         chain.insert(0, STAGES[chain[0].start])

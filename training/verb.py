@@ -1,4 +1,4 @@
-"""``isc-fast train``: from the flags to `train_stage` and `train_schedule`."""
+"""The command ``isc-fast train``: it turns the flags into a call of `train_stage` or `train_schedule`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _options(given: Namespace) -> RunOptions:
 def _start(given: Namespace, first: Stage) -> str:
     if given.init is None and first.start != "imagenet":
         raise InputError(
-            f"{first.name} starts from {first.start}: name its checkpoint with --init, or run the chain with --schedule"
+            f"{first.name} starts from {first.start}: name its checkpoint with --init FILE, or train all stages up to "
+            f"{first.name} with --schedule {first.name}"
         )
     return given.init or "imagenet"
 
@@ -57,15 +58,16 @@ def _dry_run(given: Namespace, stages: list[Stage], options: RunOptions) -> str:
 
 
 def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], show: Callable[[str], None]) -> None:
-    """Do what the flags say.
+    """Run ``isc-fast train`` with parsed flags.
 
     Args:
-        progress: gives a callback for a named stage.
-        note: gets a line for each epoch.
-        show: gets the result.
+        given: the parsed flags.
+        progress: a function that takes a stage's name and returns a callback for its progress.
+        note: a function that receives one line after each epoch.
+        show: a function that receives the result: the path of the last checkpoint, or the table of ``--dry-run``.
 
     Raises:
-        SystemExit: this is not the first process, and the first one says what is wrong.
+        SystemExit: something failed, and this is not the first process. Only the first process reports errors.
         IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
     """
     try:

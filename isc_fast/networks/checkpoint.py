@@ -1,4 +1,7 @@
-"""Checkpoints in the published format: read without executing anything, checked to the last key, written atomically."""
+"""Reads and writes checkpoints in the published format.
+
+Reading executes nothing that is in the file, and checks every key. Writing is atomic.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,24 @@ from .digests import digest_file, kept_digest
 from .model import DescriptorNet
 from .torch_files import not_a_torch_file
 
-_WRAPPER = "module."  # what DistributedDataParallel puts in front of every name
+_WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes:
-        path: where it was read from.
+        path: the path of the file.
         arch: the backbone's timm name.
-        state_dict: the network's tensors, on the processor, without the ``module.`` of distributed training.
-        input_size: side of the square input in pixels; None when the file does not say.
-        gem_p: power of the pooling; None when the file does not say.
-        epoch: finished epochs; None when the file does not say.
-        sha256: of the file, in hexadecimal.
-        args: the options it was trained with, as far as the file holds them.
-        optimizer: its state, as the file holds it; None when it does not.
+        state_dict: the network's tensors, on the CPU, with names that lack the ``module.`` of distributed training.
+        input_size: the side of the square input in pixels, or None if the file does not say.
+        gem_p: the power of the pooling, or None if the file does not say.
+        epoch: the number of finished epochs, or None if the file does not say.
+        sha256: the SHA-256 of the file, in hexadecimal.
+        args: the options of the training run that the file holds.
+        optimizer: the optimizer's state, or None if the file holds none.
     """
 
     path: Path
@@ -62,23 +65,26 @@ def _one_line(error: Exception) -> str:
 
 
 def _refused_globals(path: Path, error: Exception) -> list[str]:
-    """Names the pickle wanted to import and was not allowed to; empty when that is not what went wrong."""
+    """Return the names that the pickle was not allowed to import. The list is empty if the error has another cause."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         if wanted:
             return sorted(wanted)
-    except Exception:  # the old format, or damaged: the message of the refusal has to do
+    except Exception:  # the file has the old format or is damaged, so only the error's message can hold the names
         pass
     found = re.findall(r"(?:GLOBAL|global:?)\s+(?:GLOBAL\s+)?([\w.]+\.[\w.]+)", str(error))
     return sorted(set(found))
 
 
 def read_safely(path: Path) -> tuple[Any, str]:
-    """What ``torch.save`` wrote, with nothing executed, and the file's sha256.
+    """Read a file that ``torch.save`` wrote, without executing anything in it.
+
+    Returns:
+        the content of the file and its SHA-256.
 
     Raises:
-        CheckpointError: it cannot be read, is no such file, is damaged, or asks for more than plain data.
+        CheckpointError: the file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
     """
     try:
         with open(path, "rb") as stream:
@@ -102,7 +108,7 @@ def read_safely(path: Path) -> tuple[Any, str]:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), sha256
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # a damaged file can raise nearly any error
         refused = _refused_globals(path, error)
         if refused:
             raise CheckpointError(
@@ -115,7 +121,10 @@ def read_safely(path: Path) -> tuple[Any, str]:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    """A dense tensor whose bytes are all in the file: a stride of zero can pretend to terabytes."""
+    """Return whether this is a dense tensor whose bytes are all in the file.
+
+    A tensor with a stride of zero could claim terabytes.
+    """
     return (
         torch.is_tensor(value)
         and value.layout == torch.strided
@@ -126,16 +135,24 @@ def _is_plain_tensor(value: Any) -> bool:
 
 
 def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a ``state_dict``, checked, without the ``module.`` of distributed training.
+    """Check a ``state_dict``, and return its tensors by names without the ``module.`` of distributed training.
+
+    Args:
+        path: the file that it comes from, for messages.
+        found: what stands in the place of the ``state_dict``.
 
     Raises:
-        CheckpointError: it is none, or holds something else or values that are not finite.
+        CheckpointError: it is not a ``state_dict``, or it holds other things than plain tensors, or values that are not
+            finite.
     """
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"the state_dict of {path} is {type(found).__name__}; expected names and tensors")
     wrong = [str(key) for key, value in found.items() if not isinstance(key, str) or not _is_plain_tensor(value)]
     if wrong:
-        raise CheckpointError(f"the state_dict of {path} holds what is no plain tensor with a name: {_few(wrong)}")
+        raise CheckpointError(
+            f"the state_dict of {path} holds entries that are not plain tensors with a name: {_few(wrong)}; get the weights "
+            "from a source you trust"
+        )
     bad = [key for key, value in found.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise CheckpointError(
@@ -147,10 +164,10 @@ def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint in the published format; nothing in the file can run.
+    """Read a checkpoint in the published format. No code in the file is executed.
 
     Raises:
-        CheckpointError: it cannot be read, is no checkpoint, is damaged, asks for more than plain data, lacks ``arch``
+        CheckpointError: the file cannot be read, is not a checkpoint, is damaged, holds more than plain data, lacks ``arch``
             or ``state_dict``, or holds values that are not finite.
     """
     file = Path(path)
@@ -195,10 +212,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
-    """Give a network the checkpoint's weights, all of them and no others.
+    """Load a checkpoint's weights into a network. Both must have the same tensors.
 
     Raises:
-        CheckpointError: a tensor is missing, left over or of another shape.
+        CheckpointError: a tensor is missing, is left over or has another shape.
     """
     found, expected = checkpoint.state_dict, net.state_dict()
     missing = [key for key in expected if key not in found]
@@ -220,10 +237,14 @@ def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
 
 
 def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNet:
-    """The network with the checkpoint's weights, in evaluation mode; the descriptor's length follows ``fc.weight``.
+    """Make the network of a checkpoint, with its weights, in evaluation mode.
+
+    Args:
+        checkpoint: the checkpoint. The shape of its ``fc.weight`` gives the length of a descriptor.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Raises:
-        CheckpointError: timm does not know the architecture, or a tensor is missing, left over or of another shape.
+        CheckpointError: timm does not know the architecture, or a tensor is missing, is left over or has another shape.
     """
     head = checkpoint.state_dict.get("fc.weight")
     net = DescriptorNet(checkpoint.arch, head.shape[0] if head is not None and head.ndim == 2 else 256, gem_p)
@@ -232,7 +253,7 @@ def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNe
 
 
 def _plain(name: str, value: Any) -> Any:
-    """The value as plain data, so that the file can be read without executing anything."""
+    """Convert a value to plain data, so that the file can be read without executing anything."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, os.PathLike):
@@ -255,14 +276,17 @@ def save_checkpoint(
     """Write a checkpoint in the published format, which the reference solution reads too.
 
     Args:
-        net: a `DescriptorNet`, or one that is already wrapped for distributed training.
-        input_size: side of the square input, in pixels.
-        epoch: finished epochs.
-        args: more options of the run, plain values and paths.
+        path: the file to write.
+        net: a `DescriptorNet`, which may be wrapped for distributed training.
+        arch: the backbone's timm name.
+        input_size: the side of the square input, in pixels.
+        epoch: the number of finished epochs.
+        optimizer: the optimizer whose state is saved too, or None.
+        args: more options of the run, which are plain values and paths.
 
     Raises:
         CheckpointError: an option is more than plain data.
-        OutputError: the file cannot be written; an older one is untouched.
+        OutputError: the file cannot be written. An older file is untouched.
     """
     tensors = {_WRAPPER + key.removeprefix(_WRAPPER): value.detach().cpu() for key, value in net.state_dict().items()}
     options = {name: _plain(name, value) for name, value in (args or {}).items()}
@@ -277,10 +301,10 @@ def save_checkpoint(
 
 
 def save_atomically(path: str | os.PathLike[str], content: Any) -> None:
-    """``torch.save`` to a file that appears whole or not at all.
+    """Write a file with ``torch.save``. The file appears whole or not at all.
 
     Raises:
-        OutputError: it cannot be written; an older file is untouched.
+        OutputError: the file cannot be written. An older file is untouched.
     """
     with replacing(path) as temporary:
         try:

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import CheckpointError
 
-_SMALLEST = 1e-6  # what the reference clamps feature maps to, so that a power of them has a gradient
+_SMALLEST = 1e-6  # the reference clamps feature maps to this value, so that a power of them has a gradient
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -25,34 +25,38 @@ def _unknown_arch(arch: str, reason: str) -> CheckpointError:
 
 
 def _create_backbone(arch: str) -> nn.Module:
-    """The backbone with random weights. timm is never asked to download: names that point to a hub are refused."""
+    """Make the backbone with random weights. Names that point to a hub are refused, so that timm never downloads anything."""
     if not _PLAIN_NAME.fullmatch(arch):
         raise _unknown_arch(arch, "is not a plain timm name")
     if not timm.is_model(arch):
         raise _unknown_arch(arch, "is not known to timm")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the published checkpoints carry a name that timm has since changed
+            warnings.simplefilter(
+                "ignore"
+            )  # timm has renamed the network of the published checkpoints, and warns of it
             network: nn.Module = timm.create_model(arch, pretrained=False, features_only=True, out_indices=(-1,))
-    except Exception as error:  # each model family of timm raises its own kind
+    except Exception as error:  # each model family of timm raises its own kind of error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise _unknown_arch(arch, f"gives no feature maps: {reason}") from error
     return network
 
 
 class DescriptorNet(nn.Module):
-    """Normalised images ``float32 (n, 3, h, w)`` → descriptors ``float32 (n, dim)`` of unit length.
+    """The network that maps normalised images to descriptors.
 
-    Parameters are named as in the published checkpoints: ``backbone.*``, ``fc.weight``, ``bn.*``. Weights are random
-    until a checkpoint is loaded; nothing is downloaded.
+    Its input is ``float32 (n, 3, h, w)``, its output ``float32 (n, dim)`` of unit length. Its parameters are named as in the
+    published checkpoints: ``backbone.*``, ``fc.weight``, ``bn.*``. The weights are random until a checkpoint is loaded;
+    nothing is downloaded.
 
     Args:
-        arch: any timm architecture with feature maps; names that timm has since changed still work.
-        dim: length of the descriptor.
-        gem_p: power of generalised-mean pooling; 1.0 is average pooling.
+        arch: a timm architecture with feature maps. Old names that timm has changed still work.
+        dim: the length of a descriptor.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Attributes:
-        mean, std: of the images the backbone was made for, in the range 0 to 1, for red, green and blue.
+        mean, std: the mean and the standard deviation that the backbone expects for red, green and blue, on the scale from
+            0 to 1. Images are normalised with them.
 
     Raises:
         CheckpointError: timm does not know the architecture, or it has no feature maps.
@@ -74,14 +78,14 @@ class DescriptorNet(nn.Module):
         self.std = tuple(float(value) for value in info.pretrained_cfg["std"])
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """Generalised mean over the last feature map, ``(n, c, h, w)`` → ``(n, c)``."""
+        """Return the generalised mean over the last feature map, ``(n, c, h, w)`` → ``(n, c)``."""
         features = features.clamp(min=_SMALLEST)
         if self.gem_p == 1.0:
             return features.mean(dim=(-2, -1))
         return features.pow(self.gem_p).mean(dim=(-2, -1)).pow(1.0 / self.gem_p)
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
-        """What the head gets, ``(n, c)``."""
+        """Return the pooled features of images, ``(n, c)``, which are the input of the head."""
         features = self.backbone(images)[-1]
         if self._channels_last:
             features = features.permute(0, 3, 1, 2)
@@ -89,6 +93,6 @@ class DescriptorNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         vectors: torch.Tensor = self.bn(self.fc(self.pooled(images)))
-        # As nn.functional.normalize, but it leaves the broadcasting to the division: three nodes fewer in a graph.
+        # This equals nn.functional.normalize. It broadcasts in the division, which saves three nodes in an exported graph.
         lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
         return vectors / lengths

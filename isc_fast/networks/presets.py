@@ -1,4 +1,4 @@
-"""The published networks: what each stage of the reference solution looks at, and how it is evaluated."""
+"""The table of the published networks: their input size, their pooling and how they were trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Preset:
     """How one published network is evaluated.
 
     Attributes:
-        name: the stage of the reference solution, as its authors number them.
-        size: side of the square network input, in pixels.
-        gem_p: power of generalised-mean pooling at evaluation; 1.0 is average pooling.
-        dim: length of the descriptor.
-        trained_as: what the stage is, in words.
+        name: the name of the stage of the reference solution, as its authors number it.
+        size: the side of the square network input, in pixels.
+        trained_as: how the stage was trained, in words.
+        gem_p: the power of generalised-mean pooling at evaluation. 1.0 is average pooling.
+        dim: the length of a descriptor.
     """
 
     name: str
@@ -39,6 +39,6 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset_in_name(name: str) -> Preset | None:
-    """The preset that a file name mentions (``isc_ft_v107.pth.tar`` → v107), or None."""
+    """Return the preset that a file name mentions (``isc_ft_v107.pth.tar`` → v107), or None."""
     found = {match for match in re.findall(r"(?<![a-z0-9])v\d+(?![0-9])", name.lower()) if match in PRESETS}
     return PRESETS[found.pop()] if len(found) == 1 else None

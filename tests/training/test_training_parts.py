@@ -157,7 +157,7 @@ def test_pairs_are_not_augmented(data):
 
 @pytest.mark.parametrize("value", [1, 3, 5, 6, 8, 9, 0])
 def test_a_header_tells_the_size_that_decoding_gives(tmp_path, value):
-    """A view's plan is drawn for that size; 9 and 0 are no orientations and turn nothing."""
+    """A view's recipe is drawn for that size; 9 and 0 are no orientations and turn nothing."""
     exif = Image.Exif()
     exif[0x0112] = value
     Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)

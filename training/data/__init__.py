@@ -1,1 +1,1 @@
-"""What a stage trains on, and in which order."""
+"""This package decides what a stage trains on, and in which order."""

@@ -1,4 +1,4 @@
-"""What a stage trains on: its photos, its labelled pairs and the images that match nothing, in a fixed order."""
+"""The images of a stage: its photos, its labelled pairs and the images that match nothing, in a fixed order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..stages import Stage
 from .components import Components
 
 LABEL_OFFSET = 1_000_000
-"""What labels of negatives begin with, as in the published runs; more where there are more samples."""
+"""The lowest label of a negative, as in the published runs. It is higher if there are more samples than that."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Collection:
     """The images of one stage.
 
     Attributes:
-        samples: of each sample the photo alone, or the labelled query and its reference. Photos are also what hard views
-            are pasted onto.
-        negatives: images to draw negatives from; empty where the stage has none.
-        open_photo: gives the photo of an item; a source's `open`, where they come from one.
+        samples: for each sample, its photo, or its labelled query and reference. An overlay in a hard view takes its other
+            photo from here too.
+        negatives: the images to draw negatives from. It is empty if the stage has no negatives.
+        open_photo: a function that returns the photo of an item. For images of a source, it is the source's ``open``.
     """
 
     samples: Sequence[tuple[Item, ...]]
@@ -41,8 +41,11 @@ class Collection:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Of each sample, ``int64 (n,)``: its number, or that of the first one that shares an image with it. Several
-        copies of one reference must not be each other's negatives."""
+        """The label of each sample, ``int64 (n,)``.
+
+        It is the number of the first sample that is connected with this one by shared images. Without this rule, several
+        copies of one reference would be negatives of each other.
+        """
         first: dict[str, int] = {}
         together = Components(len(self.samples))
         for number, items in enumerate(self.samples):
@@ -52,11 +55,11 @@ class Collection:
 
     @property
     def label_offset(self) -> int:
-        """What is added to the number of a negative to make its label."""
+        """The number that is added to the place of a negative to make its label."""
         return max(LABEL_OFFSET, len(self.samples))
 
     def digest(self) -> str:
-        """SHA-256 over the ids in order: equal on every machine that sees the same images."""
+        """Return the SHA-256 of the ids in their order. It is equal on every machine that has images with these ids."""
         sha = hashlib.sha256()
         for group in (self.samples, [(item,) for item in self.negatives]):
             for items in group:
@@ -79,13 +82,13 @@ def _by_id(items: Sequence[Item], ids: Sequence[str], what: str, truth: Path) ->
     if missing:
         raise InputError(
             f"{truth} names {len(missing)} {what} that are not there, such as {missing[0]!r}; "
-            f"expected an image of that name in {' or '.join(FOLDERS['q' if what == 'queries' else 'r'])}"
+            f"expected an image with that name in {' or '.join(FOLDERS['q' if what == 'queries' else 'r'])}"
         )
     return [found[id_] for id_ in ids]
 
 
 def _pairs(root: Path, stage: Stage, truth_file: Path | None) -> tuple[list[tuple[Item, ...]], list[Item]]:
-    """The labelled pairs, and the references that are in none."""
+    """Return the labelled pairs, and the references that belong to no pair."""
     truth = truth_file or find_truth(root, "q", None)
     if truth is None:
         raise InputError(
@@ -103,16 +106,17 @@ def _pairs(root: Path, stage: Stage, truth_file: Path | None) -> tuple[list[tupl
 def collect(
     root: str | os.PathLike[str], stage: Stage, *, ground_truth: str | os.PathLike[str] | None = None
 ) -> Collection:
-    """The images of a stage in a folder laid out like DISC21, in the order of their names.
+    """Collect the images of a stage from a folder with the layout of DISC21, in the order of their names.
 
     Args:
-        root: folder with ``training_images`` or ``train_images``; ``reference_images``, ``query_images`` and a ground-truth
-            CSV for the stages that use them.
-        ground_truth: CSV, where the one to use is not clear from its name.
+        root: a folder with ``training_images`` or ``train_images``. Some stages also need ``reference_images``,
+            ``query_images`` and a ground-truth CSV in it.
+        stage: the stage.
+        ground_truth: the ground-truth CSV. It is needed only if the file cannot be found by its name.
 
     Raises:
-        InputError: a folder is missing or empty, or the ground truth names images that are not there.
-        FormatError: the ground truth is not what it should be.
+        InputError: a folder is missing or empty, or the ground truth names images that do not exist.
+        FormatError: the ground truth has a wrong format.
     """
     base = Path(root)
     if not base.is_dir():
@@ -129,5 +133,7 @@ def collect(
     elif stage.negatives_from == "reference":
         negatives = rest or _listed(base, "r", stage)
     if stage.negatives_per_sample and not negatives:
-        raise InputError(f"the stage {stage.name} draws negatives, and there is none in {base}")
+        raise InputError(
+            f"the stage {stage.name} draws negatives, which are images that match nothing, and there is none in {base}"
+        )
     return Collection(samples, negatives)

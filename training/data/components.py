@@ -1,4 +1,4 @@
-"""Things that belong together because a chain of pairs connects them."""
+"""Connected components: groups of things that chains of pairs connect."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import numpy.typing as npt
 
 
 class Components:
-    """Numbers from 0 on, each alone until it is joined; a component goes by its smallest number."""
+    """The numbers from 0 to ``count - 1``, each in a component of its own until `join` connects it with another one.
+
+    The smallest number of a component, its root, names the component.
+    """
 
     def __init__(self, count: int) -> None:
         self._parent = list(range(count))
 
     def root(self, number: int) -> int:
-        """The smallest number of a component."""
+        """Return the smallest number in the component of this number."""
         while self._parent[number] != number:
             number = self._parent[number]
         return number
 
     def join(self, one: int, other: int) -> None:
-        """Make one component of two."""
+        """Connect the components of two numbers."""
         low, high = sorted((self.root(one), self.root(other)))
         self._parent[high] = low
 
     def roots(self) -> npt.NDArray[np.int64]:
-        """Of each number its component, ``int64 (n,)``."""
+        """Return the root of each number, ``int64 (n,)``."""
         return np.array([self.root(number) for number in range(len(self._parent))], np.int64)

@@ -1,4 +1,7 @@
-"""Samples: the views of a photo or pair with its negatives, made in the workers of a DataLoader."""
+"""The samples of a stage, which the processes of a DataLoader make.
+
+A sample holds the views of a photo, or of a labelled pair, together with its negatives.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ from torch.utils.data import DataLoader, Dataset
 from ..stages import Stage
 from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
-from ..views.plans import ViewPlan, draw_hard, draw_moderate, draw_plain, view_random
+from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, view_random
 from .collection import Collection
 from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
 
 ViewsOn = Literal["workers", "device"]
-_MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # what a sample's random numbers are for
+_MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # each purpose has its own random numbers in a sample
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, view by view; see `Batch` for what the fields hold."""
+    """One sample, view by view. Its fields hold the same as those of `Batch`."""
 
     key: Key
     pixels: Sequence[npt.NDArray[np.uint8]]
-    files: Sequence[tuple[bytes, ViewPlan]]
+    files: Sequence[tuple[bytes, ViewRecipe]]
     erase: Sequence[tuple[int, ...]]
     labels: Sequence[int]
     names: Sequence[str]
@@ -38,21 +41,24 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """The samples of one step of one process: all first views, then all second ones, then the negatives in turn.
+    """The samples of one step of one process.
+
+    The images stand in this order: the first view of every sample, then the second view of every sample, then the first
+    negative of every sample, and so on.
 
     Attributes:
-        keys: of the samples.
-        pixels: ``uint8 (images, size, size, 3)``; no images where views are made on the device, from ``files``.
-        files: bytes and plan of each image, or empty.
-        erase: ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
-        labels: ``int64 (images,)``.
-        names: ids of the images.
-        skipped: (path, reason) of each image that could not be read and was replaced by another.
+        keys: the keys of the samples.
+        pixels: the views, ``uint8 (images, size, size, 3)``. It is empty if the device makes the views from ``files``.
+        files: the bytes and the recipe of each image. It is empty if ``pixels`` holds the views.
+        erase: the rectangles to erase, ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
+        labels: the labels of the images, ``int64 (images,)``.
+        names: the ids of the images.
+        skipped: the path and the reason for each image that could not be read. Another image replaces it.
     """
 
     keys: list[Key]
     pixels: torch.Tensor
-    files: list[tuple[bytes, ViewPlan]]
+    files: list[tuple[bytes, ViewRecipe]]
     erase: torch.Tensor
     labels: torch.Tensor
     names: list[str]
@@ -60,13 +66,18 @@ class Batch(NamedTuple):
 
 
 class SampleDataset(Dataset[Sample]):
-    """The samples of a stage by (epoch, number). Holds no state: any process at any time makes the same sample.
+    """The samples of a stage. A key, which is the pair (epoch, number), names a sample.
 
-    A photo that cannot be read is replaced by another one, drawn from the sample's own random numbers, and reported.
+    The data set holds no state, so any process makes the same sample from the same key at any time. If a photo cannot be
+    read, the data set reports it and takes another photo, which it draws with the sample's own random numbers.
 
     Args:
-        artwork: fonts and emoji for hard views; None where the stage has none.
-        views_on: ``"workers"``: finished views; ``"device"``: bytes and plans, for `isc_fast.training.views.apply_torch`.
+        collection: the images of the stage.
+        stage: the stage.
+        seed: the seed of all random numbers.
+        artwork: the fonts and emoji for hard views, or None if the stage has no hard views.
+        views_on: ``"workers"`` gives finished views. ``"device"`` gives bytes and recipes, from which
+            `isc_fast.training.views.apply_torch` makes the views.
     """
 
     def __init__(
@@ -86,10 +97,14 @@ class SampleDataset(Dataset[Sample]):
         return self.make(key)
 
     def make(self, key: Key, views_on: ViewsOn | None = None) -> Sample:
-        """The sample of a key.
+        """Make the sample of a key.
+
+        Args:
+            key: the epoch and the number of the sample.
+            views_on: where its views are made; by default, where the data set makes them.
 
         Raises:
-            InputError: so many photos in a row could not be read that something else must be wrong.
+            InputError: 50 photos in a row could not be read, so the cause is probably not a single photo.
         """
         on_device = (views_on or self._views_on) == "device"
         reader = PhotoReader(decoded=not on_device, open_photo=self._open)
@@ -98,23 +113,23 @@ class SampleDataset(Dataset[Sample]):
         if photos is None:
             number, photos = reader.draw(self._random(key, _SPARE), self._samples)
         if self._stage.views == "augmented":
-            plans = self._two_views(key, photos[0], reader)
+            recipes = self._two_views(key, photos[0], reader)
             photos *= 2
         else:
-            plans = [draw_plain(self._stage.input_size) for _ in photos]
+            recipes = [draw_plain(self._stage.input_size) for _ in photos]
         labels = [int(self._labels[number])] * len(photos)
         random = self._random(key, _NEGATIVES)
         for _ in range(self._stage.negatives_per_sample):
             place, drawn = reader.draw(random, self._negatives)
             photos += drawn
             labels.append(self._offset + place)
-            plans.append(draw_plain(self._stage.input_size))
-        both = list(zip(photos, plans, strict=True))
+            recipes.append(draw_plain(self._stage.input_size))
+        both = list(zip(photos, recipes, strict=True))
         return Sample(
             key,
-            [] if on_device else [apply_pil(plan, photo.image) for photo, plan in both if photo.image is not None],
-            [(photo.file, plan) for photo, plan in both] if on_device else [],
-            [plan.erase_row for plan in plans],
+            [] if on_device else [apply_pil(recipe, photo.image) for photo, recipe in both if photo.image is not None],
+            [(photo.file, recipe) for photo, recipe in both] if on_device else [],
+            [recipe.erase_row for recipe in recipes],
             labels,
             [photo.item.id for photo in photos],
             reader.skipped,
@@ -123,7 +138,7 @@ class SampleDataset(Dataset[Sample]):
     def _random(self, key: Key, purpose: int) -> np.random.Generator:
         return view_random(self._seed, *key, purpose)
 
-    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewPlan]:
+    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewRecipe]:
         size, hard = self._stage.input_size, self._stage.hard_view
         if hard is None or self._artwork is None:
             raise ValueError(
@@ -144,7 +159,7 @@ class SampleDataset(Dataset[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Put samples together, view by view."""
+    """Put samples together into a batch, view by view."""
     views = range(len(samples[0].labels))
 
     def by_view(field: str) -> list[Any]:
@@ -165,14 +180,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _begin_worker(_number: int) -> None:
     torch.set_num_threads(1)
-    # A signal to the whole group, as Ctrl-C sends it, is for the process that writes the checkpoint.
+    # Ctrl-C sends its signal to all processes of a terminal. Only the training process must handle it, to save its state.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def make_loader(dataset: SampleDataset, sampler: KeySampler, *, workers: int, pin: bool) -> DataLoader[Batch]:
-    """A DataLoader whose workers stay from epoch to epoch; ``sampler.epoch`` and ``first_step`` say where it begins."""
-    return DataLoader(  # its items are batches because `collate` makes them so
+    """Make a DataLoader whose processes stay alive from epoch to epoch.
+
+    Args:
+        dataset: the samples.
+        sampler: the order of the samples. Its ``epoch`` and ``first_step`` say where an iteration starts.
+        workers: the number of loader processes; 0 makes the samples in this process.
+        pin: whether to copy batches into pinned memory, from which a GPU reads faster.
+    """
+    return DataLoader(  # its items are batches, because `collate` makes batches
         dataset,  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=workers,

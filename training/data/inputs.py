@@ -1,4 +1,4 @@
-"""A batch of the loader becomes the input of the network, on its device."""
+"""Turns a batch of the loader into the input of the network, on the network's device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ class InputMaker:
     """Turns a `Batch` into normalised images and labels.
 
     Args:
-        net: its mean and standard deviation normalise the images.
-        dataset: it makes a sample again if a file of the sample does not decode on the device.
+        net: the network. The images are normalised with its mean and its standard deviation.
+        dataset: the data set of the batches. If a file does not decode on the device, it makes the sample again.
+        device: the device for the images.
+        channels_last: the memory order of the images, see `isc_fast.training.stages.Stage`.
     """
 
     def __init__(
@@ -26,19 +28,22 @@ class InputMaker:
         self._dataset, self._device, self._channels_last = dataset, device, channels_last
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images ``float32 (n, 3, size, size)`` and labels ``int64 (n,)``, both on the device."""
+        """Return images ``float32 (n, 3, size, size)`` and labels ``int64 (n,)``, both on the device."""
         pixels = self._made_on_device(batch) if batch.files else batch.pixels.to(self._device, non_blocking=True)
         images = finish(pixels, batch.erase, self._mean, self._std, channels_last=self._channels_last)
         return images, batch.labels.to(self._device, non_blocking=True)
 
     def _made_on_device(self, batch: Batch) -> torch.Tensor:
-        """Views ``uint8 (n, 3, size, size)``. If a file of a sample does not decode, the host makes the whole sample again by
-        its rules, which replace the photo and report it."""
+        """Make the views on the device, ``uint8 (n, 3, size, size)``.
+
+        If one file of a sample does not decode, the data set makes the whole sample again on the host. It replaces the photo
+        and reports it.
+        """
         decoded = decode_on_device([file for file, _ in batch.files], self._device)
         samples = len(batch.keys)
         views: list[torch.Tensor | None] = [
-            None if photo is None else apply_torch(plan, photo)
-            for photo, (_, plan) in zip(decoded, batch.files, strict=True)
+            None if photo is None else apply_torch(recipe, photo)
+            for photo, (_, recipe) in zip(decoded, batch.files, strict=True)
         ]
         for sample in sorted({place % samples for place, view in enumerate(views) if view is None}):
             made = self._dataset.make(batch.keys[sample], "workers")

@@ -1,4 +1,4 @@
-"""Photos for training: they are opened, and replaced by others where they cannot be."""
+"""Opens photos for training, and replaces a photo that cannot be read by another one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ...errors import InputError
 from ...items import Item, Photo
 from ...sources.listing import open_item
 
-_TRIES = 50  # draws in a row that cannot be read before the run ends
+_TRIES = 50  # if so many draws in a row cannot be read, the run ends
 
 
 @dataclass(frozen=True)
 class OpenPhoto:
-    """One photo, decoded or as the content of its file.
+    """One photo, either decoded or as the content of its file.
 
     Attributes:
-        size: (width, height) in pixels, upright.
-        image: decoded, RGB; None where only the content was read.
-        file: the content; empty where the photo was decoded.
+        item: the item of the photo.
+        size: its (width, height) in pixels, upright.
+        image: the decoded photo in RGB, or None if only the content was read.
+        file: the content of the file. It is empty if the photo was decoded.
     """
 
     item: Item
@@ -40,7 +41,10 @@ def _decoded(item: Item, photo: Photo) -> OpenPhoto:
 
 
 def _content(item: Item, photo: Photo) -> OpenPhoto:
-    """Read a photo and its header, which is enough to draw a view's recipe. Whether the rest decodes shows on the device."""
+    """Read the content of a photo, and its size from the header, which is enough to draw the recipe of a view.
+
+    Only the device finds out whether the pixels can be decoded.
+    """
     with problems(), open_photo(photo) as stream:
         header = open_image(stream)
         width, height = header.size
@@ -53,11 +57,11 @@ class PhotoReader:
     """Opens photos, and remembers which of them it could not read.
 
     Args:
-        decoded: whether photos are decoded, or only their content is read.
-        open_photo: gives the photo of an item; by default items are those of `isc_fast.list_images`.
+        decoded: whether to decode photos. Otherwise only their content is read.
+        open_photo: a function that returns the photo of an item. The default opens items of `isc_fast.list_images`.
 
     Attributes:
-        skipped: (path, reason) of each photo that could not be read.
+        skipped: the path and the reason for each photo that could not be read.
     """
 
     def __init__(self, *, decoded: bool = True, open_photo: Callable[[Item], Photo] = open_item) -> None:
@@ -65,7 +69,7 @@ class PhotoReader:
         self.skipped: list[tuple[str, str]] = []
 
     def open(self, items: Sequence[Item]) -> list[OpenPhoto] | None:
-        """The photos of a sample, or None where one of them cannot be read."""
+        """Open the photos of a sample. Return None if one of them cannot be read."""
         photos = []
         for item in items:
             try:
@@ -76,10 +80,14 @@ class PhotoReader:
         return photos
 
     def draw(self, random: np.random.Generator, among: Sequence[tuple[Item, ...]]) -> tuple[int, list[OpenPhoto]]:
-        """Draw until a sample can be read, and return its place and its photos.
+        """Draw samples until one can be read, and return its place and its photos.
+
+        Args:
+            random: the source of the random numbers.
+            among: the samples to draw from.
 
         Raises:
-            InputError: so many in a row could not be read that something else must be wrong.
+            InputError: 50 samples in a row could not be read, so the cause is probably not a single photo.
         """
         for _ in range(_TRIES):
             place = int(random.integers(len(among)))
@@ -87,10 +95,12 @@ class PhotoReader:
             if photos is not None:
                 return place, photos
         path, reason = self.skipped[-1]
-        raise InputError(f"{_TRIES} images in a row could not be read, the last one {path}: {reason}")
+        raise InputError(
+            f"{_TRIES} images in a row could not be read, the last one {path}: {reason}; check that the data set is complete"
+        )
 
     def draw_image(self, random: np.random.Generator, among: Sequence[tuple[Item, ...]]) -> Image.Image:
-        """A decoded photo, drawn as by `draw`."""
+        """Draw a photo in the same way as `draw`, and return it decoded."""
         reader = PhotoReader(open_photo=self._open)
         _, (photo,) = reader.draw(random, among)
         self.skipped += reader.skipped

@@ -1,4 +1,8 @@
-"""Which samples a step trains on: from (seed, epoch, step) alone, for any number of processes and after any interruption."""
+"""The choice of the samples that a step trains on.
+
+It follows from the seed, the epoch and the step alone. Therefore it is the same for any number of processes, and after any
+interruption.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,31 @@ import numpy.typing as npt
 from ..stages import Stage
 
 Key = tuple[int, int]
-"""(epoch, number of the sample): all that decides what a sample's views look like, with the seed."""
+"""(epoch, number of the sample). Together with the seed, the key decides what the views of the sample look like."""
 
 
 def steps_per_epoch(stage: Stage, samples: int) -> int:
-    """Steps of an epoch, as the published run counted them: padded to its processes, incomplete steps dropped."""
+    """Return the number of steps in an epoch, as the published run counts them.
+
+    The samples are padded to a multiple of that run's processes. An incomplete last step is dropped.
+    """
     share, rest = divmod(stage.batch_size, stage.reference_world_size)
-    if rest:  # a batch that those processes could not have shared
+    if rest:  # the processes of the published run could not share such a batch
         return samples // stage.batch_size
     return -(-samples // stage.reference_world_size) // share
 
 
 def epoch_order(seed: int, epoch: int, samples: int, needed: int) -> npt.NDArray[np.int64]:
-    """The samples of an epoch in order, ``int64 (needed,)``: every one once, then from the front again."""
+    """Return the order of the samples in an epoch, ``int64 (needed,)``.
+
+    Every sample comes once. If more samples are needed, the order starts again from its front.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(samples)
     return np.resize(order, needed)
 
 
 class KeySampler:
-    """Lists of keys, one for each step of this process, for a DataLoader as its ``batch_sampler``."""
+    """Gives the keys of this process's samples, one list for each step. A DataLoader uses it as its ``batch_sampler``."""
 
     def __init__(self, stage: Stage, samples: int, *, seed: int, rank: int, world_size: int) -> None:
         self._stage, self._samples, self._seed = stage, samples, seed

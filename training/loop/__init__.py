@@ -1,1 +1,1 @@
-"""The training loop: steps, losses, state, processes."""
+"""This package holds the training loop: its steps, its loss, its saved state and its processes."""

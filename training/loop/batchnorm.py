@@ -1,7 +1,7 @@
-"""Batch normalisation over the batches of all processes.
+"""Batch normalisation with the statistics of all processes together.
 
 ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` silently drops the activation that timm fuses into its normalisation layers,
-and refuses a processor. timm's own conversion is right on a GPU; for gloo on a processor there is `AllReduceStatistics`.
+and it does not work on a CPU. On a GPU, timm's own conversion is right. On a CPU, `AllReduceStatistics` replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Net = TypeVar("_Net", bound=nn.Module)
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; what each did with it flows back to all."""
+    """The sum of a tensor over all processes. The backward pass sums the gradients over all processes too."""
 
     @staticmethod
     def forward(_context: Any, values: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _normalize(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """What ``BatchNorm*d.forward`` computes in training, with the mean and variance of all processes' inputs."""
+    """Compute what ``BatchNorm*d.forward`` computes in training, but with the mean and the variance over all processes."""
     axes = [0, *range(2, x.ndim)]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     values = x.float()
@@ -55,10 +55,10 @@ def _normalize(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class AllReduceStatistics:
-    """Mixed into a batch normalisation layer: in training, the statistics are those of all processes together."""
+    """A mix-in for batch normalisation layers. In training, the layer uses the statistics of all processes together."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As the layer's own, with shared statistics in training."""
+        """Do the same as the layer's own ``forward``, with shared statistics in training."""
         layer: Any = self
         if not layer.training:
             normalized: torch.Tensor = super().forward(x)  # type: ignore[misc]
@@ -83,14 +83,20 @@ _SHARED = {nn.BatchNorm1d: _Shared1d, nn.BatchNorm2d: _Shared2d, BatchNormAct2d:
 
 
 def share_statistics(net: _Net, device: torch.device) -> _Net:
-    """The network with every batch normalisation layer seeing the whole batch; names of its tensors stay the same."""
+    """Let every batch normalisation layer of the network see the batches of all processes.
+
+    The names of the network's tensors stay the same.
+
+    Raises:
+        TypeError: the network has a batch normalisation layer of an unknown class.
+    """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return net
     if device.type == "cuda":
         shared: _Net = convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         return shared
     for layer in net.modules():
-        # The class is exchanged, not the object: parameters, activation and everything else stay as they are.
+        # Only the class of the layer changes. Its parameters, its activation and everything else stay as they are.
         if type(layer) in _SHARED:
             layer.__class__ = _SHARED[type(layer)]
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, AllReduceStatistics):
@@ -99,13 +105,13 @@ def share_statistics(net: _Net, device: torch.device) -> _Net:
 
 
 def batch_norms(net: nn.Module) -> list[Any]:
-    """Every batch normalisation layer of a network."""
+    """Return every batch normalisation layer of a network."""
     return [layer for layer in net.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
 
 
 @contextlib.contextmanager
 def kept_statistics(net: nn.Module) -> Iterator[None]:
-    """While the block lasts, batches are normalised by their own statistics and leave the running ones as they are."""
+    """Keep the running statistics unchanged inside the ``with`` block. Batches are still normalised by their own statistics."""
     layers = batch_norms(net)
     before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Which process this is among those of a run, and on which device; the variables are torchrun's."""
+"""The processes of a run: which one this is, and on which device it computes. torchrun sets the variables for it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # before a group is made: its functions keep the one that they find as a default, for good
+import torch.distributed.nn  # must be imported before a group exists: its functions keep that group as their default
 
 from ...errors import InputError
 
-TIMEOUT_S = 600  # how long a process waits for another before it gives up
+TIMEOUT_S = 600  # how many seconds a process waits for another before it fails
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Process:
     """One process of a run.
 
     Attributes:
-        rank: its number, from 0; the first one writes files and prints.
-        world_size: how many there are.
-        device: what it computes on.
+        rank: its number, from 0. The first process writes files and prints.
+        world_size: the number of processes in the run.
+        device: the device that it computes on.
     """
 
     rank: int
@@ -34,7 +34,7 @@ class Process:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and prints."""
+        """Whether this process is the first one, which writes files and prints."""
         return self.rank == 0
 
 
@@ -47,44 +47,58 @@ def _from_environment(name: str, default: int) -> int:
 
 
 def current_rank() -> int:
-    """The number of this process as torchrun says it, 0 without torchrun."""
+    """Return the number of this process, as torchrun sets it, or 0 without torchrun."""
     return _from_environment("RANK", 0)
 
 
 def local_world_size() -> int:
-    """Processes of this run on this machine, 1 without torchrun."""
+    """Return the number of this run's processes on this machine, or 1 without torchrun."""
     return max(1, _from_environment("LOCAL_WORLD_SIZE", 1))
 
 
 def choose_device(name: str | None) -> torch.device:
-    """``cpu`` or this process's GPU; by default a GPU if there is one.
+    """Return the CPU or this process's GPU. By default, it is a GPU if there is one.
+
+    Args:
+        name: ``cpu``, ``cuda`` or None for the default.
 
     Raises:
-        InputError: a GPU was asked for and there is none for this process.
+        InputError: there is no such device, or no GPU for this process.
     """
     if name not in (None, "cpu", "cuda"):
         raise InputError(f"there is no device {name!r}; choose cpu or cuda")
     if name == "cpu" or (name is None and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise InputError("--device cuda, and torch finds no GPU; check the driver with nvidia-smi, or use --device cpu")
+        raise InputError(
+            "--device is cuda, but torch finds no GPU; check the driver with nvidia-smi, or give --device cpu"
+        )
     local, count = _from_environment("LOCAL_RANK", 0), torch.cuda.device_count()
     if local >= count:
-        raise InputError(f"this is process {local} of its machine, which has {count} GPUs: start one process for each")
+        raise InputError(
+            f"this is process {local} of its machine, which has {count} GPUs: start one process for each GPU "
+            f"(torchrun --nproc-per-node={count})"
+        )
     return torch.device("cuda", local)
 
 
 @contextlib.contextmanager
 def joined(device: str | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[Process]:
-    """This process, connected with the others of its run while the block lasts; alone without torchrun.
+    """Connect this process with the other processes of its run inside the ``with`` block.
+
+    Without torchrun, the process is the only one of its run.
+
+    Args:
+        device: see `choose_device`.
+        timeout_s: how many seconds a process waits for another before it fails.
 
     Raises:
-        InputError: the device is not there, or the environment is not torchrun's.
+        InputError: the device does not exist, or the environment holds values that torchrun does not set.
     """
     chosen = choose_device(device)
     if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)  # before anything is sent, or every process would use the first GPU
-    if dist.is_initialized():  # whoever started the group ends it
+        torch.cuda.set_device(chosen)  # must come before any exchange, or every process would use the first GPU
+    if dist.is_initialized():  # the caller that started the group also ends it
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
         return
     world_size = _from_environment("WORLD_SIZE", 1)
@@ -96,20 +110,20 @@ def joined(device: str | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[
     try:
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
-        # Gloo's threads end with the last reference to the group, and networks in circles still have some: a thread that lets
-        # go of its last message while the interpreter ends would take the process with it (SIGABRT).
+        # Gloo's threads end with the last reference to the group, and networks in reference cycles still hold some. A thread
+        # that releases its last message while the interpreter exits would abort the process (SIGABRT).
         gc.collect()
         dist.destroy_process_group()
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """The sum of a tensor over all processes, in place."""
+    """Sum a tensor over all processes, in place, and return it."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Wait until every process has called this function."""
     if dist.is_initialized():
         dist.barrier()

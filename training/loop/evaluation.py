@@ -1,4 +1,7 @@
-"""µAP of a network in training, on a held-out set in memory. It needs no engine, no files and no faiss beside torch."""
+"""The evaluation during training: it measures µAP of the network on a held-out set.
+
+It works in memory. It needs no engine and no files, and it does not load faiss beside torch.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,12 @@ _PROTOCOL = "kit"
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Images that training does not see, and which of them belong together.
+    """Images that training never sees, and the ground truth that says which of them belong together.
 
     Attributes:
-        open_photo: gives the photo of an item; a source's `open`, where they come from one.
+        queries, references: the images.
+        truth: the ground truth.
+        open_photo: a function that returns the photo of an item. For images of a source, it is the source's ``open``.
     """
 
     queries: Sequence[Item]
@@ -43,11 +48,11 @@ class HeldOut:
 
 
 def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
-    """A folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
+    """Read a folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
 
     Raises:
-        InputError: one of them is missing.
-        FormatError: the ground truth is not what it should be.
+        InputError: the folder or one of its parts is missing.
+        FormatError: the ground truth has a wrong format.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -63,7 +68,10 @@ def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
 def _describe(
     net: DescriptorNet, items: Sequence[Item], open_photo: Callable[[Item], Photo], size: int, process: Process
 ) -> tuple[list[str], Vectors]:
-    """Ids and descriptors of the images that can be read, in order, on every process."""
+    """Return the ids and the descriptors of the readable images, in their order.
+
+    The processes share the work, and each of them gets all the descriptors.
+    """
     mine: list[tuple[int, str, Vectors]] = []
     places = range(process.rank, len(items), process.world_size)
     for start in range(0, len(places), _BATCH):
@@ -89,9 +97,10 @@ def _describe(
 
 
 def evaluate_net(net: DescriptorNet, held_out: HeldOut, size: int, process: Process) -> Scores:
-    """The network's figures without normalisation, in the protocol of the challenge's kit. Every process gets them.
+    """Evaluate the network without normalisation, in the protocol of the challenge kit.
 
-    While this runs, the network is in evaluation mode and in fp32; afterwards it is in its former mode.
+    Every process gets the same scores. The network runs in evaluation mode and in fp32, and returns to its former mode
+    afterwards.
     """
     training = net.training
     net.eval()

@@ -1,4 +1,4 @@
-"""What a run writes down besides its checkpoints: a row of figures every few steps, and the images it could not read."""
+"""The logs of a run: a row of figures every few steps, the evaluations, and the images that could not be read."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .state import Position
 
 @dataclass(frozen=True)
 class LogRow:
-    """A row of ``log.csv``: means over the steps since the row before, up to and with this step.
+    """A row of ``log.csv``. Its figures are means over the steps since the row before.
 
     Attributes:
-        epoch, step: of the last step, both from 0.
-        learning_rate: of the epoch, in the units of the published run.
-        loss, positive, negative: the loss and its two halves.
-        positive_distance, negative_distance: mean distances of pairs, 0 to 2.
-        active_negatives: share of negative pairs nearer than the margin; it grows when the network collapses.
-        images_per_s: over all processes.
-        data_wait: share of the time that the first process waited for images, 0 to 1.
-        skipped: images that could not be read, since the stage began.
+        epoch, step: the last step of the row and its epoch, both counted from 0.
+        learning_rate: the learning rate of the epoch, in the units of the published run.
+        loss, positive, negative: the loss and its two terms.
+        positive_distance, negative_distance: the mean distances of positive and of negative pairs, 0 to 2.
+        active_negatives: the share of negative pairs that are nearer than the margin. It grows if the network collapses.
+        images_per_s: the images per second, over all processes.
+        data_wait: the share of the time in which the first process waited for images, 0 to 1.
+        skipped: how many images could not be read since the stage began.
     """
 
     epoch: int
@@ -48,7 +48,7 @@ _COLUMNS = [field.name for field in fields(LogRow)]
 
 
 def read_log(path: str | os.PathLike[str]) -> list[LogRow]:
-    """The rows of a ``log.csv``; a last line that is cut short is left out."""
+    """Read the rows of a ``log.csv``. An incomplete last line is left out."""
     with open(path, newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if None not in row.values()]
     whole = {"epoch", "step", "skipped"}
@@ -63,8 +63,11 @@ class Journal:
     """Appends to ``log.csv``, ``evaluation.jsonl`` and ``skipped.jsonl`` in a folder.
 
     Args:
-        rank: only the first process writes figures; each writes the images it could not read itself.
-        start: where the run begins; rows at and after it, from a run that was killed later, are dropped.
+        folder: the folder of the run.
+        rank: the number of this process. Only the first process writes figures. Every process writes down the images that
+            it could not read, the others into ``skipped-RANK.jsonl``.
+        start: the position where the run starts. The journal drops rows at or after it, which an interrupted run wrote
+            after it had saved its state.
     """
 
     def __init__(self, folder: Path, rank: int, start: Position) -> None:
@@ -97,15 +100,15 @@ class Journal:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
     def row(self, row: LogRow) -> None:
-        """Add a row of figures."""
+        """Append a row of figures."""
         self._append(self._log, [",".join(repr(value) for value in asdict(row).values()) + "\r\n"])
 
     def evaluation(self, figures: Mapping[str, Any]) -> None:
-        """Add the figures of an evaluation."""
+        """Append the figures of an evaluation."""
         self._append(self._evaluation, [json.dumps(figures) + "\n"])
 
     def skipped(self, images: Sequence[tuple[str, str]]) -> None:
-        """Add images that could not be read."""
+        """Append the images that could not be read, each with its path and the reason."""
         if images:
             self._append(
                 self._skipped, [json.dumps({"path": path, "reason": reason}) + "\n" for path, reason in images]

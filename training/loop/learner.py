@@ -1,4 +1,4 @@
-"""The network in training: one step from images and labels to new weights, and all the state that goes with it."""
+"""The network in training: the step from images and labels to new weights, and the state that belongs to it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ from .distributed import Process
 from .losses import CrossBatchMemory, LossParts, contrastive_loss, gather, gradient_scale
 from .optimizer import make_optimizer, set_learning_rate
 
-# torch 2.14 has renamed what it was called before.
+# torch 2.14 renamed the argument broadcast_buffers to forward_sync_buffers.
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
 _KEEP_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def usable_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision a stage asks for, or fp32 for fp16 on a processor, which has no fast arithmetic for it."""
+    """Return the precision that a stage asks for, but fp32 instead of fp16 on a CPU, which has no fast fp16 arithmetic."""
     return "fp32" if device.type == "cpu" and precision == "fp16" else precision
 
 
 class Learner:
-    """A network with its optimizer, memory and wrappers.
+    """A network together with its optimizer, its memory and its wrappers.
 
     Args:
-        net: with the weights that training starts from; it is moved to the process's device and changed in place.
-        accumulate: see `isc_fast.training.options.RunOptions`.
+        net: the network with the weights that training starts from. It moves to the process's device and changes in place.
+        stage: the stage that the network trains on.
+        process: this process of the run.
+        accumulate, compile, ema_decay: see `isc_fast.training.options.RunOptions`.
 
     Attributes:
         net: the network itself, without wrappers.
-        ema: the moving average of its weights, or None.
+        optimizer: the optimizer of its weights.
+        memory: the cross-batch memory.
+        scaler: the scaler of the loss; it does something only in fp16.
+        ema: the moving average of the weights, or None.
     """
 
     def __init__(
@@ -70,14 +75,17 @@ class Learner:
         )
         model: Any = torch.compile(self.net) if compile else self.net
         if process.world_size > 1:
-            # The buffers are equal on all processes already: each has seen the statistics of all.
+            # The buffers need no exchange: every process normalises with the statistics of all processes.
             on = [device] if device.type == "cuda" else None
             model = DistributedDataParallel(model, device_ids=on, gradient_as_bucket_view=True, **_KEEP_BUFFERS)
         self._model: nn.Module = model
         self.train()
 
     def train(self) -> None:
-        """Go into training mode; a stage that freezes statistics keeps the backbone's normalisation as at evaluation."""
+        """Switch the network to training mode.
+
+        If the stage freezes statistics, the backbone's batch normalisation stays in evaluation mode.
+        """
         self.net.train()
         if self.stage.freeze_statistics:
             for layer in batch_norms(self.net.backbone):
@@ -90,11 +98,11 @@ class Learner:
         return rate
 
     def step(self, images: torch.Tensor, labels: torch.Tensor) -> LossParts:
-        """One step on this process's share of a batch.
+        """Make one step on this process's share of a batch.
 
         Args:
-            images: normalised, ``float (b, 3, size, size)`` on the device.
-            labels: ``int64 (b,)`` on the device.
+            images: normalised images, ``float (b, 3, size, size)``, on the device.
+            labels: their labels, ``int64 (b,)``, on the device.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._in_one(images, labels) if self._accumulate == 1 else self._in_parts(images, labels)
@@ -105,14 +113,14 @@ class Learner:
         return parts
 
     def is_finite(self) -> bool:
-        """Whether every weight and statistic is a number."""
+        """Return whether every weight and every statistic is finite."""
         return all(bool(torch.isfinite(value).all()) for value in self.net.state_dict().values())
 
     def _loss(self, vectors: torch.Tensor, labels: torch.Tensor) -> LossParts:
         stage, world = self.stage, self.process.world_size
         vectors, labels = gather(vectors, labels)
-        # View by view over all processes, as one process has them: where the memory's end cuts a batch, any number of
-        # processes then keeps the same descriptors.
+        # The batch is sorted view by view, as one process alone would have it. If a batch does not fit before the end of
+        # the memory, any number of processes then keeps the same descriptors.
         order = torch.arange(len(labels), device=labels.device).view(world, -1, stage.batch_size // world)
         order = order.transpose(0, 1).flatten()
         return contrastive_loss(
@@ -132,13 +140,16 @@ class Learner:
         return parts
 
     def _in_parts(self, images: torch.Tensor, labels: torch.Tensor) -> LossParts:
-        """The same with the activations of one part at a time in memory: the loss of the whole batch is taken from a first
-        pass without gradients, and its gradient with respect to the descriptors is sent back part by part (Gao et al.,
-        "Scaling deep contrastive learning batch size under memory limited setup", 2021)."""
+        """Compute the same as `_in_one` in equal parts, with the activations of only one part in memory.
+
+        A first pass without gradients gives the descriptors, and they give the loss of the whole batch. A second pass takes
+        the gradient of that loss with respect to the descriptors back through the network, part by part. Source: Gao et
+        al., "Scaling deep contrastive learning batch size under memory limited setup", 2021.
+        """
         parts = range(self._accumulate)
         vectors = torch.empty(len(images), self.stage.dim, device=images.device)
         with torch.no_grad(), self._autocast:
-            for part in parts:  # every n-th image, so that each part holds views of all kinds
+            for part in parts:  # a part is every n-th image, so that each part holds views of all kinds
                 vectors[part :: self._accumulate] = self.net(images[part :: self._accumulate]).float()
         vectors.requires_grad_()
         found = self._loss(vectors, labels)
@@ -153,7 +164,7 @@ class Learner:
         return found
 
     def _without_exchange(self, without: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients are summed over the processes once, with the last part."""
+        """Suppress the exchange of gradients, which is needed only once, after the last part."""
         model = self._model
         if without and isinstance(model, DistributedDataParallel):
             exchange: contextlib.AbstractContextManager[None] = model.no_sync()
@@ -161,7 +172,7 @@ class Learner:
         return contextlib.nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs to go on as if nothing had happened: tensors and plain data."""
+        """Return everything that `load_state_dict` needs to continue exactly from here, as tensors and plain data."""
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -171,7 +182,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same stage."""
+        """Restore a state that `state_dict` returned in the same stage."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.memory.load_state_dict(state["memory"])

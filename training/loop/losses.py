@@ -1,7 +1,7 @@
-"""Contrastive loss over a cross-batch memory that all processes share.
+"""The contrastive loss over a cross-batch memory that all processes share.
 
-Written from its definition, not on top of a metric-learning library: the published learning rates belong to a gather order
-and a gradient scale that today's releases no longer have.
+The code follows the definition of the loss and does not use a metric-learning library: the published learning rates are
+tuned to an order of gathering and to a scale of gradients that the current releases of such libraries no longer have.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-_NEAREST = 1e-12  # squared distance below which two descriptors are one: the root's gradient would be infinite
+_NEAREST = 1e-12  # the smallest squared distance: at 0, the gradient of the square root would be infinite
 
 
 class CrossBatchMemory:
-    """A ring of the latest descriptors and their labels; the same on every process.
+    """A ring buffer of the latest descriptors and their labels. Every process holds the same content.
 
     Args:
-        size: descriptors that it holds.
-        dim: of a descriptor.
+        size: how many descriptors it holds.
+        dim: the length of a descriptor.
+        device: where the descriptors lie.
     """
 
     def __init__(self, size: int, dim: int, device: torch.device | str = "cpu") -> None:
@@ -30,11 +31,18 @@ class CrossBatchMemory:
 
     @property
     def size(self) -> int:
-        """Descriptors that fit."""
+        """How many descriptors fit into the memory."""
         return len(self.labels)
 
     def put(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Write a batch ``(b, dim)`` over the oldest entries; returns where each row went, ``int64 (b,)``.
+        """Write a batch over the oldest entries.
+
+        Args:
+            vectors: descriptors ``(b, dim)``.
+            labels: their labels, ``int64 (b,)``.
+
+        Returns:
+            the place of each row in the memory, ``int64 (b,)``.
 
         Raises:
             ValueError: the batch is larger than the memory.
@@ -50,14 +58,14 @@ class CrossBatchMemory:
         return places
 
     def state_dict(self) -> dict[str, torch.Tensor | int]:
-        """Everything that `load_state_dict` needs to go on as if nothing had happened."""
+        """Return everything that `load_state_dict` needs to continue exactly from here."""
         return {"vectors": self.vectors, "labels": self.labels, "cursor": self.cursor, "filled": self.filled}
 
     def load_state_dict(self, state: dict[str, torch.Tensor | int]) -> None:
-        """Take over a state of the same size.
+        """Restore a state that `state_dict` returned.
 
         Raises:
-            ValueError: it is of another size.
+            ValueError: the state belongs to a memory of another size.
         """
         vectors, labels = state["vectors"], state["labels"]
         if not isinstance(vectors, torch.Tensor) or vectors.shape != self.vectors.shape:
@@ -70,14 +78,14 @@ class CrossBatchMemory:
 
 @dataclass(frozen=True)
 class LossParts:
-    """A loss and what tells whether training is healthy.
+    """The loss of a batch, and figures that show whether training is healthy.
 
     Attributes:
-        loss: scalar, to be back-propagated.
-        positive, negative: its two halves, without gradient.
-        positive_distance, negative_distance: mean distances over all pairs, 0 to 2.
-        active_negatives: share of the negative pairs that are nearer than the margin. Collapse lowers the loss; it
-            shows here.
+        loss: a scalar with a gradient.
+        positive, negative: the two terms of the loss, without gradient.
+        positive_distance, negative_distance: the mean distances over all positive and over all negative pairs, 0 to 2.
+        active_negatives: the share of negative pairs that are nearer than the margin. If the network collapses, the loss
+            falls, but this share grows.
     """
 
     loss: torch.Tensor
@@ -89,27 +97,32 @@ class LossParts:
 
 
 def _mean(values: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """Mean of those values; 0 where there are none."""
+    """Return the mean of the values where ``which`` is true, or 0 if it is true nowhere."""
     return (values * which).sum() / which.sum().clamp(min=1)
 
 
 def contrastive_loss(
     vectors: torch.Tensor, labels: torch.Tensor, memory: CrossBatchMemory, *, pos_margin: float, neg_margin: float
 ) -> LossParts:
-    """The loss of a gathered batch against the memory, after the batch is written into it.
+    """Write a gathered batch into the memory, and compute the loss of the batch against the memory.
 
-    With D the Euclidean distance between a descriptor of the batch (the anchor) and an entry of the memory, the loss is the
-    mean of ``D − pos_margin`` over the pairs of equal label where that is above 0, plus the mean of ``neg_margin − D`` over
-    the pairs of different labels where that is above 0. The entry that is the anchor itself is no pair. Gradients go through
-    the anchors only.
+    A pair is a descriptor of the batch (the anchor) and an entry of the memory. The entry that is the anchor itself does not
+    count. D is the Euclidean distance of a pair. The loss is the sum of two means:
+
+    * the mean of ``D − pos_margin`` over the pairs with equal labels for which it is above 0,
+    * the mean of ``neg_margin − D`` over the pairs with different labels for which it is above 0.
+
+    The gradient flows through the anchors only.
 
     Args:
-        vectors: ``(b, dim)`` of unit length, of all processes in the order of their ranks.
-        labels: ``int64 (b,)``.
+        vectors: descriptors ``(b, dim)`` of unit length, from all processes in the order of their ranks.
+        labels: their labels, ``int64 (b,)``.
+        memory: the memory that the batch is written into.
+        pos_margin, neg_margin: see `isc_fast.training.stages.Stage`.
     """
     places = memory.put(vectors, labels)
     entries, entry_labels = memory.vectors[: memory.filled], memory.labels[: memory.filled]
-    # fp32 throughout: a bf16 cosine is too coarse for margins on distances.
+    # The loss needs fp32: a bf16 cosine is too coarse for margins on distances.
     with torch.autocast(vectors.device.type, enabled=False):
         cosine = vectors.float() @ entries.T
         distance = (2 - 2 * cosine).clamp(min=_NEAREST).sqrt()
@@ -133,7 +146,10 @@ def contrastive_loss(
 
 
 def gather(vectors: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batches of all processes in the order of their ranks; only the own slice keeps its gradient."""
+    """Collect the batches of all processes, in the order of their ranks.
+
+    Only this process's own block keeps its gradient.
+    """
     if not dist.is_initialized():
         return vectors, labels
     world, rank = dist.get_world_size(), dist.get_rank()
@@ -146,9 +162,10 @@ def gather(vectors: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def gradient_scale(world_size: int, reference_world_size: int) -> float:
-    """What a loss is multiplied by so that any number of processes takes the step of the published run.
+    """Return the factor for the loss with which any number of processes makes the step of the published run.
 
-    Each process back-propagates through its own slice and the gradients are averaged, so the average is the true gradient
-    divided by the number of processes. The published runs had exactly that, with their own number, in their learning rates.
+    Each process back-propagates through its own block, and the gradients are averaged. The average is the true gradient
+    divided by the number of processes. The published learning rates are tuned to the published number of processes, so the
+    factor is ``world_size / reference_world_size``.
     """
     return world_size / reference_world_size

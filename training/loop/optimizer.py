@@ -1,4 +1,4 @@
-"""SGD as the published runs had it: what decays, in which order the groups stand, and the rate of each epoch."""
+"""SGD as in the published runs: which parameters decay, how they are grouped, and the learning rate of each epoch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.SGD:
-    """SGD with momentum over the parameters that are trained.
+    """Make SGD with momentum for the trained parameters.
 
-    The groups are what does not decay and what does, in this order: the published files hold their momentum by place. A
-    stage whose backbone has a rate of its own has two more groups, for the head. Each group carries ``rate``, its share of
-    the epoch's learning rate.
+    The first group holds the parameters without weight decay, the second one those with weight decay. The order matters,
+    because the published files store the momentum by place. If the backbone has a learning rate of its own, two more groups
+    hold the parameters of the head. The value ``rate`` of a group is its share of the epoch's learning rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     split = stage.backbone_rate != 1.0
@@ -42,30 +42,35 @@ def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.SGD:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every group its share of the rate."""
+    """Set the learning rate of every group to its share of ``learning_rate``."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate"]
 
 
 def take_over_momentum(optimizer: torch.optim.Optimizer, saved: Any, source: str) -> None:
-    """Set the optimizer's momentum from a checkpoint's, and nothing else: rates and decays are the stage's.
+    """Copy the momentum of a checkpoint into the optimizer. Learning rates and weight decay stay those of the stage.
+
+    Args:
+        optimizer: the optimizer to change.
+        saved: the optimizer's state that the checkpoint holds.
+        source: the name of the checkpoint, for messages.
 
     Raises:
-        CheckpointError: the checkpoint holds none, or that of another network.
+        CheckpointError: the checkpoint holds no momentum, or the momentum of another network.
     """
     try:
         groups, states = saved["param_groups"], saved["state"]
         places = [[(place, states[place]["momentum_buffer"]) for place in group["params"]] for group in groups]
     except (KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{source} holds no momentum of SGD, which this stage goes on with; take the checkpoint of a training run"
+            f"{source} holds no momentum of SGD, and this stage continues with one; name a checkpoint that training wrote"
         ) from error
     expected = [[tuple(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
     found = [[tuple(buffer.shape) if buffer is not None else None for _, buffer in group] for group in places]
     if found != expected:
         raise CheckpointError(
             f"the momentum in {source} does not fit this network: {sum(map(len, found))} tensors in {len(found)} groups "
-            f"against {sum(map(len, expected))} in {len(expected)}"
+            f"instead of {sum(map(len, expected))} in {len(expected)}; name a checkpoint of the same network"
         )
     for group, saved_group in zip(optimizer.param_groups, places, strict=True):
         for parameter, (_, buffer) in zip(group["params"], saved_group, strict=True):

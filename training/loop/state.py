@@ -1,4 +1,4 @@
-"""The state of an unfinished stage: what a run that was stopped goes on from."""
+"""The saved state of an unfinished stage, from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FORMAT = "isc-fast training state 1"
 
 @dataclass(frozen=True)
 class Position:
-    """Where in a stage a run is.
+    """How far a run has come in its stage.
 
     Attributes:
-        epoch: that is running, or about to.
-        step: steps of it that are done.
-        skipped: images that could not be read so far.
+        epoch: the current epoch, counted from 0.
+        step: how many steps of this epoch are finished.
+        skipped: how many images could not be read since the stage began.
     """
 
     epoch: int
@@ -32,11 +32,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides the course of a run: a state goes on with the same only.
+    """Everything that decides the course of a run. A run continues only from a state with an equal identity.
 
     Attributes:
-        data: digest of the images, see `isc_fast.training.data.collection.Collection.digest`.
-        accumulate, ema_decay, seed: see `isc_fast.training.options.RunOptions`.
+        stage: the stage.
+        data: the digest of the images, see `isc_fast.training.data.collection.Collection.digest`.
+        seed, accumulate, ema_decay: see `isc_fast.training.options.RunOptions`.
     """
 
     stage: Stage
@@ -47,10 +48,12 @@ class Identity:
 
 
 def save_state(path: Path, learner: Learner, identity: Identity, position: Position) -> None:
-    """Write the state, atomically. All randomness follows from the seed and the position, so none is saved.
+    """Write the state atomically.
+
+    The state holds no random generators, because all random numbers follow from the seed and the position.
 
     Raises:
-        OutputError: it cannot be written; the state before is untouched.
+        OutputError: the file cannot be written. The earlier state is untouched.
     """
     content = {"format": _FORMAT, **asdict(identity), "position": asdict(position), "learner": learner.state_dict()}
     save_atomically(path, content)
@@ -62,31 +65,31 @@ def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before = saved.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found += _differences(before, value)
-        # Lists and tuples count as the same: a file may turn one into the other.
+        # A tuple equals the list with the same values, because a file may turn one into the other.
         elif before != value and not (isinstance(value, tuple) and isinstance(before, list) and list(value) == before):
             found.append("the images" if name == "data" else f"{name} ({before} then, {value} now)")
     return found
 
 
 def load_state(path: Path, learner: Learner, identity: Identity) -> Position:
-    """Take over the state of a run that was stopped; returns where it goes on.
+    """Restore the state of an interrupted run, and return the position where it continues.
 
     Raises:
-        CheckpointError: the file is damaged or no such state.
-        MismatchError: it belongs to another stage, other options or other images.
+        CheckpointError: the file is damaged or is not a saved state.
+        MismatchError: the state belongs to another stage, to other options or to other images.
     """
     content, _ = read_safely(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is no state of an unfinished run; delete it to begin the stage anew")
+        raise CheckpointError(f"{path} is not the state of an unfinished run; delete it to start the stage again")
     differences = _differences(content, asdict(identity))
     if differences:
         raise MismatchError(
             f"{path.parent} holds an unfinished run that differs in {', '.join(differences[:4])}; give the same options to "
-            "go on, or another output folder (or --overwrite) to begin anew"
+            "continue it, or name another output folder or give --overwrite to start again"
         )
     try:
         learner.load_state_dict(content["learner"])
         return Position(**content["position"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{path} does not fit this run ({reason}); delete it to begin the stage anew") from error
+        raise CheckpointError(f"{path} does not fit this run ({reason}); delete it to start the stage again") from error

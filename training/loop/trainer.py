@@ -1,4 +1,4 @@
-"""One stage from its first step, or from where it was stopped, to its last checkpoint."""
+"""The trainer runs one stage to its last checkpoint, from its first step or from the saved state of an interrupted run."""
 
 from __future__ import annotations
 
@@ -31,20 +31,22 @@ from .state import Identity, Position, load_state, save_state
 
 STATE_FILE = "resume.pt"
 _FIGURES = ("loss", "positive", "negative", "positive_distance", "negative_distance", "active_negatives")
-# A run is likely to be collapsing above this share of active negatives, if it has grown so many times.
+# The trainer warns of a collapse if the share of active negatives is above _COLLAPSING and above _GROWN times its first value.
 _COLLAPSING, _GROWN = 0.05, 2.0
 _Log = Callable[[str], None]
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """The file of a finished epoch, counted from 0, named as the published runs did."""
+    """Return the path of the checkpoint of an epoch, counted from 0. The name is that of the published runs."""
     return folder / f"checkpoint_{epoch:04d}.pth.tar"
 
 
 @contextlib.contextmanager
 def _signals_noted() -> Iterator[list[int]]:
-    """While the block lasts, the first SIGINT or SIGTERM is noted in the list instead of breaking off; a second one is
-    not waited for."""
+    """Note the first SIGINT or SIGTERM in the yielded list instead of stopping at once.
+
+    The trainer then finishes its step and saves its state. A second signal raises KeyboardInterrupt at once.
+    """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
@@ -65,26 +67,29 @@ def _signals_noted() -> Iterator[list[int]]:
 
 @dataclass
 class _Step:
-    """A step whose figures are still on their way from the device."""
+    """A step whose figures the device may still be computing."""
 
-    position: Position  # after it
-    figures: torch.Tensor  # those of _FIGURES
-    flags: torch.Tensor  # of all processes: asked to stop, state is due, images skipped
+    position: Position  # the position after the step
+    figures: torch.Tensor  # the values of _FIGURES
+    flags: torch.Tensor  # sums over all processes: stop signals, whether a state is due, skipped images
     names: list[str]
-    wait_s: float  # for the loader
-    seconds: float = 0.0  # from the step before to this one
+    wait_s: float  # how long the step waited for the loader
+    seconds: float = 0.0  # the time since the step before
 
 
 class Trainer:
-    """Runs one stage in a folder.
+    """Runs one stage and writes its files into a folder.
 
     Args:
-        learner: with the weights that the stage starts from.
-        dataset: of this stage.
-        folder: for checkpoints, logs and the state to resume from.
-        held_out: evaluated after each epoch.
-        progress: called with steps done and in all.
-        log: gets a line for each epoch.
+        learner: the network and its optimizer, with the weights that the stage starts from.
+        dataset: the samples of the stage.
+        identity: what a saved state must agree with before the run continues from it.
+        options: how the stage runs.
+        folder: the folder for checkpoints, logs and the saved state.
+        workers: the number of loader processes that make views.
+        held_out: the images to evaluate on after each epoch, or None.
+        progress: a function that is called with the finished steps, all steps and the skipped images.
+        log: a function that receives one line after each epoch.
     """
 
     def __init__(
@@ -114,11 +119,14 @@ class Trainer:
         self._warned, self._first_active = False, 0.0
 
     def run(self, *, resume: bool) -> None:
-        """Train to the end of the stage; with ``resume`` from the folder's state, if there is one.
+        """Train to the end of the stage.
+
+        Args:
+            resume: whether to continue from the saved state in the folder, if there is one.
 
         Raises:
-            KeyboardInterrupt: it was asked to stop, and has saved its state.
-            TrainingError: the loss is no number any more.
+            KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
+            TrainingError: the loss or a weight became infinite or NaN.
         """
         state = self._folder / STATE_FILE
         position = Position(self._stage.first_epoch)
@@ -134,15 +142,19 @@ class Trainer:
             try:
                 while position.epoch <= self._stage.use_epoch and not stop:
                     position = self._epoch(position)
-                    stop = bool(self._flags(0)[0])  # asked for in the last step, or while the checkpoint was written
+                    stop = bool(
+                        self._flags(0)[0]
+                    )  # a signal may come in the last step or while a checkpoint is written
             except IscFastError as error:
-                if not self._process.first:  # what goes wrong on one process only would end the others without a word
+                if (
+                    not self._process.first
+                ):  # only the first process reports errors, and this one may be the only to fail
                     self._log(f"process {self._process.rank}: {error}")
                 raise
         if self._process.first and position.epoch > self._stage.use_epoch:
             state.unlink(missing_ok=True)
         wait_for_all()
-        if stop:  # complete or not: whoever runs a schedule must not begin the next stage
+        if stop:  # even if the stage is complete, because a schedule must not start its next stage
             raise KeyboardInterrupt
 
     def _next_state(self) -> float:
@@ -154,11 +166,11 @@ class Trainer:
         self._progress(done, epochs * self._steps, position.skipped)
 
     def _epoch(self, position: Position) -> Position:
-        """Run an epoch from a position in it; returns where the next one begins."""
+        """Run an epoch from a position in it, and return the position where the next epoch starts."""
         rate = self.learner.set_epoch(position.epoch)
         self._sampler.epoch, self._sampler.first_step = position.epoch, position.step
         window = _Window(self._stage.images_per_step, rate)
-        # The figures of a step are looked at when the next one is under way: a device that is waited for stands still.
+        # The trainer reads the figures of a step while the device computes the next step, so that the device never waits.
         pending: list[_Step] = []
         began = time.monotonic()
         for batch in self._loader:
@@ -182,7 +194,7 @@ class Trainer:
         return self._end_epoch(self._settle_all(pending, window, position), window)
 
     def _flags(self, skipped: int) -> torch.Tensor:
-        """What the processes tell each other after a step; the first one's clock says when a state is due."""
+        """Exchange the flags of a step between the processes. The first process's clock decides when a state is due."""
         due = self._process.first and time.monotonic() >= self._state_due
         if due:
             self._state_due = self._next_state()
@@ -190,7 +202,11 @@ class Trainer:
         return sum_over_processes(flags.to(self._process.device, non_blocking=True))
 
     def _settle(self, step: _Step, window: _Window, position: Position) -> tuple[bool, bool, Position]:
-        """Look at the figures of a step: (asked to stop, state is due, position with its skipped images counted)."""
+        """Read the figures of a step.
+
+        Returns:
+            whether to stop, whether to save a state, and the position with the step's skipped images counted.
+        """
         figures = step.figures.tolist()
         stop, save, skipped = step.flags.tolist()
         if not math.isfinite(figures[0]):
@@ -203,7 +219,10 @@ class Trainer:
         return bool(stop), bool(save), position
 
     def _settle_all(self, pending: list[_Step], window: _Window, position: Position) -> Position:
-        """Look at what is left, and at the weights, before anything is written: a loss can be the last good number."""
+        """Read the figures of all open steps, and check the weights.
+
+        This comes before every write: the weights can hold NaN while the latest loss is still finite.
+        """
         names = pending[-1].names if pending else []
         while pending:
             _, _, position = self._settle(pending.pop(0), window, position)
@@ -215,8 +234,8 @@ class Trainer:
         shown = ", ".join(names[:8]) + (f", … ({len(names)} images)" if len(names) > 8 else "")
         return TrainingError(
             f"{what} of {self._stage.name} is {value} at epoch {position.epoch}, step {position.step - 1}; this process's "
-            f"batch: {shown}. The last state is from before: lower the learning rate (--set learning_rate=…) or use another "
-            "precision (--set precision=fp32), and look at these images"
+            f"batch: {shown}. The saved state is from an earlier step. Lower the learning rate (--set learning_rate=…) or use "
+            "another precision (--set precision=fp32), and look at these images"
         )
 
     def _write_row(self, window: _Window, step: int, position: Position) -> None:
@@ -286,7 +305,7 @@ class Trainer:
 
 
 class _Window:
-    """Figures of the steps since the last row of the log."""
+    """Sums up the figures of the steps since the last row of the log."""
 
     def __init__(self, images_per_step: int, learning_rate: float) -> None:
         self._images, self._rate = images_per_step, learning_rate
@@ -304,7 +323,7 @@ class _Window:
         self._seconds += step.seconds
 
     def close(self, epoch: int, step: int, skipped: int) -> LogRow:
-        """The row of these steps; the next window begins."""
+        """Return the row of these steps, and start the next window."""
         seconds = max(self._seconds, 1e-9)
         means = {name: total / self.steps for name, total in zip(_FIGURES, self._sums, strict=True)}
         rate, wait = self.steps * self._images / seconds, min(self._wait_s / seconds, 1.0)

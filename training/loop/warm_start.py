@@ -1,4 +1,4 @@
-"""The start of a small network on little data: a head in closed form, from the stage's own views."""
+"""The start of a small network on little data: its head is fitted in closed form to the stage's own views."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .whitening import pooled_features, set_whitened_head
 def begin_with_whitened_head(
     net: DescriptorNet, dataset: SampleDataset, stage: Stage, process: Process, *, workers: int, seed: int
 ) -> None:
-    """Fit the head to moderate and hard views of an epoch that is never trained on; equal on all processes."""
+    """Fit the head to the moderate and hard views of an epoch that training never reaches.
+
+    All processes get the same head.
+    """
     net.to(process.device).eval()
     sampler = KeySampler(stage, len(dataset), seed=seed, rank=process.rank, world_size=process.world_size)
     sampler.epoch = stage.epochs
@@ -26,7 +29,7 @@ def begin_with_whitened_head(
     for batch in make_loader(dataset, sampler, workers=workers, pin=False):
         images, _ = inputs(batch)
         count = len(batch.keys)
-        features = torch.from_numpy(pooled_features(net, images[: 2 * count]))  # without the negatives behind them
+        features = torch.from_numpy(pooled_features(net, images[: 2 * count]))  # the negatives come after the views
         moderate.append(features[:count])
         hard.append(features[count:])
     pair = torch.stack([torch.cat(moderate), torch.cat(hard)]).to(process.device)

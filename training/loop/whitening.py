@@ -1,4 +1,4 @@
-"""A head in closed form: learned whitening of pooled features, from photos and edited views of them."""
+"""A head in closed form: it whitens pooled features, and learns how from photos and from edited views of them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ import torch
 
 from ...networks.model import DescriptorNet
 
-_RIDGE = 0.01  # of the mean variance, added to the covariance of differences
+_RIDGE = 0.01  # the share of the mean variance that is added to the covariance of the differences
 _STD_FLOOR = 1e-12
 
 
 def set_whitened_head(net: DescriptorNet, photos: npt.NDArray[np.float64], views: npt.NDArray[np.float64]) -> None:
-    """Set the head to the learned whitening of these features (Mikolajczyk and Matas, "Improving descriptors for fast tree
-    matching by optimal linear projection", 2007).
+    """Set the head to the learned whitening of these features.
 
-    Directions in which a photo and its views differ are shrunk; of the rest, those are kept in which photos differ most.
-    The batch normalisation is set so that the head does the same in training, on a batch like these, and at evaluation.
+    The head shrinks the directions in which a photo and its views differ. Then it keeps the directions in which photos
+    differ most. The batch normalisation is set so that the head computes the same at evaluation as in training on a batch
+    like this one. Source: Mikolajczyk and Matas, "Improving descriptors for fast tree matching by optimal linear
+    projection", 2007.
 
     Args:
-        photos: pooled features ``(n, channels)``.
-        views: of edited views of the same photos, row by row.
+        net: the network whose head changes.
+        photos: the pooled features of photos, ``(n, channels)``.
+        views: the pooled features of edited views of the same photos, row by row.
     """
     channels, dim = photos.shape[1], net.dim
     differences = views - photos
@@ -48,7 +50,10 @@ def set_whitened_head(net: DescriptorNet, photos: npt.NDArray[np.float64], views
 
 
 def pooled_features(net: DescriptorNet, images: torch.Tensor) -> npt.NDArray[np.float64]:
-    """What the head gets, ``float64 (n, channels)``, for normalised images; the network should be in evaluation mode."""
+    """Return the input of the head for normalised images, ``float64 (n, channels)``.
+
+    The network should be in evaluation mode.
+    """
     with torch.inference_mode():
         features: npt.NDArray[np.float64] = net.pooled(images).double().cpu().numpy()
     return features

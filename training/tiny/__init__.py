@@ -1,1 +1,1 @@
-"""The factory of the engine in the package. It is no part of the installed package: it runs ``apt-get`` and ``npm``."""
+"""This package makes the engine that isc-fast ships. It is not installed, because it runs ``apt-get`` and ``npm``."""

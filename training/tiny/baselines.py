@@ -1,4 +1,4 @@
-"""What a copy detector has to beat: features of a network that was only trained to classify, and perceptual hashes."""
+"""The baselines that a copy detector must beat: features of a network that only learned to classify, and perceptual hashes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ HASH_SIDES = (16, 8)  # 256 and 64 bits
 
 
 class ImageNetEngine:
-    """See `isc_fast.engines.base.Engine`: pooled features of a backbone with its ImageNet weights, of unit length.
+    """An engine (see `isc_fast.engines.base.Engine`) for the pooled features of a backbone with its ImageNet weights.
+
+    The features have unit length.
 
     Args:
-        size: side of the input, in pixels.
-        gem_p: power of generalised-mean pooling; 1.0 is average pooling.
+        size: the side of the input, in pixels.
+        gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
     Raises:
-        DownloadError: the weights could not be had.
+        DownloadError: the weights could not be fetched.
     """
 
     def __init__(self, size: int, gem_p: float = 1.0) -> None:
@@ -57,11 +59,13 @@ class ImageNetEngine:
 
 
 def describe_by_hash(items: Sequence[Item], name: str, side: int) -> Descriptors:
-    """Perceptual hashes as rows of ±1 and unit length, so that an exact search by inner product finds the nearest.
+    """Compute perceptual hashes as rows of ±1, scaled to unit length.
+
+    An exact search by inner product then finds the nearest hashes.
 
     Args:
         items: the images.
-        name: one of `HASHES`, by the library imagehash.
+        name: one of `HASHES`, which the library imagehash computes.
         side: the hash has ``side · side`` bits.
 
     Raises:
@@ -75,6 +79,9 @@ def describe_by_hash(items: Sequence[Item], name: str, side: int) -> Descriptors
 
 
 def as_hamming(matches: Matches, bits: int) -> Matches:
-    """Matches of hashes, scored by minus the number of bits that differ: whole numbers, so equal ones are equal."""
+    """Score matches of hashes by minus the number of bits that differ.
+
+    These scores are whole numbers, so equal distances have exactly equal scores.
+    """
     differing = np.rint((1 - matches.scores) * (bits / 2))
     return Matches(matches.query_ids, matches.reference_ids, (-differing).astype(np.float32))

@@ -4,16 +4,16 @@
     python -m isc_fast.training.tiny.data_set POOL -o DATA
 
     DATA/training_images/          photos to train on
-    DATA/reference_images/         some of them: of most there are copies, the rest match nothing
+    DATA/reference_images/         some of these photos; most of them have copies, the others match nothing
     DATA/query_images/             three copies of each, with one to four edits (`isc_fast.training.tiny.pair_edits`)
-    DATA/public_ground_truth.csv   which belong together
+    DATA/public_ground_truth.csv   which query is a copy of which reference
     DATA/heldout/                  the same for evaluation, from other sources and with other edits
 
-The two parts share no source: photos named ``SOURCE__TILE`` come from one picture, and sources with photos that look
-alike count as one. Of each held-out source one photo is used.
+The two parts share no source. Photos named ``SOURCE__TILE`` come from one picture, and sources with photos that look
+alike count as one. One photo of each held-out source is used.
 
-Held-out queries are named ``NAME-KIND`` or ``NAME-NUMBER-4edits``; half of them are copies of photos that are not among
-the references. Those strangers also are what copies are pasted onto.
+Held-out queries are named ``NAME-KIND`` or ``NAME-NUMBER-4edits``. Half of them are copies of photos that are not among
+the references. These photos are called strangers; copies are also pasted onto them.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from .photo_split import group_photos, load_photo, split_groups
 
 SEED = 2021
 FOUR_EDITS = "4edits"
-PAIR_COPIES = 3  # of each reference that is copied for training
-ONE_EDIT_COPIES = 6  # of each held-out original, each of another kind
-FOUR_EDIT_COPIES = 3
-_SMALLEST_PILE = 4  # a collage takes three photos beside its own
-_ORIGINALS, _OTHERS = 0.4, 0.3  # shares of the held-out photos; the rest are strangers
+PAIR_COPIES = 3  # copies of each reference that has copies for training
+ONE_EDIT_COPIES = 6  # copies of each held-out original with one edit, each with an edit of another kind
+FOUR_EDIT_COPIES = 3  # copies of each held-out original with four edits
+_SMALLEST_PILE = 4  # a collage needs three other photos
+_ORIGINALS, _OTHERS = 0.4, 0.3  # shares of the held-out photos; all others are strangers
 _PAIR_EDITS = {name: using_one(edit) for name, edit in PAIR_EDITS.items()}
 
 
 @dataclass(frozen=True)
 class TinyData:
-    """How many photos and queries there are of each sort; ``stranger_queries`` match nothing."""
+    """The number of photos and queries of each kind. ``stranger_queries`` match nothing."""
 
     folder: Path
     training: int
@@ -74,7 +74,7 @@ class TinyData:
 
 @dataclass(frozen=True)
 class _Query:
-    """A query to make: its id, the photo, the photos it may be put beside, and its edits."""
+    """A query to make: its id, its photo, the other photos that an edit may use, its edits, and its range of JPEG qualities."""
 
     id: str
     photo: Item
@@ -91,18 +91,18 @@ class _Query:
 
 
 def kind_of(query: str) -> str:
-    """The kind of edit of a held-out query, or ``4edits``."""
+    """Return the kind of edit of a held-out query, or ``4edits``."""
     return query.rpartition("-")[2]
 
 
 def photo_of(query: str) -> str:
-    """The photo that a held-out query was made from."""
+    """Return the id of the photo that a held-out query was made from."""
     name, _, kind = query.rpartition("-")
     return name.rpartition("-")[0] if kind == FOUR_EDITS else name
 
 
 def _cut(photos: list[Item], *shares: float) -> Iterator[list[Item]]:
-    """Parts of these shares, and the rest."""
+    """Cut a list into parts of these shares, and the rest."""
     start = 0
     for share in shares:
         end = start + round(share * len(photos))
@@ -114,7 +114,14 @@ def _cut(photos: list[Item], *shares: float) -> Iterator[list[Item]]:
 def draw_kinds(
     kinds: Mapping[str, HeldOutEdit], count: int, random: Random, limits: Iterable[tuple[frozenset[str], int]] = ()
 ) -> list[str]:
-    """So many different kinds in the order of the table, from each group of ``limits`` no more than it says."""
+    """Draw ``count`` different kinds of edits, and return them in the order of the table.
+
+    Args:
+        kinds: the table of edits.
+        count: how many kinds to draw.
+        random: the source of the random numbers.
+        limits: groups of kinds, each with the largest number of kinds that may be drawn from it.
+    """
     while True:
         drawn = set(random.sample(list(kinds), count))
         if all(len(drawn & group) <= most for group, most in limits):
@@ -122,7 +129,7 @@ def draw_kinds(
 
 
 def _pair_queries(originals: Sequence[Item], others: Sequence[Item]) -> Iterator[_Query]:
-    """Queries of each original, with one to four edits."""
+    """Make queries from each original, with one to four edits."""
     for photo in originals:
         for number in range(1, PAIR_COPIES + 1):
             id_ = f"{photo.id}-{number}-copy"
@@ -132,7 +139,7 @@ def _pair_queries(originals: Sequence[Item], others: Sequence[Item]) -> Iterator
 
 
 def _one_edit(photos: Sequence[Item], others: Sequence[Item], each: int) -> Iterator[_Query]:
-    """So many queries of each photo, all of different kinds; all kinds equally often."""
+    """Make ``each`` queries from each photo, with different kinds of edits. All kinds occur equally often."""
     kinds = list(HELD_OUT_EDITS)
     for number, photo in enumerate(photos):
         for i in range(number * each, (number + 1) * each):
@@ -154,7 +161,7 @@ def _held_out_query(id_: str, photo: Item, others: Sequence[Item], kinds: Iterab
 
 
 def _held_out_queries(originals: Sequence[Item], strangers: Sequence[Item]) -> tuple[list[_Query], list[_Query]]:
-    """Copies of the originals, and as many of the strangers, spread over them evenly."""
+    """Make copies of the originals, and as many copies of the strangers, spread evenly over them."""
     copies: list[_Query] = []
     unmatched: list[_Query] = []
     for make, each, most in ((_one_edit, ONE_EDIT_COPIES, len(HELD_OUT_EDITS)), (_four_edits, FOUR_EDIT_COPIES, 1000)):
@@ -173,23 +180,23 @@ def build_tiny_data(
     copied: float = 0.75,
     workers: int | None = None,
 ) -> TinyData:
-    """Make the data set described at the top of this module; the same photos give the same bytes.
+    """Make the data set that the top of this module describes. The same photos give the same bytes.
 
-    References are training photos too, unlike in DISC21: there are too few to divide them. So a stage that draws negatives
-    from the references beside samples from the training images, as v98 does, would meet the same photo under two labels;
-    the tiny schedule has no such stage. The one that trains on pairs draws from the references without a copy.
+    Unlike in DISC21, references are training photos too, because there are too few photos to divide them. A stage such as v98
+    draws negatives from the references and samples from the training images, so it would meet the same photo under two
+    labels. The tiny schedule has no such stage. Its stage with pairs draws negatives from the references without a copy.
 
     Args:
-        pool: folder of photos, with ``SOURCE__TILE`` as their names where several come from one picture.
-        out: new or empty folder; it is filled at the end and not before.
-        held_out: share of the photos that training never sees.
-        references: share of the others that are references as well.
-        copied: share of those that have a copy among the queries.
-        workers: threads; by default one for each core.
+        pool: a folder of photos. Photos that come from one picture are named ``SOURCE__TILE``.
+        out: a new or empty folder. It is filled at the very end.
+        held_out: the share of the photos that training never sees.
+        references: the share of the training photos that are references too.
+        copied: the share of these references that have copies among the queries.
+        workers: the number of threads, by default one for each core.
 
     Raises:
-        InputError: too few photos or sources, one that cannot be read, or ``out`` is not empty.
-        OutputError: it cannot be written.
+        InputError: there are too few photos or sources, a photo cannot be read, or ``out`` is not empty.
+        OutputError: the data set cannot be written.
     """
     for name, share in (("held_out", held_out), ("references", references), ("copied", copied)):
         if not 0 < share < 1:
@@ -243,7 +250,7 @@ def _write_part(
     unmatched: Sequence[_Query],
     threads: ThreadPoolExecutor,
 ) -> None:
-    """References, queries and the ground truth, in which queries without a match have an empty reference."""
+    """Write references, queries and the ground truth. Queries without a match have an empty reference in it."""
     _copy(references, root / "reference_images")
     queries = make_folder(root / "query_images")
     list(threads.map(lambda query: query.save(queries), [*matching, *unmatched]))
@@ -252,7 +259,7 @@ def _write_part(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build the data set and say how large it is."""
+    """Run the command line: build the data set and print how large it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path, help="folder of photos")
     parser.add_argument("-o", "--output", required=True, type=Path, help="new or empty folder for the data set")

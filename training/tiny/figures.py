@@ -1,4 +1,4 @@
-"""Figures of a copy detector on the queries of `isc_fast.training.tiny.data_set`, and the tables that show them."""
+"""Measures a copy detector on the queries of `isc_fast.training.tiny.data_set`, and shows the figures in tables."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SUBSETS: dict[str, Callable[[str], bool]] = {
     "one edit, new kinds": lambda kind: kind != FOUR_EDITS and kind not in COUNTERPARTS,
     "four edits": lambda kind: kind == FOUR_EDITS,
 }
-"""Sets of queries by their kind of edit; "new": kinds that have no counterpart in training."""
+"""The sets of queries by their kind of edit. "New" kinds have no counterpart in training."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one set of queries.
+    """The figures of one set of queries.
 
     Attributes:
-        micro_ap: in the protocol `PROTOCOL`.
-        interval: 95 % of µAP over draws of photos.
-        recall_at_p90: None where no precision of 90 % is reached.
-        recall_at_1: share of copies whose best match is their original.
+        micro_ap: µAP in the protocol `PROTOCOL`.
+        interval: the interval that holds 95 % of the values of µAP over draws of photos.
+        recall_at_p90: the recall at 90 % precision, or None if no precision of 90 % is reached.
+        recall_at_1: the share of copies whose best match is their original.
     """
 
     micro_ap: float
@@ -44,7 +44,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Row:
-    """One system: its figures by subset, and recall@1 by kind of edit."""
+    """The figures of one system by set of queries, and its recall@1 by kind of edit."""
 
     name: str
     subsets: Mapping[str, Figures]
@@ -52,7 +52,7 @@ class Row:
 
 
 def restrict(matches: Matches, truth: Truth, wanted: Callable[[str], bool]) -> tuple[Matches, Truth]:
-    """Matches and truth of those queries alone whose kind of edit is wanted; strangers of that kind among them."""
+    """Keep the matches and the truth of the queries with a wanted kind of edit, strangers included."""
     rows = [row for row, query in enumerate(matches.query_ids) if wanted(kind_of(query))]
     kept = Matches([matches.query_ids[i] for i in rows], [matches.reference_ids[i] for i in rows], matches.scores[rows])
     pairs = frozenset(pair for pair in truth.pairs if wanted(kind_of(pair[0])))
@@ -60,9 +60,10 @@ def restrict(matches: Matches, truth: Truth, wanted: Callable[[str], bool]) -> t
 
 
 def _interval(matches: Matches, truth: Truth) -> tuple[float, float]:
-    """Where 95 % of µAP lies when photos are drawn anew, with replacement: what the choice of photos alone can change.
+    """Return the interval that holds 95 % of the values of µAP if photos are drawn again, with replacement.
 
-    Copied photos and strangers are drawn each among themselves; one drawn twice counts twice, with all its queries.
+    It shows how much the choice of the photos alone can change µAP. Copied photos and strangers are drawn separately. A photo
+    that is drawn twice counts twice, with all its queries.
     """
     original = dict(truth.pairs)
     correct = np.array([original.get(query) == reference for query, reference, _ in matches], bool)
@@ -87,7 +88,12 @@ def _interval(matches: Matches, truth: Truth) -> tuple[float, float]:
 
 
 def measure(name: str, matches: Matches, truth: Truth) -> Row:
-    """The figures of one system from its matches.
+    """Compute the figures of one system from its matches.
+
+    Args:
+        name: the name of the system in the tables.
+        matches: its matches.
+        truth: the ground truth.
 
     Raises:
         InputError: no query of the matches is in the ground truth.
@@ -111,7 +117,7 @@ def _number(value: float | None) -> str:
 
 
 def as_markdown(rows: Sequence[Row], data: Mapping[str, Any]) -> str:
-    """Two tables: µAP with its interval and R@P90 by subset, and recall@1 by kind of edit."""
+    """Return two tables: µAP with its interval and R@P90 by set of queries, and recall@1 by kind of edit."""
     subsets = [name for name in SUBSETS if name in rows[0].subsets]
     lines = [
         f"{data['queries']} queries, {data['copies']} of them copies, against {data['references']} references; "

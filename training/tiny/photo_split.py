@@ -1,4 +1,7 @@
-"""Dividing photos so that what is held out is not known from training: by source, and never what looks alike."""
+"""Divides photos into a training part and a held-out part.
+
+The parts share no source, and no photo of one part looks like a photo of the other.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,15 @@ from ...sources.listing import open_item
 from ..data.components import Components
 from .photo_pool import difference_bits
 
-# Photos are alike, and their sources must not be parted, if at most this share of their hashes' bits and at most so much
-# of 255 in the colours of their thumbnails differ. Either alone joins clear skies, or things on white, of all kinds.
+# Two photos look alike if at most this share of the bits of their hashes differs, and if the colours of their thumbnails
+# differ by at most this much, out of 255. Their sources then stay together. One of the two conditions alone would join
+# unrelated photos of clear skies or of things on white.
 ALIKE_BITS, ALIKE_COLOURS = 0.2, 12.0
 _SIDE = 16
 
 
 def source_of(id_: str) -> str:
-    """The source of a photo: what stands before ``__`` in its id."""
+    """Return the source of a photo, which is the part of its id before ``__``."""
     return id_.rpartition("__")[0] or id_
 
 
@@ -37,7 +41,7 @@ def load_photo(item: Item) -> Image.Image:
 
 
 def group_photos(photos: Sequence[Item], threads: ThreadPoolExecutor) -> list[list[Item]]:
-    """Photos by source, sources with photos that look alike together; mirror images look alike."""
+    """Group photos by source. Sources with photos that look alike, or like mirror images, form one group."""
 
     def looks(item: Item) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
         image = load_photo(item)
@@ -66,10 +70,10 @@ def group_photos(photos: Sequence[Item], threads: ThreadPoolExecutor) -> list[li
 
 
 def split_groups(groups: Sequence[list[Item]], share: float, seed: int) -> tuple[list[Item], list[Item]]:
-    """Photos to train on, and one of each group held out until the groups have about this share, both in a random order.
+    """Divide groups into photos to train on and held-out photos, both in a random order.
 
-    Of a held-out group only one photo is used: parts of one picture of water or sand can't be told apart by anybody, and
-    would count as errors.
+    Groups are held out until they have about this share of the photos. Only one photo of a held-out group is used: nobody
+    can tell parts of one picture of water or sand apart, so they would count as errors.
     """
     random = Random(seed)
     shuffled = random.sample(groups, len(groups))

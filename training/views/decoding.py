@@ -1,4 +1,4 @@
-"""Photos decoded on a device: JPEGs by the device, and everything that it does not take by the package's own rules."""
+"""Decodes photos on a device. The device decodes JPEGs, and the package's own rules decode everything else."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _END = b"\xff\xd9"
 
 
 def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list[torch.Tensor | None]:
-    """Decode files by the rules of `isc_fast.decoders.rules`: nvJPEG on a GPU, libjpeg-turbo on a processor.
+    """Decode files by the rules of `isc_fast.decoders.rules`, with nvJPEG on a GPU and libjpeg-turbo on a CPU.
 
-    A file goes to the device only if its header shows a whole grey or YCbCr JPEG. Pillow decodes any other, and any that the
-    device refuses, and the rest of the batch is not touched by it. Decoders differ by a few grey levels, most where colours
-    change: each doubles the resolution of the colours in its own way.
+    The device decodes a file only if it is a complete grey or YCbCr JPEG. Pillow decodes any other file, and any file that
+    the device refuses; this does not affect the rest of the batch. The decoders differ by a few grey levels, mostly where
+    colours change, because each doubles the resolution of the colours in its own way.
 
     Args:
-        files: contents; the same content is decoded once.
-        device: on which the photos will be.
+        files: the contents of the files. Equal contents are decoded once.
+        device: the device for the photos.
 
     Returns:
-        for each file uint8 ``(3, h, w)`` RGB, upright; None where Pillow can't decode it either.
+        for each file, a photo as uint8 ``(3, h, w)`` RGB, upright, or None if Pillow cannot decode it either.
     """
     turns = {file: orientation for file in dict.fromkeys(files) if (orientation := _orientation(file)) is not None}
     photos: dict[bytes, torch.Tensor | None] = {}
@@ -41,11 +41,11 @@ def decode_on_device(files: Sequence[bytes], device: torch.device | str) -> list
 
 
 def _orientation(file: bytes) -> int | None:
-    """The EXIF orientation of a JPEG that a device may decode; None for any other file."""
+    """Return the EXIF orientation of a JPEG that a device may decode, or None for any other file."""
     with suppress(ImageProblem), problems(), open_photo(file) as stream:
         header = open_image(stream)
         plain = is_jpeg(header) and header.mode in ("L", "RGB") and header.info.get("adobe_transform") != 0
-        # A device fills up what is missing of a truncated file, and the rules refuse it.
+        # A device would fill up the missing end of a truncated file, but the rules refuse such a file.
         return orientation(header) if plain and _END in file[-4096:] else None
     return None
 
@@ -58,7 +58,7 @@ def _decode(files: Sequence[bytes], device: torch.device | str) -> list[torch.Te
         return list(decode_jpeg(data, mode=ImageReadMode.RGB, device=device))
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:  # one of them, and it is not said which
+    except RuntimeError:  # torchvision does not say which of the files it cannot decode
         return [None] if len(files) == 1 else [_decode([file], device)[0] for file in files]
 
 

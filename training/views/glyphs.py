@@ -1,4 +1,4 @@
-"""Which characters a font file has: its ``cmap`` table, which Pillow reads but does not show.
+"""Reads which characters a font file has, from its ``cmap`` table. Pillow reads this table too, but does not show it.
 
 Source: the OpenType specification, "cmap — Character to Glyph Index Mapping Table", formats 4 and 12.
 """
@@ -11,13 +11,13 @@ import numpy as np
 
 
 def codes_of(font: bytes) -> list[int]:
-    """Code points that a font maps to a glyph, ascending.
+    """Return the code points that a font maps to a glyph, in ascending order.
 
     Args:
-        font: content of a TTF, OTF or (its first font) TTC file.
+        font: the content of a TTF, OTF or TTC file. Only the first font of a TTC file is read.
 
     Returns:
-        none where the font has no Unicode table of a known format.
+        the code points. The list is empty if the font has no Unicode table of a known format.
 
     Raises:
         struct.error, IndexError, ValueError: the file is damaged.
@@ -37,7 +37,7 @@ def _read(font: bytes, cmap: int) -> list[int]:
     for i in range(count):
         platform, encoding, offset = struct.unpack_from(">HHI", font, cmap + 4 + 8 * i)
         (kind,) = struct.unpack_from(">H", font, cmap + offset)
-        # Platform 0 is Unicode, 3 Windows, whose encodings 1 and 10 are Unicode; format 12 goes beyond 16 bits.
+        # Platform 0 is Unicode. Platform 3 is Windows, whose encodings 1 and 10 are Unicode. Format 12 goes beyond 16 bits.
         if (platform == 0 or (platform == 3 and encoding in (1, 10))) and kind in (4, 12):
             best = max(best or (0, 0), (kind, cmap + offset))
     if best is None:
@@ -51,7 +51,7 @@ def _format_12(font: bytes, at: int) -> list[int]:
     for i in range(groups):
         first, last, glyph = struct.unpack_from(">III", font, at + 16 + 12 * i)
         if last < first or last > 0x10FFFF:
-            raise ValueError(f"a range of characters from {first:#x} to {last:#x}")
+            raise ValueError(f"the font has a range of characters from {first:#x} to {last:#x}")
         codes.update(code for code in range(first, last + 1) if glyph + code - first)
     return sorted(codes)
 

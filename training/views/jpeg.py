@@ -1,8 +1,8 @@
-"""What compressing an image as JPEG does to its pixels, on any device, without writing a JPEG.
+"""Changes the pixels of an image as JPEG compression does, on any device, without writing a JPEG.
 
-Only the rounding of the transformed blocks loses anything; what follows it in a file is lossless. So colour conversion,
-halved chroma, cosine transform, quantisation and the way back are all there is to do: a few tensor operations that need
-no encoder. Sizes, tables and roundings are those of libjpeg with 4:2:0 sampling, as Pillow writes by default.
+JPEG is lossless after it has rounded the transformed blocks. Therefore it is enough to convert the colours, halve the
+chroma, apply the cosine transform, quantise, and go the same way back. These are a few tensor operations, which need no
+encoder. Sizes, tables and roundings are those of libjpeg with 4:2:0 sampling, which Pillow writes by default.
 
 Source: ITU-T T.81 (annex A.3.3 and tables K.1, K.2), JFIF 1.02 for the colours.
 """
@@ -27,21 +27,21 @@ _CHROMA = (
 
 
 def compress(image: torch.Tensor, quality: int) -> torch.Tensor:
-    """Compress and decompress.
+    """Compress and decompress an image.
 
     Args:
-        image: uint8 ``(3, h, w)`` RGB.
-        quality: 1 to 100, as libjpeg scales its tables.
+        image: the image, uint8 ``(3, h, w)`` RGB.
+        quality: the quality from 1 to 100, with which libjpeg scales its tables.
 
     Returns:
-        uint8 ``(3, h, w)`` on the same device.
+        the changed image, uint8 ``(3, h, w)``, on the same device.
     """
     height, width = image.shape[1:]
     red, green, blue = _extend(image.to(torch.float32), 16).unbind()
     bright = 0.299 * red + 0.587 * green + 0.114 * blue
     luma = bright.round()
     chroma = torch.stack(((blue - bright) / 1.772 + 128, (red - bright) / 1.402 + 128)).round_()
-    # Rounded up and down in turn along a row, so that halving does not make an image lighter.
+    # Means are rounded up and down in turn along a row, so that halving does not make an image lighter.
     half = functional.avg_pool2d(chroma, 2)
     half = (half + torch.tensor((0.25, 0.5), device=image.device).repeat(half.shape[2] // 2)).floor_()
 
@@ -62,12 +62,12 @@ def _extend(image: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def _through_blocks(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Cosine transform of each 8 × 8 block, rounded to multiples of the table, and back; ``planes (n, h, w)``."""
+    """Transform each 8 × 8 block of ``planes (n, h, w)``, round to multiples of the table, and transform back."""
     count, height, width = planes.shape
     basis = _cosines(planes.device)
-    # float64, which no setting of the caller turns into TF32 or half precision; there is little of it.
+    # The arithmetic is float64, which no setting of the caller turns into TF32 or half precision. The cost is small.
     blocks = planes.to(torch.float64).reshape(count, height // 8, 8, width // 8, 8).transpose(2, 3) - 128
-    # libjpeg keeps eighths, and rounds halves away from zero: common here, since the mean of a block has few places.
+    # libjpeg keeps eighths, and rounds halves away from zero. Halves are common, because the mean of a block has few places.
     eighths = (basis @ blocks @ basis.T * 8).round_()
     waves = ((eighths.abs() + 4 * table) / (8 * table)).floor_() * eighths.sign() * table
     back = (basis.T @ waves @ basis + 128.5).floor_().clamp_(0, 255)
@@ -75,13 +75,16 @@ def _through_blocks(planes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def _double(planes: torch.Tensor) -> torch.Tensor:
-    """Twice the height and width: each sample three quarters of the nearest and one of the next, in both directions."""
+    """Double the height and the width.
+
+    In both directions, each new sample is three quarters of the nearest sample and one quarter of the next one.
+    """
     above = torch.cat((planes[:, :1], planes[:, :-1]), 1)
     below = torch.cat((planes[:, 1:], planes[:, -1:]), 1)
     tall = torch.stack((3 * planes + above, 3 * planes + below), 2).flatten(1, 2)
     before = torch.cat((tall[:, :, :1], tall[:, :, :-1]), 2)
     behind = torch.cat((tall[:, :, 1:], tall[:, :, -1:]), 2)
-    # libjpeg rounds left samples with 8 and right ones with 7 sixteenths.
+    # To round, libjpeg adds 8 sixteenths to left samples and 7 sixteenths to right ones.
     return torch.stack(((3 * tall + before + 8) / 16, (3 * tall + behind + 7) / 16), 3).flatten(2, 3).floor_()
 
 

@@ -1,6 +1,6 @@
-"""The edits a view can consist of, each as plain data with everything decided: no step draws a random number.
+"""The edits that a recipe can hold, each as plain data. Everything is decided: no edit draws a random number.
 
-`isc_fast.training.views.plans` draws them; `isc_fast.training.views.apply_pil` and
+`isc_fast.training.views.recipes` draws them; `isc_fast.training.views.apply_pil` and
 `isc_fast.training.views.apply_torch` carry them out.
 """
 
@@ -16,14 +16,14 @@ from .artwork import Patch
 Size = tuple[int, int]
 """(width, height) in pixels."""
 Matrix = tuple[float, ...]
-"""Coefficients that lead from a pixel of the result to the place in the source, as Pillow's ``transform`` takes them."""
+"""The coefficients that map a pixel of the result to a place in the source, as Pillow's ``transform`` takes them."""
 
 
 @dataclass(frozen=True)
 class Rotate:
-    """A counter-clockwise turn, nearest neighbours, cut to the largest upright rectangle inside.
+    """Turn the photo counter-clockwise with nearest neighbours, and crop it to the largest upright rectangle inside.
 
-    ``width`` and ``height`` are the result's; ``matrix`` has six coefficients.
+    ``width`` and ``height`` are those of the result. ``matrix`` has six coefficients.
     """
 
     angle: float
@@ -34,10 +34,10 @@ class Rotate:
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """The photo pasted onto ``picture`` (``onto``), or ``picture`` onto the photo.
+    """Paste the photo onto ``picture`` if ``onto`` is true, or else ``picture`` onto the photo.
 
-    What is pasted gets the size ``width × height`` (bicubic), its corner at ``left``, ``top``, and may hang over the edge.
-    ``opacity``: 0 to 255.
+    The pasted image is resized to ``width × height`` (bicubic). Its corner lies at ``left``, ``top``, and it may reach over
+    the edge. ``opacity`` is 0 to 255.
     """
 
     picture: Image.Image
@@ -51,7 +51,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Crop:
-    """A rectangle of the photo, resized to a square of ``size`` (bilinear, antialiased)."""
+    """Cut out a rectangle of the photo, and resize it to a square of ``size`` (bilinear, antialiased)."""
 
     top: int
     left: int
@@ -62,14 +62,17 @@ class Crop:
 
 @dataclass(frozen=True)
 class Resize:
-    """The whole photo, resized to a square of ``size`` (bilinear, antialiased, aspect ratio ignored)."""
+    """Resize the whole photo to a square of ``size`` (bilinear, antialiased). The aspect ratio is ignored."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Colours changed in this ``order``: 0 brightness, 1 contrast, 2 saturation, 3 hue. Factors; hue in turns."""
+    """Change the colours in this ``order``: 0 brightness, 1 contrast, 2 saturation, 3 hue.
+
+    ``hue`` is in turns; the others are factors.
+    """
 
     order: tuple[int, ...]
     brightness: float
@@ -80,7 +83,7 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Pixelize:
-    """Resized to ``width × height`` and back, bicubic both ways."""
+    """Resize to ``width × height`` and back, bicubic both ways."""
 
     width: int
     height: int
@@ -88,50 +91,53 @@ class Pixelize:
 
 @dataclass(frozen=True)
 class ShufflePixels:
-    """This share of the pixels change places among themselves: the same ones at every photo of a size."""
+    """Exchange this share of the pixels among themselves. For photos of one size, they are always the same pixels."""
 
     share: float
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """Compressed and decompressed, chroma at half the resolution."""
+    """Compress the image as JPEG and decompress it, with chroma at half the resolution."""
 
     quality: int
 
 
 @dataclass(frozen=True)
 class Grayscale:
-    """Without colour."""
+    """Remove the colours."""
 
 
 @dataclass(frozen=True)
 class Blur:
-    """Pillow's Gaussian blur; ``radius``, the standard deviation, is in pixels."""
+    """Blur with Pillow's Gaussian blur. ``radius`` is its standard deviation, in pixels."""
 
     radius: float
 
 
 @dataclass(frozen=True)
 class Perspective:
-    """Seen from aside, bilinear, black around. ``matrix`` has eight coefficients."""
+    """Show the photo from the side (bilinear), on black. ``matrix`` has eight coefficients."""
 
     matrix: Matrix
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Left and right change places."""
+    """Exchange left and right."""
 
 
 @dataclass(frozen=True)
 class TurnOver:
-    """Top and bottom change places."""
+    """Exchange top and bottom."""
 
 
 @dataclass(frozen=True, eq=False)
 class Paste:
-    """Writing or an emoji, already drawn: ``patch`` uint8 ``(h, w, 4)`` RGBA, its corner at ``left``, ``top``."""
+    """Paste a text or an emoji that is already drawn.
+
+    ``patch`` is uint8 ``(h, w, 4)`` RGBA. Its corner lies at ``left``, ``top``.
+    """
 
     kind: Literal["text", "emoji"]
     patch: Patch
@@ -141,7 +147,7 @@ class Paste:
 
 @dataclass(frozen=True)
 class EdgeEnhance:
-    """Pillow's ``EDGE_ENHANCE``, or ``EDGE_ENHANCE_MORE``."""
+    """Apply Pillow's ``EDGE_ENHANCE``, or ``EDGE_ENHANCE_MORE`` if ``more`` is true."""
 
     more: bool
 
@@ -154,7 +160,7 @@ Step = (
 
 @dataclass(frozen=True)
 class Erase:
-    """A rectangle of the finished view that becomes N(0, 1) noise on the scale where pixels are 0 to 1."""
+    """Replace a rectangle of the finished view by N(0, 1) noise, on the scale where pixels are 0 to 1."""
 
     top: int
     left: int
@@ -164,8 +170,14 @@ class Erase:
 
 
 @dataclass(frozen=True)
-class ViewPlan:
-    """The steps that make a view of ``size × size`` pixels, in their order, and what is erased from it afterwards."""
+class ViewRecipe:
+    """The edits that make a view.
+
+    Attributes:
+        steps: the edits in their order.
+        size: the side of the view, in pixels.
+        erase: the rectangle to erase afterwards, or None.
+    """
 
     steps: tuple[Step, ...]
     size: int
@@ -173,6 +185,9 @@ class ViewPlan:
 
     @property
     def erase_row(self) -> tuple[int, int, int, int, int]:
-        """``erase`` as `isc_fast.training.views.apply_torch.finish` takes it: top, left, height, width, seed; zeros for none."""
+        """The rectangle to erase, as `isc_fast.training.views.apply_torch.finish` takes it.
+
+        It is top, left, height, width and seed, or zeros if there is none.
+        """
         erase = self.erase
         return (erase.top, erase.left, erase.height, erase.width, erase.seed) if erase else (0, 0, 0, 0, 0)

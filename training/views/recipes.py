@@ -1,8 +1,9 @@
-"""What happens to a photo to become a view, drawn as plain data before any pixel is touched.
+"""Draws recipes. A recipe is the list of edits that turn a photo into a view, as plain data.
 
-Drawing is cheap, happens on the host from one random generator, and needs sizes only. A plan is then carried out by
-`isc_fast.training.views.apply_pil` or, on any device, by `isc_fast.training.views.apply_torch`: both execute the same plan,
-so both draw from the same distributions by construction, and every photo keeps its own random order of edits.
+Drawing a recipe is cheap. It happens on the host, it uses one random generator, and it needs the sizes of images but not
+their pixels. Then `isc_fast.training.views.apply_pil` or, on any device, `isc_fast.training.views.apply_torch` carries out
+the recipe. Both carry out the same recipe, so both have the same distributions, and every photo has its own random order of
+edits.
 
 Source of the distributions: the augmentations of Yokoo 2021 (arXiv 2112.04323) and its published code, which takes them
 from torchvision (crop, colour, perspective, erasing) and AugLy 0.1 (overlays, text, pixels).
@@ -20,10 +21,10 @@ from ...evaluation.edits.perspective import perspective_matrix
 from ..stages import HardView
 from . import steps
 from .artwork import Artwork
-from .steps import Size, Step, ViewPlan
+from .steps import Size, Step, ViewRecipe
 
 __all__ = [
-    "Size", "ViewPlan", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
+    "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
 ]  # fmt: skip
 
 JPEG_QUALITIES = (10, 20, 30, 50)
@@ -35,23 +36,27 @@ HARD_AREA = (0.15, 1.0)
 
 
 def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
-    """The one source of randomness of one view: the same for any number of workers and processes.
+    """Return the generator of all random numbers of one view.
+
+    The numbers do not depend on how many processes make views or train.
 
     Args:
-        seed, epoch, index, view: all at least 0; ``index`` is the photo's, ``view`` tells the views of a photo apart.
+        seed, epoch: the seed of the run and the epoch, at least 0.
+        index: the number of the photo, at least 0.
+        view: a number that tells the views of a photo apart, at least 0.
     """
     return np.random.default_rng(np.random.SeedSequence([seed, epoch, index, view]))
 
 
-def draw_plain(size: int) -> ViewPlan:
-    """No augmentation: what extraction does to a photo."""
-    return ViewPlan((steps.Resize(size),), size)
+def draw_plain(size: int) -> ViewRecipe:
+    """Return the recipe without augmentation, which does what extraction does to a photo."""
+    return ViewRecipe((steps.Resize(size),), size)
 
 
-def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewPlan:
-    """A crop of 70 to 100 % of the area, mirrored half of the time."""
+def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewRecipe:
+    """Draw the moderate view of a photo: a crop of 70 to 100 % of the area, which is mirrored half of the time."""
     crop = _draw_crop(photo_size, size, MODERATE_AREA, random)
-    return ViewPlan((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
+    return ViewRecipe((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
 
 
 def draw_hard(
@@ -62,16 +67,17 @@ def draw_hard(
     *,
     open_other: Callable[[], Image.Image],
     artwork: Artwork,
-) -> ViewPlan:
+) -> ViewRecipe:
     """Draw the hard view of a photo.
 
     Args:
-        settings: how often, and how strongly.
-        photo_size: of the decoded photo.
-        size: side of the view in pixels.
-        random: from `view_random`.
-        open_other: opens another photo; it is called only where an overlay was drawn. Whatever it raises is passed on.
-        artwork: fonts and emoji.
+        settings: how often and how strongly each edit happens.
+        photo_size: the (width, height) of the decoded photo.
+        size: the side of the view, in pixels.
+        random: the generator that `view_random` returns.
+        open_other: a function that opens another photo. It is called only if an overlay is drawn, and its errors are passed
+            on.
+        artwork: the fonts and emoji.
     """
     made: list[Step] = []
     if random.random() <= settings.rotation:
@@ -104,7 +110,7 @@ def draw_hard(
         if random.random() <= probability and (step := draw()) is not None:
             made.append(step)
     erase = _draw_erase(size, random) if random.random() <= settings.erase else None
-    return ViewPlan(tuple(made), size, erase)
+    return ViewRecipe(tuple(made), size, erase)
 
 
 def _log_uniform(low: float, high: float, random: np.random.Generator) -> float:
@@ -112,7 +118,10 @@ def _log_uniform(low: float, high: float, random: np.random.Generator) -> float:
 
 
 def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: np.random.Generator) -> steps.Crop:
-    """torchvision's ``RandomResizedCrop``: ten tries, then the largest rectangle in the middle with a ratio allowed."""
+    """Draw a crop as torchvision's ``RandomResizedCrop`` does.
+
+    If ten tries do not fit, the crop is the largest rectangle in the middle with an allowed aspect ratio.
+    """
     width, height = photo_size
     for _ in range(10):
         pixels = width * height * random.uniform(*area)
@@ -126,10 +135,10 @@ def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: n
 
 
 def rotate_by(photo_size: Size, angle: float) -> steps.Rotate:
-    """The step that turns a photo of this size by so many degrees."""
+    """Return the edit that turns a photo of this size by ``angle`` degrees."""
     width, height = inscribed(photo_size, angle)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    # From the result's pixels to the source's, the middle of one on the middle of the other.
+    # The matrix leads from the pixels of the result to those of the source, and from the middle of one to that of the other.
     x, y = width / 2, height / 2
     w, h = photo_size
     matrix = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
@@ -137,7 +146,7 @@ def rotate_by(photo_size: Size, angle: float) -> steps.Rotate:
 
 
 def inscribed(photo_size: Size, angle: float) -> Size:
-    """The largest upright rectangle inside a photo that is turned by ``angle`` degrees."""
+    """Return the size of the largest upright rectangle inside a photo that is turned by ``angle`` degrees."""
     width, height = photo_size
     sin, cos = abs(math.sin(math.radians(angle))), abs(math.cos(math.radians(angle)))
     long, short = max(width, height), min(width, height)
@@ -152,7 +161,10 @@ def inscribed(photo_size: Size, angle: float) -> Size:
 def _draw_overlay(
     settings: HardView, photo_size: Size, random: np.random.Generator, open_other: Callable[[], Image.Image]
 ) -> tuple[steps.Overlay, Size]:
-    """The step, and the size of its result. AugLy's arithmetic: everything is cut off, nothing rounded."""
+    """Draw an overlay, and return it with the size of its result.
+
+    As in AugLy's arithmetic, decimals are cut off and not rounded.
+    """
     onto = bool(random.random() > 0.5)
     opacity = random.uniform(settings.overlay_opacity, 1)
     share = random.uniform(*settings.overlay_size)
@@ -179,7 +191,10 @@ def _draw_pixelize(size: int, random: np.random.Generator) -> steps.Pixelize:
 
 
 def _draw_perspective(size: int, random: np.random.Generator) -> steps.Perspective:
-    """torchvision's ``RandomPerspective``: each corner moves inwards by up to a quarter of the side."""
+    """Draw a perspective as torchvision's ``RandomPerspective`` does.
+
+    Each corner moves inwards by up to a quarter of the side.
+    """
     reach = int(PERSPECTIVE * (size // 2)) + 1
     near = random.integers(reach, size=(4, 2))
     last = size - 1
@@ -189,7 +204,7 @@ def _draw_perspective(size: int, random: np.random.Generator) -> steps.Perspecti
 
 
 def _draw_text(size: int, random: np.random.Generator, artwork: Artwork) -> steps.Paste | None:
-    """One or two lines of 5 to 9 random characters, cut off where the view ends. AugLy's arithmetic."""
+    """Draw one or two lines of 5 to 9 random characters, cut off at the edge of the view, in AugLy's arithmetic."""
     font = int(random.integers(max(1, len(artwork.fonts))))
     glyphs = artwork.glyphs(font)
     share = random.uniform(0.1, 0.3)
@@ -213,7 +228,7 @@ def _draw_emoji(size: int, random: np.random.Generator, artwork: Artwork) -> ste
 
 
 def _draw_erase(size: int, random: np.random.Generator) -> steps.Erase | None:
-    """torchvision's ``RandomErasing``; nothing where ten tries don't fit."""
+    """Draw a rectangle as torchvision's ``RandomErasing`` does, or nothing if ten tries do not fit."""
     for _ in range(10):
         pixels = size * size * random.uniform(0.02, 0.33)
         ratio = _log_uniform(0.3, 3.3, random)

@@ -19,7 +19,7 @@ from isc_fast.evaluation.edits.perspective import perspective_matrix
 from isc_fast.training.stages import STAGES, HardView
 from isc_fast.training.views import steps
 from isc_fast.training.views.artwork import Artwork, Smiley
-from isc_fast.training.views.plans import draw_hard, draw_moderate, draw_plain, inscribed, view_random
+from isc_fast.training.views.recipes import draw_hard, draw_moderate, draw_plain, inscribed, view_random
 
 PHOTO = (640, 480)
 OTHER = Image.new("RGB", (300, 200), "red")
@@ -41,13 +41,13 @@ def hard_of(stage: str) -> HardView:
 
 def draw(
     artwork: Artwork, settings: HardView, index: int, size: int = 64, photo: tuple[int, int] = PHOTO
-) -> steps.ViewPlan:
+) -> steps.ViewRecipe:
     random = view_random(7, 0, index, 1)
     return draw_hard(settings, photo, size, random, open_other=lambda: OTHER, artwork=artwork)
 
 
 @pytest.fixture(scope="module")
-def plans(artwork: Artwork) -> dict[str, list[steps.ViewPlan]]:
+def recipes(artwork: Artwork) -> dict[str, list[steps.ViewRecipe]]:
     return {name: [draw(artwork, hard_of(name), i) for i in range(COUNT)] for name in ("v83", "v86", "v98")}
 
 
@@ -55,8 +55,8 @@ def kind(step: Any) -> str:
     return step.kind if isinstance(step, steps.Paste) else type(step).__name__
 
 
-def steps_of(plans: Sequence[steps.ViewPlan], name: str) -> list[Any]:
-    return [step for plan in plans for step in plan.steps if kind(step) == name]
+def steps_of(recipes: Sequence[steps.ViewRecipe], name: str) -> list[Any]:
+    return [step for recipe in recipes for step in recipe.steps if kind(step) == name]
 
 
 RATES = {  # of the publication, by stage
@@ -69,15 +69,15 @@ RATES = {  # of the publication, by stage
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_rates(plans, name):
+def test_rates(recipes, name):
     for stage, rate in zip(("v83", "v86", "v98"), RATES[name], strict=True):
-        found = len(steps_of(plans[stage], name)) / COUNT
+        found = len(steps_of(recipes[stage], name)) / COUNT
         assert abs(found - rate) < 4 * math.sqrt(rate * (1 - rate) / COUNT) + 1e-9, (stage, found)
 
 
-def test_the_frame_of_a_hard_view(plans):
-    for plan in plans["v98"]:
-        names = [kind(step) for step in plan.steps]
+def test_the_frame_of_a_hard_view(recipes):
+    for recipe in recipes["v98"]:
+        names = [kind(step) for step in recipe.steps]
         frame = [name for name in names if name in ("Rotate", "Overlay", "Crop")]
         assert names[: len(frame)] == frame
         assert frame == sorted(frame, key=["Rotate", "Overlay", "Crop"].index)
@@ -110,8 +110,8 @@ def near_uniform(values: Sequence[float], low: float, high: float) -> None:
 
 
 @pytest.mark.parametrize(("stage", "strength"), [("v83", 0.70), ("v86", 0.75), ("v98", 0.80)])
-def test_colours(plans, stage, strength):
-    found = steps_of(plans[stage], "Jitter")
+def test_colours(recipes, stage, strength):
+    found = steps_of(recipes[stage], "Jitter")
     for name in ("brightness", "contrast", "saturation"):
         near_uniform([getattr(step, name) for step in found], 1 - strength, 1 + strength)
     near_uniform([step.hue for step in found], -0.2, 0.2)
@@ -120,8 +120,8 @@ def test_colours(plans, stage, strength):
     assert max(orders.values()) < 1.6 * COUNT / 24
 
 
-def test_other_ranges(plans):
-    found = plans["v98"]
+def test_other_ranges(recipes):
+    found = recipes["v98"]
     near_uniform([step.angle for step in steps_of(found, "Rotate")], 0, 180)
     near_uniform([step.radius for step in steps_of(found, "Blur")], 0, 10)
     near_uniform([(step.width + 0.5) / 64 for step in steps_of(found, "Pixelize")], 0.1 - 0.01, 1 + 0.01)
@@ -141,10 +141,10 @@ def test_the_blur_scales_with_the_view_where_that_is_asked(artwork):
 
 
 @pytest.mark.parametrize(("stage", "opacity", "sizes"), [("v83", 0.6, (0.4, 0.6)), ("v98", 0.4, (0.2, 0.8))])
-def test_overlays(plans, stage, opacity, sizes):
-    for plan in plans[stage]:
+def test_overlays(recipes, stage, opacity, sizes):
+    for recipe in recipes[stage]:
         before: tuple[int, int] = PHOTO
-        for step in plan.steps:
+        for step in recipe.steps:
             if isinstance(step, steps.Rotate):
                 before = (step.width, step.height)
             if isinstance(step, steps.Overlay):
@@ -159,7 +159,7 @@ def test_overlays(plans, stage, opacity, sizes):
             if isinstance(step, steps.Crop):
                 assert step.top + step.height <= before[1]
                 assert step.left + step.width <= before[0]
-    both = Counter(step.onto for step in steps_of(plans[stage], "Overlay"))
+    both = Counter(step.onto for step in steps_of(recipes[stage], "Overlay"))
     assert abs(both[True] - both[False]) < 4 * math.sqrt(sum(both.values()))
 
 
@@ -168,7 +168,7 @@ def test_an_overlay_opens_the_other_photo_and_nothing_else_does(artwork):
 
     def open_other() -> Image.Image:
         calls.append(1)
-        return OTHER.convert("L")  # whatever its mode, the plan has RGB
+        return OTHER.convert("L")  # whatever its mode, the recipe has RGB
 
     rates = replace(hard_of("v98"), overlay=0.3)
     made = [
@@ -179,27 +179,27 @@ def test_an_overlay_opens_the_other_photo_and_nothing_else_does(artwork):
     assert {step.picture.mode for step in overlays} == {"RGB"}
 
 
-def crops_of(plans: Sequence[steps.ViewPlan], overlaid: bool) -> np.ndarray[Any, Any]:
+def crops_of(recipes: Sequence[steps.ViewRecipe], overlaid: bool) -> np.ndarray[Any, Any]:
     """Area as a share of the photo, and ratio, of the crops of photos that were not rotated, nor another's background."""
     rows = []
-    for plan in plans:
-        if any(isinstance(step, steps.Rotate) for step in plan.steps):
+    for recipe in recipes:
+        if any(isinstance(step, steps.Rotate) for step in recipe.steps):
             continue
-        overlay = [step for step in plan.steps if isinstance(step, steps.Overlay)]
+        overlay = [step for step in recipe.steps if isinstance(step, steps.Overlay)]
         if bool(overlay) is not overlaid or (overlay and overlay[0].onto):
             continue
-        (crop,) = (step for step in plan.steps if isinstance(step, steps.Crop))
+        (crop,) = (step for step in recipe.steps if isinstance(step, steps.Crop))
         rows.append((crop.width * crop.height / (PHOTO[0] * PHOTO[1]), crop.width / crop.height, crop.top, crop.left))
     return np.array(rows)
 
 
-def test_crops_are_those_of_torchvision(plans):
+def test_crops_are_those_of_torchvision(recipes):
     torch = pytest.importorskip("torch")
     transforms = pytest.importorskip("torchvision.transforms")
     torch.manual_seed(0)
     photo = torch.empty(3, PHOTO[1], PHOTO[0])
     for scale, found in (
-        ((0.15, 1.0), crops_of([plan for name in plans for plan in plans[name]], overlaid=False)),
+        ((0.15, 1.0), crops_of([recipe for name in recipes for recipe in recipes[name]], overlaid=False)),
         (
             (0.7, 1.0),
             crops_of([draw_moderate(PHOTO, 64, view_random(3, 0, i, 0)) for i in range(4000)], overlaid=False),
@@ -214,7 +214,7 @@ def test_crops_are_those_of_torchvision(plans):
             steps_at = np.searchsorted(np.sort(own), together, "right") / len(own)
             other_at = np.searchsorted(np.sort(other), together, "right") / len(other)
             assert np.abs(steps_at - other_at).max() < 2 * math.sqrt(1 / len(own) + 1 / len(other))
-    assert crops_of(plans["v98"], overlaid=True)[:, 0].min() > 0.69, "after an overlay the crop is moderate"
+    assert crops_of(recipes["v98"], overlaid=True)[:, 0].min() > 0.69, "after an overlay the crop is moderate"
 
 
 @pytest.mark.parametrize("photo", [(1, 1), (1, 300), (300, 1), (2, 3), (1000, 40), (40, 1000)])
@@ -234,16 +234,16 @@ def test_crops_of_odd_photos_are_inside(photo):
 
 def test_moderate_views_are_mirrored_half_of_the_time():
     made = [draw_moderate(PHOTO, 64, view_random(2, 0, i, 0)) for i in range(1000)]
-    assert {tuple(kind(step) for step in plan.steps) for plan in made} == {("Crop",), ("Crop", "Flip")}
-    assert abs(np.mean([len(plan.steps) == 2 for plan in made]) - 0.5) < 0.06
-    assert not any(plan.erase for plan in made)
+    assert {tuple(kind(step) for step in recipe.steps) for recipe in made} == {("Crop",), ("Crop", "Flip")}
+    assert abs(np.mean([len(recipe.steps) == 2 for recipe in made]) - 0.5) < 0.06
+    assert not any(recipe.erase for recipe in made)
 
 
 def test_plain_views():
-    assert draw_plain(64) == steps.ViewPlan((steps.Resize(64),), 64)
+    assert draw_plain(64) == steps.ViewRecipe((steps.Resize(64),), 64)
 
 
-def test_perspectives_are_those_of_torchvision(plans):
+def test_perspectives_are_those_of_torchvision(recipes):
     functional = pytest.importorskip("torchvision.transforms.functional")
     corners = [[0, 0], [63, 0], [63, 63], [0, 63]]
     ends = [[3, 7], [50, 11], [48, 62], [9, 55]]
@@ -252,7 +252,7 @@ def test_perspectives_are_those_of_torchvision(plans):
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
     # Back from the matrix to the corners: each lies within a quarter of the side of its own corner, anywhere there.
     places = []
-    for step in steps_of(plans["v98"], "Perspective"):
+    for step in steps_of(recipes["v98"], "Perspective"):
         a, b, c, d, e, f, g, h = step.matrix
         forward = np.linalg.inv(np.array([[a, b, c], [d, e, f], [g, h, 1]]))
         x, y, z = forward @ np.array([(0, 0, 1), (63, 0, 1), (63, 63, 1), (0, 63, 1)]).T
@@ -264,10 +264,10 @@ def test_perspectives_are_those_of_torchvision(plans):
     assert {round(float(m)) for m in moved.ravel()} == set(range(17))
 
 
-def test_what_is_erased(plans):
+def test_what_is_erased(recipes):
     torch = pytest.importorskip("torch")
     transforms = pytest.importorskip("torchvision.transforms")
-    erased = [plan.erase for plan in plans["v98"] if plan.erase]
+    erased = [recipe.erase for recipe in recipes["v98"] if recipe.erase]
     assert abs(len(erased) / COUNT - 0.25) < 4 * math.sqrt(0.25 * 0.75 / COUNT)
     torch.manual_seed(0)
     oracle = []
@@ -280,25 +280,31 @@ def test_what_is_erased(plans):
         assert abs(a.mean() - b.mean()) < 4 * math.sqrt(a.var() / len(a) + b.var() / len(b))
         assert 0.85 < a.std() / b.std() < 1.15
     assert len({e.seed for e in erased}) == len(erased)
-    plan = next(plan for plan in plans["v98"] if plan.erase)
-    assert plan.erase_row == (plan.erase.top, plan.erase.left, plan.erase.height, plan.erase.width, plan.erase.seed)
+    recipe = next(recipe for recipe in recipes["v98"] if recipe.erase)
+    assert recipe.erase_row == (
+        recipe.erase.top,
+        recipe.erase.left,
+        recipe.erase.height,
+        recipe.erase.width,
+        recipe.erase.seed,
+    )
     assert draw_plain(8).erase_row == (0, 0, 0, 0, 0)
 
 
-def test_writing_and_emoji(plans):
-    for step in steps_of(plans["v98"], "text"):
+def test_writing_and_emoji(recipes):
+    for step in steps_of(recipes["v98"], "text"):
         assert 0 <= step.left < 32
         assert 0 <= step.top < 32
         assert step.left + step.patch.shape[1] <= 64
         assert step.top + step.patch.shape[0] <= 64
         assert len(np.unique(step.patch[..., :3].reshape(-1, 3), axis=0)) == 1, "one colour"
-    tops = [step.patch.shape[0] for step in steps_of(plans["v98"], "text")]
+    tops = [step.patch.shape[0] for step in steps_of(recipes["v98"], "text")]
     assert len(set(tops)) > 20
-    for step in steps_of(plans["v98"], "emoji"):
+    for step in steps_of(recipes["v98"], "emoji"):
         assert 6 <= step.patch.shape[0] <= 19
         assert 0 <= step.left < 64
         assert 0 <= step.top < 64
-    assert any(step.left + step.patch.shape[1] > 64 for step in steps_of(plans["v98"], "emoji")), "over the edge"
+    assert any(step.left + step.patch.shape[1] > 64 for step in steps_of(recipes["v98"], "emoji")), "over the edge"
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 10.0, 45.0, 45.0001, 60.0, 90.0, 135.0, 179.0, 180.0])
@@ -322,7 +328,7 @@ def test_the_inscribed_rectangle_is_inside_and_touches(photo, angle):
 
 def test_the_same_four_numbers_give_the_same_plan_and_any_other_another(artwork):
     def bytes_of(*key: int) -> bytes:
-        plan = draw_hard(
+        recipe = draw_hard(
             hard_of("v98"),
             PHOTO,
             64,
@@ -330,7 +336,7 @@ def test_the_same_four_numbers_give_the_same_plan_and_any_other_another(artwork)
             open_other=lambda: OTHER,
             artwork=pickle.loads(pickle.dumps(artwork)),
         )
-        return pickle.dumps(plan)
+        return pickle.dumps(recipe)
 
     one = bytes_of(1, 2, 3, 4)
     assert one == bytes_of(1, 2, 3, 4)
