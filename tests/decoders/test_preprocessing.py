@@ -131,7 +131,7 @@ def resized(image: Image.Image, size: tuple[int, int], how: Preprocessing, box: 
         return np.asarray(image.resize(size, getattr(Image.Resampling, how.filter.upper()), box=box))
     down = weights(how.filter, image.height, box[1], box[3], size[1])
     across = weights(how.filter, image.width, box[0], box[2], size[0])
-    made = np.einsum("yh,hwc,xw->yxc", down, np.asarray(image).astype(np.float64), across)
+    made = np.einsum("yh,hwc,xw->yxc", down, np.asarray(image).astype(np.float64), across, optimize=True)
     return np.clip(np.floor(made + 0.5 + 1e-9), 0, 255).astype(np.uint8)
 
 
