@@ -277,7 +277,7 @@ def test_all_killed_is_one_error_and_resumes_on_one_device(tmp_path, inputs, who
 
 # The first bad file is in the first shard, so the first process to look at it dies; good ones are in its hands, too.
 POISON = NOTED + (
-    "before(ThreadedDecoder, '_attempt', lambda _, path, slot: '0bad' in path"
+    "before(ThreadedDecoder, '_attempt', lambda _, photo, *__: '0bad' in photo"
     " and (note(dies=1), os.kill(os.getpid(), signal.SIGKILL)))"
 )
 
@@ -297,6 +297,14 @@ def test_a_shard_that_kills_is_left_and_the_others_are_done(tmp_path, inputs, wh
     processes.do(NOTED)
     assert extract(inputs, "demo", output, devices="cpu,cpu").computed == 4
     assert output.read_bytes() == whole
+
+
+def test_an_error_that_nobody_expected_ends_the_worker_and_not_the_patience(tmp_path, inputs, processes, capfd):
+    """It once made the worker wait for ever, at the end of its interpreter, for the thread that reads its input."""
+    processes.do("before(OrtEngine, 'run', lambda *_: 1 / 0)")
+    with pytest.raises(EngineError, match="ended with status 1"):
+        extract(inputs, "demo", tmp_path / "o.h5", devices="cpu,cpu", **SIZES)
+    assert "ZeroDivisionError: division by zero" in capfd.readouterr().err
 
 
 def test_what_was_in_the_same_hands_is_done_by_others(tmp_path, inputs, processes):

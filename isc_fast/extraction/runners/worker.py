@@ -16,6 +16,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -66,9 +67,8 @@ class _Channel:
         """Ask for the next shard to compute.
 
         Args:
-            wait: wait until there is a shard, or until there will be none; then None is final. Otherwise None means
-            that there
-                is no shard for this worker now.
+            wait: wait until there is a shard, or until there will be none; then None is final. Otherwise None means that
+                there is no shard for this worker now.
         """
         self.say("ask", wait=wait)
         answer = self.hear()
@@ -129,11 +129,17 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     quiet_pillow()
-    with open(0, encoding="ascii", closefd=False) as words:
+    words = open(0, encoding="ascii", closefd=False)  # noqa: SIM115  closing it would wait for its reader
+    status = 0
+    try:
         _work(_Channel(replies, words))
-        sys.stderr.flush()
-        # All results are on the disk. What libraries do at the end of an interpreter could only fail, or take time.
-        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    # All results are on the disk. What libraries do at the end of an interpreter could only fail, or take time; and after an
+    # error it would wait for ever for the thread that reads standard input.
+    os._exit(status)
 
 
 if __name__ == "__main__":
