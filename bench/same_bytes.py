@@ -159,7 +159,7 @@ def steps(photos: Path, sets: Path, checkpoint: Path, here: Path) -> dict[str, C
                 "int8.onnx",
             )
         ),
-        "extract with the exported engine": run("extract", str(photos), "--engine", "net.onnx", "-o", "net.h5"),
+        "export, and describe with it": run("extract", str(photos), "--engine", "net.onnx", "-o", "net.h5"),
     }
 
 
