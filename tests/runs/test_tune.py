@@ -295,7 +295,7 @@ def test_what_describes_otherwise_or_does_not_open_is_left_out(monkeypatch, engi
     assert tune_with(monkeypatch, engine_path, {A: [9] * 5, B: [1] * 5}, fails=(A,))[0].setting == B
     with pytest.raises(EngineError, match="does not run"):
         tune_with(monkeypatch, engine_path, {A: [], B: []}, fails=(A, B))
-    with pytest.raises(EngineError, match="no numbers; export it again"):
+    with pytest.raises(EngineError, match=r"not numbers \(NaN\); export it again"):
         tune_with(monkeypatch, engine_path, {A: []}, vectors={A: good * np.nan})
 
 
