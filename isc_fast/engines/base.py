@@ -25,8 +25,6 @@ from .protocol import gpu_of as gpu_of
 from .spec import RUNTIMES
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".safetensors")
-SUFFIXES = suffixes()
-"""Suffixes of the kinds that come with isc-fast."""
 _DEMO = "demo"
 
 
