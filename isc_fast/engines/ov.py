@@ -8,6 +8,7 @@ ones differed from them by 3e-7. Several requests run beside each other, each on
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class OvEngine:
             "ENABLE_CPU_PINNING": False,  # pinned threads would make other programs wait
         }
         try:
-            core = ov.Core()
+            core = _core(ov)
             model = core.read_model(path)
             model.reshape([self._size, self.spec.height, self.spec.width, 3])
             self._check_graph(model)
@@ -132,6 +133,17 @@ class OvEngine:
                 with contextlib.suppress(RuntimeError):
                     self._requests[slot].wait()
         return vectors
+
+
+@functools.cache
+def _core(ov: Any) -> Any:
+    """Return OpenVINO's core: one for the whole process, never freed.
+
+    Each core gives the thread that makes it a stack for signals. When two cores end in the order in which they were made,
+    OpenVINO (2026.4) leaves the thread with a stack whose memory is gone, and the next signal that Python handles, such as
+    Ctrl-C, kills the process.
+    """
+    return ov.Core()
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +95,27 @@ def test_what_it_says_of_itself():
 
 
 # --- refusals
+
+
+TWO_ENGINES_THEN_CTRL_C = """
+import signal, sys
+from pathlib import Path
+from isc_fast.engines.ov import OvEngine
+engines = [OvEngine(Path(sys.argv[1])) for _ in range(2)]
+del engines[0]
+del engines[0]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_signals_are_handled_after_engines_have_come_and_gone():
+    """With a core for each engine, the signal found a stack whose memory was gone, and the process died without a word."""
+    command = [sys.executable, "-c", TWO_ENGINES_THEN_CTRL_C, str(DEMO_ENGINE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_bf16_is_refused_on_a_processor_without_it(tmp_path, monkeypatch):
