@@ -161,8 +161,8 @@ def run_challenge(
     in the reference solution) and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
 
     Args:
-        root: folder with any of ``query_images``, ``query_images_phase2``, ``reference_images``, ``training_images`` or
-            ``train_images``, and perhaps a ground-truth CSV (``*truth*.csv``).
+        root: folder in a layout of DISC21, see `isc_fast.sources.disc21.FOLDERS`, with any of the sets and perhaps ground
+            truth (``*truth*.csv``).
         engine: a loaded engine, or the path of one.
         output: folder of the results.
         sets: letters of the sets to use: q (queries), p (phase-2 queries), r (references), t (training images). By
@@ -195,16 +195,16 @@ def run_challenge(
     counts: dict[str, int] = {}
     failures: dict[str, int] = {}
 
-    for letter, images in folders.items():
+    for letter, where in folders.items():
         name = NAMES[letter]
         subset = reference_subset if letter == "r" else None
-        items = list_images(images, ids="stem", limit=limit if subset is None else None).found
+        items = list_images(where, ids="stem", limit=limit if subset is None else None).found
         if subset is not None:
             wanted = _read_subset(subset)
             items = [item for item in items if item.id in wanted]
             if len(items) != len(wanted):
                 raise InputError(
-                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {images}"
+                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {where[0]}"
                 )
             items = items[:limit]
         report = progress(name) if progress else None

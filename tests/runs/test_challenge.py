@@ -89,6 +89,28 @@ def test_the_whole_run(tmp_path, disc):
     assert len(matches) == 80
 
 
+def test_the_download_s_own_layout_gives_the_same(tmp_path, disc):
+    engine, limit = FakeEngine(dim=64), 6
+    run_challenge(disc, engine, tmp_path / "one", limit=limit)
+    (disc / "references_1").mkdir()
+    for number in (1, 4):
+        name = f"R{number:06}.jpg"
+        shutil.move(disc / "reference_images" / name, disc / "references_1" / name)
+    for name, other in (
+        ("query_images", "dev_queries"),
+        ("query_images_phase2", "final_queries"),
+        ("reference_images", "references_0"),
+        ("train_images", "train"),
+        ("public_ground_truth.csv", "dev_queries_groundtruth.csv"),
+    ):
+        (disc / name).rename(disc / other)
+    result = run_challenge(disc, engine, tmp_path / "two", limit=limit)
+    assert result.counts == {"query": 6, "query_phase2": 6, "reference": 6, "train": 6}
+    assert result.phases["q"].evaluation is not None
+    ids = isc_fast.read_descriptors(tmp_path / "two" / "submission.h5", which="reference").ids
+    assert list(ids) == ["R000000", "R000002", "R000003", "R000005", "R000006", "R000007"], "the first six by path"
+
+
 def test_every_step_resumes(tmp_path, disc):
     out = tmp_path / "out"
     engine = FakeEngine(dim=64)

@@ -102,6 +102,15 @@ def test_v107_trains_on_pairs_against_the_other_references(data):
     assert [item.id for item in collection.negatives] == [f"R{number:06d}" for number in range(20, 60)]
 
 
+def test_the_download_s_own_layout_is_the_same_collection(data, tmp_path):
+    names = {"training_images": "train", "reference_images": "references", "query_images": "dev_queries"}
+    for name, other in names.items():
+        (tmp_path / other).symlink_to(data / name)
+    (tmp_path / "dev_queries_groundtruth.csv").symlink_to(data / "public_ground_truth.csv")
+    for stage in ("v98", "v107"):
+        assert collect(tmp_path, toy(stage)).digest() == collect(data, toy(stage)).digest()
+
+
 def test_pairs_that_share_an_image_share_a_label():
     def pair(*names: str) -> tuple[Item, ...]:
         return tuple(Item(name, f"{name}.jpg") for name in names)

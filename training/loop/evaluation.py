@@ -48,7 +48,7 @@ class HeldOut:
 
 
 def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
-    """Read a folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
+    """Read a folder with queries, references and a ground-truth CSV, in a layout of DISC21.
 
     Raises:
         InputError: the folder or one of its parts is missing.
