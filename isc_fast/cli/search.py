@@ -30,8 +30,8 @@ def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
-    from ..matching.index import search
     from ..matching.matches import write_matches
+    from ..matching.two_sides import search
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():

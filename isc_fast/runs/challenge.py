@@ -23,11 +23,11 @@ from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
 from ..matching.cpu_searcher import CPU
-from ..matching.index import search
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.smoothing import smooth_to_file
+from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
 from ..sources.listing import Listing, list_images

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
-import isc_fast.matching.index
+import isc_fast.matching.two_sides
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.index import search
+from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
 
@@ -70,7 +70,7 @@ LIMITS = [
 def test_equals_brute_force(monkeypatch, small_blocks, limits, metric, rows):
     small_blocks(rows)
     if rows == 9:  # and the queries a few at a time, as where the result would not fit into memory
-        monkeypatch.setattr(isc_fast.matching.index, "_ENTRIES", 40)
+        monkeypatch.setattr(isc_fast.matching.two_sides, "_ENTRIES", 40)
     if metric == "l2" and "threshold" in limits:
         limits = {**limits, "threshold": min(0.0, 2 * limits["threshold"] - 2)}
     found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)

@@ -1,4 +1,4 @@
-"""Exact search: the best references of each query, the best pairs of all, or every pair above a score."""
+"""Exact search of two sides: the best references of each query, the best pairs of all, or every pair above a score."""
 
 from __future__ import annotations
 
