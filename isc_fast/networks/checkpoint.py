@@ -36,7 +36,8 @@ class Checkpoint:
         arch: the backbone's timm name.
         state_dict: the network's tensors, on the CPU, with names that lack the ``module.`` of distributed training.
         input_size: the side of the square input in pixels, or None if the file does not say.
-        gem_p: the power of the pooling, or None if the file does not say.
+        gem_p: the power of the pooling at evaluation, or None if the file does not say. The published code keeps another
+            one for training (``gem_p``) beside it (``gem_eval_p``).
         epoch: the number of finished epochs, or None if the file does not say.
         sha256: the SHA-256 of the file, in hexadecimal.
         args: the options of the training run that the file holds.
@@ -194,9 +195,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     size = args.get("input_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise CheckpointError(f"args.input_size of {file} is {size!r}; expected pixels, such as 512")
-    gem_p = args.get("gem_p")
+    power = "gem_p" if args.get("gem_eval_p") is None else "gem_eval_p"
+    gem_p = args.get(power)
     if gem_p is not None and (not isinstance(gem_p, int | float) or isinstance(gem_p, bool) or not gem_p > 0):
-        raise CheckpointError(f"args.gem_p of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
+        raise CheckpointError(f"args.{power} of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
     epoch = content.get("epoch")
     return Checkpoint(
         path=file,

