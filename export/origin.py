@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..engines.spec import EngineSpec
 from ..errors import CheckpointError, InputError
 from ..networks.presets import preset_in_name
-from ..networks.weights import RELEASES, fetch_weights
+from ..networks.weights import fetch_weights
 from .photos import load_photos
 from .request import Request
 
@@ -67,7 +67,7 @@ def load_network(request: Request) -> tuple[Any, EngineSpec]:
     """The network of the request's checkpoint, in evaluation mode, and the specification of an fp32 engine of it.
 
     Raises:
-        CheckpointError: the checkpoint does not exist, cannot be read, or does not say its size.
+        CheckpointError: the checkpoint cannot be read, or does not say its size.
         DownloadError: published weights cannot be fetched.
         InputError: the power of the pooling is not above 0.
     """
@@ -115,12 +115,4 @@ def _augment(net: Any, spec: EngineSpec) -> tuple[Any, EngineSpec]:
 def _find_checkpoint(ckpt: str | os.PathLike[str], progress: Callable[[int, int | None], None] | None) -> Path:
     """The checkpoint's file; published weights are fetched by their name."""
     path = Path(ckpt)
-    if path.is_file():
-        return path
-    name = os.fspath(ckpt)
-    if name in RELEASES:
-        return fetch_weights(name, progress=progress)
-    found = "is a folder" if path.is_dir() else "does not exist"
-    raise CheckpointError(
-        f"the checkpoint {path} {found}; expected a file, or published weights: {', '.join(RELEASES)}"
-    )
+    return path if path.is_file() else fetch_weights(os.fspath(ckpt), progress=progress)

@@ -21,7 +21,7 @@ from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
 from .digests import digest_file, kept_digest
 from .model import DescriptorNet
-from .torch_files import not_a_torch_file
+from .torch_files import refuse_other_files
 
 _WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
 _SHOWN = 5
@@ -87,15 +87,9 @@ def read_safely(path: Path) -> tuple[Any, str]:
     Raises:
         CheckpointError: the file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
     """
+    refuse_other_files(path)
     try:
         with open(path, "rb") as stream:
-            not_torch = not_a_torch_file(stream.read(512))
-            if not_torch:
-                raise CheckpointError(
-                    f"{path} is not a checkpoint: {not_torch}; expected a file that torch.save wrote, "
-                    "such as isc_ft_v107.pth.tar"
-                )
-            stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error

