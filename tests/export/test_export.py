@@ -22,7 +22,7 @@ pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from helpers_export import ReferenceNet, calibrated, cosines, describe, published, read
+from helpers_export import ReferenceNet, calibrated, cosines, describe, published, published_file, read
 from onnx import numpy_helper
 
 from isc_fast.decoders.rules import load_input
@@ -67,9 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(net: ReferenceNet, folder: Path) -> Path:
-    path = folder / "isc_ft_v107.pth.tar"
-    torch.save(published(net, ARCH, SIZE), path)
-    return path
+    return published_file(folder, net, ARCH, SIZE)
 
 
 @pytest.fixture(scope="module")
