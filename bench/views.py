@@ -32,14 +32,14 @@ from PIL import Image
 
 from isc_fast.decoders.rules import load_rgb
 from isc_fast.training.stages import STAGES
-from isc_fast.training.views import apply_pil, apply_torch, steps
+from isc_fast.training.views import apply_pil, apply_torch, edits
 from isc_fast.training.views.artwork import Artwork, find_artwork
 from isc_fast.training.views.recipes import draw_hard, draw_moderate, view_random
 
 
 def draw_views(
     kind: str, stage: str, size: int, paths: Sequence[str], count: int, artwork: Artwork
-) -> list[steps.ViewRecipe]:
+) -> list[edits.ViewRecipe]:
     """Draw the recipes of ``count`` views, of the photos in turn."""
     hard = STAGES[stage].hard_view
     assert hard is not None
@@ -55,35 +55,35 @@ def draw_views(
     return recipes
 
 
-def name_of(step: steps.Step) -> str:
-    return step.kind if isinstance(step, steps.Paste) else type(step).__name__.lower()
+def name_of(edit: edits.Edit) -> str:
+    return edit.kind if isinstance(edit, edits.Paste) else type(edit).__name__.lower()
 
 
-def time_steps(recipes: Sequence[steps.ViewRecipe], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
+def time_edits(recipes: Sequence[edits.ViewRecipe], photos: Sequence[Image.Image]) -> dict[str, dict[str, float]]:
     """Measure the milliseconds of each edit, the median over its uses, with Pillow and with torch on the same input."""
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"pillow": [], "torch": []})
     for i, recipe in enumerate(recipes):
         image = photos[i % len(photos)]
-        for step in recipe.steps:
+        for edit in recipe.edits:
             tensor = apply_torch.to_tensor(image)
             began = time.perf_counter()
-            apply_torch.apply_step(step, tensor)
+            apply_torch.apply_edit(edit, tensor)
             middle = time.perf_counter()
-            image = apply_pil.apply_step(step, image)
+            image = apply_pil.apply_edit(edit, image)
             ended = time.perf_counter()
-            times[name_of(step)]["torch"].append(1000 * (middle - began))
-            times[name_of(step)]["pillow"].append(1000 * (ended - middle))
+            times[name_of(edit)]["torch"].append(1000 * (middle - began))
+            times[name_of(edit)]["pillow"].append(1000 * (ended - middle))
     return {name: {way: statistics.median(found) for way, found in ways.items()} for name, ways in times.items()}
 
 
-def with_torch(recipe: steps.ViewRecipe, photo: Image.Image) -> torch.Tensor:
+def with_torch(recipe: edits.ViewRecipe, photo: Image.Image) -> torch.Tensor:
     """Make the view, uint8 ``(3, size, size)``, of a decoded photo."""
     return apply_torch.apply_torch(recipe, apply_torch.to_tensor(photo))
 
 
 def make_views(
-    recipes: Sequence[steps.ViewRecipe],
-    apply: Callable[[steps.ViewRecipe, Image.Image], object],
+    recipes: Sequence[edits.ViewRecipe],
+    apply: Callable[[edits.ViewRecipe, Image.Image], object],
     open_photo: Callable[[int], Image.Image],
 ) -> int:
     """Carry out the recipes. ``open_photo`` returns the photo of a number."""
@@ -125,7 +125,7 @@ def measure(stage: str, size: int, paths: Sequence[str], views: int, rounds: int
             cosines.append(float((one * two).sum() / np.sqrt((one**2).sum() * (two**2).sum())))
         result["difference"][kind] = {"mean": statistics.mean(apart), "worst": max(apart)}
     result["cosine_min"] = min(cosines)
-    result["ms"] = time_steps(recipes, photos)
+    result["ms"] = time_edits(recipes, photos)
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class ExportReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"path": str(self.path), "size_bytes": self.size_bytes, "seconds": self.seconds, **asdict(self.spec)}
+        return {"path": str(self.path), "size_bytes": self.size_bytes, "seconds": self.seconds, **self.spec.to_dict()}
 
     def __str__(self) -> str:
         spec, parity = self.spec, self.parity
@@ -42,6 +42,7 @@ class ExportReport:
         rows = [
             ("engine", f"{self.path}  {self.size_bytes / 1e6:.1f} MB, made in {self.seconds:.0f} s"),
             ("network", f"{spec.name}: {spec.arch}" + ("" if spec.gem_p is None else f", GeM p = {spec.gem_p:g}")),
+            *([("views", f"{spec.augmentation}, summed")] if spec.augmentation else []),
             ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
             ("output", f"float32 (n, {spec.dim}), unit length"),
             ("weights", f"{stored}, from {spec.checkpoint_sha256[:16]}…"),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.kinds import kind_of
-from ..errors import EngineError, InputError, OutputError
-from ..networks.weights import DownloadCallback
+from ..errors import CheckpointError, EngineError, InputError, OutputError
+from ..networks.torch_files import refuse_other_files
+from ..networks.weights import RELEASES, DownloadCallback
 from .telling import Say, say_nothing
 
 MIN_COSINE = 0.99999
@@ -61,6 +62,7 @@ def check_request(request: Request) -> None:
 
     Raises:
         InputError: the size cannot be used, or there is no photo.
+        CheckpointError: the checkpoint does not exist or is something else.
         OutputError: the folder of the output does not exist.
     """
     size, output = request.size, request.output
@@ -71,6 +73,20 @@ def check_request(request: Request) -> None:
         raise OutputError(f"cannot write {output}: the folder {output.parent} does not exist; make it first")
     if not request.photos:
         raise InputError("there are no photos to verify the engine on; pass some, for example --photos FOLDER")
+    if not request.given_engine:
+        _check_checkpoint(request.ckpt)
+
+
+def _check_checkpoint(ckpt: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint that cannot be one, before torch is imported, which takes seconds."""
+    path = Path(ckpt)
+    if path.is_file():
+        refuse_other_files(path)
+    elif os.fspath(ckpt) not in RELEASES:
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"the checkpoint {path} {found}; expected a file, or published weights: {', '.join(RELEASES)}"
+        )
 
 
 def check_engine_is_taken_as_it_is(request: Request) -> None:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .evaluation.metrics import evaluate as evaluate
     from .extraction.pipeline import Extraction as Extraction
     from .extraction.pipeline import extract as extract
-    from .matching.index import search as search
     from .matching.matches import Matches as Matches
     from .matching.matches import Truth as Truth
     from .matching.matches import read_matches as read_matches
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from .matching.smoothing import smooth_negatives as smooth_negatives
     from .matching.smoothing import smooth_to_file as smooth_to_file
     from .matching.subtraction import subtract_negatives as subtract_negatives
+    from .matching.two_sides import search as search
     from .review.page import write_report as write_report
     from .runs.challenge import run_challenge as run_challenge
     from .runs.demo import run_demo as run_demo
@@ -62,7 +62,7 @@ _HOME = {
         "load_engine",
     ),
     "errors": ("IscFastError",),
-    "matching.index": ("search",),
+    "matching.two_sides": ("search",),
     "matching.matches": (
         "Matches",
         "Truth",

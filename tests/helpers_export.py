@@ -85,6 +85,13 @@ def published(net: ReferenceNet, arch: str, size: int | None, /, **changes: Any)
     return {key: value for key, value in content.items() if value is not ...}
 
 
+def published_file(folder: Path, net: ReferenceNet, arch: str, size: int) -> Path:
+    """Write a checkpoint under the name of the published one, and return its path."""
+    path = folder / "isc_ft_v107.pth.tar"
+    torch.save(published(net, arch, size), path)
+    return path
+
+
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))

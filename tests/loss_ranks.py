@@ -20,8 +20,10 @@ def train(rank: int, world: int) -> None:
     losses = []
     for step in range(5):
         random = np.random.default_rng(step)
-        inputs = torch.from_numpy(random.normal(size=(8, 6)).astype(np.float32)).chunk(world)[rank]
-        labels = torch.from_numpy(random.integers(0, 3, 8)).chunk(world)[rank]
+        images, numbers = random.normal(size=(8, 6)).astype(np.float32), random.integers(0, 3, 8)
+        for first, again in ((0, 1), (2, 6)):  # one image stands twice in the same process, another one in both
+            images[again], numbers[again] = images[first], numbers[first]
+        inputs, labels = (torch.from_numpy(values).chunk(world)[rank] for values in (images, numbers))
         vectors = torch.nn.functional.normalize(network(inputs))
         loss = contrastive_loss(*gather(vectors, labels), memory, pos_margin=0.0, neg_margin=1.0).loss
         losses.append(loss.item())

@@ -57,6 +57,5 @@ TOY = EngineKind(
     default_precision="fp32",
     takes_gpu_pixels=False,
     tunable=False,
-    export_target="toy",
     trials=(Trial("engines", "toy", try_toy, "make a toy"),),
 )

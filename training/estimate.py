@@ -25,7 +25,7 @@ _MEASURED_IMAGES = {"cpu": 4, "cuda": 32}  # in one step; a larger step needs mo
 
 
 @dataclass(frozen=True)
-class PlannedStage:
+class StageEstimate:
     """The estimate of one stage.
 
     Attributes:
@@ -82,9 +82,9 @@ def measure_step(stage: Stage, process: Process) -> float:
     return images / statistics.median(times[_WARM_UP:])
 
 
-def plan_stage(stage: Stage, collection: Collection, process: Process, *, measure: bool) -> PlannedStage:
+def estimate_stage(stage: Stage, collection: Collection, process: Process, *, measure: bool) -> StageEstimate:
     """Estimate one stage. With ``measure``, the rate of its steps is measured on the process's device."""
-    return PlannedStage(
+    return StageEstimate(
         stage,
         len(collection.samples),
         len(collection.negatives),
@@ -93,32 +93,32 @@ def plan_stage(stage: Stage, collection: Collection, process: Process, *, measur
     )
 
 
-def _rates(planned: PlannedStage) -> str:
-    rates = [planned.stage.learning_rate_of(epoch) for epoch in planned.epochs]
+def _rates(one: StageEstimate) -> str:
+    rates = [one.stage.learning_rate_of(epoch) for epoch in one.epochs]
     first, last = f"{rates[0]:.4g}", f"{rates[-1]:.4g}"
     return first if first == last else f"{first} → {last}"
 
 
-def render(plans: Sequence[PlannedStage], process: Process) -> str:
+def render(estimates: Sequence[StageEstimate], process: Process) -> str:
     """Return the table that ``isc-fast train --dry-run`` prints."""
     lines = [
         f"{'stage':<8} {'start':<9} {'size':>4} {'samples':>9} {'negatives':>9} {'epochs':>7} {'steps each':>10} "
         f"{'images':>12} {'learning rate':>16} {'images/s':>9} {'hours':>9}"
     ]
-    for planned in plans:
-        stage, hours = planned.stage, planned.device_hours
-        epochs = f"{planned.epochs[0]}–{planned.epochs[-1]}"
+    for one in estimates:
+        stage, hours = one.stage, one.device_hours
+        epochs = f"{one.epochs[0]}–{one.epochs[-1]}"
         lines.append(
-            f"{stage.name:<8} {stage.start:<9} {stage.input_size:>4} {planned.samples:>9} {planned.negatives:>9} "
-            f"{epochs:>7} {planned.steps_per_epoch:>10} {planned.images:>12,} {_rates(planned):>16} "
-            f"{'–' if planned.images_per_s is None else f'{planned.images_per_s:.1f}':>9} "
+            f"{stage.name:<8} {stage.start:<9} {stage.input_size:>4} {one.samples:>9} {one.negatives:>9} "
+            f"{epochs:>7} {one.steps_per_epoch:>10} {one.images:>12,} {_rates(one):>16} "
+            f"{'–' if one.images_per_s is None else f'{one.images_per_s:.1f}':>9} "
             f"{'–' if hours is None else f'{hours:,.2f}':>9}"
         )
-    total = [planned.device_hours for planned in plans]
+    total = [one.device_hours for one in estimates]
     if all(hours is not None for hours in total):
         hours = sum(hours for hours in total if hours is not None)
         kind = "GPU" if process.device.type == "cuda" else "processor"
-        precision = ", ".join(sorted({usable_precision(p.stage.precision, process.device) for p in plans}))
+        precision = ", ".join(sorted({usable_precision(p.stage.precision, process.device) for p in estimates}))
         lines += [
             "",
             f"{hours:,.2f} hours of one {kind} like this one, in {precision}, if making the views keeps up; "

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .data.dataset import ViewsOn
+from .stages import ViewsOn
+
+
+class StepsDone(KeyboardInterrupt):
+    """A run made as many steps as ``max_steps`` allows and saved its state. The same call goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class RunOptions:
         evaluate: a folder with ``query_images``, ``reference_images`` and a ground truth. The network is evaluated on it
             after each epoch.
         fonts, emoji: folders with fonts and emoji for the hard views. By default, installed ones are used.
-        max_steps: stop after this many steps, as if the run were interrupted. This is useful for a trial.
+        max_steps: save the state and stop after this many steps, which is useful for a trial. The run ends with `StepsDone`.
     """
 
     device: str | None = None

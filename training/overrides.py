@@ -1,6 +1,6 @@
 """Settings from the command line that change a stage.
 
-Examples are ``batch_size=64``, ``hard_view.blur=0.1`` and ``v98.learning_rate=0.05``.
+Examples are ``batch_size=64``, ``hard_view.blur=0.1``, ``frozen=backbone.*,fc.*`` and ``v98.learning_rate=0.05``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ _FIXED = ("name", "start", "resume")
 
 
 def _parsed(text: str, hint: Any, name: str) -> Any:
-    """Convert the text into a value of the field's type."""
+    """Convert the text into a value of the field's type. A list of texts is written with commas; ``none`` is the empty list."""
+    if get_args(hint) == (str, ...):
+        parts = [part.strip() for part in text.split(",")]
+        if text.lower() == "none" or not text:
+            return ()
+        if not all(parts) or any(mark in text for mark in "()\"'"):
+            raise InputError(f"{name} is {text!r}; expected names with commas between them, or none")
+        return tuple(parts)
     choices = [value for value in get_args(hint) if isinstance(value, str)]
     if choices or hint is str:
         if choices and text not in choices:

@@ -5,109 +5,22 @@ Both continue an interrupted run where it stopped.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..errors import CheckpointError, InputError
-from ..files.atomic import make_folder, write_text
-from ..machine.cores import available_cores
-from ..networks.model import DescriptorNet
-from ..networks.pretrained import load_start
+from ..errors import require
 from ..progress import ProgressCallback
-from .data.collection import Collection, collect
-from .data.dataset import SampleDataset
-from .data.sampling import steps_per_epoch
-from .loop.distributed import Process, joined, local_world_size, wait_for_all
-from .loop.evaluation import read_held_out
-from .loop.learner import Learner
-from .loop.optimizer import take_over_momentum
-from .loop.state import Identity
-from .loop.trainer import STATE_FILE, Trainer, checkpoint_path
-from .loop.warm_start import begin_with_whitened_head
+from .checks import check_start, collect_all
+from .data.held_out import read_held_out
+from .launched import world_size
+from .names import STATE_FILE, checkpoint_path
 from .options import RunOptions
 from .stages import STAGES, Stage
 from .views.artwork import find_artwork
 
 Progress = Callable[[str], ProgressCallback]
-
-
-def check(stage: Stage, collection: Collection, world_size: int, accumulate: int = 1) -> None:
-    """Check that a stage fits its data and its processes, before training starts.
-
-    Args:
-        stage: the stage to train.
-        collection: the images that it trains on.
-        world_size: the number of training processes.
-        accumulate: the number of parts in which each process computes its share of a batch.
-
-    Raises:
-        InputError: two of these numbers do not fit together. The message names them and says what to change.
-    """
-    samples = len(collection.samples)
-    if stage.batch_size < 1 or stage.memory_size < 1 or stage.input_size < 32:
-        raise InputError(
-            f"{stage.name} has batch_size {stage.batch_size}, memory_size {stage.memory_size} and input_size "
-            f"{stage.input_size}; expected at least 1, 1 and 32"
-        )
-    if stage.batch_size % world_size:
-        raise InputError(
-            f"the batch of {stage.name}, {stage.batch_size} samples, does not divide among {world_size} processes; start "
-            f"{_nearest_divisor(stage.batch_size, world_size)}, or give --set batch_size="
-            f"{-(-stage.batch_size // world_size) * world_size}"
-        )
-    images = stage.images_per_step // world_size
-    if images % accumulate or images // accumulate < 2:
-        raise InputError(
-            f"a process's share of the batch of {stage.name}, {images} images, does not divide into {accumulate} equal "
-            "parts of two images or more; choose another --accumulate"
-        )
-    if stage.images_per_step > stage.memory_size:
-        raise InputError(
-            f"a step of {stage.name} has {stage.images_per_step} images, and its memory holds {stage.memory_size}; give "
-            f"--set memory_size={stage.images_per_step} or more"
-        )
-    steps = steps_per_epoch(stage, samples)
-    if steps < 1:
-        raise InputError(
-            f"{stage.name} has {samples} samples for batches of {stage.batch_size}; add images or give --set batch_size={samples}"
-        )
-    if stage.memory_size > steps * stage.images_per_step:
-        raise InputError(
-            f"the memory of {stage.name}, {stage.memory_size}, is larger than the data set: an epoch has "
-            f"{steps * stage.images_per_step} images ({samples} samples); add images or give --set memory_size="
-            f"{max(stage.images_per_step, steps * stage.images_per_step // 4)}"
-        )
-
-
-def _nearest_divisor(number: int, limit: int) -> int:
-    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
-
-
-@contextlib.contextmanager
-def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
-    """Divide this machine's cores among its training processes, and yield how many loader processes this one starts.
-
-    With a GPU, all cores make views. Without a GPU, one core makes views and the network computes on the others. torch must
-    not have more threads than free cores: its threads would wait for each other, and a step would take many times as long.
-    """
-    cores = max(1, -(-available_cores() // local_world_size()))
-    if device.type != "cpu":
-        yield cores if options.workers is None else options.workers
-        return
-    workers = 1 if options.workers is None else options.workers
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, cores - workers)))
-    try:
-        yield workers
-    finally:
-        torch.set_num_threads(before)
 
 
 def train_stage(
@@ -155,103 +68,35 @@ def train_stage(
         CheckpointError, DownloadError, MismatchError: the weights or the state in ``output`` cannot be used. No training
             has started.
         TrainingError: the loss or a weight became infinite or NaN.
-        KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
+        KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state. It is a
+            `isc_fast.training.options.StepsDone` if the run made ``options.max_steps`` steps.
     """
     options = options or RunOptions()
-    with joined(options.device) as process:
-        # The work runs in its own function: when that returns, Python frees the networks before the process group ends.
-        return _train_stage(stage, data, Path(output), process, start, ground_truth, overwrite, options, progress, log)
-
-
-def _train_stage(
-    stage: Stage,
-    data: str | os.PathLike[str],
-    folder: Path,
-    process: Process,
-    start: str | os.PathLike[str],
-    ground_truth: str | os.PathLike[str] | None,
-    overwrite: bool,
-    options: RunOptions,
-    progress: Progress | None,
-    log: Callable[[str], None] | None,
-) -> Path:
+    folder = Path(output)
     final = checkpoint_path(folder, stage.use_epoch)
     if final.exists() and not overwrite:
         return final
-    collection = collect(data, stage, ground_truth=ground_truth)
-    check(stage, collection, process.world_size, options.accumulate)
+    # All that needs no torch comes before its import, which takes seconds.
+    if overwrite or not (folder / STATE_FILE).exists():
+        check_start(start)
+    (collection,) = collect_all(
+        [stage], data, ground_truth=ground_truth, world_size=world_size(), accumulate=options.accumulate
+    )
     held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
     artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
-    identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
-    make_folder(folder)
-    resume = (folder / STATE_FILE).exists() and not overwrite
-    wait_for_all()  # every process must look for the state before the first process starts to write
-    dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
-    if process.first:
-        _describe(folder, identity, collection, options, start)
-    with _cores_shared(options, process.device) as workers:
-        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
-        trainer = Trainer(
-            learner,
-            dataset,
-            identity,
-            options,
-            folder,
-            workers=workers,
-            held_out=held_out,
-            progress=progress(stage.name) if progress and process.first else None,
-            log=log,
-        )
-        trainer.run(resume=resume)
-    return final
-
-
-def _begin(
-    stage: Stage,
-    start: str | os.PathLike[str],
-    process: Process,
-    options: RunOptions,
-    dataset: SampleDataset,
-    workers: int,
-    *,
-    anew: bool,
-) -> Learner:
-    """Make the learner of a stage.
-
-    With ``anew``, its network gets the stage's first weights. Otherwise the trainer loads them from the saved state.
-    """
-    torch.manual_seed(options.seed)  # every process must draw the same random head
-    net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
-    momentum = None
-    if anew:
-        momentum = load_start(net, start)
-        if stage.resume and momentum is None:
-            raise CheckpointError(
-                f"{stage.name} goes on with the momentum of {stage.start}, but {os.fspath(start)} holds no momentum; "
-                f"start from a checkpoint that training of {stage.start} wrote"
-            )
-        if stage.head_start == "whitened":
-            begin_with_whitened_head(net, dataset, stage, process, workers=workers, seed=options.seed)
-    learner = Learner(
-        net, stage, process, accumulate=options.accumulate, compile=options.compile, ema_decay=options.ema_decay
+    require("isc_fast.training.loop.stage_run", "train").run_stage(
+        stage,
+        folder,
+        collection,
+        options,
+        start=start,
+        held_out=held_out,
+        artwork=artwork,
+        overwrite=overwrite,
+        progress=progress,
+        log=log,
     )
-    if anew and stage.resume:
-        take_over_momentum(learner.optimizer, momentum, os.fspath(start))
-    return learner
-
-
-def _describe(
-    folder: Path, identity: Identity, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
-) -> None:
-    content: dict[str, Any] = {
-        "stage": asdict(identity.stage),
-        "start": os.fspath(start),
-        "samples": len(collection.samples),
-        "negatives": len(collection.negatives),
-        "images_sha256": identity.data,
-        "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
-    }
-    write_text(folder / "stage.json", json.dumps(content, indent=2) + "\n")
+    return final
 
 
 def train_schedule(
@@ -281,14 +126,14 @@ def train_schedule(
         IscFastError, KeyboardInterrupt: see `train_stage`.
     """
     options = arguments.get("options") or RunOptions()
-    with joined(options.device) as process:
-        for stage in stages:
-            check(
-                stage,
-                collect(data, stage, ground_truth=arguments.get("ground_truth")),
-                process.world_size,
-                options.accumulate,
-            )
+    collect_all(
+        stages,
+        data,
+        ground_truth=arguments.get("ground_truth"),
+        world_size=world_size(),
+        accumulate=options.accumulate,
+    )
+    with require("isc_fast.training.loop.distributed", "train").joined(options.device):  # one group for all stages
         last = Path(output)
         for stage in stages:
             came_from = start if stage.start not in STAGES or stage is stages[0] else last

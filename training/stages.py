@@ -14,6 +14,7 @@ Negatives = Literal["none", "reference", "training"]
 Views = Literal["augmented", "pairs"]
 HeadStart = Literal["random", "whitened"]
 Precision = Literal["fp16", "bf16", "fp32"]
+ViewsOn = Literal["workers", "device"]
 
 # timm has renamed this network and still accepts this name, which the published files hold.
 PUBLISHED_ARCH = "tf_efficientnetv2_m_in21ft1k"

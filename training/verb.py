@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, IscFastError
-from .data.collection import collect
-from .estimate import plan_stage, render
-from .loop.distributed import current_rank, joined
-from .options import RunOptions
+from ..errors import InputError, IscFastError, require
+from .checks import collect_all
+from .launched import current_rank, world_size
+from .options import RunOptions, StepsDone
 from .overrides import override
-from .run import Progress, check, train_schedule, train_stage
+from .run import Progress, train_schedule, train_stage
 from .stages import STAGES, Stage, schedule
 
 _OPTIONS = (
@@ -48,13 +47,16 @@ def _start(given: Namespace, first: Stage) -> str:
 
 
 def _dry_run(given: Namespace, stages: list[Stage], options: RunOptions) -> str:
-    with joined(options.device) as process:
-        plans = []
-        for stage in stages:
-            collection = collect(given.data, stage, ground_truth=given.ground_truth)
-            check(stage, collection, process.world_size, options.accumulate)
-            plans.append(plan_stage(stage, collection, process, measure=process.first))
-        return render(plans, process) if process.first else ""
+    collections = collect_all(
+        stages, given.data, ground_truth=given.ground_truth, world_size=world_size(), accumulate=options.accumulate
+    )
+    estimate = require("isc_fast.training.estimate", "train")
+    with require("isc_fast.training.loop.distributed", "train").joined(options.device) as process:
+        estimates = [
+            estimate.estimate_stage(stage, collection, process, measure=process.first)
+            for stage, collection in zip(stages, collections, strict=True)
+        ]
+        return estimate.render(estimates, process) if process.first else ""
 
 
 def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], show: Callable[[str], None]) -> None:
@@ -64,7 +66,8 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
         given: the parsed flags.
         progress: a function that takes a stage's name and returns a callback for its progress.
         note: a function that receives one line after each epoch.
-        show: a function that receives the result: the path of the last checkpoint, or the table of ``--dry-run``.
+        show: a function that receives the result: the path of the last checkpoint, or the table of ``--dry-run``. It receives
+            nothing if ``--max-steps`` ended the run.
 
     Raises:
         SystemExit: something failed, and this is not the first process. Only the first process reports errors.
@@ -88,6 +91,12 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
             made = train_schedule(stages, given.data, given.output, start=start, **common)
         else:
             made = train_stage(stages[0], given.data, given.output, start=start, **common)
+    except StepsDone:
+        if current_rank() == 0:
+            note(
+                f"stopped after {options.max_steps} steps, as --max-steps says; the same command goes on from the saved state"
+            )
+        return
     except (IscFastError, KeyboardInterrupt):
         if current_rank() == 0:
             raise

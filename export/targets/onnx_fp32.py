@@ -24,9 +24,12 @@ class OnnxOptions:
 
     Attributes:
         weights_as: one of `WEIGHTS_AS`; fp16 halves the file, the arithmetic stays fp32.
+        tta: whether the engine sums the descriptors of six views of a photo, as the published script does on request; see
+            `isc_fast.networks.augmented`.
     """
 
     weights_as: str = "fp32"
+    tta: bool = False
 
 
 class OnnxTarget(Target):
@@ -66,5 +69,5 @@ class OnnxTarget(Target):
         from ..origin import open_network
         from .to_onnx import OnnxMaking
 
-        with open_network(request) as origin:
+        with open_network(request, augmented=request.options.tta) as origin:
             yield OnnxMaking(origin, request, path)

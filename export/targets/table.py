@@ -26,6 +26,7 @@ class TargetOptions(TypedDict, total=False):
     """The options of all targets, for type checkers; each stands in the options class of the target that takes it."""
 
     weights_as: str
+    tta: bool
     runtime: str | None
     device: str | None
     batch: Any

@@ -14,7 +14,7 @@ HELP = "the whole run on a folder laid out like DISC21: describe, normalise, sea
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument(
-        "input", metavar="DISC21", help="folder with query_images, reference_images, training_images, …"
+        "input", metavar="DISC21", help="folder with the sets: query_images or dev_queries, references, train, …"
     )
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER")

@@ -24,7 +24,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE")
     parser.add_argument(
         "--to",
-        choices=("isc-fast", "submission", "reference", "kit", "clip-retrieval"),
+        choices=("isc-fast", "submission", "reference", "kit", "npy", "clip-retrieval"),
         help="format to write (default: isc-fast)",
     )
     parser.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")

@@ -52,6 +52,12 @@ def add(parser: ArgumentParser) -> None:
         help="how weights are stored; fp16 halves the file, the arithmetic stays fp32 (default: fp32)",
     )
     parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation of the published script: the engine sums the descriptors of 3 scales of a photo and their "
+        "mirror images; 7 times the arithmetic",
+    )
+    parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="of the arithmetic (default: fp32, for a .plan fp16); a reduced one is calibrated, measured on copies of other "
@@ -95,7 +101,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Export the engine and print the report."""
     library = require("isc_fast.export", "export")
-    options = given(arguments, "name", "size", "gem_p", "weights_as", "precision", "runtime", "device")
+    options = given(arguments, "name", "size", "gem_p", "weights_as", "tta", "precision", "runtime", "device")
     options |= given(arguments, "batch", "timing_cache", "version_compatible", "hardware_compatible")
     if arguments.photos:
         from ..sources.listing import list_images

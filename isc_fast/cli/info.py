@@ -50,7 +50,7 @@ def _about(file: str) -> dict[str, Any]:
 
     if names_engine(file):
         found = describe_engine(file)
-        return {"kind": "engine", "path": str(found.path), "id": found.id, **asdict(found.spec), **found.facts}
+        return {"kind": "engine", "path": str(found.path), "id": found.id, **found.spec.to_dict(), **found.facts}
     if Path(file).suffix in (".csv", ".jsonl"):
         return _about_matches(file)
     return _about_descriptors(file)

@@ -22,6 +22,12 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--max-pairs", type=int, metavar="N", help="best pairs of all queries together")
     parser.add_argument("--threshold", type=float, metavar="S", help="lowest score")
+    parser.add_argument(
+        "--labelled",
+        metavar="TRUTH.csv",
+        help="search only the queries that this ground truth labels; by default for the best 10 × as many pairs, on which the "
+        "challenge's descriptor track is scored",
+    )
     parser.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
     add_search_device(parser)
 
@@ -30,10 +36,12 @@ def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
-    from ..matching.index import search
-    from ..matching.matches import write_matches
+    from ..matching.matches import read_truth, write_matches
+    from ..matching.two_sides import search
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
+    if arguments.labelled:
+        options["labelled"] = read_truth(arguments.labelled)
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"

@@ -65,7 +65,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--emoji", metavar="FOLDER", help="emoji pictures for the hard views; by default those that are installed"
     )
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after so many steps, as if interrupted")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="trial: save the state and stop after so many steps")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever the output folder holds")
 
 

@@ -80,7 +80,6 @@ class EngineKind:
         default_precision: what isc-fast export makes it compute in if nobody says.
         takes_gpu_pixels: whether its engines take batches that are on the GPU already, so that a decoder there pays off.
         tunable: whether there is a choice of runtime, threads and batch that `isc_fast.tune` can search.
-        export_target: name of the exporter's target that makes it.
         trials: what ``isc-fast doctor`` tries out to learn whether it runs here.
     """
 
@@ -92,5 +91,4 @@ class EngineKind:
     default_precision: str
     takes_gpu_pixels: bool
     tunable: bool
-    export_target: str
     trials: tuple[Trial, ...]

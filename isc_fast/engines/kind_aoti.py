@@ -43,6 +43,5 @@ AOTI = EngineKind(
     default_precision="fp32",
     takes_gpu_pixels=False,
     tunable=False,
-    export_target="aoti",
     trials=AOTI_TRIALS,
 )

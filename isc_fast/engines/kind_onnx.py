@@ -98,7 +98,6 @@ ONNX = EngineKind(
     default_precision="fp32",
     takes_gpu_pixels=False,
     tunable=True,
-    export_target="onnx",
     trials=ONNX_TRIALS,
 )
 

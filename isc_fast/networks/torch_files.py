@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from ..errors import CheckpointError
+
 _TORCH_ZIP = b"PK\x03\x04"
 
 
@@ -24,6 +26,23 @@ def not_a_torch_file(head: bytes) -> str | None:
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head[:64]):
         return f"it is text that starts with {head[:40].decode('ascii')!r}"
     return f"it starts with the bytes {head[:8].hex(' ')}"
+
+
+def refuse_other_files(path: Path) -> None:
+    """Refuse a file that ``torch.save`` did not write, judged by its first bytes.
+
+    Raises:
+        CheckpointError: it cannot be read, or is something else; the message says what.
+    """
+    try:
+        with open(path, "rb") as stream:
+            wrong = not_a_torch_file(stream.read(512))
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    if wrong:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: {wrong}; expected a file that torch.save wrote, such as isc_ft_v107.pth.tar"
+        )
 
 
 def damage_of(path: Path) -> str | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,28 @@ from ..descriptors.formats.submission import write_submission
 from ..descriptors.store import open_descriptors
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError
-from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, evaluate
+from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, Scores, evaluate
 from ..extraction.job import Request
 from ..extraction.pipeline import extract_with
 from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
 from ..matching.cpu_searcher import CPU
-from ..matching.index import search
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.smoothing import smooth_to_file
+from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
 from ..sources.listing import Listing, list_images
 from .validate import check_matches, check_submission
 
+_DESCRIPTOR_ROW = (
+    "descriptor: the descriptor track, scored on the best 10 × labelled queries of all pairs; the rows above score the matching "
+    "track's file"
+)
+_TRACK_PROTOCOL = "official"
 NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
 
 
@@ -44,7 +49,10 @@ class PhaseResult:
         submission: file for the descriptor track.
         matches: file for the matching track.
         problems: what breaks the challenge's rules, one line for each problem.
-        evaluation: the figures, or None if there is no ground truth for these images.
+        evaluation: the figures of the matching track, or None if there is no ground truth for these images.
+        descriptor_track: the figures of the descriptor track, or None likewise. It is scored on the pairs that a search of the
+            labelled queries finds, 10 × as many as there are such queries. The matching track's file holds the 10 best of
+            each query; so the two differ where many references look like one query.
         note: a limit of the figures that the reader must know, if there is one.
     """
 
@@ -52,6 +60,7 @@ class PhaseResult:
     matches: Path
     problems: list[str]
     evaluation: Evaluation | None
+    descriptor_track: Scores | None = None
     note: str | None = None
 
 
@@ -86,8 +95,9 @@ class ChallengeResult:
             lines += ["", f"descriptor track: {phase.submission}", f"matching track:   {phase.matches}"]
             if not self.normalized:
                 lines.append("without normalisation: there are no training images to take negatives from")
-            if phase.evaluation:
-                lines.append(str(phase.evaluation))
+            if phase.evaluation and phase.descriptor_track:
+                rows = {**phase.evaluation.by_protocol, "descriptor": phase.descriptor_track}
+                lines += [str(Evaluation(rows)), _DESCRIPTOR_ROW]
             if phase.note:
                 lines.append(phase.note)
             lines += [f"breaks the rules: {problem}" for problem in phase.problems] or [
@@ -158,11 +168,12 @@ def run_challenge(
 
     The run writes into ``output``: the descriptors of each set, ``negatives.h5``, and for each set of queries
     ``submission*.h5`` (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as
-    in the reference solution) and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
+    in the reference solution) and, with ground truth, ``labelled*.csv`` (the pairs that the descriptor track is scored on)
+    and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
 
     Args:
-        root: folder with any of ``query_images``, ``query_images_phase2``, ``reference_images``, ``training_images`` or
-            ``train_images``, and perhaps a ground-truth CSV (``*truth*.csv``).
+        root: folder in a layout of DISC21, see `isc_fast.sources.disc21.FOLDERS`, with any of the sets and perhaps ground
+            truth (``*truth*.csv``).
         engine: a loaded engine, or the path of one.
         output: folder of the results.
         sets: letters of the sets to use: q (queries), p (phase-2 queries), r (references), t (training images). By
@@ -195,16 +206,16 @@ def run_challenge(
     counts: dict[str, int] = {}
     failures: dict[str, int] = {}
 
-    for letter, images in folders.items():
+    for letter, where in folders.items():
         name = NAMES[letter]
         subset = reference_subset if letter == "r" else None
-        items = list_images(images, ids="stem", limit=limit if subset is None else None).found
+        items = list_images(where, ids="stem", limit=limit if subset is None else None).found
         if subset is not None:
             wanted = _read_subset(subset)
             items = [item for item in items if item.id in wanted]
             if len(items) != len(wanted):
                 raise InputError(
-                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {images}"
+                    f"{len(wanted) - len(items)} of the {len(wanted)} ids in {os.fspath(subset)} are not in {where[0]}"
                 )
             items = items[:limit]
         report = progress(name) if progress else None
@@ -303,20 +314,32 @@ def _phase(
     query_ids, reference_ids = ids
     problems = check_submission(submission, query_ids=query_ids, reference_ids=reference_ids)
     problems += check_matches(csv, query_ids=query_ids, reference_ids=reference_ids)
-    evaluation, note = None, None
+    evaluation, descriptor_track, note = None, None, None
     if truth_file is not None:
         whole = read_truth(truth_file)
         truth = _among(whole, set(query_ids), set(reference_ids))
         if truth.pairs:
             evaluation = evaluate(read_matches(csv), truth)
-            report = {"ground_truth": str(truth_file), "protocols": evaluation.to_dict()}
+            labelled = folder / f"labelled{phase}.csv"
+
+            def match_labelled() -> None:
+                with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
+                    write_matches(labelled, search(queries, references, labelled=truth, metric="l2", device=searcher))
+
+            steps.do(labelled, [made_from, _digest(sorted(truth.queries))], match_labelled)
+            descriptor_track = evaluate(read_matches(labelled), truth, protocols=[_TRACK_PROTOCOL])[_TRACK_PROTOCOL]
+            report = {
+                "ground_truth": str(truth_file),
+                "protocols": evaluation.to_dict(),
+                "descriptor_track": asdict(descriptor_track),
+            }
             write_text(folder / f"evaluation{phase}.json", json.dumps(report, indent=2) + "\n")
         if len(truth.pairs) < len(whole.pairs):
             note = (
                 f"only {len(truth.pairs)} of the {len(whole.pairs)} true pairs in {truth_file.name} are among the images of "
                 "this run, so its figures cannot be compared with published ones"
             )
-    return PhaseResult(submission, csv, problems, evaluation, note)
+    return PhaseResult(submission, csv, problems, evaluation, descriptor_track, note)
 
 
 def _among(truth: Truth, query_ids: set[str], reference_ids: set[str]) -> Truth:

@@ -21,9 +21,9 @@ from ..evaluation.edits.demo import EDITS
 from ..evaluation.metrics import Evaluation, evaluate
 from ..extraction.pipeline import Extraction, extract
 from ..files.atomic import make_folder, replacing, write_text
-from ..matching.index import search
 from ..matching.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
 from ..matching.subtraction import subtract_negatives
+from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..review.page import Section, write_page
 

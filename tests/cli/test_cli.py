@@ -82,6 +82,11 @@ def test_from_photos_to_figures(capsys, tmp_path, collection):
     status, out, _ = run(capsys, "search", tmp_path / "qn.h5", tmp_path / "rn.h5", "-o", tmp_path / "m.csv")
     assert out == f"{tmp_path / 'm.csv'}: 2700 pairs of 270 queries and 45 references\n"
     assert (tmp_path / "m.csv").read_bytes() == (collection / "matches.csv").read_bytes()
+    status, out, _ = run(
+        capsys, "search", tmp_path / "qn.h5", tmp_path / "rn.h5", "--labelled", collection / "ground_truth.csv", "-k", 10,
+        "-o", tmp_path / "l.csv",
+    )  # fmt: skip
+    assert out == f"{tmp_path / 'l.csv'}: 2700 pairs of 270 queries and 45 references\n"
     status, out, _ = run(capsys, "evaluate", tmp_path / "m.csv", collection / "ground_truth.csv", "--json")
     assert json.loads(out) == json.loads((collection / "evaluation.json").read_text())["with_nes"]
     status, out, _ = run(capsys, "evaluate", tmp_path / "m.csv", collection / "ground_truth.csv", "--protocol", "kit")

@@ -14,7 +14,7 @@ from isc_fast.descriptors.comparing import Grade, PrecisionWarning, compare, com
 from isc_fast.descriptors.formats.table import convert
 from isc_fast.descriptors.store import write_descriptors
 from isc_fast.errors import MismatchError
-from isc_fast.matching.index import search
+from isc_fast.matching.two_sides import search
 
 ROWS = unit_rows(0, 6, 8)
 V107 = {

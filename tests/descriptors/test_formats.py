@@ -111,6 +111,78 @@ def test_training_vectors(tmp_path):
     assert_equal(read_descriptors(submission(tmp_path / "both.h5", train=TRAIN), which="train"), TRAIN, rows)
 
 
+def test_training_vectors_of_phase_2(tmp_path):
+    """The published v107 leaves ``fb-isc-submission-phase2.h5`` and ``train_feats_phase2.npy``."""
+    rows = [f"train/{i}" for i in range(5)]
+    path = submission(tmp_path / "fb-isc-submission-phase2.h5")
+    np.save(tmp_path / "train_feats.npy", TRAIN[::-1])
+    assert_equal(read_descriptors(path, which="train"), TRAIN[::-1], rows)
+    np.save(tmp_path / "train_feats_phase2.npy", TRAIN)
+    assert_equal(read_descriptors(path, which="train"), TRAIN, rows)
+    assert_equal(read_descriptors(tmp_path / "train_feats_phase2.npy"), TRAIN, rows)
+    first = submission(tmp_path / "fb-isc-submission.h5")
+    assert_equal(read_descriptors(first, which="train"), TRAIN[::-1], rows)
+    sets = {"query": QUERIES, "reference": REFERENCES, "train": named(TRAIN * 2)}
+    convert(sets, tmp_path / "fb-isc-submission-phase2.h5", "reference")
+    np.testing.assert_array_equal(np.load(tmp_path / "train_feats_phase2.npy"), TRAIN * 2)
+    np.testing.assert_array_equal(np.load(tmp_path / "train_feats.npy"), TRAIN[::-1])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("end", ["\n", "", "\r\n"])
+def test_an_array_and_its_list_of_ids(tmp_path, dtype, end):
+    np.save(tmp_path / "v.npy", np.asfortranarray(QUERY.astype(dtype)))
+    ids = ["a b", "写真/b.jpg", "c,d\x85", "e"]
+    (tmp_path / "v.txt").write_bytes(("\r\n" if end == "\r\n" else "\n").join(ids).encode() + end.encode())
+    assert find_format(tmp_path / "v.npy").name == "npy"
+    assert_equal(read_descriptors(tmp_path / "v.npy"), QUERY.astype(dtype).astype(np.float32), ids)
+
+
+@pytest.mark.parametrize("ids", [QUERIES.ids, ["a\x85", os.fsdecode(b"\xff"), "写", " "]])
+def test_an_array_is_written_for_numpy(tmp_path, ids):
+    convert({"": Descriptors(QUERY, ids)}, tmp_path / "v.npy", "npy")
+    found = np.load(tmp_path / "v.npy", allow_pickle=False)
+    np.testing.assert_array_equal(found, QUERY)
+    assert os.fsdecode((tmp_path / "v.txt").read_bytes()) == "".join(f"{id_}\n" for id_ in ids)
+    assert_equal(read_descriptors(tmp_path / "v.npy"), QUERY, ids)
+    convert({"": named(np.empty((0, 8)))}, tmp_path / "v.npy", "npy")
+    assert read_descriptors(tmp_path / "v.npy").vectors.shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        (None, r"v\.npy holds vectors without ids; expected them in .*v\.txt, one a line"),
+        ("a\nb\nc\n", r"v\.txt has 3 lines; expected 4 ids"),
+        ("", r"v\.txt has 0 lines; expected 4 ids"),
+        ("a\nb\n\nd\n", r"line 3 of .*v\.txt is empty"),
+        ("a\nb\na\nd\n", r"the id 'a' occurs twice in .*v\.txt"),
+    ],
+)
+def test_bad_lists_of_ids(tmp_path, listed, message):
+    np.save(tmp_path / "v.npy", QUERY)
+    if listed is not None:
+        (tmp_path / "v.txt").write_text(listed)
+    with pytest.raises(FormatError, match=message):
+        read_descriptors(tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "id_", "message"),
+    [
+        ("v.txt", "a", r"v\.txt is where the ids go; write to .*v\.npy"),
+        ("v.npy", "a\nb", "holds a line end"),
+        ("v.npy", "", "is empty"),
+        ("v.npy", "\ud800", "no text"),
+        ("v.npy", "q", "the id 'q' occurs twice"),
+    ],
+)
+def test_what_an_array_cannot_hold(tmp_path, name, id_, message):
+    with pytest.raises(FormatError, match=message):
+        convert({"": Descriptors(QUERY[:2], ["q", id_])}, tmp_path / name, "npy")
+    assert os.listdir(tmp_path) == []
+
+
 def test_several_sets_need_a_choice(tmp_path):
     for path, sets in (
         (submission(tmp_path / "s.h5"), "query, reference"),
@@ -419,7 +491,11 @@ def test_a_submission_of_what_does_not_belong_together_is_refused(tmp_path):
         ({"query": QUERIES, "reference": REFERENCES, "": TRAINING}, "submission", "name them"),
         ({"query": QUERIES, "reference": REFERENCES}, "kit", "holds one set and was given query, reference"),
         ({}, "isc-fast", "holds one set and was given none"),
-        ({"": QUERIES}, "npz", "no format 'npz'; choose one of isc-fast, submission, reference, kit, clip-retrieval"),
+        (
+            {"": QUERIES},
+            "npz",
+            "no format 'npz'; choose one of isc-fast, submission, reference, kit, npy, clip-retrieval",
+        ),
     ],
 )
 def test_wrong_sets_for_a_format(tmp_path, sets, dialect, message):

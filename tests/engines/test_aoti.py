@@ -23,7 +23,7 @@ pytest.importorskip("timm")
 pytest.importorskip("torchvision")
 pytest.importorskip("onnx")  # the export package needs it
 
-from helpers_export import ReferenceNet, calibrated, cosines, describe, published
+from helpers_export import ReferenceNet, calibrated, cosines, describe, published_file
 
 import isc_fast
 from isc_fast.cli.main import main
@@ -59,9 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(net: ReferenceNet, folder: Path) -> Path:
-    path = folder / "isc_ft_v107.pth.tar"
-    torch.save(published(net, ARCH, SIZE), path)
-    return path
+    return published_file(folder, net, ARCH, SIZE)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -21,13 +22,23 @@ pytest.importorskip("torchvision")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from helpers_export import ReferenceNet, calibrated, cosines, describe, published
+from helpers_export import ReferenceNet, calibrated, cosines, describe, published, published_file, read
 from onnx import numpy_helper
 
 from isc_fast.decoders.rules import load_input
+from isc_fast.descriptors.comparing import compare
+from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import load_engine
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec
-from isc_fast.errors import CheckpointError, DownloadError, EngineError, InputError, OutputError, ParityError
+from isc_fast.errors import (
+    CheckpointError,
+    DownloadError,
+    EngineError,
+    InputError,
+    MismatchError,
+    OutputError,
+    ParityError,
+)
 from isc_fast.export import ExportReport, export_engine
 from isc_fast.export.agree import agree
 from isc_fast.export.targets import to_onnx as graphs
@@ -35,6 +46,7 @@ from isc_fast.export.targets.fold import fold_norms
 from isc_fast.export.targets.threads import best_threads
 from isc_fast.export.telling import say_nothing
 from isc_fast.export.verify import as_standard
+from isc_fast.extraction.pipeline import extract
 from isc_fast.networks.checkpoint import save_checkpoint
 from isc_fast.networks.model import DescriptorNet
 
@@ -55,9 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(net: ReferenceNet, folder: Path) -> Path:
-    path = folder / "isc_ft_v107.pth.tar"
-    torch.save(published(net, ARCH, SIZE), path)
-    return path
+    return published_file(folder, net, ARCH, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +241,65 @@ def test_pooling_power_size_and_name(
     # Without being told, it pools as the network was trained, as far as the checkpoint says.
     save_checkpoint(tmp_path / "own.pth", net, arch=ARCH, input_size=SIZE, epoch=1, args={"gem_p": 2.0})
     assert export_engine(tmp_path / "own.pth", tmp_path / "own.onnx", photos=photos[:3]).spec.gem_p == 2.0
+
+
+def test_a_name_does_not_overrule_a_power_without_a_word(
+    net: ReferenceNet, photos: Sequence[Path], tmp_path: Path
+) -> None:
+    """The published code trains with ``gem_p`` and evaluates with ``gem_eval_p``."""
+    args = argparse.Namespace(input_size=SIZE, gem_p=3.0, gem_eval_p=4.0)
+    file = tmp_path / "my_v107.pth.tar"
+    torch.save(published(net, ARCH, SIZE, args=args), file)
+    lines: list[str] = []
+    report = export_engine(file, tmp_path / "x.onnx", photos=photos[:2], log=lines.append)
+    assert report.spec.gem_p == 1.0
+    warned = [line for line in lines if line.startswith("warning: ")]
+    assert len(warned) == 1
+    assert "named like v107, which pools with the power 1, but its own arguments say 4" in warned[0]
+    assert "--gem-p" in warned[0]
+    lines.clear()
+    assert export_engine(file, tmp_path / "x.onnx", photos=photos[:2], gem_p=4.0, log=lines.append).spec.gem_p == 4.0
+    assert not any("warning" in line for line in lines)
+    assert (
+        export_engine(shutil.copy(file, tmp_path / "mine.pth"), tmp_path / "y.onnx", photos=photos[:2]).spec.gem_p
+        == 4.0
+    )
+
+
+@pytest.mark.parametrize("weights_as", ["fp32", "fp16"])
+def test_test_time_augmentation(
+    checkpoint: Path, net: ReferenceNet, photos: Sequence[Path], tmp_path: Path, weights_as: str
+) -> None:
+    """The published script reads a photo at √2 times the size, and adds the descriptors of three scales and their mirrors."""
+    report = export_engine(checkpoint, tmp_path / "x.onnx", photos=photos[:3], tta=True, weights_as=weights_as)
+    spec = report.spec
+    assert (spec.name, spec.height, spec.width, spec.augmentation) == ("v107-tta", 90, 90, "3-scales-mirror")
+    assert "3-scales-mirror" in str(report)
+    large = read(net, photos[:8], 90)
+    middle = torch.nn.functional.interpolate(large, size=64, mode="bilinear", align_corners=False)
+    small = torch.nn.functional.interpolate(middle, scale_factor=0.5**0.5, mode="bilinear", align_corners=False)
+    assert small.shape[-1] == 45
+    with torch.inference_mode():
+        total = sum(net(image) + net(torch.flip(image, [3])) for image in (large, middle, small))
+    expected = (total / total.norm(dim=1, keepdim=True)).numpy()
+    found = run(load_engine(report.path), photos[:8])
+    assert cosines(found, expected).min() > (0.99999 if weights_as == "fp32" else 0.999)
+    assert cosines(found, describe(net, photos[:8], SIZE)).min() < 0.999
+    assert abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-5
+
+
+def test_augmented_descriptors_do_not_pass_for_plain_ones(
+    checkpoint: Path, photos: Sequence[Path], tmp_path: Path
+) -> None:
+    """Both engines take 90 × 90 pixels and come from one checkpoint."""
+    sides = []
+    for name, options in (("tta", {"tta": True}), ("plain", {"size": 90})):
+        report = export_engine(checkpoint, tmp_path / f"{name}.onnx", photos=photos[:2], **options)
+        assert ("augmentation" in report.spec.to_json()) == (name == "tta")
+        made = extract([str(path) for path in photos[:3]], str(report.path), tmp_path / f"{name}.h5", decoder="pillow")
+        sides.append(load_descriptors(made.path))
+    with pytest.raises(MismatchError, match="augmentation differs"):
+        compare(*sides).require()
 
 
 def test_the_shipped_photos_are_the_default(checkpoint: Path, photos: Sequence[Path], tmp_path: Path) -> None:

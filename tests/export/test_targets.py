@@ -185,6 +185,8 @@ def test_the_suffix_and_the_precision_choose(name: str, precision: str | None, c
     [
         ("x.onnx", {"batch": (4,)}, r"--batch is for TensorRT plans only; leave out --batch, .* a \.plan, .*-o x\.plan"),
         ("x.pt2", {"timing_cache": "t"}, r"--timing-cache is for TensorRT plans only; .*-o x\.plan"),
+        ("x.pt2", {"tta": True}, r"leave out --tta, .*-o x\.onnx"),
+        ("x.onnx", {"precision": "bf16", "tta": True}, r"leave out --tta, .*--precision fp32"),
         ("x.pt2", {"weights_as": "fp16"}, r"as it computes, not as fp16; leave out --weights-as, .*-o x\.onnx"),
         ("x.plan", {"weights_as": "fp16"}, r"stored as fp16 in fp32 engines only; leave out --weights-as, .*-o x\.onnx"),
         ("x.onnx", {"precision": "int8", "weights_as": "fp16"}, r"in fp32 engines only; leave out .*--precision fp32"),

@@ -72,7 +72,7 @@ WRITE = """
 """
 SEARCH = """
     from isc_fast.cli.main import main
-    from isc_fast.matching.index import search
+    from isc_fast.matching.two_sides import search
     write_descriptors(f"{folder}/few.h5", few(20, 4))
     assert main(["search", f"{folder}/few.h5", f"{folder}/references.h5", "-o", f"{folder}/matches.csv"]) == 0
     with open_descriptors(f"{folder}/references.h5") as references:

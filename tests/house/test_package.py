@@ -148,17 +148,45 @@ def test_the_runtime_works_without_torch(tmp_path):
     [
         ("onnxruntime", "isc_fast.load_engine('demo')", "cpu"),
         ("openvino", "isc_fast.load_engine('demo', runtime='openvino')", "openvino"),
-        ("openvino", "isc_fast.export.export_engine('x', 'y.onnx', precision='int8', runtime='openvino')", "openvino"),
+        ("openvino", "isc_fast.export.export_engine(sys.argv[1], 'y.onnx', precision='int8', runtime='openvino')", "openvino"),
         ("faiss", "isc_fast.search(*[isc_fast.Descriptors(eye(2, dtype='f4'), ['a', 'b'])] * 2)", "cpu"),
         ("pyarrow", "isc_fast.convert({'': isc_fast.Descriptors(eye(1), ['a'])}, 'x', 'clip-retrieval')", "parquet"),
-        ("torch", "isc_fast.export.export_engine('x.pth', 'x.onnx')", "export"),
-        ("onnxscript", "isc_fast.export.export_engine('x.pth', 'x.onnx')", "export"),
+        ("torch", "isc_fast.export.export_engine(sys.argv[1], 'x.onnx')", "export"),
+        ("onnxscript", "isc_fast.export.export_engine(sys.argv[1], 'x.onnx')", "export"),
     ],
 )  # fmt: skip
-def test_a_missing_extra_says_the_line_that_installs_it(blocked, call, extra):
+def test_a_missing_extra_says_the_line_that_installs_it(tmp_path, blocked, call, extra):
+    (tmp_path / "x.pth").write_bytes(b"PK\x03\x04")  # begins like a checkpoint
     code = f"BLOCKED = {{{blocked!r}}}{BLOCK}import isc_fast, isc_fast.errors, isc_fast.export; from numpy import eye\n"
     code += f"try: {call}\nexcept isc_fast.errors.MissingExtraError as error: print(error)"
-    assert f"pip install 'isc-fast[{extra}]'" in run_python(code)
+    assert f"pip install 'isc-fast[{extra}]'" in run_python(code, str(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --stage v999 --data . -o o", "there is no stage 'v999'"),
+        ("train --stage v83 --data nowhere -o o", "there is no folder nowhere"),
+        ("train --stage v83 --data . -o o", "the stage v83 cannot train on ."),
+        ("train --schedule v107 --data nowhere --dry-run", "there is no folder nowhere"),
+        ("train --stage v86 --data . -o o", "v86 starts from v83-2: name its checkpoint with --init FILE"),
+        ("train --stage v86 --data . --init none.pth -o o", "cannot read the checkpoint none.pth"),
+        ("train --stage v86 --data . --init README.md -o o", "README.md is not a checkpoint: it is text"),
+        ("train --stage v83 --data . --set frozzen=x -o o", "there is no setting 'frozzen'"),
+        ("train --stage v83 --data . --accumulate 0 -o o", "accumulate must be at least 1"),
+        ("export --ckpt none.pth -o o.onnx", "the checkpoint none.pth does not exist"),
+        ("export --ckpt README.md -o o.onnx", "README.md is not a checkpoint: it is text"),
+        ("export --ckpt none.pth -o o.xyz", "cannot export 'o.xyz'"),
+    ],
+)
+def test_errors_that_need_no_torch_come_without_it(arguments, message):
+    """Importing torch and timm takes ten seconds on two busy cores."""
+    code = f"BLOCKED = {{'torch', 'timm'}}{BLOCK}from isc_fast.cli.main import main; import contextlib\n"
+    code += f"with contextlib.redirect_stderr(sys.stdout): status = main({arguments.split()!r})\nprint(status)"
+    told, status = run_python(code).splitlines()
+    assert told.startswith("error: ")
+    assert message in told
+    assert status == "1"
 
 
 def test_public_names_are_the_ones_listed():

@@ -24,13 +24,13 @@ from isc_fast.matching import gpu_probe, gpu_searcher
 from isc_fast.matching.exact import METRICS
 from isc_fast.matching.gpu_probe import Gpu, find_gpus, gpu_indices, try_gpus
 from isc_fast.matching.gpu_searcher import in_order
-from isc_fast.matching.index import search
 from isc_fast.matching.inputs import BlockRows
 from isc_fast.matching.methods import normalize_to_file
 from isc_fast.matching.score_normalization import normalize_scores
 from isc_fast.matching.searcher import open_searcher
 from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
 from isc_fast.matching.subtraction import subtract_negatives
+from isc_fast.matching.two_sides import search
 from isc_fast.runs.challenge import run_challenge
 from isc_fast.runs.trials import all_trials
 

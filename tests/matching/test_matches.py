@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from isc_fast.errors import FormatError, OutputError
-from isc_fast.matching.matches import Matches, read_matches, read_truth, write_matches
+from isc_fast.evaluation.metrics import evaluate
+from isc_fast.matching.matches import Matches, Truth, read_matches, read_truth, write_matches
 
 HEADER = "query_id,reference_id,score\n"
 TRUTH_HEADER = "query_id,reference_id\n"
@@ -140,6 +141,36 @@ def test_truth_of_other_tools(tmp_path):
     assert found.pairs == {("Q1", "R1"), ("Q1", "R2")}
 
 
+def test_a_header_may_be_missing_or_repeated(tmp_path):
+    """The evaluation kit's own reader passes over the header wherever it stands, and asks for none."""
+    rows = [("Q1", "R1", 0.5), ("Q2", "R2", -1.0)]
+    for data in (
+        "Q1,R1,0.5\nQ2,R2,-1.000000\n",
+        f"Q1,R1,0.5\n{HEADER}Q2,R2,-1\n",
+        f"{HEADER}Q1,R1,0.5\n{HEADER}Q2,R2,-1",
+    ):
+        assert list(read_matches(written(tmp_path / "m.csv", data))) == rows
+    for data in ("Q1,R1\nQ2,\n", f"Q1,R1\n{TRUTH_HEADER}Q2,\n", "\ufeffQ1,R1\r\nQ2,\r\n"):
+        found = read_truth(written(tmp_path / "t.csv", data))
+        assert (found.queries, found.pairs) == ({"Q1", "Q2"}, {("Q1", "R1")})
+    assert read_truth(written(tmp_path / "t.csv", "cat,dog\n")).pairs == {("cat", "dog")}
+
+
+def test_scores_that_differ_beyond_single_precision_do_not_tie(tmp_path):
+    data = HEADER + "q1,r1,0.123456789\nq1,r2,0.123456788\nq2,r2,0.5\n"
+    found = read_matches(written(tmp_path / "m.csv", data))
+    assert found.scores.tolist() == [0.123456789, 0.123456788, 0.5]
+    assert np.float32(0.123456789) == np.float32(0.123456788)
+    truth = Truth(frozenset(["q1"]), frozenset([("q1", "r1")]))
+    assert evaluate(found, truth)["official"].micro_ap == 1
+    assert evaluate(found, truth)["official"].recall_at_rank[1] == 1
+    write_matches(tmp_path / "again.csv", found)
+    assert (tmp_path / "again.csv").read_text() == data
+    ties = read_matches(written(tmp_path / "m.csv", data.replace("0.123456788", "0.123456789")))
+    assert ties.scores.dtype == np.float32
+    assert evaluate(ties, truth)["official"].micro_ap == 0.5
+
+
 # Line numbers count from 1, header and blank lines included.
 @pytest.mark.parametrize(
     ("data", "message"),
@@ -152,7 +183,12 @@ def test_truth_of_other_tools(tmp_path):
         (HEADER + "a,b,-NaN\n", r"line 2: .*nan"),
         (HEADER + '"a",b,1\n', r"line 2: quotes"),
         (HEADER + "a,b,0x10\n", r"line 2: '0x10'"),
-        ("a,b,1\n", r"begins with 'a,b,1'; expected matches: .*query_id,reference_id,score"),
+        (
+            "query,reference,score\n",
+            r"begins with 'query,reference,score'; expected matches: .*query_id,reference_id,score",
+        ),
+        ("a,b\nc,d,1\n", r"begins with 'a,b'"),
+        ("a,b,1\na,b,one\n", r"line 2: 'one' is not a number"),
         ("query_id, reference_id, score\na, b, 1\n", r"begins with"),
         ("query_id,score,reference_id\n", r"begins with"),
         (TRUTH_HEADER, r"begins with 'query_id,reference_id'; expected matches"),
@@ -199,6 +235,9 @@ def test_bad_json_lines(tmp_path, line, message):
         (TRUTH_HEADER + "a,b,c\n", "line 2: 3 fields"),
         (HEADER + "a,b,1\n", "begins with 'query_id,reference_id,score'; expected ground truth"),
         ("", "begins with ''; expected ground truth"),
+        ("query,ref\nQ1,R1\n", "begins with 'query,ref'; expected ground truth"),
+        ("image_id,match\nQ1,R1\n", "begins with 'image_id,match'"),
+        ("query_id, reference_id\nQ1,R1\n", "begins with 'query_id, reference_id'"),
     ],
 )
 def test_bad_truth(tmp_path, data, message):

@@ -15,11 +15,11 @@ import isc_fast.matching.row_sums
 from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.items import Failure
-from isc_fast.matching.index import search
 from isc_fast.matching.methods import normalize_to_file
 from isc_fast.matching.score_normalization import normalize_scores
 from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
 from isc_fast.matching.subtraction import subtract_negatives
+from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
 

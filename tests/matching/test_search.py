@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
-import isc_fast.matching.index
+import isc_fast.matching.two_sides
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
+from isc_fast.evaluation.metrics import evaluate
 from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.index import search
+from isc_fast.matching.matches import Truth
+from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
 
@@ -70,7 +72,7 @@ LIMITS = [
 def test_equals_brute_force(monkeypatch, small_blocks, limits, metric, rows):
     small_blocks(rows)
     if rows == 9:  # and the queries a few at a time, as where the result would not fit into memory
-        monkeypatch.setattr(isc_fast.matching.index, "_ENTRIES", 40)
+        monkeypatch.setattr(isc_fast.matching.two_sides, "_ENTRIES", 40)
     if metric == "l2" and "threshold" in limits:
         limits = {**limits, "threshold": min(0.0, 2 * limits["threshold"] - 2)}
     found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)
@@ -134,6 +136,42 @@ def test_copies_without_end_do_not_widen_the_search():
     found = search(named(np.ones((40, 2)), "q"), named(np.ones((300, 2))), max_pairs=100, device=searcher)
     assert (len(found), set(found.scores)) == (100, {2})
     assert searcher.asked == [(40, 16)]
+
+
+def clump():
+    """400 references that all look like query 0, which has no match, and 20 queries with one match each, less alike."""
+    random = np.random.default_rng(0)
+    centre, xq = np.eye(32, dtype=np.float32)[0], unit_rows(1, 21, 32).copy()
+    xq[0] = centre
+    copies = unit_rows(2, 20, 32) * 0.9 + 1.1 * xq[1:]
+    xb = np.concatenate([centre + 0.05 * random.normal(size=(400, 32)), copies]).astype(np.float32)
+    xb /= np.linalg.norm(xb, axis=1, keepdims=True)
+    return (
+        xq,
+        xb,
+        Truth(frozenset(f"q{i}" for i in range(21)), frozenset((f"q{i}", f"r{399 + i}") for i in range(1, 21))),
+    )
+
+
+def test_labelled_queries_alone_share_ten_pairs_each():
+    """The descriptor track's search is global: a clump takes the places of true pairs that the 10 best of each query keep."""
+    xq, xb, truth = clump()
+    extra = np.concatenate([xb[:5], xq]).astype(np.float32)  # five queries that nobody labelled stand before
+    ids = [f"unlabelled{i}" for i in range(5)] + [f"q{i}" for i in range(21)]
+    queries, references = Descriptors(extra, ids), named(xb)
+    found = search(queries, references, labelled=truth, metric="l2")
+    assert_same_pairs(found, best_pairs(xq, xb, "l2", max_pairs=210))
+    assert evaluate(found, truth)["official"].micro_ap == 0  # 400 false pairs are better than any true one
+    each = search(queries, references, labelled=truth, k=10, metric="l2")
+    assert len(each) == 210
+    assert evaluate(each, truth)["official"].micro_ap > 0.3
+    assert len(search(queries, references, labelled=truth, max_pairs=7)) == 7
+
+
+def test_a_truth_of_other_queries_is_refused():
+    truth = Truth(frozenset(["Q1"]), frozenset([("Q1", "R1")]))
+    with pytest.raises(InputError, match=r"labels none of the queries: ids such as 'q0' against 'Q1'"):
+        search(named(QUERIES, "q"), named(REFERENCES), labelled=truth)
 
 
 def test_only_unfinished_queries_are_searched_again():

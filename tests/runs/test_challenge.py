@@ -89,6 +89,56 @@ def test_the_whole_run(tmp_path, disc):
     assert len(matches) == 80
 
 
+def test_both_tracks_are_scored(tmp_path, disc):
+    """The descriptor track's pairs come from one search of all labelled queries, the matching track's from one for each."""
+    (disc / "query_images" / "Q00007.jpg").rename(disc / "query_images" / "Q99999.jpg")  # a query that nobody labelled
+    truth = disc / "public_ground_truth.csv"
+    truth.write_text(truth.read_text().replace("Q00007,\n", ""))
+    for i in range(12, 30):
+        shutil.copy(disc / "reference_images" / "R000000.jpg", disc / "reference_images" / f"R{i:06}.jpg")
+    result = run_challenge(disc, "demo", tmp_path / "out", sets="qrt").phases["q"]
+    assert result.evaluation is not None
+    assert result.descriptor_track is not None
+    pairs = isc_fast.read_matches(tmp_path / "out" / "labelled.csv")
+    assert len(pairs) == 70
+    query, reference = (
+        isc_fast.read_descriptors(tmp_path / "out" / "submission.h5", which=side) for side in ("query", "reference")
+    )
+    scores = query.vectors[:7] @ reference.vectors.T
+    best = np.sort(scores.ravel())[::-1][:70]
+    np.testing.assert_allclose(pairs.scores, 2 * best - 2, atol=2e-6)
+    expected = isc_fast.evaluate(pairs, isc_fast.read_truth(truth))["official"]
+    assert result.descriptor_track == expected
+    assert result.descriptor_track.micro_ap != result.evaluation["official"].micro_ap
+    report = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert report["descriptor_track"]["micro_ap"] == expected.micro_ap
+    text = str(run_challenge(disc, "demo", tmp_path / "out", sets="qrt"))
+    assert f"descriptor  {expected.micro_ap:>6.4f}" in text
+    assert "the rows above score the matching track's file" in text
+
+
+def test_the_download_s_own_layout_gives_the_same(tmp_path, disc):
+    engine, limit = FakeEngine(dim=64), 6
+    run_challenge(disc, engine, tmp_path / "one", limit=limit)
+    (disc / "references_1").mkdir()
+    for number in (1, 4):
+        name = f"R{number:06}.jpg"
+        shutil.move(disc / "reference_images" / name, disc / "references_1" / name)
+    for name, other in (
+        ("query_images", "dev_queries"),
+        ("query_images_phase2", "final_queries"),
+        ("reference_images", "references_0"),
+        ("train_images", "train"),
+        ("public_ground_truth.csv", "dev_queries_groundtruth.csv"),
+    ):
+        (disc / name).rename(disc / other)
+    result = run_challenge(disc, engine, tmp_path / "two", limit=limit)
+    assert result.counts == {"query": 6, "query_phase2": 6, "reference": 6, "train": 6}
+    assert result.phases["q"].evaluation is not None
+    ids = isc_fast.read_descriptors(tmp_path / "two" / "submission.h5", which="reference").ids
+    assert list(ids) == ["R000000", "R000002", "R000003", "R000005", "R000006", "R000007"], "the first six by path"
+
+
 def test_every_step_resumes(tmp_path, disc):
     out = tmp_path / "out"
     engine = FakeEngine(dim=64)

@@ -21,7 +21,7 @@ from torchvision.transforms import functional as oracle
 from isc_fast.decoders.rules import load_rgb
 from isc_fast.errors import InputError
 from isc_fast.training.stages import STAGES
-from isc_fast.training.views import apply_pil, apply_torch, steps
+from isc_fast.training.views import apply_pil, apply_torch, edits
 from isc_fast.training.views.artwork import Artwork, Smiley
 from isc_fast.training.views.recipes import draw_hard, draw_moderate, draw_plain, inscribed, rotate_by, view_random
 
@@ -54,12 +54,12 @@ def array(image: Image.Image) -> Pixels:
     return np.asarray(image).astype(np.int64)
 
 
-def by_pil(step: steps.Step, image: Image.Image) -> Pixels:
-    return array(apply_pil.apply_step(step, image))
+def by_pil(edit: edits.Edit, image: Image.Image) -> Pixels:
+    return array(apply_pil.apply_edit(edit, image))
 
 
-def by_torch(step: steps.Step, image: Image.Image) -> Pixels:
-    made = apply_torch.apply_step(step, apply_torch.to_tensor(image))
+def by_torch(edit: edits.Edit, image: Image.Image) -> Pixels:
+    made = apply_torch.apply_edit(edit, apply_torch.to_tensor(image))
     assert made.dtype == torch.uint8
     return made.permute(1, 2, 0).numpy().astype(np.int64)
 
@@ -68,10 +68,10 @@ def patch(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(256, size=(height, width, 4), dtype=np.uint8)
 
 
-def perspective(size: tuple[int, int]) -> steps.Perspective:
+def perspective(size: tuple[int, int]) -> edits.Perspective:
     w, h = size[0] - 1, size[1] - 1
     start, end = [[0, 0], [w, 0], [w, h], [0, h]], [[9, 4], [w - 20, 11], [w - 2, h - 17], [30, h - 8]]
-    return steps.Perspective(tuple(oracle._get_perspective_coeffs(start, end)))
+    return edits.Perspective(tuple(oracle._get_perspective_coeffs(start, end)))
 
 
 OTHER = Image.linear_gradient("L").resize((90, 130)).convert("RGB").rotate(30)
@@ -79,37 +79,37 @@ OTHER = Image.linear_gradient("L").resize((90, 130)).convert("RGB").rotate(30)
 # Mean difference allowed between the two ways, in grey levels, and what was measured on the photos of the package with
 # Pillow 13.0 and torch 2.14 on an x86 processor (the worst photo). Resizing rounds its weights differently; in a JPEG, a
 # value halfway between two steps may fall on the other side.
-BOUNDS: list[tuple[str, steps.Step, float, float]] = [
-    ("crop", steps.Crop(11, 17, 83, 101, SIZE), 0.1, 0.0012),
-    ("crop, enlarged", steps.Crop(60, 50, 31, 37, SIZE), 0.1, 0),
-    ("resize", steps.Resize(SIZE), 0.2, 0.041),
+BOUNDS: list[tuple[str, edits.Edit, float, float]] = [
+    ("crop", edits.Crop(11, 17, 83, 101, SIZE), 0.1, 0.0012),
+    ("crop, enlarged", edits.Crop(60, 50, 31, 37, SIZE), 0.1, 0),
+    ("resize", edits.Resize(SIZE), 0.2, 0.041),
     ("rotate", rotate_by((160, 120), 33.0), 0, 0),
     ("rotate far", rotate_by((160, 120), 158.0), 0, 0),
-    ("overlay onto", steps.Overlay(OTHER, True, 69, 52, 30, 20, 153), 0.05, 0.0009),
-    ("overlay over the edge", steps.Overlay(OTHER, False, 60, 86, 130, 30, 200), 0.05, 0),
-    ("jitter", steps.Jitter((0, 1, 2, 3), 1.3, 0.6, 1.5, 0.13), 0.05, 0.0074),
-    ("jitter, hue first", steps.Jitter((3, 2, 1, 0), 0.4, 1.7, 0.3, -0.2), 0.05, 0.0047),
-    ("pixelize", steps.Pixelize(23, 23), 0.1, 0.0081),
-    ("shuffle", steps.ShufflePixels(0.1), 0, 0),
-    ("jpeg 10", steps.Jpeg(10), 0.4, 0.099),
-    ("jpeg 50", steps.Jpeg(50), 0.5, 0.217),
-    ("grayscale", steps.Grayscale(), 0, 0),
-    ("blur", steps.Blur(0.4), 0.01, 0),
-    ("wide blur", steps.Blur(9.7), 0.01, 0),
+    ("overlay onto", edits.Overlay(OTHER, True, 69, 52, 30, 20, 153), 0.05, 0.0009),
+    ("overlay over the edge", edits.Overlay(OTHER, False, 60, 86, 130, 30, 200), 0.05, 0),
+    ("jitter", edits.Jitter((0, 1, 2, 3), 1.3, 0.6, 1.5, 0.13), 0.05, 0.0074),
+    ("jitter, hue first", edits.Jitter((3, 2, 1, 0), 0.4, 1.7, 0.3, -0.2), 0.05, 0.0047),
+    ("pixelize", edits.Pixelize(23, 23), 0.1, 0.0081),
+    ("shuffle", edits.ShufflePixels(0.1), 0, 0),
+    ("jpeg 10", edits.Jpeg(10), 0.4, 0.099),
+    ("jpeg 50", edits.Jpeg(50), 0.5, 0.217),
+    ("grayscale", edits.Grayscale(), 0, 0),
+    ("blur", edits.Blur(0.4), 0.01, 0),
+    ("wide blur", edits.Blur(9.7), 0.01, 0),
     ("perspective", perspective((160, 120)), 0.1, 0.012),
-    ("flip", steps.Flip(), 0, 0),
-    ("turn over", steps.TurnOver(), 0, 0),
-    ("text", steps.Paste("text", patch(30, 70), 20, 40), 0, 0),
-    ("emoji over the corner", steps.Paste("emoji", patch(30, 30), 140, 100), 0, 0),
-    ("edge enhance", steps.EdgeEnhance(False), 0, 0),
-    ("edge enhance more", steps.EdgeEnhance(True), 0, 0),
+    ("flip", edits.Flip(), 0, 0),
+    ("turn over", edits.TurnOver(), 0, 0),
+    ("text", edits.Paste("text", patch(30, 70), 20, 40), 0, 0),
+    ("emoji over the corner", edits.Paste("emoji", patch(30, 30), 140, 100), 0, 0),
+    ("edge enhance", edits.EdgeEnhance(False), 0, 0),
+    ("edge enhance more", edits.EdgeEnhance(True), 0, 0),
 ]
 
 
-@pytest.mark.parametrize(("step", "bound"), [row[1:3] for row in BOUNDS], ids=[row[0] for row in BOUNDS])
-def test_both_ways_agree(images, step, bound):
+@pytest.mark.parametrize(("edit", "bound"), [row[1:3] for row in BOUNDS], ids=[row[0] for row in BOUNDS])
+def test_both_ways_agree(images, edit, bound):
     for image in images:
-        one, two = by_pil(step, image), by_torch(step, image)
+        one, two = by_pil(edit, image), by_torch(edit, image)
         assert one.shape == two.shape
         assert np.abs(one - two).mean() <= bound
 
@@ -133,9 +133,9 @@ def test_whole_views_agree(images, artwork):
 def test_the_photo_stays_as_it_is(images, artwork):
     photo, before = images[0], array(images[0])
     tensor = apply_torch.to_tensor(photo)
-    for _, step, _, _ in BOUNDS:
-        apply_pil.apply_step(step, photo)
-        apply_torch.apply_step(step, tensor)
+    for _, edit, _, _ in BOUNDS:
+        apply_pil.apply_edit(edit, photo)
+        apply_torch.apply_edit(edit, tensor)
     assert (array(photo) == before).all()
     assert (tensor.permute(1, 2, 0).numpy() == before).all()
     assert OTHER.size == (90, 130)
@@ -184,7 +184,7 @@ def test_views_of_one_pixel(images, artwork):
 def test_a_crop_is_torchvisions(images):
     for image in images[:3]:
         expected = oracle.resized_crop(image, 11, 17, 83, 101, [SIZE, SIZE], oracle.InterpolationMode.BILINEAR)
-        assert (by_pil(steps.Crop(11, 17, 83, 101, SIZE), image) == array(expected)).all()
+        assert (by_pil(edits.Crop(11, 17, 83, 101, SIZE), image) == array(expected)).all()
 
 
 def test_a_plain_view_is_the_preprocessing_of_extraction(images, photos):
@@ -205,7 +205,7 @@ def test_colours_are_torchvisions(images, order, strength):
                 which
             ]
             expected = change(expected, hue if which == 3 else strength)
-        found = by_pil(steps.Jitter(order, strength, strength, strength, hue), image)
+        found = by_pil(edits.Jitter(order, strength, strength, strength, hue), image)
         assert (found == array(expected)).all()
 
 
@@ -256,30 +256,30 @@ def test_the_rest_is_pillows(images):
     bicubic = Image.Resampling.BICUBIC
     file = io.BytesIO()
     image.save(file, "JPEG", quality=20)
-    for step, expected in (
-        (steps.Grayscale(), Image.merge("RGB", (grey, grey, grey))),
-        (steps.Blur(3.3), image.filter(ImageFilter.GaussianBlur(3.3))),
-        (steps.Pixelize(40, 40), image.resize((40, 40), bicubic).resize(image.size, bicubic)),
-        (steps.Jpeg(20), Image.open(file)),
-        (steps.EdgeEnhance(True), image.filter(ImageFilter.EDGE_ENHANCE_MORE)),
-        (steps.EdgeEnhance(False), image.filter(ImageFilter.EDGE_ENHANCE)),
-        (steps.Jitter((2,), 1, 1, 1.4, 0), ImageEnhance.Color(image).enhance(1.4)),
-        (steps.Flip(), image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
-        (steps.TurnOver(), image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
+    for edit, expected in (
+        (edits.Grayscale(), Image.merge("RGB", (grey, grey, grey))),
+        (edits.Blur(3.3), image.filter(ImageFilter.GaussianBlur(3.3))),
+        (edits.Pixelize(40, 40), image.resize((40, 40), bicubic).resize(image.size, bicubic)),
+        (edits.Jpeg(20), Image.open(file)),
+        (edits.EdgeEnhance(True), image.filter(ImageFilter.EDGE_ENHANCE_MORE)),
+        (edits.EdgeEnhance(False), image.filter(ImageFilter.EDGE_ENHANCE)),
+        (edits.Jitter((2,), 1, 1, 1.4, 0), ImageEnhance.Color(image).enhance(1.4)),
+        (edits.Flip(), image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        (edits.TurnOver(), image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
     ):
-        assert (by_pil(step, image) == array(expected)).all(), step
+        assert (by_pil(edit, image) == array(expected)).all(), edit
 
 
 def test_shuffled_pixels_are_the_same_at_every_photo_of_a_size(images):
     numbered = np.zeros((120, 160, 3), np.uint8)
     numbers = np.arange(120 * 160)
     numbered[..., 0], numbered[..., 1] = (numbers // 256).reshape(120, 160), (numbers % 256).reshape(120, 160)
-    found = by_pil(steps.ShufflePixels(0.1), Image.fromarray(numbered))
+    found = by_pil(edits.ShufflePixels(0.1), Image.fromarray(numbered))
     source = (found[..., 0] * 256 + found[..., 1]).ravel()
     assert sorted(source) == numbers.tolist(), "nothing is lost and nothing doubled"
     moved = (source != numbers).mean()
     assert 0.098 < moved <= 0.1
-    again = by_pil(steps.ShufflePixels(0.1), images[0])
+    again = by_pil(edits.ShufflePixels(0.1), images[0])
     assert (again.reshape(-1, 3) == array(images[0]).reshape(-1, 3)[source]).all()
     # As AugLy states it: numpy's old generator, seed 10, a choice without replacement, then a shuffle of those rows.
     random = np.random.RandomState(10)
@@ -294,12 +294,12 @@ def test_shuffled_pixels_are_the_same_at_every_photo_of_a_size(images):
 def test_what_is_pasted_covers_by_its_alpha():
     black = Image.new("RGB", (20, 20))
     half = np.full((4, 4, 4), (200, 100, 50, 128), np.uint8)
-    found = by_pil(steps.Paste("emoji", half, 18, 5), black)
+    found = by_pil(edits.Paste("emoji", half, 18, 5), black)
     assert found[5, 18].tolist() == [100, 50, 25]
     assert found[:, :18].max() == 0
-    overlay = steps.Overlay(Image.new("RGB", (8, 8), "white"), False, 4, 4, 1, 2, 51)
+    overlay = edits.Overlay(Image.new("RGB", (8, 8), "white"), False, 4, 4, 1, 2, 51)
     assert by_pil(overlay, black)[3, 2].tolist() == [51, 51, 51]
-    onto = steps.Overlay(Image.new("RGB", (8, 8), "white"), True, 4, 4, 1, 2, 255)
+    onto = edits.Overlay(Image.new("RGB", (8, 8), "white"), True, 4, 4, 1, 2, 255)
     assert by_pil(onto, black)[3, 2].tolist() == [0, 0, 0]
     assert by_pil(onto, black).shape == (8, 8, 3), "the other photo is the background"
 

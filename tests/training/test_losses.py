@@ -89,6 +89,59 @@ def test_gradients_go_through_the_anchors_and_are_finite_at_equal_rows():
     assert float(tensor.grad[2, 1]) == pytest.approx((values[0] - values[1]) / (2 * step), abs=2e-2)
 
 
+PML_LOSS, PML_GRADIENT = 0.6062013, 0.1535313  # of the batches of `as_in_v107`
+
+
+def as_in_v107(repeats: int):
+    """16 pairs and 480 negatives, of which the first ``repeats`` stand there twice, and the labels."""
+    random = np.random.default_rng(1)
+    queries = random.normal(size=(16, 256))
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    vectors = np.concatenate([queries, queries + 0.045 * random.normal(size=(16, 256)), random.normal(size=(480, 256))])
+    labels = np.concatenate([np.arange(16), np.arange(16), 1_000_000 + np.arange(480)])
+    places = 32 + 2 * np.arange(repeats)
+    vectors[places + 1], labels[places + 1] = vectors[places], labels[places]
+    return torch.from_numpy(vectors.astype(np.float32)), torch.from_numpy(labels)
+
+
+def loss_and_gradient(vectors, labels, neg_margin=1.1):
+    memory, leaf = CrossBatchMemory(1_000, vectors.shape[1]), vectors.clone().requires_grad_()
+    loss = contrastive_loss(leaf, labels, memory, pos_margin=0.0, neg_margin=neg_margin).loss
+    loss.backward()
+    return loss.item(), leaf.grad
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 20])
+def test_an_image_twice_in_a_batch_does_not_thin_out_the_true_pairs(repeats):
+    """The published loss counts distances above 0.
+
+    The figures are those of pytorch-metric-learning 2.9.0, ``CrossBatchMemory(ContrastiveLoss(pos_margin=0, neg_margin=1.1))``
+    on these batches, with distances that are computed without a matrix product, whose rounding would hide equal rows.
+    """
+    vectors, labels = as_in_v107(repeats)
+    loss, gradient = loss_and_gradient(vectors, labels)
+    assert loss == pytest.approx(PML_LOSS, abs=1e-6)
+    assert float(gradient[:32].norm()) == pytest.approx(PML_GRADIENT, rel=1e-5)
+    assert float(gradient[32:].abs().max()) == 0
+
+
+def test_equal_images_are_equal_in_bf16_too():
+    """Rounded to bf16, rows lose their unit length, and twice the same row would seem 0.1 from itself."""
+    vectors, labels = as_in_v107(20)
+    rounded = torch.nn.functional.normalize(vectors).bfloat16()
+    once = loss_and_gradient(*(values[:32] for values in (rounded.float(), labels)))[0]
+    assert loss_and_gradient(rounded, labels)[0] == pytest.approx(once, abs=1e-6)
+    assert once == pytest.approx(PML_LOSS, rel=2e-3)
+
+
+def test_equal_rows_of_different_images_are_pushed_by_nothing():
+    """The gradient of a distance is not finite at 0; as published, it counts as 0 there."""
+    rows = torch.nn.functional.normalize(torch.ones(2, 4))
+    loss, gradient = loss_and_gradient(rows, torch.arange(2))
+    assert loss == pytest.approx(1.1)
+    assert float(gradient.abs().max()) == 0
+
+
 def test_what_tells_of_collapse():
     memory = CrossBatchMemory(8, 4)
     same = torch.nn.functional.normalize(torch.ones(8, 4))

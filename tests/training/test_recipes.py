@@ -17,7 +17,7 @@ pytest.importorskip("torch", reason="the table of stages stands beside the netwo
 
 from isc_fast.evaluation.edits.perspective import perspective_matrix
 from isc_fast.training.stages import STAGES, HardView
-from isc_fast.training.views import steps
+from isc_fast.training.views import edits
 from isc_fast.training.views.artwork import Artwork, Smiley
 from isc_fast.training.views.recipes import draw_hard, draw_moderate, draw_plain, inscribed, view_random
 
@@ -41,22 +41,22 @@ def hard_of(stage: str) -> HardView:
 
 def draw(
     artwork: Artwork, settings: HardView, index: int, size: int = 64, photo: tuple[int, int] = PHOTO
-) -> steps.ViewRecipe:
+) -> edits.ViewRecipe:
     random = view_random(7, 0, index, 1)
     return draw_hard(settings, photo, size, random, open_other=lambda: OTHER, artwork=artwork)
 
 
 @pytest.fixture(scope="module")
-def recipes(artwork: Artwork) -> dict[str, list[steps.ViewRecipe]]:
+def recipes(artwork: Artwork) -> dict[str, list[edits.ViewRecipe]]:
     return {name: [draw(artwork, hard_of(name), i) for i in range(COUNT)] for name in ("v83", "v86", "v98")}
 
 
-def kind(step: Any) -> str:
-    return step.kind if isinstance(step, steps.Paste) else type(step).__name__
+def kind(edit: Any) -> str:
+    return edit.kind if isinstance(edit, edits.Paste) else type(edit).__name__
 
 
-def steps_of(recipes: Sequence[steps.ViewRecipe], name: str) -> list[Any]:
-    return [step for recipe in recipes for step in recipe.steps if kind(step) == name]
+def edits_of(recipes: Sequence[edits.ViewRecipe], name: str) -> list[Any]:
+    return [edit for recipe in recipes for edit in recipe.edits if kind(edit) == name]
 
 
 RATES = {  # of the publication, by stage
@@ -71,13 +71,13 @@ RATES = {  # of the publication, by stage
 @pytest.mark.parametrize("name", RATES)
 def test_rates(recipes, name):
     for stage, rate in zip(("v83", "v86", "v98"), RATES[name], strict=True):
-        found = len(steps_of(recipes[stage], name)) / COUNT
+        found = len(edits_of(recipes[stage], name)) / COUNT
         assert abs(found - rate) < 4 * math.sqrt(rate * (1 - rate) / COUNT) + 1e-9, (stage, found)
 
 
 def test_the_frame_of_a_hard_view(recipes):
     for recipe in recipes["v98"]:
-        names = [kind(step) for step in recipe.steps]
+        names = [kind(edit) for edit in recipe.edits]
         frame = [name for name in names if name in ("Rotate", "Overlay", "Crop")]
         assert names[: len(frame)] == frame
         assert frame == sorted(frame, key=["Rotate", "Overlay", "Crop"].index)
@@ -93,7 +93,7 @@ def test_the_order_of_the_twelve_is_uniform(artwork):
     names = [name for name in RATES if name not in ("Rotate", "Overlay", "Crop")]
     runs = 1200
     for i in range(runs):
-        order = [kind(step) for step in draw(artwork, always, i).steps[1:]]
+        order = [kind(edit) for edit in draw(artwork, always, i).edits[1:]]
         assert len(order) == 12
         for place, name in enumerate(order):
             counts[names.index(name), place] += 1
@@ -111,31 +111,31 @@ def near_uniform(values: Sequence[float], low: float, high: float) -> None:
 
 @pytest.mark.parametrize(("stage", "strength"), [("v83", 0.70), ("v86", 0.75), ("v98", 0.80)])
 def test_colours(recipes, stage, strength):
-    found = steps_of(recipes[stage], "Jitter")
+    found = edits_of(recipes[stage], "Jitter")
     for name in ("brightness", "contrast", "saturation"):
-        near_uniform([getattr(step, name) for step in found], 1 - strength, 1 + strength)
-    near_uniform([step.hue for step in found], -0.2, 0.2)
-    orders = Counter(step.order for step in found)
+        near_uniform([getattr(edit, name) for edit in found], 1 - strength, 1 + strength)
+    near_uniform([edit.hue for edit in found], -0.2, 0.2)
+    orders = Counter(edit.order for edit in found)
     assert len(orders) == 24
     assert max(orders.values()) < 1.6 * COUNT / 24
 
 
 def test_other_ranges(recipes):
     found = recipes["v98"]
-    near_uniform([step.angle for step in steps_of(found, "Rotate")], 0, 180)
-    near_uniform([step.radius for step in steps_of(found, "Blur")], 0, 10)
-    near_uniform([(step.width + 0.5) / 64 for step in steps_of(found, "Pixelize")], 0.1 - 0.01, 1 + 0.01)
-    qualities = Counter(step.quality for step in steps_of(found, "Jpeg"))
+    near_uniform([edit.angle for edit in edits_of(found, "Rotate")], 0, 180)
+    near_uniform([edit.radius for edit in edits_of(found, "Blur")], 0, 10)
+    near_uniform([(edit.width + 0.5) / 64 for edit in edits_of(found, "Pixelize")], 0.1 - 0.01, 1 + 0.01)
+    qualities = Counter(edit.quality for edit in edits_of(found, "Jpeg"))
     assert sorted(qualities) == [10, 20, 30, 50]
     assert max(qualities.values()) < 1.3 * min(qualities.values())
-    more = [step.more for step in steps_of(found, "EdgeEnhance")]
+    more = [edit.more for edit in edits_of(found, "EdgeEnhance")]
     assert abs(np.mean(more) - 0.5) < 0.06
-    assert {step.share for step in steps_of(found, "ShufflePixels")} == {0.1}
+    assert {edit.share for edit in edits_of(found, "ShufflePixels")} == {0.1}
 
 
 def test_the_blur_scales_with_the_view_where_that_is_asked(artwork):
     scaled = replace(hard_of("v98"), blur_reference_size=512, blur=1.0)
-    radii = [step.radius for step in steps_of([draw(artwork, scaled, i) for i in range(200)], "Blur")]
+    radii = [edit.radius for edit in edits_of([draw(artwork, scaled, i) for i in range(200)], "Blur")]
     assert len(radii) == 200
     assert 1.1 < max(radii) <= 10 * 64 / 512
 
@@ -144,22 +144,22 @@ def test_the_blur_scales_with_the_view_where_that_is_asked(artwork):
 def test_overlays(recipes, stage, opacity, sizes):
     for recipe in recipes[stage]:
         before: tuple[int, int] = PHOTO
-        for step in recipe.steps:
-            if isinstance(step, steps.Rotate):
-                before = (step.width, step.height)
-            if isinstance(step, steps.Overlay):
-                back, pasted = (OTHER.size, before) if step.onto else (before, OTHER.size)
-                share = (step.height + 1) / back[1]
+        for edit in recipe.edits:
+            if isinstance(edit, edits.Rotate):
+                before = (edit.width, edit.height)
+            if isinstance(edit, edits.Overlay):
+                back, pasted = (OTHER.size, before) if edit.onto else (before, OTHER.size)
+                share = (edit.height + 1) / back[1]
                 assert sizes[0] <= share <= sizes[1] + 0.02 + 1 / back[1]
-                assert step.width == max(1, int(pasted[0] * step.height / pasted[1]))
-                assert int(255 * opacity) <= step.opacity <= 255
-                assert 0 <= step.top <= back[1] - step.height
-                assert 0 <= step.left <= back[0] * (1 - sizes[0])
+                assert edit.width == max(1, int(pasted[0] * edit.height / pasted[1]))
+                assert int(255 * opacity) <= edit.opacity <= 255
+                assert 0 <= edit.top <= back[1] - edit.height
+                assert 0 <= edit.left <= back[0] * (1 - sizes[0])
                 before = back
-            if isinstance(step, steps.Crop):
-                assert step.top + step.height <= before[1]
-                assert step.left + step.width <= before[0]
-    both = Counter(step.onto for step in steps_of(recipes[stage], "Overlay"))
+            if isinstance(edit, edits.Crop):
+                assert edit.top + edit.height <= before[1]
+                assert edit.left + edit.width <= before[0]
+    both = Counter(edit.onto for edit in edits_of(recipes[stage], "Overlay"))
     assert abs(both[True] - both[False]) < 4 * math.sqrt(sum(both.values()))
 
 
@@ -174,21 +174,21 @@ def test_an_overlay_opens_the_other_photo_and_nothing_else_does(artwork):
     made = [
         draw_hard(rates, PHOTO, 64, view_random(1, 0, i, 1), open_other=open_other, artwork=artwork) for i in range(50)
     ]
-    overlays = steps_of(made, "Overlay")
+    overlays = edits_of(made, "Overlay")
     assert len(calls) == len(overlays) > 5
-    assert {step.picture.mode for step in overlays} == {"RGB"}
+    assert {edit.picture.mode for edit in overlays} == {"RGB"}
 
 
-def crops_of(recipes: Sequence[steps.ViewRecipe], overlaid: bool) -> np.ndarray[Any, Any]:
+def crops_of(recipes: Sequence[edits.ViewRecipe], overlaid: bool) -> np.ndarray[Any, Any]:
     """Area as a share of the photo, and ratio, of the crops of photos that were not rotated, nor another's background."""
     rows = []
     for recipe in recipes:
-        if any(isinstance(step, steps.Rotate) for step in recipe.steps):
+        if any(isinstance(edit, edits.Rotate) for edit in recipe.edits):
             continue
-        overlay = [step for step in recipe.steps if isinstance(step, steps.Overlay)]
+        overlay = [edit for edit in recipe.edits if isinstance(edit, edits.Overlay)]
         if bool(overlay) is not overlaid or (overlay and overlay[0].onto):
             continue
-        (crop,) = (step for step in recipe.steps if isinstance(step, steps.Crop))
+        (crop,) = (edit for edit in recipe.edits if isinstance(edit, edits.Crop))
         rows.append((crop.width * crop.height / (PHOTO[0] * PHOTO[1]), crop.width / crop.height, crop.top, crop.left))
     return np.array(rows)
 
@@ -222,8 +222,8 @@ def test_crops_of_odd_photos_are_inside(photo):
     torch = pytest.importorskip("torch")
     transforms = pytest.importorskip("torchvision.transforms")
     for i in range(50):
-        (crop, *_) = draw_moderate(photo, 32, view_random(0, 0, i, 0)).steps
-        assert isinstance(crop, steps.Crop)
+        (crop, *_) = draw_moderate(photo, 32, view_random(0, 0, i, 0)).edits
+        assert isinstance(crop, edits.Crop)
         assert 0 <= crop.top <= crop.top + crop.height <= photo[1]
         assert 0 <= crop.left <= crop.left + crop.width <= photo[0]
         assert min(crop.width, crop.height) >= 1
@@ -234,13 +234,13 @@ def test_crops_of_odd_photos_are_inside(photo):
 
 def test_moderate_views_are_mirrored_half_of_the_time():
     made = [draw_moderate(PHOTO, 64, view_random(2, 0, i, 0)) for i in range(1000)]
-    assert {tuple(kind(step) for step in recipe.steps) for recipe in made} == {("Crop",), ("Crop", "Flip")}
-    assert abs(np.mean([len(recipe.steps) == 2 for recipe in made]) - 0.5) < 0.06
+    assert {tuple(kind(edit) for edit in recipe.edits) for recipe in made} == {("Crop",), ("Crop", "Flip")}
+    assert abs(np.mean([len(recipe.edits) == 2 for recipe in made]) - 0.5) < 0.06
     assert not any(recipe.erase for recipe in made)
 
 
 def test_plain_views():
-    assert draw_plain(64) == steps.ViewRecipe((steps.Resize(64),), 64)
+    assert draw_plain(64) == edits.ViewRecipe((edits.Resize(64),), 64)
 
 
 def test_perspectives_are_those_of_torchvision(recipes):
@@ -252,8 +252,8 @@ def test_perspectives_are_those_of_torchvision(recipes):
     assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
     # Back from the matrix to the corners: each lies within a quarter of the side of its own corner, anywhere there.
     places = []
-    for step in steps_of(recipes["v98"], "Perspective"):
-        a, b, c, d, e, f, g, h = step.matrix
+    for edit in edits_of(recipes["v98"], "Perspective"):
+        a, b, c, d, e, f, g, h = edit.matrix
         forward = np.linalg.inv(np.array([[a, b, c], [d, e, f], [g, h, 1]]))
         x, y, z = forward @ np.array([(0, 0, 1), (63, 0, 1), (63, 63, 1), (0, 63, 1)]).T
         places.append(np.abs(np.stack((x / z, y / z), 1) - corners))
@@ -292,19 +292,19 @@ def test_what_is_erased(recipes):
 
 
 def test_writing_and_emoji(recipes):
-    for step in steps_of(recipes["v98"], "text"):
-        assert 0 <= step.left < 32
-        assert 0 <= step.top < 32
-        assert step.left + step.patch.shape[1] <= 64
-        assert step.top + step.patch.shape[0] <= 64
-        assert len(np.unique(step.patch[..., :3].reshape(-1, 3), axis=0)) == 1, "one colour"
-    tops = [step.patch.shape[0] for step in steps_of(recipes["v98"], "text")]
+    for edit in edits_of(recipes["v98"], "text"):
+        assert 0 <= edit.left < 32
+        assert 0 <= edit.top < 32
+        assert edit.left + edit.patch.shape[1] <= 64
+        assert edit.top + edit.patch.shape[0] <= 64
+        assert len(np.unique(edit.patch[..., :3].reshape(-1, 3), axis=0)) == 1, "one colour"
+    tops = [edit.patch.shape[0] for edit in edits_of(recipes["v98"], "text")]
     assert len(set(tops)) > 20
-    for step in steps_of(recipes["v98"], "emoji"):
-        assert 6 <= step.patch.shape[0] <= 19
-        assert 0 <= step.left < 64
-        assert 0 <= step.top < 64
-    assert any(step.left + step.patch.shape[1] > 64 for step in steps_of(recipes["v98"], "emoji")), "over the edge"
+    for edit in edits_of(recipes["v98"], "emoji"):
+        assert 6 <= edit.patch.shape[0] <= 19
+        assert 0 <= edit.left < 64
+        assert 0 <= edit.top < 64
+    assert any(edit.left + edit.patch.shape[1] > 64 for edit in edits_of(recipes["v98"], "emoji")), "over the edge"
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 10.0, 45.0, 45.0001, 60.0, 90.0, 135.0, 179.0, 180.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,10 +25,13 @@ from helpers_training import ARCH, SIZE, backbone_file, make_collection, toy
 from isc_fast.errors import CheckpointError, InputError, MismatchError, TrainingError
 from isc_fast.networks.checkpoint import load_checkpoint, save_checkpoint
 from isc_fast.networks.model import DescriptorNet
+from isc_fast.training.checks import check
+from isc_fast.training.data.collection import collect
 from isc_fast.training.loop.journal import LogRow, read_log
 from isc_fast.training.options import RunOptions
+from isc_fast.training.overrides import override
 from isc_fast.training.run import train_schedule, train_stage
-from isc_fast.training.stages import Stage
+from isc_fast.training.stages import STAGES, Stage
 
 HERE = Path(__file__).parents[1]
 QUICK = RunOptions(device="cpu", workers=0, log_every=1)
@@ -165,7 +169,7 @@ def test_weights_that_are_no_numbers_are_not_saved(data, start, tmp_path, monkey
         return found
 
     monkeypatch.setattr(Learner, "step", spoilt)
-    with pytest.raises(TrainingError, match=r"a weight of v83 is no number at epoch 0, step 4; .*T0000\d\d"):
+    with pytest.raises(TrainingError, match=r"a weight of v83 is NaN or infinite at epoch 0, step 4; .*T0000\d\d"):
         train_stage(toy("v83"), data, tmp_path / "a", start=start, options=QUICK)
     assert not (tmp_path / "a/checkpoint_0000.pth.tar").exists()
     assert not (tmp_path / "a/resume.pt").exists()
@@ -183,7 +187,7 @@ def test_a_chain_hands_the_right_checkpoints_on(data, start, tmp_path, monkeypat
         replace(stage, use_epoch=stage.first_epoch + (1 if stage.name in ("v86", "v98") else 0)) for stage in stages
     ]
     begun: list[tuple[str, str]] = []
-    import isc_fast.training.run as run
+    import isc_fast.training.loop.stage_run as run
 
     original = run._begin
 
@@ -258,6 +262,7 @@ def test_a_loss_that_is_no_number_names_the_batch(data, start, tmp_path):
     with pytest.raises(TrainingError, match=r"loss of v83 is nan at epoch 0, step \d.*T0000\d\d") as caught:
         train_stage(stage, data, tmp_path / "a", start=start, options=QUICK)
     assert "\n" not in str(caught.value)
+    assert "--overwrite --set learning_rate=5e+29, or --overwrite --set precision=fp32" in str(caught.value)
     assert not (tmp_path / "a/checkpoint_0000.pth.tar").exists()
     assert not (tmp_path / "a/resume.pt").exists()
 
@@ -373,6 +378,27 @@ def refused(stage: Stage, data: Path, start: Path, tmp_path: Path, **changes: An
 )
 def test_numbers_that_do_not_fit(data, start, tmp_path, changes, message):
     assert message in refused(toy("v98", negatives_per_sample=2), data, start, tmp_path, **changes)
+
+
+def test_a_toy_data_set_hears_all_its_refusals_at_once(data, start, tmp_path):
+    """Whoever follows every advice of the one message has a run that begins."""
+    stages = [replace(STAGES[name], arch=ARCH, input_size=64, dim=16) for name in ("v83", "v98", "v107")]
+    with pytest.raises(InputError) as caught:
+        train_schedule(stages, data, tmp_path / "a", start=start, options=QUICK)
+    message = str(caught.value)
+    advice = re.findall(r"--set (\S+=\d+)", message)
+    assert [setting.rpartition("=")[0] for setting in advice] == [
+        f"{stage}.{name}" for stage in ("v83", "v98") for name in ("batch_size", "memory_size")
+    ]
+    mended = [override(stage, advice) for stage in stages]
+    for stage in mended:
+        check(stage, collect(data, stage), 1)
+    (data_without := tmp_path / "less").mkdir()
+    with pytest.raises(InputError) as caught:
+        train_schedule(stages, data_without, tmp_path / "a", start=start, options=QUICK)
+    for stage in ("v83", "v98", "v107"):
+        assert f"the stage {stage} " in str(caught.value)
+    assert not (tmp_path / "a").exists()
 
 
 def test_data_that_does_not_fit(photos, start, tmp_path):

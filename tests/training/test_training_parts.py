@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +19,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+import timm
 from helpers_training import ARCH, backbone_file, make_collection, toy
 
 from isc_fast.cli.main import main
@@ -27,11 +30,12 @@ from isc_fast.networks.model import DescriptorNet
 from isc_fast.networks.pretrained import load_start
 from isc_fast.training.data.collection import Collection, collect
 from isc_fast.training.data.dataset import SampleDataset, collate
+from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.data.photos import PhotoReader
 from isc_fast.training.data.sampling import KeySampler, epoch_order, steps_per_epoch
 from isc_fast.training.loop.batchnorm import batch_norms, kept_statistics
 from isc_fast.training.loop.distributed import Process, choose_device, joined
-from isc_fast.training.loop.evaluation import evaluate_net, read_held_out
+from isc_fast.training.loop.evaluation import evaluate_net
 from isc_fast.training.loop.learner import Learner, usable_precision
 from isc_fast.training.loop.optimizer import make_optimizer, set_learning_rate, take_over_momentum
 from isc_fast.training.loop.whitening import set_whitened_head
@@ -100,6 +104,15 @@ def test_v107_trains_on_pairs_against_the_other_references(data):
         ("Q00001", "R000001"),
     ]
     assert [item.id for item in collection.negatives] == [f"R{number:06d}" for number in range(20, 60)]
+
+
+def test_the_download_s_own_layout_is_the_same_collection(data, tmp_path):
+    names = {"training_images": "train", "reference_images": "references", "query_images": "dev_queries"}
+    for name, other in names.items():
+        (tmp_path / other).symlink_to(data / name)
+    (tmp_path / "dev_queries_groundtruth.csv").symlink_to(data / "public_ground_truth.csv")
+    for stage in ("v98", "v107"):
+        assert collect(tmp_path, toy(stage)).digest() == collect(data, toy(stage)).digest()
 
 
 def test_pairs_that_share_an_image_share_a_label():
@@ -331,6 +344,31 @@ def test_a_backbone_file_leaves_the_head_alone(tmp_path):
     assert torch.equal(other.backbone.state_dict()["conv_stem.weight"], expected["conv_stem.weight"])
 
 
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "test_convnext",  # timm puts the parts of stem and stages beside each other: stem_0, stages_0
+        "test_byobnet",
+        "test_vit",  # timm wraps the network: model.
+        "densenet121",  # features.conv0
+        "mobilenetv4_conv_small",  # has layers after the last feature map that are called like no others
+    ],
+)
+def test_backbones_under_other_names_load_too(arch, tmp_path):
+    torch.manual_seed(1)
+    full = timm.create_model(arch, pretrained=False, num_classes=7)
+    torch.save(full.state_dict(), tmp_path / "imagenet.pth")
+    net = DescriptorNet(arch, 16)
+    assert load_start(net, tmp_path / "imagenet.pth") is None
+    images = torch.randn(2, 3, *full.pretrained_cfg["input_size"][1:])
+    with torch.inference_mode():
+        *_, last = full.eval().forward_intermediates(images, intermediates_only=True)
+        torch.testing.assert_close(net.backbone.eval()(images)[-1], last, rtol=1e-4, atol=1e-4)
+    torch.save({**full.state_dict(), "surplus": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"0 tensors missing, 1 unexpected, .* such as surplus"):
+        load_start(net, tmp_path / "other.pth")
+
+
 def test_a_checkpoint_brings_everything(tmp_path):
     net = DescriptorNet(ARCH, 16)
     optimizer = make_optimizer(net, STAGES["v83"])
@@ -361,6 +399,25 @@ def test_without_a_network_it_says_what_to_do(monkeypatch):
     monkeypatch.setattr(timm, "create_model", refuse)
     with pytest.raises(DownloadError, match=r"weights of test_efficientnet could not be fetched .*--init FILE"):
         load_start(net, "imagenet")
+
+
+def test_without_a_network_it_says_so_in_seconds(monkeypatch, tmp_path):
+    """The hub's client alone tries for a minute."""
+    from huggingface_hub import constants
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as unused:  # a port that nobody listens on
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        net = DescriptorNet("resnet18", 16)
+        began = time.monotonic()
+        with pytest.raises(DownloadError, match=r"weights of resnet18 could not be fetched .*--init FILE"):
+            load_start(net, "imagenet")
+    assert time.monotonic() - began < 15
+    assert constants.HF_HUB_OFFLINE is False
 
 
 # The head in closed form
@@ -412,6 +469,13 @@ def test_settings_change_the_stage():
     )  # fmt: skip
     assert (stage.batch_size, stage.learning_rate, stage.falling, stage.precision) == (32, 1.0, False, "bf16")
     assert stage.hard_view == replace(STAGES["v98"].hard_view, blur=0.1, overlay_size=(0.1, 0.9))
+    for text, frozen in (
+        ("backbone.*", ("backbone.*",)),
+        ("backbone.blocks.[012].*, *.conv_dw.*", ("backbone.blocks.[012].*", "*.conv_dw.*")),
+        ("none", ()),
+        ("", ()),
+    ):
+        assert override(STAGES["tiny-1"], [f"frozen={text}"]).frozen == frozen
     assert replace(stage, batch_size=64, learning_rate=0.1, falling=True, precision="fp16", hard_view=None) == replace(
         STAGES["v98"], hard_view=None
     )
@@ -428,6 +492,8 @@ def test_settings_change_the_stage():
         ("precision=fp8", "choose one of fp16, bf16, fp32"),
         ("hard_view=none", "hard_view has parts"),
         ("batch_size.x=3", "has no parts"),
+        ("frozen=backbone.*,,fc.*", "expected names with commas between them, or none"),
+        ("frozen=('backbone.*',)", "expected names with commas between them, or none"),
         ("hard_view.overlay_size=3", "hard_view.overlay_size is '3'"),
     ],
 )
@@ -503,6 +569,28 @@ def test_the_command_line_refuses_in_one_line(arguments, message, capsys, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_trial_ends_with_status_0_and_goes_on(data, tmp_path, capsys):
+    small = ["--set", "batch_size=8", "--set", "memory_size=60", "--set", "input_size=64", "--set", f"arch={ARCH}"]
+    small += [
+        "--set",
+        "use_epoch=0",
+        "--init",
+        str(backbone_file(tmp_path / "b.pth")),
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
+    command = ["train", "--stage", "v83", "--data", str(data), "-o", str(tmp_path / "a"), *small]
+    assert main([*command, "--max-steps", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "stopped after 2 steps, as --max-steps says; the same command goes on" in err
+    assert (tmp_path / "a/resume.pt").exists()
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a/checkpoint_0000.pth.tar'}\n"
+
+
 def test_torchrun_starts_the_module(data, tmp_path):
     """The line of the README on two processes; and a batch that does not divide among three."""
     start = backbone_file(tmp_path / "b.pth")

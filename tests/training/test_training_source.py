@@ -19,11 +19,12 @@ from isc_fast.items import Item, Photo, Problem
 from isc_fast.networks.model import DescriptorNet
 from isc_fast.training.data.collection import collect
 from isc_fast.training.data.dataset import SampleDataset, make_loader
+from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.data.inputs import InputMaker
 from isc_fast.training.data.photos import PhotoReader
 from isc_fast.training.data.sampling import KeySampler
 from isc_fast.training.loop.distributed import Process
-from isc_fast.training.loop.evaluation import evaluate_net, read_held_out
+from isc_fast.training.loop.evaluation import evaluate_net
 from isc_fast.training.loop.learner import Learner
 
 CPU = Process(0, 1, torch.device("cpu"))

@@ -70,10 +70,10 @@ class Collection:
 
 def _listed(root: Path, letter: str, stage: Stage) -> list[Item]:
     try:
-        folder = find_sets(root, letter)[letter]
+        folders = find_sets(root, letter)[letter]
     except InputError as error:
         raise InputError(f"the stage {stage.name} cannot train on {root}: {error}") from error
-    return list_images(folder, ids="stem").items
+    return list_images(folders, ids="stem").items
 
 
 def _by_id(items: Sequence[Item], ids: Sequence[str], what: str, truth: Path) -> list[Item]:
@@ -109,8 +109,8 @@ def collect(
     """Collect the images of a stage from a folder with the layout of DISC21, in the order of their names.
 
     Args:
-        root: a folder with ``training_images`` or ``train_images``. Some stages also need ``reference_images``,
-            ``query_images`` and a ground-truth CSV in it.
+        root: a folder in a layout of DISC21, see `isc_fast.sources.disc21.FOLDERS`, with the training images. Some stages
+            also need the references, the queries and a ground-truth CSV in it.
         stage: the stage.
         ground_truth: the ground-truth CSV. It is needed only if the file cannot be found by its name.
 

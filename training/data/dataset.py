@@ -8,14 +8,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..stages import Stage
+from ..stages import Stage, ViewsOn
 from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
 from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, view_random
@@ -23,7 +23,6 @@ from .collection import Collection
 from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
 
-ViewsOn = Literal["workers", "device"]
 _MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # each purpose has its own random numbers in a sample
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +13,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # must be imported before a group exists: its functions keep that group as their default
 
 from ...errors import InputError
+from ..launched import from_environment, world_size
 
 TIMEOUT_S = 600  # how many seconds a process waits for another before it fails
 
@@ -38,24 +38,6 @@ class Process:
         return self.rank == 0
 
 
-def _from_environment(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(f"the environment's {name} is {text!r}; expected a number, as torchrun sets it") from error
-
-
-def current_rank() -> int:
-    """Return the number of this process, as torchrun sets it, or 0 without torchrun."""
-    return _from_environment("RANK", 0)
-
-
-def local_world_size() -> int:
-    """Return the number of this run's processes on this machine, or 1 without torchrun."""
-    return max(1, _from_environment("LOCAL_WORLD_SIZE", 1))
-
-
 def choose_device(name: str | None) -> torch.device:
     """Return the CPU or this process's GPU. By default, it is a GPU if there is one.
 
@@ -73,7 +55,7 @@ def choose_device(name: str | None) -> torch.device:
         raise InputError(
             "--device is cuda, but torch finds no GPU; check the driver with nvidia-smi, or give --device cpu"
         )
-    local, count = _from_environment("LOCAL_RANK", 0), torch.cuda.device_count()
+    local, count = from_environment("LOCAL_RANK", 0), torch.cuda.device_count()
     if local >= count:
         raise InputError(
             f"this is process {local} of its machine, which has {count} GPUs: start one process for each GPU "
@@ -101,8 +83,7 @@ def joined(device: str | None = None, timeout_s: float = TIMEOUT_S) -> Iterator[
     if dist.is_initialized():  # the caller that started the group also ends it
         yield Process(dist.get_rank(), dist.get_world_size(), chosen)
         return
-    world_size = _from_environment("WORLD_SIZE", 1)
-    if world_size == 1:
+    if world_size() == 1:
         yield Process(0, 1, chosen)
         return
     backend = "nccl" if chosen.type == "cuda" else "gloo"

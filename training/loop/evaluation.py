@@ -5,11 +5,8 @@ It works in memory. It needs no engine and no files, and it does not load faiss 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,52 +14,16 @@ import torch.distributed as dist
 
 from ...decoders.opening import ImageProblem
 from ...decoders.rules import load_input
-from ...errors import InputError
 from ...evaluation.metrics import PER_QUERY_CAP, Scores, evaluate
 from ...items import Item, Photo, Vectors
-from ...matching.matches import Matches, Truth, read_truth
+from ...matching.matches import Matches
 from ...networks.model import DescriptorNet
-from ...sources.disc21 import find_sets, find_truth
-from ...sources.listing import list_images, open_item
+from ..data.held_out import HeldOut
 from ..views.apply_torch import finish
 from .distributed import Process
 
 _BATCH = 32
 _PROTOCOL = "kit"
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Images that training never sees, and the ground truth that says which of them belong together.
-
-    Attributes:
-        queries, references: the images.
-        truth: the ground truth.
-        open_photo: a function that returns the photo of an item. For images of a source, it is the source's ``open``.
-    """
-
-    queries: Sequence[Item]
-    references: Sequence[Item]
-    truth: Truth
-    open_photo: Callable[[Item], Photo] = open_item
-
-
-def read_held_out(folder: str | os.PathLike[str]) -> HeldOut:
-    """Read a folder with ``query_images``, ``reference_images`` and a ground-truth CSV.
-
-    Raises:
-        InputError: the folder or one of its parts is missing.
-        FormatError: the ground truth has a wrong format.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise InputError(f"there is no folder {root} to evaluate on")
-    folders = find_sets(root, "qr")
-    truth = find_truth(root, "q", None)
-    if truth is None:
-        raise InputError(f"{root} has no ground truth (*truth*.csv with query_id,reference_id) to evaluate against")
-    queries, references = (list_images(folders[letter], ids="stem").items for letter in "qr")
-    return HeldOut(queries, references, read_truth(truth))
 
 
 def _describe(

@@ -19,26 +19,22 @@ from ...errors import IscFastError, TrainingError
 from ...networks.checkpoint import save_checkpoint
 from ...progress import ProgressCallback
 from ..data.dataset import SampleDataset, make_loader
+from ..data.held_out import HeldOut
 from ..data.inputs import InputMaker
 from ..data.sampling import KeySampler, steps_per_epoch
-from ..options import RunOptions
+from ..names import STATE_FILE, checkpoint_path
+from ..options import RunOptions, StepsDone
 from .distributed import sum_over_processes, wait_for_all
-from .evaluation import HeldOut, evaluate_net
+from .evaluation import evaluate_net
 from .journal import Journal, LogRow
 from .learner import Learner
 from .losses import LossParts
 from .state import Identity, Position, load_state, save_state
 
-STATE_FILE = "resume.pt"
 _FIGURES = ("loss", "positive", "negative", "positive_distance", "negative_distance", "active_negatives")
 # The trainer warns of a collapse if the share of active negatives is above _COLLAPSING and above _GROWN times its first value.
 _COLLAPSING, _GROWN = 0.05, 2.0
 _Log = Callable[[str], None]
-
-
-def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Return the path of the checkpoint of an epoch, counted from 0. The name is that of the published runs."""
-    return folder / f"checkpoint_{epoch:04d}.pth.tar"
 
 
 @contextlib.contextmanager
@@ -125,7 +121,8 @@ class Trainer:
             resume: whether to continue from the saved state in the folder, if there is one.
 
         Raises:
-            KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state.
+            KeyboardInterrupt: the run received SIGINT or SIGTERM and has saved its state; `StepsDone` after as many steps as
+                ``max_steps``.
             TrainingError: the loss or a weight became infinite or NaN.
         """
         state = self._folder / STATE_FILE
@@ -185,12 +182,12 @@ class Trainer:
                 stop, save, position = self._settle(pending.pop(0), window, position)
             now = time.monotonic()
             pending[-1].seconds, began = now - began, now
-            stop |= self._options.max_steps == self._done
-            if stop or save:
+            enough = self._options.max_steps == self._done
+            if stop or save or enough:
                 position = self._settle_all(pending, window, position)
                 self._save(position)
-            if stop:
-                raise KeyboardInterrupt
+            if stop or enough:
+                raise KeyboardInterrupt if stop else StepsDone
         return self._end_epoch(self._settle_all(pending, window, position), window)
 
     def _flags(self, skipped: int) -> torch.Tensor:
@@ -227,15 +224,16 @@ class Trainer:
         while pending:
             _, _, position = self._settle(pending.pop(0), window, position)
         if not self.learner.is_finite():
-            raise self._no_number("a weight", "no number", position, names)
+            raise self._no_number("a weight", "NaN or infinite", position, names)
         return position
 
     def _no_number(self, what: str, value: object, position: Position, names: list[str]) -> TrainingError:
         shown = ", ".join(names[:8]) + (f", … ({len(names)} images)" if len(names) > 8 else "")
         return TrainingError(
             f"{what} of {self._stage.name} is {value} at epoch {position.epoch}, step {position.step - 1}; this process's "
-            f"batch: {shown}. The saved state is from an earlier step. Lower the learning rate (--set learning_rate=…) or use "
-            "another precision (--set precision=fp32), and look at these images"
+            f"batch: {shown}. Look at these images, and start the stage again with a lower learning rate or another precision: "
+            f"--overwrite --set learning_rate={self._stage.learning_rate / 2:g}, or --overwrite --set precision=fp32; without "
+            "--overwrite the same settings go on from a saved state of an earlier step"
         )
 
     def _write_row(self, window: _Window, step: int, position: Position) -> None:

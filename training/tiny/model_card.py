@@ -32,11 +32,11 @@ from ...extraction.pipeline import extract
 from ...files.atomic import make_folder, write_text
 from ...items import Item
 from ...machine.versions import installed
-from ...matching.index import search
 from ...matching.smoothing import smooth_negatives
 from ...matching.subtraction import subtract_negatives
+from ...matching.two_sides import search
 from ...sources.listing import Listing, list_images
-from ..loop.evaluation import HeldOut, read_held_out
+from ..data.held_out import HeldOut, read_held_out
 from .baselines import HASH_SIDES, HASHES, ImageNetEngine, as_hamming, describe_by_hash
 from .figures import PROTOCOL, Row, as_markdown, measure
 

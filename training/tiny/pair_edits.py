@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ...evaluation.edits.demo import Edit
 from ...evaluation.edits.perspective import perspective_matrix
-from ..views.apply_pil import apply_step
+from ..views.apply_pil import apply_edit
+from ..views.edits import Jitter, Jpeg, Perspective, Pixelize
 from ..views.recipes import HUE, JPEG_QUALITIES, inscribed
-from ..views.steps import Jitter, Jpeg, Perspective, Pixelize
 
 _BILINEAR = Image.Resampling.BILINEAR
 
@@ -44,7 +44,7 @@ def colours(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Im
     """Change brightness, contrast, saturation and hue, in a random order."""
     order = random.sample(range(4), 4)
     brightness, contrast, saturation = (random.uniform(0.4, 1.6) for _ in range(3))
-    return apply_step(Jitter(tuple(order), brightness, contrast, saturation, random.uniform(-HUE, HUE)), photo)
+    return apply_edit(Jitter(tuple(order), brightness, contrast, saturation, random.uniform(-HUE, HUE)), photo)
 
 
 def greyscale(photo: Image.Image, _other: Image.Image, _random: Random) -> Image.Image:
@@ -59,7 +59,7 @@ def soften(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Ima
 
 def jpeg(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
     """Compress the photo as JPEG of a low quality, at full size."""
-    return apply_step(Jpeg(random.choice(JPEG_QUALITIES)), photo)
+    return apply_edit(Jpeg(random.choice(JPEG_QUALITIES)), photo)
 
 
 def paste(photo: Image.Image, other: Image.Image, random: Random) -> Image.Image:
@@ -110,13 +110,13 @@ def aslant(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Ima
     width, height = photo.size
     corners = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=np.float64)
     inwards = np.array([(random.uniform(0, 0.2) * width, random.uniform(0, 0.2) * height) for _ in range(4)])
-    return apply_step(Perspective(perspective_matrix(corners, np.abs(corners - inwards))), photo)
+    return apply_edit(Perspective(perspective_matrix(corners, np.abs(corners - inwards))), photo)
 
 
 def pixels(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:
     """Shrink the photo, and enlarge it again."""
     share = random.uniform(0.15, 0.6)
-    return apply_step(Pixelize(max(1, round(photo.width * share)), max(1, round(photo.height * share))), photo)
+    return apply_edit(Pixelize(max(1, round(photo.width * share)), max(1, round(photo.height * share))), photo)
 
 
 def edges(photo: Image.Image, _other: Image.Image, random: Random) -> Image.Image:

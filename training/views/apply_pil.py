@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageStat
 
-from . import steps
-from .steps import Step, ViewRecipe
+from . import edits
+from .edits import Edit, ViewRecipe
 
 SHUFFLE_SEED = 10
 _BICUBIC, _BILINEAR, _NEAREST = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST
@@ -33,72 +33,72 @@ def apply_pil(recipe: ViewRecipe, photo: Image.Image) -> npt.NDArray[np.uint8]:
         rectangle later.
     """
     image = photo
-    for step in recipe.steps:
-        image = apply_step(step, image)
+    for edit in recipe.edits:
+        image = apply_edit(edit, image)
     return np.array(image)
 
 
-def apply_step(step: Step, image: Image.Image) -> Image.Image:
+def apply_edit(edit: Edit, image: Image.Image) -> Image.Image:
     """Carry out one edit of a recipe on an RGB image. The given image does not change."""
-    match step:
-        case steps.Crop():
-            return _crop(step, image)
-        case steps.Resize():
-            return image.resize((step.size, step.size), _BILINEAR)
-        case steps.Rotate():
-            return image.transform((step.width, step.height), Image.Transform.AFFINE, step.matrix, _NEAREST)
-        case steps.Overlay():
-            return _overlay(step, image)
-        case steps.Jitter():
-            return _jitter(step, image)
-        case steps.Pixelize():
-            return image.resize((step.width, step.height), _BICUBIC).resize(image.size, _BICUBIC)
-        case steps.ShufflePixels():
-            return _shuffle(step, image)
-        case steps.Jpeg():
-            return _jpeg(step, image)
-        case steps.Grayscale():
+    match edit:
+        case edits.Crop():
+            return _crop(edit, image)
+        case edits.Resize():
+            return image.resize((edit.size, edit.size), _BILINEAR)
+        case edits.Rotate():
+            return image.transform((edit.width, edit.height), Image.Transform.AFFINE, edit.matrix, _NEAREST)
+        case edits.Overlay():
+            return _overlay(edit, image)
+        case edits.Jitter():
+            return _jitter(edit, image)
+        case edits.Pixelize():
+            return image.resize((edit.width, edit.height), _BICUBIC).resize(image.size, _BICUBIC)
+        case edits.ShufflePixels():
+            return _shuffle(edit, image)
+        case edits.Jpeg():
+            return _jpeg(edit, image)
+        case edits.Grayscale():
             return _as_rgb(image.convert("L"))
-        case steps.Blur():
-            return image.filter(ImageFilter.GaussianBlur(step.radius))
-        case steps.Perspective():
-            return image.transform(image.size, Image.Transform.PERSPECTIVE, step.matrix, _BILINEAR)
-        case steps.Flip():
+        case edits.Blur():
+            return image.filter(ImageFilter.GaussianBlur(edit.radius))
+        case edits.Perspective():
+            return image.transform(image.size, Image.Transform.PERSPECTIVE, edit.matrix, _BILINEAR)
+        case edits.Flip():
             return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        case steps.TurnOver():
+        case edits.TurnOver():
             return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        case steps.Paste():
-            return _paste(step, image)
-        case steps.EdgeEnhance():
-            return image.filter(ImageFilter.EDGE_ENHANCE_MORE if step.more else ImageFilter.EDGE_ENHANCE)
+        case edits.Paste():
+            return _paste(edit, image)
+        case edits.EdgeEnhance():
+            return image.filter(ImageFilter.EDGE_ENHANCE_MORE if edit.more else ImageFilter.EDGE_ENHANCE)
         case _:
-            assert_never(step)
+            assert_never(edit)
 
 
-def _crop(step: steps.Crop, image: Image.Image) -> Image.Image:
+def _crop(edit: edits.Crop, image: Image.Image) -> Image.Image:
     # `resize(box=…)` would save this copy, but its filter looks beyond the box, so the outermost pixels would differ.
-    part = image.crop((step.left, step.top, step.left + step.width, step.top + step.height))
-    return part.resize((step.size, step.size), _BILINEAR)
+    part = image.crop((edit.left, edit.top, edit.left + edit.width, edit.top + edit.height))
+    return part.resize((edit.size, edit.size), _BILINEAR)
 
 
-def _overlay(step: steps.Overlay, image: Image.Image) -> Image.Image:
-    back, pasted = (step.picture.copy(), image) if step.onto else (image.copy(), step.picture)
-    small = pasted.resize((step.width, step.height), _BICUBIC)
-    back.paste(small, (step.left, step.top), Image.new("L", small.size, step.opacity))
+def _overlay(edit: edits.Overlay, image: Image.Image) -> Image.Image:
+    back, pasted = (edit.picture.copy(), image) if edit.onto else (image.copy(), edit.picture)
+    small = pasted.resize((edit.width, edit.height), _BICUBIC)
+    back.paste(small, (edit.left, edit.top), Image.new("L", small.size, edit.opacity))
     return back
 
 
-def _paste(step: steps.Paste, image: Image.Image) -> Image.Image:
+def _paste(edit: edits.Paste, image: Image.Image) -> Image.Image:
     result = image.copy()
-    patch = Image.fromarray(step.patch)
-    result.paste(patch, (step.left, step.top), patch)
+    patch = Image.fromarray(edit.patch)
+    result.paste(patch, (edit.left, edit.top), patch)
     return result
 
 
-def _shuffle(step: steps.ShufflePixels, image: Image.Image) -> Image.Image:
+def _shuffle(edit: edits.ShufflePixels, image: Image.Image) -> Image.Image:
     pixels = np.array(image)
     flat = pixels.reshape(-1, 3)
-    to, source = shuffled_places(flat.shape[0], step.share)
+    to, source = shuffled_places(flat.shape[0], edit.share)
     flat[to] = flat[source]
     return Image.fromarray(pixels)
 
@@ -117,9 +117,9 @@ def shuffled_places(count: int, share: float) -> tuple[npt.NDArray[np.int64], np
     return to.astype(np.int64), source[:, 0].astype(np.int64)
 
 
-def _jpeg(step: steps.Jpeg, image: Image.Image) -> Image.Image:
+def _jpeg(edit: edits.Jpeg, image: Image.Image) -> Image.Image:
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=step.quality)
+    image.save(out, "JPEG", quality=edit.quality)
     result = Image.open(out)
     result.load()
     return result
@@ -129,17 +129,17 @@ def _as_rgb(grey: Image.Image) -> Image.Image:
     return Image.merge("RGB", (grey, grey, grey))
 
 
-def _jitter(step: steps.Jitter, image: Image.Image) -> Image.Image:
-    for which in step.order:
+def _jitter(edit: edits.Jitter, image: Image.Image) -> Image.Image:
+    for which in edit.order:
         if which == 0:
-            image = _stretch(image, 0, step.brightness)
+            image = _stretch(image, 0, edit.brightness)
         elif which == 1:
             # Pillow's ImageEnhance.Contrast stretches around the rounded mean of the grey image too.
-            image = _stretch(image, int(ImageStat.Stat(image.convert("L")).mean[0] + 0.5), step.contrast)
+            image = _stretch(image, int(ImageStat.Stat(image.convert("L")).mean[0] + 0.5), edit.contrast)
         elif which == 2:
-            image = ImageEnhance.Color(image).enhance(step.saturation)
+            image = ImageEnhance.Color(image).enhance(edit.saturation)
         else:
-            image = turn_hue(image, step.hue)
+            image = turn_hue(image, edit.hue)
     return image
 
 

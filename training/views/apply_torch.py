@@ -20,13 +20,13 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ...errors import InputError
-from . import steps
+from . import edits
 from .apply_pil import shuffled_places
 from .decoding import decode_on_device
+from .edits import Edit, ViewRecipe
 from .jpeg import compress
-from .steps import Step, ViewRecipe
 
-__all__ = ["apply_step", "apply_torch", "decode_on_device", "finish", "to_tensor"]
+__all__ = ["apply_edit", "apply_torch", "decode_on_device", "finish", "to_tensor"]
 
 
 @torch.no_grad()
@@ -41,49 +41,49 @@ def apply_torch(recipe: ViewRecipe, photo: torch.Tensor) -> torch.Tensor:
         the view, uint8 ``(3, size, size)``, on the same device. `finish` erases the recipe's rectangle later.
     """
     image = photo
-    for step in recipe.steps:
-        image = apply_step(step, image)
+    for edit in recipe.edits:
+        image = apply_edit(edit, image)
     return image
 
 
-def apply_step(step: Step, image: torch.Tensor) -> torch.Tensor:
+def apply_edit(edit: Edit, image: torch.Tensor) -> torch.Tensor:
     """Carry out one edit of a recipe on an image uint8 ``(3, h, w)``. The given image does not change."""
-    match step:
-        case steps.Crop():
-            part = image[:, step.top : step.top + step.height, step.left : step.left + step.width]
-            return _resize(part, step.size, step.size, InterpolationMode.BILINEAR)
-        case steps.Resize():
-            return _resize(image, step.size, step.size, InterpolationMode.BILINEAR)
-        case steps.Rotate():
-            return _rotate(step, image)
-        case steps.Overlay():
-            return _overlay(step, image)
-        case steps.Jitter():
-            return _jitter(step, image)
-        case steps.Pixelize():
-            small = _resize(image, step.height, step.width, InterpolationMode.BICUBIC)
+    match edit:
+        case edits.Crop():
+            part = image[:, edit.top : edit.top + edit.height, edit.left : edit.left + edit.width]
+            return _resize(part, edit.size, edit.size, InterpolationMode.BILINEAR)
+        case edits.Resize():
+            return _resize(image, edit.size, edit.size, InterpolationMode.BILINEAR)
+        case edits.Rotate():
+            return _rotate(edit, image)
+        case edits.Overlay():
+            return _overlay(edit, image)
+        case edits.Jitter():
+            return _jitter(edit, image)
+        case edits.Pixelize():
+            small = _resize(image, edit.height, edit.width, InterpolationMode.BICUBIC)
             return _resize(small, image.shape[1], image.shape[2], InterpolationMode.BICUBIC)
-        case steps.ShufflePixels():
-            return _shuffle(step, image)
-        case steps.Jpeg():
-            return compress(image, step.quality)
-        case steps.Grayscale():
+        case edits.ShufflePixels():
+            return _shuffle(edit, image)
+        case edits.Jpeg():
+            return compress(image, edit.quality)
+        case edits.Grayscale():
             return _grey(image).to(torch.uint8).expand(3, -1, -1)
-        case steps.Blur():
-            return _blur(step, image)
-        case steps.Perspective():
-            return _perspective(step, image)
-        case steps.Flip():
+        case edits.Blur():
+            return _blur(edit, image)
+        case edits.Perspective():
+            return _perspective(edit, image)
+        case edits.Flip():
             return image.flip(2)
-        case steps.TurnOver():
+        case edits.TurnOver():
             return image.flip(1)
-        case steps.Paste():
-            patch = torch.tensor(step.patch, device=image.device).permute(2, 0, 1)
-            return _blend(image.clone(), patch[:3], patch[3], step.left, step.top)
-        case steps.EdgeEnhance():
-            return _edges(step, image)
+        case edits.Paste():
+            patch = torch.tensor(edit.patch, device=image.device).permute(2, 0, 1)
+            return _blend(image.clone(), patch[:3], patch[3], edit.left, edit.top)
+        case edits.EdgeEnhance():
+            return _edges(edit, image)
         case _:
-            assert_never(step)
+            assert_never(edit)
 
 
 def to_tensor(photo: Image.Image, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -138,25 +138,25 @@ def _resize(image: torch.Tensor, height: int, width: int, way: InterpolationMode
     return resized.round_().clamp_(0, 255).to(torch.uint8) if exact else resized
 
 
-def _rotate(step: steps.Rotate, image: torch.Tensor) -> torch.Tensor:
+def _rotate(edit: edits.Rotate, image: torch.Tensor) -> torch.Tensor:
     """Rotate with nearest neighbours, in Pillow's arithmetic with 16 binary places."""
-    a, b, c, d, e, f = step.matrix
+    a, b, c, d, e, f = edit.matrix
     c, f = c + (a + b) / 2, f + (d + e) / 2  # the matrix applies to the centres of pixels
     a, b, c, d, e, f = (int(np.floor(number * 65536 + 0.5)) for number in (a, b, c, d, e, f))
-    columns = torch.arange(step.width, device=image.device)
-    rows = torch.arange(step.height, device=image.device)[:, None]
+    columns = torch.arange(edit.width, device=image.device)
+    rows = torch.arange(edit.height, device=image.device)[:, None]
     x, y = (a * columns + b * rows + c) >> 16, (d * columns + e * rows + f) >> 16
     height, width = image.shape[1:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     return image[:, y.clamp(0, height - 1), x.clamp(0, width - 1)] * inside
 
 
-def _overlay(step: steps.Overlay, image: torch.Tensor) -> torch.Tensor:
-    other = to_tensor(step.picture, image.device)
-    back, pasted = (other, image) if step.onto else (image, other)
-    small = _resize(pasted, step.height, step.width, InterpolationMode.BICUBIC)
-    alpha = torch.full((step.height, step.width), step.opacity, dtype=torch.uint8, device=image.device)
-    return _blend(back.clone(), small, alpha, step.left, step.top)
+def _overlay(edit: edits.Overlay, image: torch.Tensor) -> torch.Tensor:
+    other = to_tensor(edit.picture, image.device)
+    back, pasted = (other, image) if edit.onto else (image, other)
+    small = _resize(pasted, edit.height, edit.width, InterpolationMode.BICUBIC)
+    alpha = torch.full((edit.height, edit.width), edit.opacity, dtype=torch.uint8, device=image.device)
+    return _blend(back.clone(), small, alpha, edit.left, edit.top)
 
 
 def _blend(back: torch.Tensor, patch: torch.Tensor, alpha: torch.Tensor, left: int, top: int) -> torch.Tensor:
@@ -171,9 +171,9 @@ def _blend(back: torch.Tensor, patch: torch.Tensor, alpha: torch.Tensor, left: i
     return back
 
 
-def _shuffle(step: steps.ShufflePixels, image: torch.Tensor) -> torch.Tensor:
+def _shuffle(edit: edits.ShufflePixels, image: torch.Tensor) -> torch.Tensor:
     flat = image.flatten(1).clone()
-    to, source = _places(flat.shape[1], step.share, image.device)
+    to, source = _places(flat.shape[1], edit.share, image.device)
     flat[:, to] = flat[:, source]
     return flat.view_as(image)
 
@@ -190,21 +190,21 @@ def _grey(image: torch.Tensor) -> torch.Tensor:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16)[None]
 
 
-def _jitter(step: steps.Jitter, image: torch.Tensor) -> torch.Tensor:
-    for which in step.order:
+def _jitter(edit: edits.Jitter, image: torch.Tensor) -> torch.Tensor:
+    for which in edit.order:
         if which == 3:
-            image = _turn_hue(image, step.hue)
+            image = _turn_hue(image, edit.hue)
             continue
         values = image.to(torch.float32)
         if which == 0:
-            moved = values * step.brightness
+            moved = values * edit.brightness
         elif which == 1:
             # The mean stays a tensor: reading it here would make the host wait for the device.
             mean = (_grey(image).sum(dtype=torch.float64) / image[0].numel() + 0.5).floor().to(torch.float32)
-            moved = mean + step.contrast * (values - mean)
+            moved = mean + edit.contrast * (values - mean)
         else:
             grey = _grey(image).to(torch.float32)
-            moved = grey + step.saturation * (values - grey)
+            moved = grey + edit.saturation * (values - grey)
         image = moved.clamp_(0, 255).to(torch.uint8)
     return image
 
@@ -232,14 +232,14 @@ def _turn_hue(image: torch.Tensor, turns: float) -> torch.Tensor:
     return torch.cat([levels.gather(0, row[sixth]) for row in table]).clamp_(0, 255).to(torch.uint8)
 
 
-def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
+def _blur(edit: edits.Blur, image: torch.Tensor) -> torch.Tensor:
     """Blur as Pillow does: three box filters of a fractional width in each direction, rounded after each filter.
 
     Source: Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering", 2011.
     """
-    if step.radius <= 0:
+    if edit.radius <= 0:
         return image
-    variance = step.radius**2 / 3
+    variance = edit.radius**2 / 3
     whole = int(np.floor((np.sqrt(12 * variance + 1) - 1) / 2))
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
     reach, width = whole + 1, 2 * (whole + part) + 1
@@ -257,12 +257,12 @@ def _blur(step: steps.Blur, image: torch.Tensor) -> torch.Tensor:
     return values.clamp_(0, 255).to(torch.uint8)
 
 
-def _perspective(step: steps.Perspective, image: torch.Tensor) -> torch.Tensor:
+def _perspective(edit: edits.Perspective, image: torch.Tensor) -> torch.Tensor:
     """Change the perspective with Pillow's bilinear filter.
 
     Inside the photo, the nearest pixels count; outside, the view is black. Decimals are cut off.
     """
-    a, b, c, d, e, f, g, h = step.matrix
+    a, b, c, d, e, f, g, h = edit.matrix
     height, width = image.shape[1:]
     x = torch.arange(width, device=image.device) + 0.5
     y = (torch.arange(height, device=image.device) + 0.5)[:, None]
@@ -275,7 +275,7 @@ def _perspective(step: steps.Perspective, image: torch.Tensor) -> torch.Tensor:
     return ((seen + 1e-3).floor() * inside).to(torch.uint8)
 
 
-def _edges(step: steps.EdgeEnhance, image: torch.Tensor) -> torch.Tensor:
+def _edges(edit: edits.EdgeEnhance, image: torch.Tensor) -> torch.Tensor:
     """Enhance edges with Pillow's 3 × 3 kernels. The outermost pixels do not change."""
     if min(image.shape[1:]) < 3:
         return image
@@ -283,7 +283,7 @@ def _edges(step: steps.EdgeEnhance, image: torch.Tensor) -> torch.Tensor:
     rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
     around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     middle = values[:, 1:-1, 1:-1]
-    sharp = middle * 10 - around if step.more else (middle * 11 - around + 1) >> 1
+    sharp = middle * 10 - around if edit.more else (middle * 11 - around + 1) >> 1
     result = image.clone()
     result[:, 1:-1, 1:-1] = sharp.clamp_(0, 255).to(torch.uint8)
     return result

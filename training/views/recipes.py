@@ -19,9 +19,9 @@ from PIL import Image
 
 from ...evaluation.edits.perspective import perspective_matrix
 from ..stages import HardView
-from . import steps
+from . import edits
 from .artwork import Artwork
-from .steps import Size, Step, ViewRecipe
+from .edits import Edit, Size, ViewRecipe
 
 __all__ = [
     "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
@@ -50,13 +50,13 @@ def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Gener
 
 def draw_plain(size: int) -> ViewRecipe:
     """Return the recipe without augmentation, which does what extraction does to a photo."""
-    return ViewRecipe((steps.Resize(size),), size)
+    return ViewRecipe((edits.Resize(size),), size)
 
 
 def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewRecipe:
     """Draw the moderate view of a photo: a crop of 70 to 100 % of the area, which is mirrored half of the time."""
     crop = _draw_crop(photo_size, size, MODERATE_AREA, random)
-    return ViewRecipe((crop, steps.Flip()) if random.random() <= 0.5 else (crop,), size)
+    return ViewRecipe((crop, edits.Flip()) if random.random() <= 0.5 else (crop,), size)
 
 
 def draw_hard(
@@ -79,7 +79,7 @@ def draw_hard(
             on.
         artwork: the fonts and emoji.
     """
-    made: list[Step] = []
+    made: list[Edit] = []
     if random.random() <= settings.rotation:
         turn = rotate_by(photo_size, random.uniform(0, 180))
         made.append(turn)
@@ -91,24 +91,24 @@ def draw_hard(
         area = MODERATE_AREA
     made.append(_draw_crop(photo_size, size, area, random))
     radius = settings.blur_radius * (size / (settings.blur_reference_size or size))
-    edits: tuple[tuple[float, Callable[[], Step | None]], ...] = (
+    optional: tuple[tuple[float, Callable[[], Edit | None]], ...] = (
         (1.0, lambda: _draw_jitter(settings.colour_jitter, random)),
         (settings.pixelize, lambda: _draw_pixelize(size, random)),
-        (settings.shuffle_pixels, lambda: steps.ShufflePixels(SHUFFLED_SHARE)),
-        (settings.jpeg, lambda: steps.Jpeg(JPEG_QUALITIES[random.integers(len(JPEG_QUALITIES))])),
-        (settings.grayscale, steps.Grayscale),
-        (settings.blur, lambda: steps.Blur(random.uniform(0, radius))),
+        (settings.shuffle_pixels, lambda: edits.ShufflePixels(SHUFFLED_SHARE)),
+        (settings.jpeg, lambda: edits.Jpeg(JPEG_QUALITIES[random.integers(len(JPEG_QUALITIES))])),
+        (settings.grayscale, edits.Grayscale),
+        (settings.blur, lambda: edits.Blur(random.uniform(0, radius))),
         (settings.perspective, lambda: _draw_perspective(size, random)),
-        (settings.flip, steps.Flip),
-        (settings.turn_over, steps.TurnOver),
+        (settings.flip, edits.Flip),
+        (settings.turn_over, edits.TurnOver),
         (settings.text, lambda: _draw_text(size, random, artwork)),
         (settings.emoji, lambda: _draw_emoji(size, random, artwork)),
-        (settings.edge_enhance, lambda: steps.EdgeEnhance(random.random() < 0.5)),
+        (settings.edge_enhance, lambda: edits.EdgeEnhance(random.random() < 0.5)),
     )
-    for i in random.permutation(len(edits)):
-        probability, draw = edits[i]
-        if random.random() <= probability and (step := draw()) is not None:
-            made.append(step)
+    for i in random.permutation(len(optional)):
+        probability, draw = optional[i]
+        if random.random() <= probability and (edit := draw()) is not None:
+            made.append(edit)
     erase = _draw_erase(size, random) if random.random() <= settings.erase else None
     return ViewRecipe(tuple(made), size, erase)
 
@@ -117,7 +117,7 @@ def _log_uniform(low: float, high: float, random: np.random.Generator) -> float:
     return math.exp(random.uniform(math.log(low), math.log(high)))
 
 
-def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: np.random.Generator) -> steps.Crop:
+def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: np.random.Generator) -> edits.Crop:
     """Draw a crop as torchvision's ``RandomResizedCrop`` does.
 
     If ten tries do not fit, the crop is the largest rectangle in the middle with an allowed aspect ratio.
@@ -129,12 +129,12 @@ def _draw_crop(photo_size: Size, size: int, area: tuple[float, float], random: n
         w, h = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < w <= width and 0 < h <= height:
             top, left = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
-            return steps.Crop(top, left, h, w, size)
+            return edits.Crop(top, left, h, w, size)
     w, h = min(width, max(1, round(height * 4 / 3))), min(height, max(1, round(width / (3 / 4))))
-    return steps.Crop((height - h) // 2, (width - w) // 2, h, w, size)
+    return edits.Crop((height - h) // 2, (width - w) // 2, h, w, size)
 
 
-def rotate_by(photo_size: Size, angle: float) -> steps.Rotate:
+def rotate_by(photo_size: Size, angle: float) -> edits.Rotate:
     """Return the edit that turns a photo of this size by ``angle`` degrees."""
     width, height = inscribed(photo_size, angle)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
@@ -142,7 +142,7 @@ def rotate_by(photo_size: Size, angle: float) -> steps.Rotate:
     x, y = width / 2, height / 2
     w, h = photo_size
     matrix = (cos, -sin, w / 2 - cos * x + sin * y, sin, cos, h / 2 - sin * x - cos * y)
-    return steps.Rotate(angle, width, height, matrix)
+    return edits.Rotate(angle, width, height, matrix)
 
 
 def inscribed(photo_size: Size, angle: float) -> Size:
@@ -160,7 +160,7 @@ def inscribed(photo_size: Size, angle: float) -> Size:
 
 def _draw_overlay(
     settings: HardView, photo_size: Size, random: np.random.Generator, open_other: Callable[[], Image.Image]
-) -> tuple[steps.Overlay, Size]:
+) -> tuple[edits.Overlay, Size]:
     """Draw an overlay, and return it with the size of its result.
 
     As in AugLy's arithmetic, decimals are cut off and not rounded.
@@ -175,22 +175,22 @@ def _draw_overlay(
     back, pasted = (picture.size, photo_size) if onto else (photo_size, picture.size)
     height = max(1, int(back[1] * share))
     width = max(1, int(pasted[0] * height / pasted[1]))
-    return steps.Overlay(picture, onto, width, height, int(back[0] * x), int(back[1] * y), int(255 * opacity)), back
+    return edits.Overlay(picture, onto, width, height, int(back[0] * x), int(back[1] * y), int(255 * opacity)), back
 
 
-def _draw_jitter(strength: float, random: np.random.Generator) -> steps.Jitter:
+def _draw_jitter(strength: float, random: np.random.Generator) -> edits.Jitter:
     low, high = max(0.0, 1 - strength), 1 + strength
     order = tuple(int(i) for i in random.permutation(4))
     brightness, contrast, saturation = (float(factor) for factor in random.uniform(low, high, size=3))
-    return steps.Jitter(order, brightness, contrast, saturation, random.uniform(-HUE, HUE))
+    return edits.Jitter(order, brightness, contrast, saturation, random.uniform(-HUE, HUE))
 
 
-def _draw_pixelize(size: int, random: np.random.Generator) -> steps.Pixelize:
+def _draw_pixelize(size: int, random: np.random.Generator) -> edits.Pixelize:
     side = max(1, int(size * random.uniform(0.1, 1)))
-    return steps.Pixelize(side, side)
+    return edits.Pixelize(side, side)
 
 
-def _draw_perspective(size: int, random: np.random.Generator) -> steps.Perspective:
+def _draw_perspective(size: int, random: np.random.Generator) -> edits.Perspective:
     """Draw a perspective as torchvision's ``RandomPerspective`` does.
 
     Each corner moves inwards by up to a quarter of the side.
@@ -200,10 +200,10 @@ def _draw_perspective(size: int, random: np.random.Generator) -> steps.Perspecti
     last = size - 1
     start = np.array([(0, 0), (last, 0), (last, last), (0, last)], dtype=np.float64)
     end = np.abs(start - near)
-    return steps.Perspective(perspective_matrix(start, end))
+    return edits.Perspective(perspective_matrix(start, end))
 
 
-def _draw_text(size: int, random: np.random.Generator, artwork: Artwork) -> steps.Paste | None:
+def _draw_text(size: int, random: np.random.Generator, artwork: Artwork) -> edits.Paste | None:
     """Draw one or two lines of 5 to 9 random characters, cut off at the edge of the view, in AugLy's arithmetic."""
     font = int(random.integers(max(1, len(artwork.fonts))))
     glyphs = artwork.glyphs(font)
@@ -217,17 +217,17 @@ def _draw_text(size: int, random: np.random.Generator, artwork: Artwork) -> step
     left, top = int(x * size), lines[0][0]
     shifted = [(line_top - top, text) for line_top, text in lines]
     patch = artwork.write(font, shifted, max(1, int(size * share)), colour, (size - left, size - top))
-    return steps.Paste("text", patch, left, top) if patch.size else None
+    return edits.Paste("text", patch, left, top) if patch.size else None
 
 
-def _draw_emoji(size: int, random: np.random.Generator, artwork: Artwork) -> steps.Paste:
+def _draw_emoji(size: int, random: np.random.Generator, artwork: Artwork) -> edits.Paste:
     which = int(random.integers(len(artwork.emoji)))
     height = max(1, int(size * random.uniform(0.1, 0.3)))
     x, y = random.uniform(size=2)
-    return steps.Paste("emoji", artwork.draw_emoji(which, height), int(size * x), int(size * y))
+    return edits.Paste("emoji", artwork.draw_emoji(which, height), int(size * x), int(size * y))
 
 
-def _draw_erase(size: int, random: np.random.Generator) -> steps.Erase | None:
+def _draw_erase(size: int, random: np.random.Generator) -> edits.Erase | None:
     """Draw a rectangle as torchvision's ``RandomErasing`` does, or nothing if ten tries do not fit."""
     for _ in range(10):
         pixels = size * size * random.uniform(0.02, 0.33)
@@ -235,5 +235,5 @@ def _draw_erase(size: int, random: np.random.Generator) -> steps.Erase | None:
         h, w = round(math.sqrt(pixels * ratio)), round(math.sqrt(pixels / ratio))
         if 0 < h < size and 0 < w < size:
             top, left = int(random.integers(size - h + 1)), int(random.integers(size - w + 1))
-            return steps.Erase(top, left, h, w, int(random.integers(2**62)))
+            return edits.Erase(top, left, h, w, int(random.integers(2**62)))
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ...files.atomic import replacing
 from ..hdf5 import open_hdf5
 from ..store import Descriptors, is_ours, repeated_id
 
+_NPY = b"\x93NUMPY"
 SETS = ("query", "reference", "train")
 """Names of the sets in a file that holds several."""
 
@@ -29,22 +31,27 @@ class Contents:
         names: of the data sets in an HDF5 file, or of what lies in the folder.
         is_folder: whether it is a folder.
         is_ours: whether it is an HDF5 file with isc-fast's own attribute.
+        is_array: whether it is a file of `numpy.save`.
     """
 
     path: Path
     names: Collection[str]
     is_folder: bool = False
     is_ours: bool = False
+    is_array: bool = False
 
 
 def contents_of(path: str | os.PathLike[str]) -> Contents:
     """Look into a file or folder.
 
     Raises:
-        FormatError: it is neither a folder nor an HDF5 file.
+        FormatError: it is neither a folder, nor a numpy array, nor an HDF5 file.
     """
     if os.path.isdir(path):
         return Contents(Path(path), os.listdir(path), is_folder=True)
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # the HDF5 library says why a file cannot be opened
+        if file.read(len(_NPY)) == _NPY:
+            return Contents(Path(path), ("a numpy array",), is_array=True)
     with open_hdf5(path) as file:
         return Contents(Path(path), sorted(file), is_ours=is_ours(file))
 
@@ -64,7 +71,7 @@ class Format:
         read: reads one set into memory; the second argument chooses among several sets.
         write: writes the sets to a path.
         needs: the sets that a file must hold; empty for a format that holds one set, whatever its name.
-        is_folder: whether it is a folder, not an HDF5 file.
+        is_folder: whether it is a folder, not a file.
     """
 
     name: str
@@ -112,6 +119,21 @@ def ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
         if not id_ or "\0" in id_:
             raise FormatError(f"the id {id_!r} is empty or holds a zero byte, which this format cannot express")
     return np.array([id_.encode("ascii") for id_ in ids], dtype=f"S{max(map(len, ids))}")
+
+
+def read_npy(path: Path) -> npt.NDArray[np.float32]:
+    """Read the vectors ``(n, d)`` of a file of `numpy.save`.
+
+    Raises:
+        FormatError: it is no such file, or an array of another shape or of other things than numbers.
+    """
+    try:
+        vectors = np.asarray(np.load(path, allow_pickle=False), np.float32)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise FormatError(f"{path} is not a numpy array ({error})") from error
+    if vectors.ndim != 2:
+        raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
+    return vectors
 
 
 def write_npy(path: Path, vectors: npt.NDArray[Any]) -> None:

@@ -1,16 +1,19 @@
-"""The files of the challenge's reference solution: a submission with the training vectors in ``train_feats.npy`` beside it."""
+"""The files of the challenge's reference solution: a submission with the training vectors in ``train_feats.npy`` beside it.
+
+Beside a submission whose name ends in ``-phase2`` they stand in ``train_feats_phase2.npy``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .base import Format, Sets, write_npy
-from .submission import TRAIN_FILE, read_submission, write_submission
+from .submission import read_submission, train_file, write_submission
 
 
 def _write(path: Path, sets: Sets) -> None:
     write_submission(path, sets["query"], sets["reference"])
-    write_npy(path.with_name(TRAIN_FILE), sets["train"].vectors[:])
+    write_npy(train_file(path), sets["train"].vectors[:])
 
 
 REFERENCE = Format(

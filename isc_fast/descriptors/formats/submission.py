@@ -1,7 +1,8 @@
 """The descriptor-track file of the challenge.
 
 It is an HDF5 file that holds ``query``, ``query_ids``, ``reference``, ``reference_ids`` and perhaps ``train``. The reference
-solution leaves the vectors of the training images in ``train_feats.npy`` beside the file; they are found there too.
+solution leaves the vectors of the training images in ``train_feats.npy`` beside the file, or in ``train_feats_phase2.npy`` beside
+``fb-isc-submission-phase2.h5``; they are found there too.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import numpy as np
 from ...errors import FormatError
 from ..hdf5 import create_hdf5, open_hdf5
 from ..store import BLOCK_ROWS, DAMAGE, Descriptors, rows_at
-from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, refuse_repeated
+from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated
 
 MAX_DIM = 256
 """Dimensions that the challenge allows."""
-TRAIN_FILE = "train_feats.npy"
+TRAIN_FILE, TRAIN_FILE_PHASE2 = "train_feats.npy", "train_feats_phase2.npy"
+
+
+def train_file(submission: Path) -> Path:
+    """The file of the reference solution that holds the training images' vectors of a submission."""
+    return submission.with_name(TRAIN_FILE_PHASE2 if submission.stem.endswith("-phase2") else TRAIN_FILE)
 
 
 def _recognises(contents: Contents) -> bool:
@@ -33,7 +39,9 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
         FormatError: the file is damaged, has no such set, or holds several and ``which`` does not choose one.
     """
     with open_hdf5(path) as file:
-        beside = path.with_name(TRAIN_FILE)
+        beside = train_file(path)
+        if not beside.exists():
+            beside = path.with_name(TRAIN_FILE)
         held = [name for name in SETS if name in file]
         if "train" not in held and beside.exists():
             held.append("train")
@@ -47,26 +55,17 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
                 return Descriptors(np.asarray(file[which][:], np.float32), as_text(file[f"{which}_ids"][:]))
             if "train" in file:
                 vectors = np.asarray(file["train"][:], np.float32)
-                ids = as_text(file["train_ids"][:]) if "train_ids" in file else _row_ids(len(vectors))
+                ids = as_text(file["train_ids"][:]) if "train_ids" in file else row_ids(len(vectors))
                 return Descriptors(vectors, ids)
         except DAMAGE as error:
             raise FormatError(f"{path} is damaged ({error})") from error
-    return _read_npy(beside)
+    vectors = read_npy(beside)
+    return Descriptors(vectors, row_ids(len(vectors)))
 
 
-def _row_ids(count: int) -> list[str]:
+def row_ids(count: int) -> list[str]:
     """Ids for a set that came without any: the numbers of the rows."""
     return [f"train/{row}" for row in range(count)]
-
-
-def _read_npy(path: Path) -> Descriptors:
-    try:
-        vectors = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FormatError(f"{path} is not a numpy array ({error})") from error
-    if vectors.ndim != 2:
-        raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
-    return Descriptors(vectors, _row_ids(len(vectors)))
 
 
 def write_submission(

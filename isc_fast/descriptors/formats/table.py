@@ -6,6 +6,7 @@
 | ``submission`` | the challenge's: ``query``, ``query_ids``, ``reference``, ``reference_ids``, perhaps ``train`` |
 | ``reference`` | the reference solution's: a submission with ``train_feats.npy`` beside it |
 | ``kit`` | the evaluation kit's: ``vectors`` and ``image_names``; one set a file, or several files for one set |
+| ``npy`` | a file of `numpy.save`, and its ids in a ``.txt`` of the same name |
 | ``clip-retrieval`` | a folder of ``img_emb/img_emb_*.npy`` and ``metadata/metadata_*.parquet`` |
 
 A new format is one file with a `Format` in this folder and one row in `FORMATS`.
@@ -21,6 +22,7 @@ from pathlib import Path
 from ...errors import FormatError, InputError
 from ..comparing import compare
 from ..store import Descriptors, open_descriptors
+from .array import ARRAY
 from .base import SETS, Format, Sets, contents_of
 from .clip_retrieval import CLIP_RETRIEVAL
 from .kit import KIT
@@ -28,7 +30,7 @@ from .own import OWN
 from .reference import REFERENCE
 from .submission import SUBMISSION
 
-FORMATS: dict[str, Format] = {row.name: row for row in (OWN, SUBMISSION, REFERENCE, KIT, CLIP_RETRIEVAL)}
+FORMATS: dict[str, Format] = {row.name: row for row in (OWN, SUBMISSION, REFERENCE, KIT, ARRAY, CLIP_RETRIEVAL)}
 """By name; a file is of the first format that recognises it."""
 
 

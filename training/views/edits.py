@@ -152,7 +152,7 @@ class EdgeEnhance:
     more: bool
 
 
-Step = (
+Edit = (
     Rotate | Overlay | Crop | Resize | Jitter | Pixelize | ShufflePixels | Jpeg | Grayscale | Blur | Perspective | Flip
     | TurnOver | Paste | EdgeEnhance
 )  # fmt: skip
@@ -174,12 +174,12 @@ class ViewRecipe:
     """The edits that make a view.
 
     Attributes:
-        steps: the edits in their order.
+        edits: the edits in their order.
         size: the side of the view, in pixels.
         erase: the rectangle to erase afterwards, or None.
     """
 
-    steps: tuple[Step, ...]
+    edits: tuple[Edit, ...]
     size: int
     erase: Erase | None = None
 

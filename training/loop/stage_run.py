@@ -1,0 +1,172 @@
+"""One stage of a run: the network, its optimizer and its data come together, and the trainer runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import CheckpointError
+from ...files.atomic import make_folder, write_text
+from ...machine.cores import available_cores
+from ...networks.model import DescriptorNet
+from ...networks.pretrained import load_start
+from ...progress import ProgressCallback
+from ..checks import check
+from ..data.collection import Collection
+from ..data.dataset import SampleDataset
+from ..data.held_out import HeldOut
+from ..launched import local_world_size
+from ..names import STATE_FILE
+from ..options import RunOptions
+from ..stages import Stage
+from ..views.artwork import Artwork
+from .distributed import Process, joined, wait_for_all
+from .learner import Learner
+from .optimizer import take_over_momentum
+from .state import Identity
+from .trainer import Trainer
+from .warm_start import begin_with_whitened_head
+
+Progress = Callable[[str], ProgressCallback]
+
+
+@contextlib.contextmanager
+def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
+    """Divide this machine's cores among its training processes, and yield how many loader processes this one starts.
+
+    With a GPU, all cores make views. Without a GPU, one core makes views and the network computes on the others. torch must
+    not have more threads than free cores: its threads would wait for each other, and a step would take many times as long.
+    """
+    cores = max(1, -(-available_cores() // local_world_size()))
+    if device.type != "cpu":
+        yield cores if options.workers is None else options.workers
+        return
+    workers = 1 if options.workers is None else options.workers
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, cores - workers)))
+    try:
+        yield workers
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_stage(
+    stage: Stage,
+    folder: Path,
+    collection: Collection,
+    options: RunOptions,
+    *,
+    start: str | os.PathLike[str],
+    held_out: HeldOut | None,
+    artwork: Artwork | None,
+    overwrite: bool,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> None:
+    """Run a stage whose images were collected and checked, in this process and those that torchrun started beside it.
+
+    Args:
+        stage, start, overwrite, options, progress, log: see `isc_fast.training.run.train_stage`.
+        folder: the folder of the stage's files.
+        collection: the stage's images.
+        held_out: the images to evaluate on, or None.
+        artwork: fonts and emoji, or None if the stage has no hard views.
+
+    Raises:
+        IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
+    """
+    with joined(options.device) as process:
+        check(stage, collection, process.world_size, options.accumulate)
+        # The work runs in its own function: when that returns, Python frees the networks before the process group ends.
+        _run(stage, folder, collection, options, process, start, held_out, artwork, overwrite, progress, log)
+
+
+def _run(
+    stage: Stage,
+    folder: Path,
+    collection: Collection,
+    options: RunOptions,
+    process: Process,
+    start: str | os.PathLike[str],
+    held_out: HeldOut | None,
+    artwork: Artwork | None,
+    overwrite: bool,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+) -> None:
+    identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
+    make_folder(folder)
+    resume = (folder / STATE_FILE).exists() and not overwrite
+    wait_for_all()  # every process must look for the state before the first process starts to write
+    dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
+    if process.first:
+        _describe(folder, identity, collection, options, start)
+    with _cores_shared(options, process.device) as workers:
+        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
+        trainer = Trainer(
+            learner,
+            dataset,
+            identity,
+            options,
+            folder,
+            workers=workers,
+            held_out=held_out,
+            progress=progress(stage.name) if progress and process.first else None,
+            log=log,
+        )
+        trainer.run(resume=resume)
+
+
+def _begin(
+    stage: Stage,
+    start: str | os.PathLike[str],
+    process: Process,
+    options: RunOptions,
+    dataset: SampleDataset,
+    workers: int,
+    *,
+    anew: bool,
+) -> Learner:
+    """Make the learner of a stage.
+
+    With ``anew``, its network gets the stage's first weights. Otherwise the trainer loads them from the saved state.
+    """
+    torch.manual_seed(options.seed)  # every process must draw the same random head
+    net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
+    momentum = None
+    if anew:
+        momentum = load_start(net, start)
+        if stage.resume and momentum is None:
+            raise CheckpointError(
+                f"{stage.name} goes on with the momentum of {stage.start}, but {os.fspath(start)} holds no momentum; "
+                f"start from a checkpoint that training of {stage.start} wrote"
+            )
+        if stage.head_start == "whitened":
+            begin_with_whitened_head(net, dataset, stage, process, workers=workers, seed=options.seed)
+    learner = Learner(
+        net, stage, process, accumulate=options.accumulate, compile=options.compile, ema_decay=options.ema_decay
+    )
+    if anew and stage.resume:
+        take_over_momentum(learner.optimizer, momentum, os.fspath(start))
+    return learner
+
+
+def _describe(
+    folder: Path, identity: Identity, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
+) -> None:
+    content: dict[str, Any] = {
+        "stage": asdict(identity.stage),
+        "start": os.fspath(start),
+        "samples": len(collection.samples),
+        "negatives": len(collection.negatives),
+        "images_sha256": identity.data,
+        "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
+    }
+    write_text(folder / "stage.json", json.dumps(content, indent=2) + "\n")
