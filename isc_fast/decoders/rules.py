@@ -34,11 +34,14 @@ Pillow 12 makes.
 
 from __future__ import annotations
 
+from typing import IO
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..items import Doubles, Ints, Photo, Pixels
-from .opening import ImageProblem, open_image, open_photo, problems
+from .colours import to_rgb, turned
+from .opening import load_image, open_image, open_photo, problems
 from .preprocessing import Preprocessing
 
 _LONGEST_WHOLE = 16
@@ -77,40 +80,13 @@ def load_rgb(photo: Photo) -> Image.Image:
         ImageProblem: it cannot be read or decoded.
     """
     with problems(), open_photo(photo) as stream:
-        return decode_rgb(open_image(stream))
+        return decode_rgb(open_image(stream), stream)
 
 
-def decode_rgb(image: Image.Image) -> Image.Image:
+def decode_rgb(image: Image.Image, stream: IO[bytes]) -> Image.Image:
     """Decode what `isc_fast.decoders.opening.open_image` opened, upright and as RGB. Call it inside `problems`."""
-    image.load()
-    _turn_upright(image)
-    return _to_rgb(image)
-
-
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
-        return
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Apply the rules of colour. They make no copy that is not needed: each copy of 60 megapixels takes 240 MB."""
-    if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
-        wide = np.asarray(image)
-        if image.mode == "I":
-            wide = np.clip(wide, 0, 65535)
-        image = Image.fromarray((wide >> 8).astype(np.uint8), "L")
-    if image.mode == "F":
-        raise ImageProblem("decode", "floating-point pixels have no agreed range")
-    if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        page = Image.new("RGB", layer.size, "white")
-        page.paste(layer, mask=layer)
-        return page
-    return image if image.mode == "RGB" else image.convert("RGB")
+    image = load_image(image, stream)
+    return to_rgb(turned(image), stream)
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
