@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,9 +92,11 @@ _LAYOUTS = (
 )  # fmt: skip
 
 
-def tiffs() -> Iterator[Picture]:
-    """Every photometric interpretation, depth, plane, order, compression, predictor, tile, and alpha."""
+def tiffs(share: float = 1.0) -> Iterator[Picture]:
+    """Every photometric interpretation, depth, plane, order, compression, predictor, tile, and alpha, or a share of them."""
     import tifffile
+
+    chance = random.Random(13)
 
     choices = itertools.product(_LAYOUTS, (8, 16), ("contig", "separate"), "<>", _COMPRESSIONS, (False, True), (False, True), (False, True))
     for (photometric, count, extra), bits, planar, order, compression, predictor, tiled, transparent in choices:
@@ -102,6 +105,8 @@ def tiffs() -> Iterator[Picture]:
         if transparent and extra not in ("unassalpha", "assocalpha"):
             continue
         if planar == "separate" and count == 1:
+            continue
+        if chance.random() >= share:
             continue
         stored = _samples(count, bits, seed=count * bits)
         if transparent:
@@ -198,6 +203,108 @@ def hand_made_tiffs() -> Iterator[Picture]:
             tags = {256: ("H", (kept.shape[1],)), 257: ("H", (kept.shape[0],)), 258: ("H", (bits,) * 3), 259: ("H", (1,)),
                     262: ("H", (2,)), 274: ("H", (tag,)), 277: ("H", (3,)), 278: ("H", (kept.shape[0],))}  # fmt: skip
             yield Picture("TIFF turned", f"turned-{tag}-{bits}-{order}", tiff(order, tags, [data]), high(stored, bits))
+
+
+def ycbcr_tiffs() -> Iterator[Picture]:
+    """Luminance and colours, uncompressed, with every usual sampling of the colours, in strips."""
+    for order, across, down in itertools.product("<>", (1, 2, 4), (1, 2)):
+        wide, high_ = -(-WIDTH // across), -(-HEIGHT // down)
+        grey = _samples(1, 8, seed=1)
+        colours = np.random.default_rng(2).integers(90, 160, (high_, wide, 2)).astype(np.uint8)
+        padded = np.pad(grey, ((0, high_ * down - HEIGHT), (0, wide * across - WIDTH)))
+        units = padded.reshape(high_, down, wide, across).swapaxes(1, 2).reshape(high_, wide, across * down)
+        data = np.concatenate((units, colours), axis=2)
+        strips = [data[at : at + 4].tobytes() for at in range(0, high_, 4)]
+        tags = {256: ("H", (WIDTH,)), 257: ("H", (HEIGHT,)), 258: ("H", (8, 8, 8)), 259: ("H", (1,)), 262: ("H", (6,)),
+                277: ("H", (3,)), 278: ("H", (4 * down,)), 530: ("H", (across, down))}  # fmt: skip
+        luma = grey.astype(float)
+        blue, red = (colours.repeat(down, axis=0).repeat(across, axis=1)[:HEIGHT, :WIDTH, k].astype(float) - 128 for k in (0, 1))
+        rgb = np.stack((luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue), axis=2)
+        right = np.clip(np.round(rgb), 0, 255).astype(np.uint8)
+        yield Picture("TIFF YCbCr", f"ycbcr-{order}-{across}-{down}", tiff(order, tags, strips), right, 2)
+
+
+def smooth() -> npt.NDArray[np.uint8]:
+    """A picture that lossy formats keep to a few grey levels: two slopes and a flat."""
+    y, x = np.mgrid[0:48, 0:64]
+    return np.stack((40 + 3 * x, 60 + 3 * y, np.full_like(x, 120) + y), axis=2).astype(np.uint8)
+
+
+def codecs() -> Iterator[Picture]:
+    """What Pillow writes in each other format, in each mode, turned by EXIF where there is any. Lossy ones are near the right pixels."""
+    rgb = smooth()
+    image = Image.fromarray(rgb)
+    cover = np.where(np.arange(48)[:, None] < 24, 255, 100).astype(np.uint8).repeat(64, axis=1).reshape(48, 64)
+    rgba = Image.fromarray(np.dstack((rgb, cover)))
+    grey = np.asarray(image.convert("L"))
+    modes: dict[str, tuple[Image.Image, npt.NDArray[np.uint8]]] = {
+        "RGB": (image, rgb), "L": (image.convert("L"), three(grey)), "RGBA": (rgba, on_white(rgb, cover)),
+        "LA": (Image.fromarray(np.dstack((grey, cover)), "LA"), on_white(three(grey), cover)),
+        "CMYK": (image.convert("CMYK"), rgb),
+    }  # fmt: skip
+    forms: tuple[tuple[str, str, dict[str, object], int], ...] = (
+        ("JPEG", "RGB L CMYK", {"quality": 95, "subsampling": "4:4:4"}, 8),
+        ("JPEG", "RGB L CMYK", {"quality": 95, "subsampling": "4:2:0"}, 12),
+        ("JPEG", "RGB L CMYK", {"quality": 95, "subsampling": "4:2:2", "progressive": True}, 12),
+        ("JPEG", "RGB", {"quality": 95, "keep_rgb": True}, 8),
+        ("JPEG2000", "RGB L RGBA LA", {}, 1),
+        ("JPEG2000", "RGB L", {"irreversible": True, "quality_layers": [2]}, 8),
+        ("JPEG2000", "RGB L RGBA", {"tile_size": (32, 32), "no_jp2": True}, 1),
+        ("WEBP", "RGB RGBA", {"lossless": True, "exact": True}, 1),
+        ("WEBP", "RGB RGBA", {"quality": 95}, 14),
+        ("AVIF", "RGB RGBA", {"quality": 95, "subsampling": "4:4:4", "speed": 9}, 8),
+        ("AVIF", "RGB RGBA", {"quality": 95, "subsampling": "4:2:0", "speed": 9}, 12),
+        ("PNG", "RGB L RGBA LA", {}, 1),
+        ("TIFF", "RGB L CMYK", {"compression": "jpeg", "quality": 95}, 12),
+        ("TIFF", "RGB L RGBA LA CMYK", {"compression": "tiff_lzw"}, 1),
+        ("TIFF", "RGB L", {"compression": "webp", "quality": 95}, 14),
+        ("TGA", "RGB L RGBA LA", {"compression": "tga_rle"}, 1),
+    )
+    for form, names, options, tolerance in forms:
+        if form not in Image.SAVE:
+            continue
+        for mode, tag in itertools.product(names.split(), STORED_AS if form in ("JPEG", "PNG", "WEBP", "TIFF") else (1,)):
+            stored, right = modes[mode]
+            exif = Image.Exif()
+            exif[0x0112] = tag
+            kept = Image.fromarray(np.ascontiguousarray(STORED_AS[tag](np.asarray(stored))), stored.mode)
+            try:
+                data = encode(kept, form, **options, **({"exif": exif} if tag != 1 else {}))
+            except (OSError, ValueError, KeyError):  # this build of Pillow does not write it
+                continue
+            name = "-".join([form, mode, str(tag), *map(str, options.values())])
+            yield Picture(form, name, data, right, tolerance)
+    bit = Image.fromarray(smooth()[..., 0] > 120)
+    for compression in ("group3", "group4", "tiff_ccitt", "raw"):
+        yield Picture("TIFF fax", f"fax-{compression}", encode(bit, "TIFF", compression=compression), three(np.asarray(bit) * np.uint8(255)))
+    index = _samples(1, 8, seed=77)
+    for interlace, transparent in itertools.product((0, 1), (None, 5)):
+        paletted = Image.fromarray(index, "P")
+        colours = noise(256, 1, seed=1)[0]
+        paletted.putpalette(colours.tobytes())
+        extra = {} if transparent is None else {"transparency": transparent}
+        right = np.where(three(index) == transparent, 255, colours[index]).astype(np.uint8)
+        yield Picture("GIF", f"gif-{interlace}-{transparent}", encode(paletted, "GIF", interlace=interlace, **extra), right)
+
+
+def jpeg2000s() -> Iterator[Picture]:
+    """Depths of JPEG 2000 and of JPEG XL that Pillow does not write."""
+    import imagecodecs
+
+    for bits, count in itertools.product((1, 2, 4, 6, 8, 10, 12, 14, 16), (1, 3)):
+        stored = _samples(count, bits, seed=bits)
+        data = imagecodecs.jpeg2k_encode(stored, reversible=True, level=0, bitspersample=bits, codecformat="jp2")
+        right = high(stored, bits) if bits >= 8 else np.round(stored * (255 / ((1 << bits) - 1))).astype(np.uint8)
+        yield Picture("JPEG2000", f"jp2-{bits}-{count}", data, three(right) if count == 1 else right)
+        if bits in (8, 16):
+            right = high(stored, bits)
+            xl = imagecodecs.jpegxl_encode(stored, lossless=True)
+            yield Picture("JPEG XL", f"jxl-{bits}-{count}", xl, three(right) if count == 1 else right)
+    for count in (2, 4):
+        stored = _samples(count, 8, seed=count)
+        colour = three(stored[..., 0]) if count == 2 else stored[..., :3]
+        yield Picture("JPEG XL", f"jxl-alpha-{count}", imagecodecs.jpegxl_encode(stored, lossless=True), on_white(colour, stored[..., -1]), 1)
+    yield Picture("JPEG XL", "jxl-float", imagecodecs.jpegxl_encode(_samples(3, 8).astype(np.float32), lossless=True), None)
 
 
 def refused_tiffs() -> Iterator[Picture]:
@@ -348,7 +455,8 @@ def portable() -> Iterator[Picture]:
     yield Picture("PPM", "pbm", b"P4 %d %d\n" % (WIDTH, HEIGHT) + packed(bit, 1), three(255 - 255 * bit))
 
 
-def everything() -> Iterator[Picture]:
-    """All of them, always in the same order."""
-    for maker in (tiffs, hand_made_tiffs, refused_tiffs, pngs, bmps, tgas, portable):
+def everything(share: float = 1.0) -> Iterator[Picture]:
+    """All of them, always in the same order, or a share of the many TIFFs beside the others."""
+    yield from tiffs(share)
+    for maker in (hand_made_tiffs, ycbcr_tiffs, refused_tiffs, pngs, bmps, tgas, portable, codecs, jpeg2000s):
         yield from maker()

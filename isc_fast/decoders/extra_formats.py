@@ -82,7 +82,7 @@ def _is_jxl(head: bytes, _directory: Directory | None) -> bool:
 
 def _open_jxl(stream: IO[bytes]) -> Image.Image:
     """libjxl turns the picture by its own header, which alone counts."""
-    codecs = require("imagecodecs", "jxl")
+    codecs = require("imagecodecs", "codecs")
     stream.seek(0)
     data = stream.read()
     return Deferred("JXL", _size_of_jxl(data), 1, partial(_decode_jxl, codecs.jpegxl_decode, data))
@@ -183,7 +183,7 @@ def _preview(raw: object) -> Image.Image | None:
         return None
     if found.format.name != "JPEG":
         return None
-    return Image.open(io.BytesIO(found.data), formats=("JPEG", "MPO"))
+    return Image.open(io.BytesIO(found.data), formats=("JPEG",))
 
 
 def _developed(raw: object, half: bool) -> Image.Image:
@@ -192,7 +192,7 @@ def _developed(raw: object, half: bool) -> Image.Image:
 
 EXTRAS = (
     Extra("HEIF (HEIC)", "heif", _is_heif, _open_heif),
-    Extra("JPEG XL", "jxl", _is_jxl, _open_jxl),
+    Extra("JPEG XL", "codecs", _is_jxl, _open_jxl),
     Extra("a camera's raw file", "raw", _is_raw, _open_raw),
 )
 """The formats with libraries of their own, in the order in which they are asked."""

@@ -43,6 +43,7 @@ def _pixels_of_png(stream: IO[bytes]) -> Iterator[bytes]:
     """The chunks of a PNG that describe its pixels. Chunks of metadata are skipped unread."""
     stream.seek(len(_PNG))
     yield _PNG
+    whole = False
     while len(head := stream.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         critical = not kind[0] & 0x20
@@ -53,12 +54,15 @@ def _pixels_of_png(stream: IO[bytes]) -> Iterator[bytes]:
             break
         body = stream.read(length + 4)
         if len(body) < length + 4:
-            if critical:
+            if kind == b"IDAT":
                 raise OSError("image file is truncated")
             break
         if not critical and struct.pack(">I", zlib.crc32(kind + body[:length])) != body[length:]:
             continue
+        whole = whole or kind == b"IDAT"
         yield head + body
+    if not whole:
+        raise OSError("a PNG that is truncated, or whose chunks are damaged")
     yield struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 
 
@@ -78,7 +82,7 @@ def _without_end(data: bytes) -> Image.Image | None:
 
 
 def _decoded(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=("JPEG", "MPO"))
+    image = Image.open(io.BytesIO(data), formats=("JPEG",))
     image.load()
     return image
 

@@ -20,6 +20,7 @@ from ..items import Photo, Problem
 from . import tiff_directory
 from .deferred import Deferred
 from .extra_formats import HEAD, extra_of
+from .jpeg2000 import open_deep, stretched
 from .mending import mended
 from .tiff import open_tiff
 
@@ -116,9 +117,9 @@ def load_image(image: Image.Image, stream: IO[bytes]) -> Image.Image:
     _forget_xmp(image)
     try:
         image.load()
+        return stretched(image, stream) if image.format == "JPEG2000" else image
     except Exception as error:
         return _second_try(stream, error)
-    return image
 
 
 def _open_kind(stream: IO[bytes], head: bytes) -> Image.Image:
@@ -137,7 +138,9 @@ def _open_kind(stream: IO[bytes], head: bytes) -> Image.Image:
         return image
     stream.seek(0)
     try:
-        return Image.open(stream, formats=_KNOWN_FORMATS)
+        image = Image.open(stream, formats=_KNOWN_FORMATS)
+        deep = open_deep(image, stream) if image.format == "JPEG2000" else None
+        return image if deep is None else deep
     except UnidentifiedImageError as error:
         return _second_try(stream, _why_not(stream, head) or error)
     except Exception as error:

@@ -6,6 +6,7 @@ scale 12 bits, and knows only some combinations of samples. Those pages are read
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import IO
 
@@ -17,11 +18,15 @@ from .deferred import Deferred
 from .tiff_directory import Directory
 from .tiff_samples import byte_stream, read_samples
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
 _NAMES = {4: "a transparency mask", 6: "YCbCr", 8: "Lab", 9: "ICC Lab", 10: "ITU Lab", 32803: "a camera's colour filters", 34892: "linear raw"}
 _ASSOCIATED, _STRAIGHT = 1, (2, 999)  # 999 is Corel's
 _MOST_SAMPLES = 16
+_FORMS = {2: (16, 32), 3: (32,)}
+"""Depths of one sample that Pillow opens, by sample format, where that is signed or floating point. The rules look at the values."""
+
+_RAW = 1  # the compression that is none
 
 
 def _page(directory: Directory) -> tuple[int, tuple[int, ...], int, tuple[int, ...]]:
@@ -52,10 +57,14 @@ def open_tiff(stream: IO[bytes], directory: Directory) -> Image.Image | None:
     width, height = directory.one(tiff.WIDTH, 0), directory.one(tiff.LENGTH, 0)
     if not width or not height:
         raise ValueError("a TIFF without a width or height")
-    if form == 3 or form in (5, 6):
+    if form in (3, 6):
         raise ValueError("floating-point pixels have no agreed range")
-    if form == 2:
+    if form in (2, 5):
         raise ValueError("a TIFF of signed samples, which have no agreed range")
+    turn = directory.one(tiff.ORIENTATION, 1)
+    turn = turn if turn in range(1, 9) else 1
+    if photometric == _YCBCR and bits == (8, 8, 8) and byte_stream(directory) and directory.one(tiff.PLANAR, 1) == 1:
+        return Deferred("TIFF", (width, height), turn, partial(_read_ycbcr, stream, directory))
     if photometric not in _COLOURS:
         raise ValueError(f"a TIFF of a kind that is not read: {_NAMES.get(photometric, f'photometric {photometric}')}, {bits} bits")
     if len(set(bits)) > 1 or not 0 < bits[0] <= 16:
@@ -66,9 +75,8 @@ def open_tiff(stream: IO[bytes], directory: Directory) -> Image.Image | None:
         raise ValueError(f"a TIFF of a kind that is not read: compression {directory.one(tiff.COMPRESSION, 1)} of {bits} bits")
     if photometric == _CMYK and directory.one(tiff.INKS, 1) != 1:
         raise ValueError("a TIFF of other inks than CMYK")
-    turn = directory.one(tiff.ORIENTATION, 1)
     make = partial(_read, stream, directory, photometric, bits, extra)
-    return Deferred("TIFF", (width, height), turn if turn in range(1, 9) else 1, make)
+    return Deferred("TIFF", (width, height), turn, make)
 
 
 def _pillow_reads(
@@ -77,8 +85,9 @@ def _pillow_reads(
     """Whether Pillow reads a page rightly. The tests hold this against other readers, combination by combination."""
     planar = directory.one(tiff.PLANAR, 1) == 2
     depth = bits[0]
-    unusual = (directory.big and directory.order == ">") or (depth == 8 and form == 2)
-    if len(set(bits)) > 1 or unusual or (directory.one(tiff.FILL_ORDER, 1) == 2 and depth >= 8):
+    if (directory.big and directory.order == ">") or (form != 1 and not (len(bits) == 1 and depth in _FORMS.get(form, ()))):
+        return False
+    if len(set(bits)) > 1 or (directory.one(tiff.FILL_ORDER, 1) == 2 and depth >= 8):
         return False
     if not byte_stream(directory):  # JPEG, fax and others: libtiff knows what the samples mean
         return not (planar and len(bits) > 1 and depth != 8)
@@ -98,8 +107,8 @@ def _pillow_reads(
         case 5:
             return depth in (8, 16) and len(bits) == 4 and not extra and directory.one(tiff.INKS, 1) == 1
         case 6:
-            subsampled = directory.tags.get(tiff.SUBSAMPLING, (2, 2)) != (1, 1)
-            return bits == (8, 8, 8) and not subsampled
+            raw = directory.one(tiff.COMPRESSION, _RAW) == _RAW
+            return bits == (8, 8, 8) and not (raw and directory.tags.get(tiff.SUBSAMPLING, (2, 2)) != (1, 1))
         case 8:
             return bits == (8, 8, 8)
     return False
@@ -136,6 +145,23 @@ def _read(
         made = made.convert("RGBA") if made.mode == "LA" else made
         return Image.frombytes("RGBa", made.size, made.tobytes()).convert("RGBA")
     return made
+
+
+def _read_ycbcr(stream: IO[bytes], directory: Directory) -> Image.Image:
+    """Read a page whose colours have fewer pixels: each unit holds the luminance of a few pixels and one colour for all."""
+    width, height = directory.one(tiff.WIDTH, 0), directory.one(tiff.LENGTH, 0)
+    across, down = (*directory.tags.get(tiff.SUBSAMPLING, ()), 2, 2)[:2]
+    if across not in (1, 2, 4) or down not in (1, 2, 4):
+        raise ValueError(f"a TIFF whose colours are subsampled by {across} × {down}")
+    sides = {tiff.WIDTH: across, tiff.TILE_WIDTH: across, tiff.LENGTH: down, tiff.TILE_LENGTH: down, tiff.ROWS: down}
+    units = {tag: (-(-directory.one(tag, 0) // by),) for tag, by in sides.items() if tag in directory.tags}
+    each = across * down + 2
+    page = read_samples(stream, replace(directory, tags={**directory.tags, **units}), 8, each, each)
+    high, wide = page.shape[:2]
+    grey = page[..., :-2].reshape(high, wide, down, across).swapaxes(1, 2).reshape(high * down, wide * across)
+    colours = [page[..., k].repeat(down, axis=0).repeat(across, axis=1) for k in (-2, -1)]
+    bands = [Image.fromarray(np.ascontiguousarray(band[:height, :width])) for band in (grey, *colours)]
+    return Image.merge("YCbCr", bands).convert("RGB")
 
 
 def _image(pixels: np.ndarray) -> Image.Image:

@@ -64,12 +64,12 @@ def read_directory(stream: IO[bytes]) -> Directory:
         tags: dict[int, tuple[int, ...]] = {}
         for at in range(0, len(entries) - length + 1, length):
             tag, kind, many = struct.unpack_from(order + ("HHQ" if big else "HHI"), entries, at)
-            if kind not in _WHOLE or not many:
+            if kind not in _WHOLE:
                 continue
             code = f"{order}{many}{_WHOLE[kind]}"
             needed = many * struct.calcsize("=" + _WHOLE[kind])
-            if needed > size:
-                raise ValueError(f"a TIFF whose tag {tag} is longer than the file")
+            if not 0 < needed <= size:  # a damaged tag, such as one of metadata
+                continue
             if needed <= room:
                 values = entries[at + length - room : at + length - room + needed]
             else:
