@@ -67,6 +67,8 @@ def open_tiff(stream: IO[bytes], directory: Directory) -> Image.Image | None:
         return Deferred("TIFF", (width, height), turn, partial(_read_ycbcr, stream, directory))
     if photometric not in _COLOURS:
         raise ValueError(f"a TIFF of a kind that is not read: {_NAMES.get(photometric, f'photometric {photometric}')}, {bits} bits")
+    if min(bits) > 16:
+        raise ValueError(f"a TIFF of {bits[0]}-bit integers, which have no agreed range")
     if len(set(bits)) > 1 or not 0 < bits[0] <= 16:
         raise ValueError(f"a TIFF of a kind that is not read: {bits} bits")
     if len(bits) < _COLOURS[photometric]:

@@ -214,7 +214,7 @@ def test_damaged_pixels_of_a_png_stay_refused_whatever_its_metadata():
     [
         ({262: ("H", (34892 - 24580,))}, "photometric 10312"),
         ({262: ("H", (9,)), 277: ("H", (1,))}, "ICC Lab"),
-        ({258: ("H", (24,)), 262: ("H", (1,))}, "24"),
+        ({258: ("H", (24,)), 262: ("H", (1,))}, "24-bit integers, which have no agreed range"),
         ({259: ("H", (34712,)), 258: ("H", (12,)), 262: ("H", (1,))}, ""),
         ({277: ("H", (0,))}, "0 samples"),
         ({256: ("H", (0,)), 258: ("H", (12,))}, "without a width"),

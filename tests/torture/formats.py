@@ -50,7 +50,7 @@ def page(pixels: np.ndarray) -> np.ndarray:
 def opencv() -> Reader:
     import cv2
 
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
     def read(data: bytes) -> np.ndarray | None:
         made = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -163,6 +163,8 @@ def main() -> int:
     for reason, names in reasons.items():
         print(f"refused {len(names)}: {reason} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})")
     for kind, names in alone.items():
+        if not names:
+            continue
         print(f"no other reader agrees, {kind}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}")
     for name, what in wrong:
         print(f"WRONG {name}: {what}")
