@@ -2,10 +2,10 @@
 
     python bench/profiles.py
 
-The demo's references are stored anew in Display P3, Adobe RGB, ProPhoto RGB and linear sRGB, as an editor would: other numbers for
-the same colours, and a profile that says so. The queries stay as they are. Each row describes these references twice with the
-engine in the package: by their numbers alone, as isc-fast reads them, and converted to sRGB by their profile. It prints the cosine
-with the descriptors of the sRGB references, and how well the search finds the demo's edited copies. The last line is JSON.
+The demo's references are stored anew in Display P3, Adobe RGB, ProPhoto RGB and linear sRGB, as an editor would: other numbers
+for the same colours, and a profile that says so. The queries stay as they are. Each row describes these references twice with
+the engine in the package: by their numbers alone, as isc-fast reads them, and converted to sRGB by their profile. It prints the
+cosine with the descriptors of the sRGB references, and how well the search finds the demo's edited copies. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def icc(name: str) -> bytes:
     curve = b"curv" + struct.pack(">II", 0, len(table)) + table.tobytes()
     text = name.encode() + b"\0"
     described = b"desc" + struct.pack(">II", 0, len(text)) + text + bytes(78)
-    parts = {b"desc": described, b"cprt": b"text" + bytes(4) + b"none\0", b"wtpt": b"XYZ " + bytes(4) + _fixed(_xyz(D50))}
+    parts = {
+        b"desc": described,
+        b"cprt": b"text" + bytes(4) + b"none\0",
+        b"wtpt": b"XYZ " + bytes(4) + _fixed(_xyz(D50)),
+    }
     for channel, letter in enumerate((b"r", b"g", b"b")):
         parts[letter + b"XYZ"] = b"XYZ " + bytes(4) + _fixed(matrix[:, channel])
         parts[letter + b"TRC"] = curve
@@ -128,7 +132,9 @@ def main() -> None:
         def measured(vectors: npt.NDArray[np.float32]) -> dict[str, float]:
             cosines = (vectors * plain).sum(axis=1)
             found = isc_fast.Descriptors(vectors, [path.stem for path in paths], references.meta)
-            kit = isc_fast.evaluate(isc_fast.search(queries, isc_fast.subtract_negatives(found, negatives)), truth)["kit"]
+            kit = isc_fast.evaluate(isc_fast.search(queries, isc_fast.subtract_negatives(found, negatives)), truth)[
+                "kit"
+            ]
             shown = {"cosine_worst": float(cosines.min()), "cosine_mean": float(cosines.mean()), "uap": kit.micro_ap}
             return {**shown, "recall_at_p90": kit.recall_at_p90 or 0.0, "recall_at_1": kit.recall_at_rank[1]}
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-
 from images import STORED_AS, encode, noise, png, png_chunk
+from PIL import Image
 
 Array = npt.NDArray[np.generic]
 WIDTH, HEIGHT = 37, 21
@@ -98,7 +97,9 @@ def tiffs(share: float = 1.0) -> Iterator[Picture]:
 
     chance = random.Random(13)
 
-    choices = itertools.product(_LAYOUTS, (8, 16), ("contig", "separate"), "<>", _COMPRESSIONS, (False, True), (False, True), (False, True))
+    choices = itertools.product(
+        _LAYOUTS, (8, 16), ("contig", "separate"), "<>", _COMPRESSIONS, (False, True), (False, True), (False, True)
+    )
     for (photometric, count, extra), bits, planar, order, compression, predictor, tiled, transparent in choices:
         if predictor and compression in (None, "packbits"):
             continue
@@ -124,8 +125,16 @@ def tiffs(share: float = 1.0) -> Iterator[Picture]:
             rowsperstrip=None if tiled else 8, extrasamples=[extra] * extras if extra else None, metadata=None,
             bigtiff=bits == 16 and tiled,
         )  # fmt: skip
-        name = "-".join(map(str, (photometric, count, extra, bits, planar, order, compression, predictor, tiled, transparent)))
-        yield Picture(f"TIFF {bits} bits", f"tiff-{name}", out.getvalue(), right, 3 if extra == "assocalpha" else 1 if extra == "unassalpha" else 0)
+        name = "-".join(
+            map(str, (photometric, count, extra, bits, planar, order, compression, predictor, tiled, transparent))
+        )
+        yield Picture(
+            f"TIFF {bits} bits",
+            f"tiff-{name}",
+            out.getvalue(),
+            right,
+            3 if extra == "assocalpha" else 1 if extra == "unassalpha" else 0,
+        )
 
 
 def tiff(order: str, tags: dict[int, tuple[str, tuple[int, ...]]], strips: list[bytes]) -> bytes:
@@ -158,7 +167,9 @@ def packed(values: Array, bits: int) -> bytes:
 
 def hand_made_tiffs() -> Iterator[Picture]:
     """What tifffile does not write: odd depths, fill orders, palettes, fourth samples that nothing names."""
-    for order, bits, photometric, count, fill in itertools.product("<>", (1, 2, 4, 6, 8, 10, 12, 14, 16), (0, 1, 2, 5), (1,), (1, 2)):
+    for order, bits, photometric, fill in itertools.product(
+        "<>", (1, 2, 4, 6, 8, 10, 12, 14, 16), (0, 1, 2, 5), (1, 2)
+    ):
         samples = {0: 1, 1: 1, 2: 3, 5: 4}[photometric]
         stored = _samples(samples, bits, seed=bits)
         rows = stored.reshape(HEIGHT, -1)
@@ -171,7 +182,9 @@ def hand_made_tiffs() -> Iterator[Picture]:
                 262: ("H", (photometric,)), 266: ("H", (fill,)), 277: ("H", (samples,)), 278: ("H", (8,))}  # fmt: skip
         line = len(data) // HEIGHT
         strips = [data[at * line : (at + 8) * line] for at in range(0, HEIGHT, 8)]
-        yield Picture(f"TIFF {bits} bits", f"hand-{order}-{bits}-{photometric}-{fill}", tiff(order, tags, strips), right)
+        yield Picture(
+            f"TIFF {bits} bits", f"hand-{order}-{bits}-{photometric}-{fill}", tiff(order, tags, strips), right
+        )
     for order, bits, most in itertools.product("<>", (1, 2, 4, 8), (255, 65535)):
         index = _samples(1, bits, seed=bits)
         colours = np.random.default_rng(bits).integers(0, most + 1, (3, 1 << bits))
@@ -186,14 +199,21 @@ def hand_made_tiffs() -> Iterator[Picture]:
         strips = [data.tobytes()] if planar == 1 else [np.ascontiguousarray(data[..., k]).tobytes() for k in range(4)]
         tags = {256: ("H", (WIDTH,)), 257: ("H", (HEIGHT,)), 258: ("H", (bits,) * 4), 259: ("H", (1,)), 262: ("H", (2,)),
                 277: ("H", (4,)), 278: ("H", (HEIGHT,)), 284: ("H", (planar,))}  # fmt: skip
-        yield Picture("TIFF 4 samples", f"unnamed-{order}-{bits}-{planar}", tiff(order, tags, strips), high(stored[..., :3], bits))
+        yield Picture(
+            "TIFF 4 samples", f"unnamed-{order}-{bits}-{planar}", tiff(order, tags, strips), high(stored[..., :3], bits)
+        )
     for order, bits, planar, photometric in itertools.product("<>", (8, 16), (2,), (0, 1)):  # one sample, "in planes"
         stored = _samples(1, bits, seed=4)
         tags = {256: ("H", (WIDTH,)), 257: ("H", (HEIGHT,)), 258: ("H", (bits,)), 259: ("H", (1,)), 262: ("H", (photometric,)),
                 277: ("H", (1,)), 278: ("H", (HEIGHT,)), 284: ("H", (planar,))}  # fmt: skip
         right = three(high(stored, bits))
         data = stored.astype(order + f"u{bits // 8}").tobytes()
-        yield Picture("TIFF planar grey", f"planar1-{order}-{bits}-{photometric}", tiff(order, tags, [data]), right if photometric else 255 - right)
+        yield Picture(
+            "TIFF planar grey",
+            f"planar1-{order}-{bits}-{photometric}",
+            tiff(order, tags, [data]),
+            right if photometric else 255 - right,
+        )
     for tag in STORED_AS:
         for bits, order in itertools.product((8, 12, 16), "<>"):
             stored = _samples(3, bits, seed=tag)
@@ -218,7 +238,9 @@ def ycbcr_tiffs() -> Iterator[Picture]:
         tags = {256: ("H", (WIDTH,)), 257: ("H", (HEIGHT,)), 258: ("H", (8, 8, 8)), 259: ("H", (1,)), 262: ("H", (6,)),
                 277: ("H", (3,)), 278: ("H", (4 * down,)), 530: ("H", (across, down))}  # fmt: skip
         luma = grey.astype(float)
-        blue, red = (colours.repeat(down, axis=0).repeat(across, axis=1)[:HEIGHT, :WIDTH, k].astype(float) - 128 for k in (0, 1))
+        blue, red = (
+            colours.repeat(down, axis=0).repeat(across, axis=1)[:HEIGHT, :WIDTH, k].astype(float) - 128 for k in (0, 1)
+        )
         rgb = np.stack((luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue), axis=2)
         right = np.clip(np.round(rgb), 0, 255).astype(np.uint8)
         yield Picture("TIFF YCbCr", f"ycbcr-{order}-{across}-{down}", tiff(order, tags, strips), right, 2)
@@ -231,7 +253,7 @@ def smooth() -> npt.NDArray[np.uint8]:
 
 
 def codecs() -> Iterator[Picture]:
-    """What Pillow writes in each other format, in each mode, turned by EXIF where there is any. Lossy ones are near the right pixels."""
+    """What Pillow writes in each other format, in each mode, turned by EXIF where there is any; lossy ones have a tolerance."""
     rgb = smooth()
     image = Image.fromarray(rgb)
     cover = np.where(np.arange(48)[:, None] < 24, 255, 100).astype(np.uint8).repeat(64, axis=1).reshape(48, 64)
@@ -263,7 +285,9 @@ def codecs() -> Iterator[Picture]:
     for form, names, options, tolerance in forms:
         if form not in Image.SAVE:
             continue
-        for mode, tag in itertools.product(names.split(), STORED_AS if form in ("JPEG", "PNG", "WEBP", "TIFF") else (1,)):
+        for mode, tag in itertools.product(
+            names.split(), STORED_AS if form in ("JPEG", "PNG", "WEBP", "TIFF") else (1,)
+        ):
             stored, right = modes[mode]
             exif = Image.Exif()
             exif[0x0112] = tag
@@ -276,7 +300,12 @@ def codecs() -> Iterator[Picture]:
             yield Picture(form, name, data, right, tolerance)
     bit = Image.fromarray(smooth()[..., 0] > 120)
     for compression in ("group3", "group4", "tiff_ccitt", "raw"):
-        yield Picture("TIFF fax", f"fax-{compression}", encode(bit, "TIFF", compression=compression), three(np.asarray(bit) * np.uint8(255)))
+        yield Picture(
+            "TIFF fax",
+            f"fax-{compression}",
+            encode(bit, "TIFF", compression=compression),
+            three(np.asarray(bit) * np.uint8(255)),
+        )
     index = _samples(1, 8, seed=77)
     for interlace, transparent in itertools.product((0, 1), (None, 5)):
         paletted = Image.fromarray(index, "P")
@@ -284,7 +313,9 @@ def codecs() -> Iterator[Picture]:
         paletted.putpalette(colours.tobytes())
         extra = {} if transparent is None else {"transparency": transparent}
         right = np.where(three(index) == transparent, 255, colours[index]).astype(np.uint8)
-        yield Picture("GIF", f"gif-{interlace}-{transparent}", encode(paletted, "GIF", interlace=interlace, **extra), right)
+        yield Picture(
+            "GIF", f"gif-{interlace}-{transparent}", encode(paletted, "GIF", interlace=interlace, **extra), right
+        )
 
 
 def jpeg2000s() -> Iterator[Picture]:
@@ -303,8 +334,16 @@ def jpeg2000s() -> Iterator[Picture]:
     for count in (2, 4):
         stored = _samples(count, 8, seed=count)
         colour = three(stored[..., 0]) if count == 2 else stored[..., :3]
-        yield Picture("JPEG XL", f"jxl-alpha-{count}", imagecodecs.jpegxl_encode(stored, lossless=True), on_white(colour, stored[..., -1]), 1)
-    yield Picture("JPEG XL", "jxl-float", imagecodecs.jpegxl_encode(_samples(3, 8).astype(np.float32), lossless=True), None)
+        yield Picture(
+            "JPEG XL",
+            f"jxl-alpha-{count}",
+            imagecodecs.jpegxl_encode(stored, lossless=True),
+            on_white(colour, stored[..., -1]),
+            1,
+        )
+    yield Picture(
+        "JPEG XL", "jxl-float", imagecodecs.jpegxl_encode(_samples(3, 8).astype(np.float32), lossless=True), None
+    )
 
 
 def refused_tiffs() -> Iterator[Picture]:
@@ -321,7 +360,7 @@ def refused_tiffs() -> Iterator[Picture]:
 
 
 def pngs() -> Iterator[Picture]:
-    """Every colour type and depth, interlaced by Pillow's absence of a writer not at all, with and without a transparent colour."""
+    """Every colour type and depth, with and without a transparent colour."""
     for bits in (1, 2, 4, 8, 16):
         grey = _samples(1, bits, seed=bits)
         rows = lambda data: b"".join(b"\0" + line for line in data)  # noqa: E731
@@ -336,31 +375,62 @@ def pngs() -> Iterator[Picture]:
             colours = noise(1 << bits, 1, seed=bits)[0]
             covers = np.random.default_rng(bits).integers(0, 256, 1 << bits).astype(np.uint8)
             palette = png_chunk(b"PLTE", colours.tobytes())
-            yield Picture("PNG palette", f"png-palette-{bits}", png(WIDTH, HEIGHT, bits, 3, rows(lines), palette), colours[grey])
+            yield Picture(
+                "PNG palette", f"png-palette-{bits}", png(WIDTH, HEIGHT, bits, 3, rows(lines), palette), colours[grey]
+            )
             trns = png_chunk(b"tRNS", covers.tobytes())
             right = on_white(colours[grey], covers[grey])
-            yield Picture("PNG palette alpha", f"png-palette-alpha-{bits}", png(WIDTH, HEIGHT, bits, 3, rows(lines), palette, trns), right, 1)
+            yield Picture(
+                "PNG palette alpha",
+                f"png-palette-alpha-{bits}",
+                png(WIDTH, HEIGHT, bits, 3, rows(lines), palette, trns),
+                right,
+                1,
+            )
         if bits >= 8:
             for colour, count in ((2, 3), (4, 2), (6, 4)):
                 stored = _samples(count, bits, seed=bits + count)
                 lines = [line.astype(f">u{bits // 8}").tobytes() for line in stored]
                 eight = high(stored, bits)
-                right = eight if colour == 2 else on_white(three(eight[..., 0]) if colour == 4 else eight[..., :3], eight[..., -1])
-                yield Picture("PNG colour", f"png-{colour}-{bits}", png(WIDTH, HEIGHT, bits, colour, rows(lines)), right, colour != 2)
+                right = (
+                    eight
+                    if colour == 2
+                    else on_white(three(eight[..., 0]) if colour == 4 else eight[..., :3], eight[..., -1])
+                )
+                yield Picture(
+                    "PNG colour",
+                    f"png-{colour}-{bits}",
+                    png(WIDTH, HEIGHT, bits, colour, rows(lines)),
+                    right,
+                    colour != 2,
+                )
                 if colour == 2:
                     key3 = stored[5, 5]
                     chunk = png_chunk(b"tRNS", struct.pack(">3H", *key3.tolist()))
                     right = np.where((stored == key3).all(axis=2, keepdims=True), 255, eight).astype(np.uint8)
-                    yield Picture("PNG colour key", f"png-key-rgb-{bits}", png(WIDTH, HEIGHT, bits, 2, rows(lines), chunk), right)
+                    yield Picture(
+                        "PNG colour key", f"png-key-rgb-{bits}", png(WIDTH, HEIGHT, bits, 2, rows(lines), chunk), right
+                    )
 
 
-def bmp(pixels: bytes, bits: int, *, header: int = 40, compression: int = 0, masks: tuple[int, ...] = (), palette: bytes = b"", down: bool = False) -> bytes:
+def bmp(
+    pixels: bytes,
+    bits: int,
+    *,
+    header: int = 40,
+    compression: int = 0,
+    masks: tuple[int, ...] = (),
+    palette: bytes = b"",
+    down: bool = False,
+) -> bytes:
     """Write a BMP by hand."""
     height = -HEIGHT if down else HEIGHT
     if header == 12:
         info = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, bits)
     else:
-        info = struct.pack("<IiiHHIIiiII", header, WIDTH, height, 1, bits, compression, len(pixels), 2835, 2835, len(palette) // 4, 0)
+        info = struct.pack(
+            "<IiiHHIIiiII", header, WIDTH, height, 1, bits, compression, len(pixels), 2835, 2835, len(palette) // 4, 0
+        )
         info += struct.pack(f"<{len(masks)}I", *masks)
         info = info.ljust(header, b"\0")
     offset = 14 + len(info) + len(palette)
@@ -385,7 +455,13 @@ def bmps() -> Iterator[Picture]:
             for header in (56, 108, 124):
                 masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
                 right = rgb if alpha in (0, 255) else on_white(rgb, four[..., 3])
-                yield Picture("BMP 32 alpha", f"bmp-32-{header}-{alpha}-{down}", bmp(data, 32, header=header, compression=3, masks=masks, down=down), right, 1)
+                yield Picture(
+                    "BMP 32 alpha",
+                    f"bmp-32-{header}-{alpha}-{down}",
+                    bmp(data, 32, header=header, compression=3, masks=masks, down=down),
+                    right,
+                    1,
+                )
                 none = bmp(data, 32, header=header, compression=3, masks=(*masks[:3], 0), down=down)
                 yield Picture("BMP 32", f"bmp-32-{header}-nomask-{alpha}-{down}", none, rgb)
         for bits in (1, 4, 8):
@@ -393,10 +469,14 @@ def bmps() -> Iterator[Picture]:
             colours = noise(1 << bits, 1, seed=bits)[0]
             table = b"".join(bytes([b, g, r, 0]) for r, g, b in colours.tolist())
             data = lines([packed(row[None], bits) for row in index], down)
-            yield Picture("BMP palette", f"bmp-{bits}-{down}", bmp(data, bits, palette=table, down=down), colours[index])
+            yield Picture(
+                "BMP palette", f"bmp-{bits}-{down}", bmp(data, bits, palette=table, down=down), colours[index]
+            )
             if not down:
                 table3 = b"".join(bytes([b, g, r]) for r, g, b in colours.tolist())
-                yield Picture("BMP palette", f"bmp-os2-{bits}", bmp(data, bits, header=12, palette=table3), colours[index])
+                yield Picture(
+                    "BMP palette", f"bmp-os2-{bits}", bmp(data, bits, header=12, palette=table3), colours[index]
+                )
     values = _samples(1, 16, seed=16)
     data = lines([row.astype("<u2").tobytes() for row in values], False)
     five = lambda shift: np.round(((values >> shift) & 31) * 255 / 31)  # noqa: E731
@@ -426,17 +506,27 @@ def tgas() -> Iterator[Picture]:
         yield Picture("TGA", f"tga-rle-{origin}", tga(10, 24, origin, runs), rgb)
         colours = noise(256, 1, seed=7)[0]
         table = colours[:, ::-1].tobytes()
-        yield Picture("TGA palette", f"tga-palette-{origin}", tga(1, 8, origin, place(grey).tobytes(), table, 24), colours[grey])
+        yield Picture(
+            "TGA palette", f"tga-palette-{origin}", tga(1, 8, origin, place(grey).tobytes(), table, 24), colours[grey]
+        )
         for alpha, bits in itertools.product((0, 77, 255), (0, 8)):
             cover = np.full((HEIGHT, WIDTH), alpha, np.uint8)
             four = np.concatenate((bgr, cover[..., None]), axis=2)
             right = rgb if not bits or alpha in (0, 255) else on_white(rgb, cover)
-            yield Picture("TGA 32", f"tga-32-{origin}-{alpha}-{bits}", tga(2, 32, origin | bits, four.tobytes()), right, 1)
+            yield Picture(
+                "TGA 32", f"tga-32-{origin}-{alpha}-{bits}", tga(2, 32, origin | bits, four.tobytes()), right, 1
+            )
         for bits in (0, 1):
             for top in (0, 0x8000):
                 values = _samples(1, 15, seed=8) | top
                 five = [np.round(((values >> shift) & 31) * 255 / 31).astype(np.uint8) for shift in (10, 5, 0)]
-                yield Picture("TGA 16", f"tga-16-{origin}-{bits}-{top}", tga(2, 16, origin | bits, place(values).astype("<u2").tobytes()), np.stack(five, axis=2), 8)
+                yield Picture(
+                    "TGA 16",
+                    f"tga-16-{origin}-{bits}-{top}",
+                    tga(2, 16, origin | bits, place(values).astype("<u2").tobytes()),
+                    np.stack(five, axis=2),
+                    8,
+                )
 
 
 def portable() -> Iterator[Picture]:
@@ -448,9 +538,21 @@ def portable() -> Iterator[Picture]:
         if most == 65535 and count == 1:
             right = np.repeat(values >> 8, 3, axis=2)
         head = f"{WIDTH} {HEIGHT}\n{most}\n".encode()
-        yield Picture("PPM", f"ppm-{count}-{most}", (b"P5 " if count == 1 else b"P6 ") + head + data, np.round(right).astype(np.uint8), 1)
+        yield Picture(
+            "PPM",
+            f"ppm-{count}-{most}",
+            (b"P5 " if count == 1 else b"P6 ") + head + data,
+            np.round(right).astype(np.uint8),
+            1,
+        )
         words = " ".join(map(str, values.ravel().tolist())).encode()
-        yield Picture("PPM", f"ppm-words-{count}-{most}", (b"P2 " if count == 1 else b"P3 ") + head + words, np.round(right).astype(np.uint8), 1)
+        yield Picture(
+            "PPM",
+            f"ppm-words-{count}-{most}",
+            (b"P2 " if count == 1 else b"P3 ") + head + words,
+            np.round(right).astype(np.uint8),
+            1,
+        )
     bit = _samples(1, 1)
     yield Picture("PPM", "pbm", b"P4 %d %d\n" % (WIDTH, HEIGHT) + packed(bit, 1), three(255 - 255 * bit))
 

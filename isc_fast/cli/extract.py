@@ -35,7 +35,9 @@ def add(parser: ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace an output made from other inputs or recompute it"
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
+    )
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -77,7 +79,9 @@ def _note_what_is_missing(made: Extraction) -> None:
     if made.ignored:
         note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
     if unread := _unread(made):
-        note(f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG")
+        note(
+            f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
+        )
     for failure in made.failures[:_FAILURES_SHOWN]:
         note(f"failed: {failure.path}: {failure.reason}")
     if len(made.failures) > _FAILURES_SHOWN:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import IO
 
 import numpy as np
@@ -42,7 +41,12 @@ def to_rgb(image: Image.Image, stream: IO[bytes]) -> Image.Image:
         image: loaded, of any mode.
         stream: its file.
     """
-    if image.format == "PNG" and "transparency" in image.info and image.mode != "P" and (keyed := _keyed(image, stream)):
+    if (
+        image.format == "PNG"
+        and "transparency" in image.info
+        and image.mode != "P"
+        and (keyed := _keyed(image, stream))
+    ):
         return keyed
     if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
         image = _high_byte(image)
@@ -53,7 +57,7 @@ def to_rgb(image: Image.Image, stream: IO[bytes]) -> Image.Image:
         image.putpalette(eight_bit_map(colours).tobytes())
     if image.has_transparency_data and _calls_alpha(image, stream):
         layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        if image.format not in _CARELESS or layer.getextrema()[3] != (0, 0):
+        if image.format not in _CARELESS or layer.getchannel("A").getextrema() != (0, 0):
             page = Image.new("RGB", layer.size, "white")
             page.paste(layer, mask=layer)
             return page
@@ -102,5 +106,5 @@ def _calls_alpha(image: Image.Image, stream: IO[bytes]) -> bool:
     head = stream.read(70)
     if image.format == "TGA":
         return bool(head[17] & 15)  # the number of bits of each pixel that are alpha
-    size, mask = struct.unpack_from("<I", head, 14)[0], struct.unpack_from("<I", head, 66)[0]
+    size, mask = (int.from_bytes(head[at : at + 4], "little") for at in (14, 66))
     return size >= 56 and mask != 0

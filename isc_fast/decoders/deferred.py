@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from PIL import Image
 
@@ -12,7 +13,7 @@ class Deferred(Image.Image):
 
     Args:
         form: the name of its format, as in `Image.Image.format`.
-        size: width and height as stored.
+        size: width and height as stored, as the header has them.
         turn: the orientation that counts, 1 to 8.
         make: a function that makes the pixels, in any mode.
     """
@@ -25,10 +26,10 @@ class Deferred(Image.Image):
         self._mode = "RGB"
         self._make = make
 
-    def load(self) -> Image.core.PixelAccess | None:
+    def load(self) -> Any:
         """Make the pixels, once."""
         if self._im is None:
             made = self._make()
             made.load()
-            self._mode, self.im = made.mode, made.im
+            self._mode, self._size, self.im = made.mode, made.size, made.im
         return super().load()

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from ..errors import require
@@ -88,7 +89,7 @@ def _open_jxl(stream: IO[bytes]) -> Image.Image:
     return Deferred("JXL", _size_of_jxl(data), 1, partial(_decode_jxl, codecs.jpegxl_decode, data))
 
 
-def _decode_jxl(decode: Callable[..., np.ndarray], data: bytes) -> Image.Image:
+def _decode_jxl(decode: Callable[..., npt.NDArray[Any]], data: bytes) -> Image.Image:
     pixels = decode(data, index=0, numthreads=1)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -169,16 +170,16 @@ def _open_raw(stream: IO[bytes]) -> Image.Image:
     turn = _TURNS.get(sizes.flip, 1)
     preview = _preview(raw)
     if preview is not None and max(preview.size) >= _LEAST_PREVIEW:
-        own = preview.getexif().get(ExifTags.Base.Orientation)
-        return Deferred("RAW", preview.size, own if own in range(1, 9) else turn, lambda: preview)
+        own = preview.getexif().get(ExifTags.Base.Orientation, 0)
+        return Deferred("RAW", preview.size, int(own) if own in range(1, 9) else turn, lambda: preview)
     half = min(sizes.width, sizes.height) >= _LARGE
-    size = (sizes.width, sizes.height)
+    size = (sizes.height, sizes.width) if turn > 4 else (sizes.width, sizes.height)
     return Deferred("RAW", size, 1, partial(_developed, raw, half))
 
 
-def _preview(raw: object) -> Image.Image | None:
+def _preview(raw: Any) -> Image.Image | None:
     try:
-        found = raw.extract_thumb()  # type: ignore[attr-defined]
+        found = raw.extract_thumb()
     except Exception:  # there is none, or LibRaw does not know its format
         return None
     if found.format.name != "JPEG":
@@ -186,8 +187,8 @@ def _preview(raw: object) -> Image.Image | None:
     return Image.open(io.BytesIO(found.data), formats=("JPEG",))
 
 
-def _developed(raw: object, half: bool) -> Image.Image:
-    return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half), "RGB")  # type: ignore[attr-defined]
+def _developed(raw: Any, half: bool) -> Image.Image:
+    return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half), "RGB")
 
 
 EXTRAS = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import MissingExtraError, require
@@ -47,7 +48,7 @@ def open_deep(image: Image.Image, stream: IO[bytes]) -> Image.Image | None:
     return Deferred("JPEG2000", image.size, 1, partial(_decoded, decode, stream.read(), bits[0]))
 
 
-def _decoded(decode: Callable[..., np.ndarray], data: bytes, bits: int) -> Image.Image:
+def _decoded(decode: Callable[..., npt.NDArray[Any]], data: bytes, bits: int) -> Image.Image:
     pixels = decode(data, numthreads=1)
     if pixels.ndim != 3 or pixels.shape[2] not in _MODES or pixels.dtype != np.uint16:
         raise ValueError(f"a JPEG 2000 of a kind that is not read: {pixels.dtype} {pixels.shape}")
@@ -63,7 +64,11 @@ def stretched(image: Image.Image, stream: IO[bytes]) -> Image.Image:
         raise ValueError(f"a JPEG 2000 of a kind that is not read: a palette, {bits} bits")
     if len(bits) != len(image.getbands()):
         raise ValueError(f"a JPEG 2000 of a kind that is not read: {image.mode}, {bits} bits")
-    table = [value if bit >= 8 else ((value >> (8 - bit)) * 255 + 2**bit // 2 - 1) // (2**bit - 1) for bit in bits for value in range(256)]
+    table = [
+        value if bit >= 8 else ((value >> (8 - bit)) * 255 + 2**bit // 2 - 1) // (2**bit - 1)
+        for bit in bits
+        for value in range(256)
+    ]
     made = image.point(table)
     made.format = image.format
     return made

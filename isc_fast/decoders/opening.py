@@ -156,7 +156,9 @@ def _why_not(stream: IO[bytes], head: bytes) -> Exception | None:
                 stream.seek(0)
                 opener(stream, "")
             except Exception as error:
-                return ImageProblem("decode", f"a {form} file that is damaged, or of a kind that is not read: {_one_line(error)}")
+                return ImageProblem(
+                    "decode", f"a {form} file that is damaged, or of a kind that is not read: {_one_line(error)}"
+                )
     return None
 
 

@@ -1,16 +1,18 @@
-"""The contract: how any image file becomes ``uint8 (height, width, 3)`` RGB. Pillow carries it out.
+"""The contract: how any image file becomes ``uint8 (height, width, 3)`` RGB. Pillow carries it out, and where it reads a
+file wrongly, or not at all, the modules `tiff`, `jpeg2000`, `mending` and `extra_formats` beside this one.
 
 Every faster decoder is measured against this module.
 
 | file | rule |
 |---|---|
-| EXIF orientation 1–8 | applied; any other value, or one that Pillow cannot read in a damaged block, is ignored |
+| EXIF orientation 1–8 | applied; any other value, one in a damaged block that Pillow cannot read, and XMP's are ignored |
 | grey, 1 bit, YCbCr, Lab | converted to RGB |
 | palette | looked up; a transparent entry counts as alpha |
-| a transparent colour (PNG) | counts as alpha at 8 bits a channel; at others only Pillow knows |
+| a transparent colour (PNG) | counts as alpha |
 | alpha | composited onto white, as a page would show it |
-| 16 bits a channel | the high byte (colour PPM: rounded) |
-| 32-bit integers | taken as 16 bits, clipped |
+| a fourth sample that nothing calls alpha, or alpha that is zero in every pixel (TIFF, BMP, Targa) | no alpha |
+| 9 to 16 bits a channel | the high byte (colour PPM: rounded) |
+| 32-bit integers | taken as 16 bits; refused where a value is below 0 or above 65,535 |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
 | more than `isc_fast.decoders.opening.MAX_PIXELS` | refused before it is decoded |

@@ -13,18 +13,27 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from ..items import Pixels
 from . import tiff_directory as tiff
 from .deferred import Deferred
 from .tiff_directory import Directory
-from .tiff_samples import byte_stream, read_samples
+from .tiff_samples import Samples, byte_stream, read_samples
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
-_NAMES = {4: "a transparency mask", 6: "YCbCr", 8: "Lab", 9: "ICC Lab", 10: "ITU Lab", 32803: "a camera's colour filters", 34892: "linear raw"}
+_NAMES = {
+    4: "a transparency mask",
+    6: "YCbCr",
+    8: "Lab",
+    9: "ICC Lab",
+    10: "ITU Lab",
+    32803: "a camera's colour filters",
+    34892: "linear raw",
+}
 _ASSOCIATED, _STRAIGHT = 1, (2, 999)  # 999 is Corel's
 _MOST_SAMPLES = 16
 _FORMS = {2: (16, 32), 3: (32,)}
-"""Depths of one sample that Pillow opens, by sample format, where that is signed or floating point. The rules look at the values."""
+"""Depths of one sample that Pillow opens, signed or floating point, by sample format. The rules look at the values."""
 
 _RAW = 1  # the compression that is none
 
@@ -66,7 +75,9 @@ def open_tiff(stream: IO[bytes], directory: Directory) -> Image.Image | None:
     if photometric == _YCBCR and bits == (8, 8, 8) and byte_stream(directory) and directory.one(tiff.PLANAR, 1) == 1:
         return Deferred("TIFF", (width, height), turn, partial(_read_ycbcr, stream, directory))
     if photometric not in _COLOURS:
-        raise ValueError(f"a TIFF of a kind that is not read: {_NAMES.get(photometric, f'photometric {photometric}')}, {bits} bits")
+        raise ValueError(
+            f"a TIFF of a kind that is not read: {_NAMES.get(photometric, f'photometric {photometric}')}, {bits} bits"
+        )
     if min(bits) > 16:
         raise ValueError(f"a TIFF of {bits[0]}-bit integers, which have no agreed range")
     if len(set(bits)) > 1 or not 0 < bits[0] <= 16:
@@ -74,7 +85,9 @@ def open_tiff(stream: IO[bytes], directory: Directory) -> Image.Image | None:
     if len(bits) < _COLOURS[photometric]:
         raise ValueError(f"a TIFF with {len(bits)} samples a pixel where there must be {_COLOURS[photometric]}")
     if not byte_stream(directory):
-        raise ValueError(f"a TIFF of a kind that is not read: compression {directory.one(tiff.COMPRESSION, 1)} of {bits} bits")
+        raise ValueError(
+            f"a TIFF of a kind that is not read: compression {directory.one(tiff.COMPRESSION, 1)} of {bits} bits"
+        )
     if photometric == _CMYK and directory.one(tiff.INKS, 1) != 1:
         raise ValueError("a TIFF of other inks than CMYK")
     make = partial(_read, stream, directory, photometric, bits, extra)
@@ -87,14 +100,22 @@ def _pillow_reads(
     """Whether Pillow reads a page rightly. The tests hold this against other readers, combination by combination."""
     planar = directory.one(tiff.PLANAR, 1) == 2
     depth = bits[0]
-    if (directory.big and directory.order == ">") or (form != 1 and not (len(bits) == 1 and depth in _FORMS.get(form, ()))):
+    if (directory.big and directory.order == ">") or (
+        form != 1 and not (len(bits) == 1 and depth in _FORMS.get(form, ()))
+    ):
         return False
     if len(set(bits)) > 1 or (directory.one(tiff.FILL_ORDER, 1) == 2 and depth >= 8):
         return False
     if not byte_stream(directory):  # JPEG, fax and others: libtiff knows what the samples mean
         return not (planar and len(bits) > 1 and depth != 8)
     if planar:
-        return depth == 8 and len(bits) > 1 and photometric in (_RGB, _CMYK) and not extra and len(bits) == _COLOURS[photometric]
+        return (
+            depth == 8
+            and len(bits) > 1
+            and photometric in (_RGB, _CMYK)
+            and not extra
+            and len(bits) == _COLOURS[photometric]
+        )
     match photometric:
         case 0:
             return len(bits) == 1 and depth in (1, 2, 4, 8)
@@ -166,30 +187,32 @@ def _read_ycbcr(stream: IO[bytes], directory: Directory) -> Image.Image:
     return Image.merge("YCbCr", bands).convert("RGB")
 
 
-def _image(pixels: np.ndarray) -> Image.Image:
+def _image(pixels: Pixels) -> Image.Image:
     modes = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
     channels = pixels.shape[2]
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels), modes[channels])
 
 
-def _bytes(samples: np.ndarray, depth: int) -> np.ndarray:
+def _bytes(samples: Samples, depth: int) -> Pixels:
     """Samples as 8 bits: the high byte, or the share of the largest value."""
     if depth > 8:
         return (samples >> (depth - 8)).astype(np.uint8)
     if depth == 8:
-        return samples
+        return samples.astype(np.uint8, copy=False)
     most = (1 << depth) - 1
-    return np.array([(value * 255 + most // 2) // most for value in range(most + 1)], np.uint8)[samples]
+    table: Pixels = np.array([(value * 255 + most // 2) // most for value in range(most + 1)], np.uint8)
+    return table[samples]
 
 
-def _looked_up(indices: np.ndarray, colour_map: tuple[int, ...], depth: int) -> np.ndarray:
+def _looked_up(indices: Samples, colour_map: tuple[int, ...], depth: int) -> Pixels:
     """The colours ``uint8 (height, width, 3)`` of indices."""
     if len(colour_map) != 3 << depth:
         raise ValueError(f"a TIFF with {len(colour_map)} values in its colour map where there must be {3 << depth}")
-    return eight_bit_map(colour_map)[indices]
+    table = eight_bit_map(colour_map)
+    return table[indices]
 
 
-def eight_bit_map(colour_map: tuple[int, ...]) -> np.ndarray:
+def eight_bit_map(colour_map: tuple[int, ...]) -> Pixels:
     """A colour map as ``uint8 (colours, 3)``. The standard has 16 bits; a map without a value above 255 has 8."""
     table = np.array(colour_map, np.uint16).reshape(3, -1).T
     return (table >> 8 if table.max() > 255 else table).astype(np.uint8)

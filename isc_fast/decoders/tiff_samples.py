@@ -13,17 +13,23 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from ..items import Pixels
 from . import tiff_directory as tiff
 from .tiff_directory import Directory
+
+Samples = npt.NDArray[np.uint8 | np.uint16]
 
 _RAW, _PREDICTABLE, _STREAMS = 1, (5, 8, 32946, 34925, 50000), (1, 5, 8, 32773, 32946, 34925, 50000)
 _GROUP_BYTES = 1 << 24
 """Bytes that are decompressed at once, where the file's strips and tiles are no larger than that."""
 
 _UNPACKED_BYTES = 1 << 21  # bytes whose bits are unpacked at once: they take 24 times that
-_LARGEST_STRIP = 1 << 28  # Pillow refuses more; a page of 60 megapixels has 16 bits × 3 in 360 MB, in one strip if it is careless
+_LARGEST_STRIP = (
+    1 << 28
+)  # Pillow refuses more; a page of 60 megapixels has 16 bits × 3 in 360 MB, in one strip if it is careless
 _REVERSED = np.array([int(f"{byte:08b}"[::-1], 2) for byte in range(256)], np.uint8)
 
 
@@ -81,7 +87,7 @@ def _layout(directory: Directory, bits: int, samples: int) -> _Layout:
     return made
 
 
-def read_samples(stream: IO[bytes], directory: Directory, bits: int, samples: int, wanted: int) -> np.ndarray:
+def read_samples(stream: IO[bytes], directory: Directory, bits: int, samples: int, wanted: int) -> Samples:
     """Read the first samples of every pixel, not turned.
 
     Args:
@@ -119,7 +125,7 @@ def read_samples(stream: IO[bytes], directory: Directory, bits: int, samples: in
     return page
 
 
-def _unpacked(rows: np.ndarray, layout: _Layout, order: str) -> np.ndarray:
+def _unpacked(rows: Pixels, layout: _Layout, order: str) -> Samples:
     """Bytes ``uint8 (rows, row_bytes)`` as samples ``(rows, width, samples)``."""
     shape = (len(rows), layout.width, layout.samples)
     if layout.bits == 8:
@@ -136,7 +142,7 @@ def _unpacked(rows: np.ndarray, layout: _Layout, order: str) -> np.ndarray:
 
 def _decompressed(
     stream: IO[bytes], directory: Directory, layout: _Layout, start: int, stop: int
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, Pixels]]:
     """Yield the number of a chunk, and it and its followers as bytes ``uint8 (n, rows, row_bytes)``."""
     compression, fill_order = directory.one(tiff.COMPRESSION, _RAW), directory.one(tiff.FILL_ORDER, 1)
     height = directory.one(tiff.LENGTH, 0)
@@ -170,7 +176,7 @@ def _decompressed(
             yield first, padded.reshape(len(numbers), layout.rows, layout.row_bytes)
 
 
-def _by_libtiff(parts: list[bytes], layout: _Layout, rows: int, compression: int, fill_order: int) -> np.ndarray:
+def _by_libtiff(parts: list[bytes], layout: _Layout, rows: int, compression: int, fill_order: int) -> Pixels:
     """Decompress chunks that lie below each other: ``uint8 (rows, row_bytes)``."""
     longs = 2 * len(parts) if len(parts) > 1 else 0
     entries = 10

@@ -17,8 +17,8 @@ IMAGE_SUFFIXES = frozenset(
     .dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .rw2 .rwl .pef .srw .3fr .fff .iiq .erf .mef .mos .mrw .dcr .kdc .x3f
     """.split()
 )
-"""The names that a folder is searched for. The content decides how a file is decoded, not its name. HEIF, JPEG XL and the raw files
-of cameras are taken whether their libraries are installed or not, so that a folder gives the same ids everywhere."""
+"""The names that a folder is searched for. The content decides how a file is decoded, not its name. HEIF, JPEG XL and the raw
+files of cameras are taken whether their libraries are installed or not, so that a folder gives the same ids everywhere."""
 
 UNREAD_SUFFIXES = frozenset(
     ".psd .psb .ai .eps .svg .svgz .exr .hdr .pfm .dds .ico .icns .cur .pcx .sgi .xcf .kra .jxr .wdp .hdp .qoi .fits .dcm".split()

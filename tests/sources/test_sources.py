@@ -378,7 +378,9 @@ def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     gone = f"there is no {tmp_path}/gone; expected a folder of images, an image or a list file"
     assert refusal(tmp_path / "gone") == gone
     assert refusal(folder, tmp_path / "gone") == gone
-    assert refusal(folder).startswith(f"found no image in {folder} (2 other files: 1 .doc, 1 .txt); looked for .3fr, .apng, ")
+    assert refusal(folder).startswith(
+        f"found no image in {folder} (2 other files: 1 .doc, 1 .txt); looked for .3fr, .apng, "
+    )
     assert refusal([]).startswith("found no image in the inputs (0 other files)")
     assert refusal("").startswith("there is no ;")
     wrong = f"{folder}/b/c.doc is neither a folder, nor an image, nor a list file (.list, .lst, .tsv, .txt)"

@@ -85,7 +85,7 @@ def tifffile_() -> Reader:
                 samples = np.moveaxis(samples, 0, 2)
             if samples.dtype not in (np.uint8, np.uint16) or first.photometric not in (0, 1, 2):
                 return None
-            if first.bitspersample not in (8, 16) or 274 in first.tags and first.tags[274].value != 1:
+            if first.bitspersample not in (8, 16) or (274 in first.tags and first.tags[274].value != 1):
                 return None
             extra = first.tags.get(338)
             colours = 3 if first.photometric == 2 else 1
@@ -103,7 +103,18 @@ def magick() -> Reader:
         raise ImportError("convert")
 
     def read(data: bytes) -> np.ndarray | None:
-        orders = ["/usr/bin/convert", "-quiet", "-[0]", "-auto-orient", "-background", "white", "-alpha", "remove", "-colorspace", "sRGB"]
+        orders = [
+            "/usr/bin/convert",
+            "-quiet",
+            "-[0]",
+            "-auto-orient",
+            "-background",
+            "white",
+            "-alpha",
+            "remove",
+            "-colorspace",
+            "sRGB",
+        ]
         made = subprocess.run([*orders, "-depth", "8", "ppm:-"], input=data, capture_output=True, timeout=30)
         return np.asarray(load_rgb(made.stdout)).astype(int) if made.returncode == 0 and made.stdout else None
 
@@ -130,7 +141,9 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     readers: dict[str, Reader] = {}
-    makers = {"opencv": opencv, "libvips": libvips, "tifffile": tifffile_} | ({"magick": magick} if arguments.magick else {})
+    makers = {"opencv": opencv, "libvips": libvips, "tifffile": tifffile_} | (
+        {"magick": magick} if arguments.magick else {}
+    )
     for name, make in makers.items():
         with suppress(ImportError, OSError):
             readers[name] = make()
@@ -168,7 +181,12 @@ def main() -> int:
         print(f"no other reader agrees, {kind}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}")
     for name, what in wrong:
         print(f"WRONG {name}: {what}")
-    total = {"decoded": decoded.total(), "refused": refused.total(), "two_readers": confirmed.total(), "wrong": len(wrong)}
+    total = {
+        "decoded": decoded.total(),
+        "refused": refused.total(),
+        "two_readers": confirmed.total(),
+        "wrong": len(wrong),
+    }
     print(json.dumps(total))
     return 1 if wrong else 0
 
