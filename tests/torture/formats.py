@@ -103,20 +103,13 @@ def magick() -> Reader:
         raise ImportError("convert")
 
     def read(data: bytes) -> np.ndarray | None:
-        orders = [
-            "/usr/bin/convert",
-            "-quiet",
-            "-[0]",
-            "-auto-orient",
-            "-background",
-            "white",
-            "-alpha",
-            "remove",
-            "-colorspace",
-            "sRGB",
-        ]
-        made = subprocess.run([*orders, "-depth", "8", "ppm:-"], input=data, capture_output=True, timeout=30)
-        return np.asarray(load_rgb(made.stdout)).astype(int) if made.returncode == 0 and made.stdout else None
+        for source in ("-[0]", "tga:-[0]"):  # a Targa does not say what it is
+            flat = ["-auto-orient", "-background", "white", "-alpha", "remove", "-colorspace", "sRGB", "-depth", "8"]
+            orders = ["/usr/bin/convert", "-quiet", source, *flat, "ppm:-"]
+            made = subprocess.run(orders, input=data, capture_output=True, timeout=30)
+            if made.returncode == 0 and made.stdout:
+                return np.asarray(load_rgb(made.stdout)).astype(int)
+        return None
 
     return read
 
