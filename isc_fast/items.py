@@ -58,13 +58,18 @@ Photo: TypeAlias = "str | bytes | Problem | Callable[[], Photo]"
 """
 
 
+NOTED = "noted"
+"""The stage of a row of the ledger whose image has a descriptor all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One row of the ledger of failures.
+    """One row of the ledger: an image without a descriptor, or one whose descriptor says little, and why.
 
     Attributes:
         id, path: see `Item`.
-        stage, reason: see `Problem`.
+        stage: see `Problem`, or `NOTED` where the image has a descriptor.
+        reason: one line.
     """
 
     id: str

@@ -35,7 +35,9 @@ def add(parser: ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace an output made from other inputs or recompute it"
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 if any image failed")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
+    )
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -59,24 +61,41 @@ def run(arguments: Namespace) -> int:
     _note_what_is_missing(made)
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
-        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3)}))
+        found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
+        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
         print(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
         print(f"{made.path}: {_counts(made)}, complete already")
-    return 1 if arguments.strict and made.failures else 0
+    return 1 if arguments.strict and (made.failures or _unread(made)) else 0
 
 
 def _note_what_is_missing(made: Extraction) -> None:
+    from ..sources.listing import in_words
+
     if made.note:
         note(f"note: {made.note}")
     if made.ignored:
-        note(f"note: {made.ignored} files whose names are no images' were left out")
+        note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
+    if unread := _unread(made):
+        note(
+            f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
+        )
     for failure in made.failures[:_FAILURES_SHOWN]:
         note(f"failed: {failure.path}: {failure.reason}")
     if len(made.failures) > _FAILURES_SHOWN:
         note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
+    if made.notes:
+        count = "1 image is" if len(made.notes) == 1 else f"{len(made.notes)} images are"
+        note(f"note: {count} of one single colour, and match every other such image: isc-fast info {made.path} --notes")
+
+
+def _unread(made: Extraction) -> int:
+    """How many of the files that were left out are pictures all the same, by their names."""
+    from ..sources.folders import UNREAD_SUFFIXES
+
+    return sum(count for suffix, count in made.ignored_suffixes.items() if suffix in UNREAD_SUFFIXES)
 
 
 def _counts(made: Extraction) -> str:

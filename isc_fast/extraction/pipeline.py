@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Extraction:
         ignored: number of files in the input folders that do not have the name of an image.
         seconds: how long this run took.
         note: what the user should know about the listing, or None.
+        notes: images in the file whose descriptor says little, in order: those of one single colour.
+        ignored_suffixes: by suffix, in lower case, how many of the ignored files have it.
     """
 
     path: Path
@@ -51,6 +53,8 @@ class Extraction:
     ignored: int
     seconds: float
     note: str | None = None
+    notes: Sequence[Failure] = ()
+    ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
 
 
 def extract(
@@ -136,7 +140,7 @@ def extract_with(
     check_decoder(request.decoder)
     source = as_source(inputs, request.ids)
     listed = _listed(source, request.limit)
-    ignored = listed.ignored
+    ignored, by_suffix = listed.ignored, listed.ignored_suffixes
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
         job = find_job(request, listed, facts, parts)
@@ -150,7 +154,10 @@ def extract_with(
                 tally.begin()
             made = _assembled(parts, job.plan, facts)
         parts.remove()
-    return Extraction(parts.output, made.count, made.failures, job.images, ignored, time.monotonic() - began, job.note)
+    seconds = time.monotonic() - began
+    return Extraction(
+        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix
+    )
 
 
 def _checked(output: Path) -> Path:
@@ -179,7 +186,7 @@ def _listed(source: Source, limit: int | None) -> Listed:
     """List the images that a call is about."""
     listing = source.list()
     found = listing.found if limit is None else _First(listing.found, limit)
-    return Listed(found, [*source.inputs, f"limit={limit}"], listing.ignored)
+    return Listed(found, [*source.inputs, f"limit={limit}"], listing.ignored, listing.ignored_suffixes)
 
 
 @contextlib.contextmanager
@@ -200,11 +207,11 @@ def _assembled(parts: PartsFolder, plan: Plan, facts: Facts) -> Outcome:
         InputError: no image could be described.
         OutputError: the output cannot be written.
     """
-    count, failures = parts.assemble(plan, facts.spec.dim, made_by(plan, facts))
+    count, failures, notes = parts.assemble(plan, facts.spec.dim, made_by(plan, facts))
     if not count:
         parts.remove()
         worst = failures[0]
         raise InputError(
             f"none of the {len(failures)} images could be described; the first is {worst.path}: {worst.reason}"
         )
-    return Outcome(count, failures)
+    return Outcome(count, failures, notes)

@@ -62,7 +62,7 @@ class Kind:
     Attributes:
         noun: in messages, ``"a folder"``.
         takes: whether an input, as the user names it, is of this kind.
-        entries: the images of an input, and None for each other file that is in it.
+        entries: the images of an input. For each other file that is in it, an entry with an empty path, or None.
         holds: whether it holds images under names of its own, as a folder does: they are sorted by name, and with several
             inputs their ids begin with the name of the input. Otherwise images stay in their order, and keep their names.
         scheme: the paths of its images begin with ``scheme://``; empty for paths in the file system.

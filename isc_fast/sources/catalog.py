@@ -9,7 +9,7 @@ from ..files.table import TemporaryTable
 from ..items import Item
 
 Entry = tuple[str, str, str]
-"""The name of an image, its path, and the id that the user gave, or ""."""
+"""The name of an image, its path, and the id that the user gave, or "". A file that is left out has the path ""."""
 
 
 def _without_suffix(name: bytes) -> bytes:

@@ -10,9 +10,20 @@ from ..errors import InputError
 from .base import Entry, Kind
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .j2k .ppm .pgm .pbm .pnm .tga".split()
+    """
+    .jpg .jpeg .jpe .jfif .jif .jfi .pjpeg .pjp .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .avifs
+    .jp2 .j2k .j2c .jpc .jpf .jpx .ppm .pgm .pbm .pnm .tga .icb .vda .vst
+    .heic .heif .heics .heifs .hif .jxl
+    .dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .srf .raf .orf .rw2 .rwl .pef .srw .3fr .fff .iiq .erf .mef .mos .mrw .dcr .kdc .x3f
+    """.split()
 )
-"""The names that a folder is searched for. The content decides how a file is decoded, not its name."""
+"""The names that a folder is searched for. The content decides how a file is decoded, not its name. HEIF, JPEG XL and the raw
+files of cameras are taken whether their libraries are installed or not, so that a folder gives the same ids everywhere."""
+
+UNREAD_SUFFIXES = frozenset(
+    ".psd .psb .ai .eps .svg .svgz .exr .hdr .pfm .dds .ico .icns .cur .pcx .sgi .xcf .kra .jxr .wdp .hdp .qoi .fits .dcm".split()
+)
+"""Names of pictures that isc-fast does not read."""
 
 
 def is_image_name(path: str) -> bool:
@@ -77,7 +88,7 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
 
 def _images_below(root: str) -> Iterator[Entry | None]:
     for name, path in _walk(root):
-        yield (name, path, "") if name.endswith("/") or is_image_name(name) else None
+        yield name, (path if name.endswith("/") or is_image_name(name) else ""), ""
 
 
 def _one_image(path: str) -> Iterator[Entry | None]:

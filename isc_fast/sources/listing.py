@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from ..errors import InputError
@@ -32,11 +33,13 @@ class Listing(Source):
             an item too, ``name/``: it becomes a row of the ledger of failures, so that its photos are not missed silently. In a
             listing that `list_images` made, they lie in a temporary file where they are many.
         ignored: number of files in the folders whose name is not an image's.
+        ignored_suffixes: how many of them have which suffix, in lower case; ``""`` where there is none. The most frequent first.
         items: the items as a list. The list is made when it is first asked for, and takes about 300 bytes an item.
     """
 
     found: Sequence[Item]
     ignored: int = 0
+    ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
 
     by_path = True
 
@@ -47,7 +50,7 @@ class Listing(Source):
 
     def list(self) -> Listing:
         """The same images under names that hold from any working directory."""
-        return Listing(_Absolute(self.found), self.ignored)
+        return Listing(_Absolute(self.found), self.ignored, self.ignored_suffixes)
 
     def open(self, item: Item) -> Photo:
         """See `open_item`."""
@@ -125,27 +128,30 @@ def _names(inputs: Inputs) -> list[str]:
     return [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
 
 
-def _add_input(catalog: Catalog, root: str, *, several: bool) -> int:
-    """Add the images of one input, and return the number of other files in it."""
+def in_words(suffixes: Mapping[str, int], most: int = 6) -> str:
+    """Say how many files have which suffix: ``12 .txt, 3 .psd, 1 without a suffix``."""
+    shown = [f"{count} {suffix or 'without a suffix'}" for suffix, count in suffixes.items()]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} other suffixes" if len(shown) > most else "")
+
+
+def _add_input(catalog: Catalog, root: str, left_out: Counter[str], *, several: bool) -> None:
+    """Add the images of one input, and count the suffixes of the other files in it."""
     kind = next((kind for kind in KINDS if kind.takes(root)), None)
     if kind is None:
         if not os.path.lexists(root):
             raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
         raise InputError(f"{root} is neither {', nor '.join(kind.noun for kind in KINDS)}")
     prefix = os.path.basename(os.path.abspath(root)) + "/" if several and kind.holds else ""
-    ignored = 0
 
     def images() -> Iterator[Entry]:
-        nonlocal ignored
         for entry in kind.entries(root):
-            if entry is None:
-                ignored += 1
-            else:
-                name, path, given = entry
+            name, path, given = entry or ("", "", "")
+            if path:
                 yield prefix + name, path, given
+            else:
+                left_out[os.path.splitext(name)[1].lower()] += 1
 
     catalog.add(images(), by_name=kind.holds)
-    return ignored
 
 
 def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) -> Listing:
@@ -170,11 +176,15 @@ def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) 
         raise InputError(f"the limit must be at least 1, not {limit}")
     roots = _names(inputs)
     catalog = Catalog(ids)
-    ignored = sum(_add_input(catalog, root, several=len(roots) > 1) for root in roots)
+    left_out = Counter[str]()
+    for root in roots:
+        _add_input(catalog, root, left_out, several=len(roots) > 1)
+    by_suffix = dict(sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0])))
     if not len(catalog):
         shown = ", ".join(roots) or "the inputs"
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"found no image in {shown} ({ignored} other files); looked for {known}")
+        others = f"{left_out.total()} other files" + (f": {in_words(by_suffix)}" if by_suffix else "")
+        raise InputError(f"found no image in {shown} ({others}); looked for {known}")
     equal = catalog.settle_ids()
     if equal is not None:
         first, second = equal
@@ -184,4 +194,4 @@ def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) 
         )
     if limit is not None:
         catalog.cut(limit)
-    return Listing(catalog, ignored)
+    return Listing(catalog, left_out.total(), by_suffix)

@@ -432,6 +432,13 @@ def test_what_stays_on_the_device_is_what_would_have_been_fetched(tmp_path, phot
             np.testing.assert_array_equal(two.pixels, one.pixels)
 
 
+def test_what_stays_on_the_device_says_which_photos_are_of_one_colour(tmp_path, photos):
+    blank = [written(tmp_path / f"{mode}.jpg", encode(Image.new(mode, (50, 40)), "JPEG")) for mode in ("L", "RGB")]
+    (made,) = OnDevice(1).device_batches([[str(photos[0]), *blank, str(photos[1])]], Preprocessing(16, 16))
+    assert isinstance(made, DeviceBatch)
+    assert list(made.flat) == [False, True, True, False]
+
+
 def test_a_bad_photo_takes_its_batch_off_the_device(poisoned):
     kinds = [type(batch) for batch in OnDevice(2).device_batches(batched(poisoned, 3), Preprocessing(16, 16))]
     assert kinds == [DeviceBatch, Batch, DeviceBatch, Batch]

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import pytest
 from fakes import FakeEngine
 
-from isc_fast.decoders.base import Batch, DeviceBatch
+from isc_fast.decoders.base import Batch, DeviceBatch, one_colour
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import AsyncEngine, DeviceEngine, Engine
 from isc_fast.errors import EngineError, InputError
 from isc_fast.extraction.compute import Equipment, compute_shards
 from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Shard
-from isc_fast.items import Failure, Item, Problem
+from isc_fast.items import NOTED, Failure, Item, Problem
 
 Vectors = npt.NDArray[np.float32]
 
@@ -127,7 +127,7 @@ class Pool:
                     memory[slot] = 0 if path == "x" else int(path)
                 problems = [Problem("decode", "is an x") if path == "x" else None for path in job]
                 if device and not any(problems):
-                    yield DeviceBatch(memory.ctypes.data, problems, memory)
+                    yield DeviceBatch(memory.ctypes.data, problems, memory, one_colour(memory[: len(job)]))
                 else:
                     yield Batch(memory[: len(job)], problems)
                 memory[:] = 77
@@ -141,10 +141,12 @@ class Result:
     def __init__(self) -> None:
         self.shards: dict[int, tuple[Vectors, list[Failure]]] = {}
         self.log: list[tuple[int, int, int]] = []
+        self.noted: list[str] = []
 
-    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
+    def store(self, shard: Shard, vectors: Vectors, ledger: Sequence[Failure]) -> None:
         assert shard.index not in self.shards
-        self.shards[shard.index] = vectors, list(failures)
+        self.shards[shard.index] = vectors, [row for row in ledger if row.stage != NOTED]
+        self.noted += [row.id for row in ledger if row.stage == NOTED]
 
     def count(self, shard: Shard, images: int, failed: int) -> None:
         self.log.append((shard.index, images, failed))

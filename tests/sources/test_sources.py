@@ -124,6 +124,7 @@ def test_a_folder_is_searched_by_suffix(tree):
     listing = list_images(folder)
     assert [item.id for item in listing.items] == ["a", "b", "c", "sub/g"]
     assert listing.ignored == 6
+    assert listing.ignored_suffixes == {"": 3, ".jpg ": 1, ".part": 1, ".txt": 1}
     assert len(list_images(tree(*(f"x{suffix}" for suffix in IMAGE_SUFFIXES), root="all")).items) == len(IMAGE_SUFFIXES)
 
 
@@ -341,7 +342,7 @@ def test_a_list_file_in_the_working_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "found no image in {file} (0 other files); looked for .avif, .bmp, "),
+        (b"", "found no image in {file} (0 other files); looked for .3fr, .apng, "),
         (b"\n\r\n  \n", "found no image in {file} "),
         ("a.jpg\n".encode("utf-16"), "the list file {file} is UTF-16, as PowerShell writes it; save it as UTF-8"),
         (b"a.jpg\n\tb.jpg\n", "entry 2 of the list file {file} is b'\\tb.jpg'; expected id<TAB>path"),
@@ -377,7 +378,9 @@ def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     gone = f"there is no {tmp_path}/gone; expected a folder of images, an image or a list file"
     assert refusal(tmp_path / "gone") == gone
     assert refusal(folder, tmp_path / "gone") == gone
-    assert refusal(folder).startswith(f"found no image in {folder} (2 other files); looked for .avif, .bmp, ")
+    assert refusal(folder).startswith(
+        f"found no image in {folder} (2 other files: 1 .doc, 1 .txt); looked for .3fr, .apng, "
+    )
     assert refusal([]).startswith("found no image in the inputs (0 other files)")
     assert refusal("").startswith("there is no ;")
     wrong = f"{folder}/b/c.doc is neither a folder, nor an image, nor a list file (.list, .lst, .tsv, .txt)"

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from ...decoders.opening import ImageProblem, open_image, open_photo, orientation, problems
+from ...decoders.opening import ImageProblem, open_image, open_photo, problems, upright_size
 from ...decoders.rules import load_rgb
 from ...errors import InputError
 from ...items import Item, Photo
@@ -47,8 +47,7 @@ def _content(item: Item, photo: Photo) -> OpenPhoto:
     """
     with problems(), open_photo(photo) as stream:
         header = open_image(stream)
-        width, height = header.size
-        size = (height, width) if orientation(header) >= 5 else (width, height)
+        size = upright_size(header)
         stream.seek(0)
         return OpenPhoto(item, size, file=stream.read())
 

@@ -58,8 +58,8 @@ class _Sink:
     work: Work
     tally: Tally
 
-    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
-        self.work.parts.write_part(self.work.plan.id, shard, vectors, failures)
+    def store(self, shard: Shard, vectors: Vectors, ledger: Sequence[Failure]) -> None:
+        self.work.parts.write_part(self.work.plan.id, shard, vectors, ledger)
 
     def count(self, _shard: Shard, images: int, failed: int) -> None:
         self.tally.add(images, failed)

@@ -89,8 +89,8 @@ class _Sink:
         self._channel, self._parts, self._plan_id = channel, parts, plan_id
         self._stored: set[int] = set()
 
-    def store(self, shard: Shard, vectors: Vectors, failures: Sequence[Failure]) -> None:
-        self._parts.write_part(self._plan_id, shard, vectors, failures)
+    def store(self, shard: Shard, vectors: Vectors, ledger: Sequence[Failure]) -> None:
+        self._parts.write_part(self._plan_id, shard, vectors, ledger)
         self._stored.add(shard.index)
 
     def count(self, shard: Shard, images: int, failed: int) -> None:
