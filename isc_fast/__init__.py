@@ -7,13 +7,18 @@
     isc_fast.extract("queries/", engine, "queries.h5")
     matches = isc_fast.search(isc_fast.read_descriptors("queries.h5"), isc_fast.read_descriptors("refs.h5"), k=10)
 
-Importing this package imports nothing heavy: each name is loaded when it is first used.
+Importing this package imports nothing heavy: each name is loaded when it is first used. It also keeps the libraries below it from
+reporting on their users (`isc_fast.silence`).
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from .silence import silence as _silence
+
+_silence()
 
 __version__ = "0.2.0"
 
