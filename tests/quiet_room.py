@@ -28,7 +28,9 @@ def lead_back() -> None:
     """Bring the loopback device up, and make it the way to every IPv4 address."""
     device = ctypes.create_string_buffer(b"lo")
     nowhere = struct.pack("H14x", socket.AF_INET)  # 0.0.0.0: as target and as mask, it stands for every address
-    route = struct.pack("L16s16s16sHhLPhPLLH", 0, *[nowhere] * 3, ROUTE_IS_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0)
+    route = struct.pack(
+        "L16s16s16sHhLPhPLLH", 0, *[nowhere] * 3, ROUTE_IS_UP, 0, 0, 0, 0, ctypes.addressof(device), 0, 0, 0
+    )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", UP_AND_RUNNING))
         fcntl.ioctl(control, SIOCADDRT, route)

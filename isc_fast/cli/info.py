@@ -78,4 +78,16 @@ def _about_descriptors(file: str) -> dict[str, Any]:
         read = read_descriptors(file)
         return {**about, "count": len(read), "dim": read.dim}
     with open_hdf5(file) as raw:
-        return {**about, **{name: f"{data.dtype} {data.shape}" for name, data in raw.items()}}
+        return {**about, **{name: _shape(raw, name) for name in sorted(raw)}}
+
+
+def _shape(file: Any, name: str) -> str:
+    """What there is to say of an entry of a foreign file."""
+    from ..descriptors.hdf5 import dataset
+    from ..descriptors.store import DAMAGE
+
+    try:
+        data = dataset(file, name)
+        return f"{data.dtype} {data.shape}"
+    except DAMAGE as error:
+        return str(error)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import FormatError
 from ..files.atomic import replacing
+from ..files.reading import parse_json
 
 HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
@@ -160,7 +161,7 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
         for number, line in _lines(path, expected):
             where = f"{os.fspath(path)}, line {number}"
             try:
-                row = json.loads(line)
+                row = parse_json(line, any_number=True)
                 queries.append(_id(row["query_id"]))
                 references.append(_id(row["reference_id"]))
                 scores.append(_score(row["score"], where))

@@ -1,4 +1,4 @@
-"""Nothing leaves the machine, and nothing is written beside the output: every verb runs with an empty home, where no packet can leave."""
+"""Nothing leaves the machine, and nothing is written beside the output: verbs run with an empty home and no network."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def room(tmp_path: Path) -> Room:
 
 
 def test_the_room_sees_what_wants_to_leave(room):
-    done, packets = room.run("-c", "import socket; s = socket.socket(); s.settimeout(0.5); s.connect(('192.0.2.1', 443))")
+    done, packets = room.run(
+        "-c", "import socket; s = socket.socket(); s.settimeout(0.5); s.connect(('192.0.2.1', 443))"
+    )
     assert done.returncode == 1
     assert packets == ["192.0.2.1:443"]
 
@@ -90,7 +92,9 @@ def test_extract_and_search_report_nothing(room, folder_of):
     folder_of(room.work / "photos", 6)
     shutil.copy(ROOT / "isc_fast" / "data" / "demo.onnx", room.work / "engine.onnx")
     room.isc_fast("extract", "photos", "--engine", "engine.onnx", "-o", "one.h5")
-    room.isc_fast("extract", "photos", "--engine", "engine.onnx", "-o", "two.h5", "--device", "cpu,cpu", "--shard-size", "4")
+    room.isc_fast(
+        "extract", "photos", "--engine", "engine.onnx", "-o", "two.h5", "--device", "cpu,cpu", "--shard-size", "4"
+    )
     room.isc_fast("search", "one.h5", "two.h5", "-o", "matches.csv")
     assert room.made() == {"photos", "engine.onnx", "one.h5", "two.h5", "matches.csv"}
 
@@ -133,7 +137,9 @@ def test_training_reports_nothing(room, photos):
     small = [f"arch={ARCH}", "input_size=64", "dim=16", "batch_size=8", "memory_size=60", "sample_size=40"]
     changes = [word for change in small for word in ("--set", change)]
     limits = ["--max-steps", "2", "--workers", "1", "--device", "cpu"]
-    room.isc_fast("train", "--stage", "v83", "--data", "data", "--init", "start.pth", "-o", "out", *changes, *limits, status=130)
+    room.isc_fast(
+        "train", "--stage", "v83", "--data", "data", "--init", "start.pth", "-o", "out", *changes, *limits, status=130
+    )
     assert (room.work / "out").is_dir()
 
 
@@ -157,7 +163,9 @@ def test_onnx_runtime_that_came_first_is_told_to_stop():
     assert done.stdout.split("\n")[0] == "['stop'] 1"
 
 
-@pytest.mark.parametrize("module", ["isc_fast.extraction.runners.worker", "isc_fast.machine.trial_child", "isc_fast.export"])
+@pytest.mark.parametrize(
+    "module", ["isc_fast.extraction.runners.worker", "isc_fast.machine.trial_child", "isc_fast.export"]
+)
 def test_every_process_is_silent_before_it_imports_anything(module):
     if importlib.util.find_spec("torch") is None and module == "isc_fast.export":
         pytest.skip("torch is not installed")

@@ -350,7 +350,7 @@ def test_a_place_that_cannot_be_written_is_one_line(engine_path, capsys, monkeyp
     tuning_path(engine_path).rmdir()
 
     def refuse(path, *arguments, **options):
-        if ".tmp" in str(path):
+        if str(path).endswith(".tmp"):
             raise PermissionError(13, "Permission denied")
         return honest(path, *arguments, **options)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...errors import FormatError
 from ...files.atomic import replacing
+from ...files.reading import one_line, open_regular
 from ..hdf5 import open_hdf5
 from ..store import Descriptors, is_ours, repeated_id
 
@@ -44,7 +45,10 @@ def contents_of(path: str | os.PathLike[str]) -> Contents:
         FormatError: it is neither a folder nor an HDF5 file.
     """
     if os.path.isdir(path):
-        return Contents(Path(path), os.listdir(path), is_folder=True)
+        try:
+            return Contents(Path(path), os.listdir(path), is_folder=True)
+        except OSError as error:
+            raise FormatError(f"cannot list the folder {os.fspath(path)}: {error.strerror or error}") from error
     with open_hdf5(path) as file:
         return Contents(Path(path), sorted(file), is_ours=is_ours(file))
 
@@ -112,6 +116,24 @@ def ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
         if not id_ or "\0" in id_:
             raise FormatError(f"the id {id_!r} is empty or holds a zero byte, which this format cannot express")
     return np.array([id_.encode("ascii") for id_ in ids], dtype=f"S{max(map(len, ids))}")
+
+
+def read_npy(path: Path) -> npt.NDArray[np.float32]:
+    """Read an array ``float32 (n, d)`` that `numpy.save` wrote. Pickled objects and archives of arrays are refused.
+
+    Raises:
+        FormatError: it cannot be read, is damaged, or has another shape.
+    """
+    try:
+        with open_regular(path) as stream:
+            vectors = np.asarray(np.lib.format.read_array(stream, allow_pickle=False), np.float32)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # a damaged header is a Python literal that goes wrong in nearly any way
+        raise FormatError(f"{path} is not a numpy array, or it is damaged ({one_line(error)})") from error
+    if vectors.ndim != 2:
+        raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
+    return vectors
 
 
 def write_npy(path: Path, vectors: npt.NDArray[Any]) -> None:

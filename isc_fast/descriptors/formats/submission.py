@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError
-from ..hdf5 import create_hdf5, open_hdf5
+from ..hdf5 import create_hdf5, dataset, open_hdf5
 from ..store import BLOCK_ROWS, DAMAGE, Descriptors, rows_at
-from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, refuse_repeated
+from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated
 
 MAX_DIM = 256
 """Dimensions that the challenge allows."""
@@ -34,7 +34,8 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
     """
     with open_hdf5(path) as file:
         beside = path.with_name(TRAIN_FILE)
-        held = [name for name in SETS if name in file]
+        names = set(file)
+        held = [name for name in SETS if name in names]
         if "train" not in held and beside.exists():
             held.append("train")
         if which is None and len(held) == 1:
@@ -44,14 +45,15 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
             raise FormatError(f"{path} {asked}; choose one of {', '.join(held)} (--set, in Python which=)")
         try:
             if which != "train":
-                return Descriptors(np.asarray(file[which][:], np.float32), as_text(file[f"{which}_ids"][:]))
-            if "train" in file:
-                vectors = np.asarray(file["train"][:], np.float32)
-                ids = as_text(file["train_ids"][:]) if "train_ids" in file else _row_ids(len(vectors))
+                vectors = np.asarray(dataset(file, str(which))[:], np.float32)
+                return Descriptors(vectors, as_text(dataset(file, f"{which}_ids")[:]))
+            if "train" in names:
+                vectors = np.asarray(dataset(file, "train")[:], np.float32)
+                ids = as_text(dataset(file, "train_ids")[:]) if "train_ids" in names else _row_ids(len(vectors))
                 return Descriptors(vectors, ids)
         except DAMAGE as error:
             raise FormatError(f"{path} is damaged ({error})") from error
-    return _read_npy(beside)
+    return _read_train_file(beside)
 
 
 def _row_ids(count: int) -> list[str]:
@@ -59,13 +61,8 @@ def _row_ids(count: int) -> list[str]:
     return [f"train/{row}" for row in range(count)]
 
 
-def _read_npy(path: Path) -> Descriptors:
-    try:
-        vectors = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FormatError(f"{path} is not a numpy array ({error})") from error
-    if vectors.ndim != 2:
-        raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
+def _read_train_file(path: Path) -> Descriptors:
+    vectors = read_npy(path)
     return Descriptors(vectors, _row_ids(len(vectors)))
 
 
