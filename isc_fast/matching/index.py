@@ -18,6 +18,8 @@ from .matches import Matches
 from .searcher import Searcher, open_searcher
 
 DEFAULT_K = 10
+MOST_PAIRS = 5_000_000
+"""Pairs that a threshold alone may give. Four thousand copies of a blank page would be 16 million."""
 _FIRST_K = 16
 _GROWTH = 4
 _ENTRIES = 1 << 25  # of one result (queries × k), 400 MB with the indices
@@ -55,7 +57,7 @@ def search(
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
-        InputError: a limit is out of range, or a side is empty.
+        InputError: a limit is out of range, a side is empty, or a threshold alone gives more than `MOST_PAIRS` pairs.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
@@ -148,16 +150,32 @@ class _Search:
         return join(parts)
 
     def above(self, lowest: np.float32) -> Pairs:
-        """Every pair that reaches the lowest score. Beside the pairs, memory holds two blocks."""
+        """Every pair that reaches the lowest score. Beside the pairs, memory holds two blocks.
+
+        Raises:
+            InputError: there are more than `MOST_PAIRS`.
+        """
         at_once = self.searcher.block_rows(self.references.dim)
         parts: list[Pairs] = []
-        start = 0
+        start = found = 0
         for block in self.queries.blocks(at_once.queries):
             blocks = self.references.blocks(at_once.references)
             for rows, columns, scores in self.searcher.within(block, blocks, lowest, self.metric):
                 parts.append((rows + start, columns, scores))
+                found += len(rows)
+                if found > MOST_PAIRS:
+                    raise InputError(self._too_many(parts, lowest))
             start += len(block)
         return join(parts)
+
+    def _too_many(self, parts: list[Pairs], lowest: np.float32) -> str:
+        counts = np.bincount(np.concatenate([rows for rows, _, _ in parts]))
+        most = int(counts.argmax())
+        return (
+            f"more than {MOST_PAIRS} pairs reach the threshold {lowest}; {counts[most]} of those found so far are of the query "
+            f"{self.queries.ids[most]!r}: equal pictures, such as blank pages, pair with each other; give also -k or "
+            "--max-pairs (in Python k or max_pairs), or a higher threshold"
+        )
 
     def best_overall(self, max_pairs: int, lowest: np.float32) -> Pairs:
         """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.

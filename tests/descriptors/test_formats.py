@@ -476,10 +476,8 @@ def test_clip_retrieval_cut_short(tmp_path, victim, left):
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(
-        FormatError,
-        match=r"img_emb_0\.npy is not a numpy|metadata_0\.parquet(: No such file| is not a parquet)|holds no img_emb",
-    ):
+    damaged = r"img_emb_0\.npy is not a numpy|metadata_0\.parquet(: No such file| is not a parquet)|holds no img_emb"
+    with pytest.raises(FormatError, match=damaged):
         read_descriptors(tmp_path / "clip")
 
 
