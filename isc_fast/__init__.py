@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .descriptors.formats.submission import write_submission as write_submission
     from .descriptors.formats.table import convert as convert
     from .descriptors.formats.table import read_descriptors as read_descriptors
+    from .descriptors.lengths import to_unit_length as to_unit_length
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
     from .descriptors.store import write_descriptors as write_descriptors
@@ -62,6 +63,7 @@ _HOME = {
         "convert",
         "read_descriptors",
     ),
+    "descriptors.lengths": ("to_unit_length",),
     "engines.base": (
         "Engine",
         "load_engine",

@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_json
+from .output import show
 
 HELP = "score matches against a ground truth, in every protocol"
 
@@ -25,5 +26,5 @@ def run(arguments: Namespace) -> int:
 
     options = {"protocols": (arguments.protocol,)} if arguments.protocol else {}
     result = evaluate(read_matches(arguments.matches), read_truth(arguments.truth), **options)
-    print(json.dumps(result.to_dict()) if arguments.json else result)
+    show(json.dumps(result.to_dict()) if arguments.json else result)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..progress import duration
 from .flags import ENGINE_HELP, add_json, add_run_flags, engine_flags, given
-from .output import note, progress
+from .output import note, progress, show
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
@@ -59,12 +59,12 @@ def run(arguments: Namespace) -> int:
     _note_what_is_missing(made)
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
-        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3)}))
+        show(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3)}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
-        print(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
+        show(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
-        print(f"{made.path}: {_counts(made)}, complete already")
+        show(f"{made.path}: {_counts(made)}, complete already")
     return 1 if arguments.strict and made.failures else 0
 
 

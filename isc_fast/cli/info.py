@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from .flags import add_json
+from .output import show
 
 HELP = "say what an engine or a descriptor file is"
 
@@ -31,16 +32,16 @@ def run(arguments: Namespace) -> int:
                 f"{arguments.file} has no ledger of failures; expected descriptors made by isc-fast extract"
             )
         for failure in failures:
-            print(json.dumps(asdict(failure)))
+            show(json.dumps(asdict(failure)))
         return 0
     if failures is not None:
         about["failures"] = len(failures)
     if arguments.json:
-        print(json.dumps(about))
+        show(json.dumps(about))
     else:
         for key, value in about.items():
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
-            print(f"{key:<18} {shown}")
+            show(f"{key:<18} {shown}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_search_device, given
-from .output import tell, told_in_one_line
+from .output import show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 
@@ -31,14 +31,15 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
     from ..matching.index import search
-    from ..matching.matches import write_matches
+    from ..matching.matches import check_output, write_matches
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
+        check_output(arguments.output, queries.ids, references.ids)
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
         verdict = compare(queries, references)
     write_matches(arguments.output, found)
     tell(verdict)
-    print(f"{arguments.output}: {len(found)} pairs of {sides}")
+    show(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0

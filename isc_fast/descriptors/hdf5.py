@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from ..errors import FormatError
+from ..errors import FormatError, OutputError
 from ..files.atomic import replacing
 from ..files.reading import open_regular
 
@@ -90,13 +90,30 @@ class Hdf5Writer:
             raise self._stream.error
 
 
+_OTHERS = frozenset(".csv .tsv .txt .json .jsonl .npy .npz .parquet .html .gz .zip .xz .zst .onnx .pt2 .plan".split())
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Refuse the name of another kind of file for descriptors: who gives it expects that kind.
+
+    Raises:
+        OutputError: it is such a name.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _OTHERS:
+        raise OutputError(
+            f"cannot write {os.fspath(path)}: descriptors are written as HDF5, not as {suffix}; give a name that ends in .h5"
+        )
+
+
 @contextlib.contextmanager
 def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Hdf5Writer]:
     """Write an HDF5 file that appears whole or not at all.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or its name is that of another kind of file.
     """
+    check_name(path)
     with (
         replacing(path, scratch=scratch) as temporary,
         contextlib.closing(_PatientFile(temporary)) as stream,

@@ -105,6 +105,12 @@ def _in_order(matches: Matches, truth: Truth) -> _Predictions:
             f"no query of the matches is in the ground truth: ids such as {matches.query_ids[0]!r} against "
             f"{min(truth.queries)!r}; extract with ids that fit (isc-fast extract --ids stem)"
         )
+    references = {reference for _, reference in truth.pairs}
+    if len(pairs) and references.isdisjoint(matches.reference_ids):
+        raise InputError(
+            f"no reference of the ground truth is in the matches: ids such as {matches.reference_ids[0]!r} against "
+            f"{min(references)!r}; extract with ids that fit (isc-fast extract --ids stem)"
+        )
     columns = _Predictions(_codes(matches.query_ids), np.asarray(matches.scores), correct, labelled)
     return columns.take(np.lexsort((correct, -columns.score)))
 
@@ -181,7 +187,8 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
 
     Raises:
         FormatError: a pair is predicted twice, or a score is not a number.
-        InputError: a protocol is unknown, there is no true pair, or no query of the matches is in the ground truth.
+        InputError: a protocol is unknown, there is no true pair, no query of the matches is in the ground truth, or no
+            reference of the ground truth is in the matches.
     """
     if not protocols:
         raise InputError(f"no protocol is given; choose some of {', '.join(PROTOCOLS)}")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.comparing import compare
+from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors, ids_at, repeated_id
 from ..errors import InputError, MismatchError
 from .arrays import Ints, Pairs, join
@@ -57,7 +58,8 @@ def search(
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
-        InputError: a limit is out of range, a side is empty, or a threshold alone gives more than `MOST_PAIRS` pairs.
+        InputError: a limit is out of range, a side is empty, foreign descriptors are not of length 1 (metric ip),
+            or a threshold alone gives more than `MOST_PAIRS` pairs.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
@@ -92,6 +94,9 @@ def _check_sides(queries: Descriptors, references: Descriptors, metric: Metric) 
         if not len(found):
             raise InputError(f"there is no {side} descriptor to search")
     compare(queries, references).require()
+    if metric == "ip":
+        check_lengths(queries, "query")
+        check_lengths(references, "reference")
     normalized = queries.provenance.normalization
     by_score = normalized is not None and normalized.by_score
     if by_score and metric != "ip":

@@ -39,6 +39,7 @@ def test_every_verb_has_one_file_with_help_flags_and_a_handler(capsys):
         "main",
         "flags",
         "output",
+        "process",
     }
     assert set(VERBS) == files
     (action,) = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
