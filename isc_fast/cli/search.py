@@ -30,11 +30,15 @@ def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
+    from ..descriptors.lengths import check_lengths
     from ..matching.index import search
     from ..matching.matches import check_output, write_matches
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
+        if arguments.metric != "l2":
+            check_lengths(queries, "query")
+            check_lengths(references, "reference")
         check_output(arguments.output, queries.ids, references.ids)
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"

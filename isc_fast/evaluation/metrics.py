@@ -105,14 +105,24 @@ def _in_order(matches: Matches, truth: Truth) -> _Predictions:
             f"no query of the matches is in the ground truth: ids such as {matches.query_ids[0]!r} against "
             f"{min(truth.queries)!r}; extract with ids that fit (isc-fast extract --ids stem)"
         )
+    columns = _Predictions(_codes(matches.query_ids), np.asarray(matches.scores), correct, labelled)
+    return columns.take(np.lexsort((correct, -columns.score)))
+
+
+def check_references(matches: Matches, truth: Truth) -> None:
+    """See that some reference of the ground truth occurs in the matches, for files that may have ids of two kinds.
+
+    `evaluate` does not ask for that: where few predictions are made, all of them may be wrong.
+
+    Raises:
+        InputError: none does.
+    """
     references = {reference for _, reference in truth.pairs}
-    if len(pairs) and references.isdisjoint(matches.reference_ids):
+    if len(matches) and references.isdisjoint(matches.reference_ids):
         raise InputError(
             f"no reference of the ground truth is in the matches: ids such as {matches.reference_ids[0]!r} against "
             f"{min(references)!r}; extract with ids that fit (isc-fast extract --ids stem)"
         )
-    columns = _Predictions(_codes(matches.query_ids), np.asarray(matches.scores), correct, labelled)
-    return columns.take(np.lexsort((correct, -columns.score)))
 
 
 def _of_protocol(all_predictions: _Predictions, truth: Truth, protocol: str) -> _Predictions:
@@ -187,8 +197,7 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
 
     Raises:
         FormatError: a pair is predicted twice, or a score is not a number.
-        InputError: a protocol is unknown, there is no true pair, no query of the matches is in the ground truth, or no
-            reference of the ground truth is in the matches.
+        InputError: a protocol is unknown, there is no true pair, no query of the matches is in the ground truth.
     """
     if not protocols:
         raise InputError(f"no protocol is given; choose some of {', '.join(PROTOCOLS)}")

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.comparing import compare
-from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors, ids_at, repeated_id
 from ..errors import InputError, MismatchError
 from .arrays import Ints, Pairs, join
@@ -46,7 +45,8 @@ def search(
         k: best references of each query.
         max_pairs: best pairs over all queries together (the challenge's cap is 500,000).
         threshold: lowest score.
-        metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
+        metric: ``"ip"``: the score is the inner product, which is the cosine, at most 1, for rows of length 1 (ours are; see
+            `isc_fast.to_unit_length`); ``"l2"``: minus the squared distance, at most 0, which for
             unit rows is ``2 · cosine − 2``. The order is the same.
         device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
@@ -58,8 +58,7 @@ def search(
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
-        InputError: a limit is out of range, a side is empty, foreign descriptors are not of length 1 (metric ip),
-            or a threshold alone gives more than `MOST_PAIRS` pairs.
+        InputError: a limit is out of range, a side is empty, or a threshold alone gives more than `MOST_PAIRS` pairs.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
@@ -94,9 +93,6 @@ def _check_sides(queries: Descriptors, references: Descriptors, metric: Metric) 
         if not len(found):
             raise InputError(f"there is no {side} descriptor to search")
     compare(queries, references).require()
-    if metric == "ip":
-        check_lengths(queries, "query")
-        check_lengths(references, "reference")
     normalized = queries.provenance.normalization
     by_score = normalized is not None and normalized.by_score
     if by_score and metric != "ip":
