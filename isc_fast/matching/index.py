@@ -173,7 +173,7 @@ class _Search:
         counts = np.bincount(np.concatenate([rows for rows, _, _ in parts]))
         most = int(counts.argmax())
         return (
-            f"more than {MOST_PAIRS} pairs reach the threshold {lowest}; {counts[most]} of those found so far are of the query "
+            f"more than {MOST_PAIRS} pairs reach the threshold {lowest:g}; {counts[most]} of those found so far are of the query "
             f"{self.queries.ids[most]!r}: equal pictures, such as blank pages, pair with each other; give also -k or "
             "--max-pairs (in Python k or max_pairs), or a higher threshold"
         )

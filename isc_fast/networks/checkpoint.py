@@ -153,8 +153,8 @@ def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
     wrong = [str(key) for key, value in found.items() if not isinstance(key, str) or not _is_plain_tensor(value)]
     if wrong:
         raise CheckpointError(
-            f"the state_dict of {path} holds entries that are not plain tensors of usual numbers with a name: {_few(wrong)}; get the "
-            "weights from a source you trust"
+            f"the state_dict of {path} holds entries that are not plain tensors of usual numbers with a name: {_few(wrong)}; "
+            "get the weights from a source you trust"
         )
     bad = [key for key, value in found.items() if not bool(torch.isfinite(value).all())]
     if bad:

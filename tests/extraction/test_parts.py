@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Plan
 from isc_fast.items import Item
 from isc_fast.sources.listing import Listing
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Interrupted(FakeEngine):
@@ -206,3 +211,63 @@ def test_a_plan_that_may_not_be_read_is_told_in_the_system_s_words(begun, monkey
         FormatError, match=r"cannot read the plan of this extraction, .*plan\.sqlite: Permission denied"
     ):
         extract(folder, FakeEngine(), output)
+
+
+WITHOUT_LOCKS = """
+import sys
+sys.path[:0] = ["tests", "tests/files"]
+from test_locks import without_locks
+without_locks(sys.argv[1], int(sys.argv[2]))
+from isc_fast.cli.main import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_works_and_a_second_run_is_still_refused(tmp_path, folder_of, number):
+    folder, output = folder_of(tmp_path / "photos", 3), tmp_path / "out.h5"
+    arguments = ["extract", str(folder), "--engine", "demo", "--device", "cpu,cpu", "-o", str(output)]
+    command = [sys.executable, "-c", WITHOUT_LOCKS, str(tmp_path), str(number), *arguments]
+    environment = {**os.environ, "TMPDIR": str(tmp_path.parent)}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+    lock = PartsFolder(output).folder / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path), str(number), str(lock)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        second = run()
+        assert (second.returncode, second.stderr) == (
+            1, f"error: another process is extracting to {output}: wait for it, or end it\n",
+        )  # fmt: skip
+    finally:
+        holder.kill()
+        holder.wait()
+    done = run()
+    assert done.returncode == 0, done.stderr
+    with open_descriptors(output) as found:
+        assert len(found) == 3
+
+
+HOLDER = """
+import sys, time
+sys.path[:0] = ["tests", "tests/files"]
+from pathlib import Path
+from test_locks import without_locks
+from isc_fast.files.locks import locked
+without_locks(sys.argv[1], int(sys.argv[2]))
+path = Path(sys.argv[3])
+with open(path) as stream, locked(stream.fileno(), path):
+    print("held", flush=True)
+    time.sleep(600)
+"""
