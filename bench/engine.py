@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from checkpoints import random_checkpoint
 from harness import finish, interleaved
@@ -37,6 +36,7 @@ from torch_way import Pixels, TorchWay
 
 from isc_fast.assets import demo_photos
 from isc_fast.engines.base import open_with
+from isc_fast.errors import require
 from isc_fast.export import export_engine
 from isc_fast.export.photos import load_photos
 from isc_fast.export.precision.layers import find_layers, load_graph, surroundings
@@ -71,6 +71,7 @@ def matrix_peaks(side: int, rounds: int) -> dict[str, float]:
 
 def session_way(model: Any, *, optimized: bool = True) -> Run:
     """Return a function that runs a graph by ONNX Runtime."""
+    onnxruntime = require("onnxruntime", "cpu")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 3

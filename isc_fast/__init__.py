@@ -7,7 +7,8 @@
     isc_fast.extract("queries/", engine, "queries.h5")
     matches = isc_fast.search(isc_fast.read_descriptors("queries.h5"), isc_fast.read_descriptors("refs.h5"), k=10)
 
-Importing this package imports nothing heavy: each name is loaded when it is first used.
+Importing this package imports nothing heavy: each name is loaded when it is first used. It also keeps the libraries below it from
+reporting on their users (`isc_fast.silence`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .silence import silence as _silence
+
+_silence()
+
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .descriptors.formats.submission import write_submission as write_submission
     from .descriptors.formats.table import convert as convert
     from .descriptors.formats.table import read_descriptors as read_descriptors
+    from .descriptors.lengths import to_unit_length as to_unit_length
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
     from .descriptors.store import write_descriptors as write_descriptors
@@ -57,6 +63,7 @@ _HOME = {
         "convert",
         "read_descriptors",
     ),
+    "descriptors.lengths": ("to_unit_length",),
     "engines.base": (
         "Engine",
         "load_engine",

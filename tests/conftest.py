@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ class OutOfReach:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A script's background (`make test &`) ignores SIGINT, and so would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--fast"):
         sys.meta_path.insert(0, OutOfReach())  # type: ignore[arg-type]
 

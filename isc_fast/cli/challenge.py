@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import IscFastError
 from .flags import ENGINE_HELP, add_run_flags, add_search_device, engine_flags, given
-from .output import named_progress
+from .output import named_progress, show
 
 HELP = "the whole run on a folder laid out like DISC21: describe, normalise, search, evaluate"
 
@@ -53,7 +53,7 @@ def run(arguments: Namespace) -> int:
             **engine_flags(arguments),
             **options,
         )
-    print(result)
+    show(result)
     if result.problems:
         raise IscFastError(f"what was written breaks {len(result.problems)} rules of the challenge, listed above")
     return 0

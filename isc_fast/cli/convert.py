@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from .output import tell, told_in_one_line
+from .output import show, tell, told_in_one_line
 
 if TYPE_CHECKING:
     from ..descriptors.store import Descriptors
@@ -27,6 +27,9 @@ def add(parser: ArgumentParser) -> None:
         choices=("isc-fast", "submission", "reference", "kit", "npy", "clip-retrieval"),
         help="format to write (default: isc-fast)",
     )
+    parser.add_argument(
+        "--unit-length", action="store_true", help="divide every descriptor by its length, as searching by cosine needs"
+    )
     parser.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")
 
 
@@ -36,6 +39,7 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.concatenation import concatenate
     from ..descriptors.formats.base import SETS
     from ..descriptors.formats.table import FORMATS, convert, find_format, read_descriptors
+    from ..descriptors.lengths import to_unit_length
 
     files: dict[str, list[str]] = {}
     for entry in arguments.inputs:
@@ -49,10 +53,12 @@ def run(arguments: Namespace) -> int:
         return read_descriptors(file, which=arguments.set or (name if several and name else None))
 
     sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
+    if arguments.unit_length:
+        sets = {name: to_unit_length(part) for name, part in sets.items()}
     target = arguments.to or "isc-fast"
     with told_in_one_line():
         convert(sets, arguments.output, target)
     if FORMATS[target].needs:
         tell(compare(sets["query"], sets["reference"]))
-    print(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {target}")
+    show(f"{arguments.output}: {', '.join(f'{len(part)} {name}'.strip() for name, part in sets.items())} as {target}")
     return 0

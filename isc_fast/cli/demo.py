@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .flags import given
-from .output import named_progress
+from .output import named_progress, show
 
 HELP = "find edited copies among photos inside the package, and make a page to look at"
 
@@ -22,5 +22,5 @@ def run(arguments: Namespace) -> int:
 
     with named_progress() as printers:
         result = run_demo(progress=printers, **given(arguments, "output", "engine"))
-    print(result)
+    show(result)
     return 0

@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_json
-from .output import note
+from .output import note, show
 
 HELP = "find out what works on this machine, and the line that installs or repairs the rest"
 
@@ -22,5 +22,5 @@ def run(arguments: Namespace) -> int:
 
     note("trying out what is installed; this takes some seconds")
     found = diagnose()
-    print(json.dumps(found.to_dict()) if arguments.json else found)
+    show(json.dumps(found.to_dict()) if arguments.json else found)
     return 0 if found.can_run else 1

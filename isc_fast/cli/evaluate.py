@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_json
+from .output import show
 
 HELP = "score matches against a ground truth, in every protocol"
 
@@ -20,10 +21,12 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Evaluate, and print the figures."""
-    from ..evaluation.metrics import evaluate
+    from ..evaluation.metrics import check_references, evaluate
     from ..matching.matches import read_matches, read_truth
 
     options = {"protocols": (arguments.protocol,)} if arguments.protocol else {}
-    result = evaluate(read_matches(arguments.matches), read_truth(arguments.truth), **options)
-    print(json.dumps(result.to_dict()) if arguments.json else result)
+    matches, truth = read_matches(arguments.matches), read_truth(arguments.truth)
+    result = evaluate(matches, truth, **options)
+    check_references(matches, truth)
+    show(json.dumps(result.to_dict()) if arguments.json else result)
     return 0

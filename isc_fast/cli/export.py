@@ -9,7 +9,7 @@ from pathlib import Path
 from ..engines.spec import PRECISIONS, RUNTIMES
 from ..errors import require
 from .flags import add_json, given
-from .output import note, progress
+from .output import note, progress, show
 
 HELP = "turn a training checkpoint into an engine, verified before it is published"
 _MB = 1_000_000
@@ -115,5 +115,5 @@ def run(arguments: Namespace) -> int:
             progress=lambda done, total: printer(done // _MB, (total or done) // _MB, 0),
             **options,
         )
-    print(json.dumps(report.to_dict()) if arguments.json else report)
+    show(json.dumps(report.to_dict()) if arguments.json else report)
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..progress import duration
 from .flags import ENGINE_HELP, add_json, add_run_flags, engine_flags, given
-from .output import note, progress
+from .output import note, progress, show
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
@@ -62,12 +62,12 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
-        print(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
+        show(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
-        print(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
+        show(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
-        print(f"{made.path}: {_counts(made)}, complete already")
+        show(f"{made.path}: {_counts(made)}, complete already")
     return 1 if arguments.strict and (made.failures or _unread(made)) else 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from .flags import add_json
+from .output import show
 
 HELP = "say what an engine or a descriptor file is"
 
@@ -35,16 +36,16 @@ def run(arguments: Namespace) -> int:
                     f"{arguments.file} has no ledger of {name}; expected descriptors made by isc-fast extract"
                 )
             for row in rows:
-                print(json.dumps(asdict(row)))
+                show(json.dumps(asdict(row)))
             return 0
         if rows or (rows is not None and name == "failures"):
             about[name] = len(rows)
     if arguments.json:
-        print(json.dumps(about))
+        show(json.dumps(about))
     else:
         for key, value in about.items():
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
-            print(f"{key:<18} {shown}")
+            show(f"{key:<18} {shown}")
     return 0
 
 
@@ -82,4 +83,16 @@ def _about_descriptors(file: str) -> dict[str, Any]:
         read = read_descriptors(file)
         return {**about, "count": len(read), "dim": read.dim}
     with open_hdf5(file) as raw:
-        return {**about, **{name: f"{data.dtype} {data.shape}" for name, data in raw.items()}}
+        return {**about, **{name: _shape(raw, name) for name in sorted(raw)}}
+
+
+def _shape(file: Any, name: str) -> str:
+    """What there is to say of an entry of a foreign file."""
+    from ..descriptors.hdf5 import dataset
+    from ..descriptors.store import DAMAGE
+
+    try:
+        data = dataset(file, name)
+        return f"{data.dtype} {data.shape}"
+    except DAMAGE as error:
+        return str(error)

@@ -6,11 +6,8 @@ Printing help loads nothing heavy, because a verb imports the library only when 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Protocol
 
 from .. import __version__
@@ -18,6 +15,8 @@ from ..errors import IscFastError
 from . import challenge, convert, demo, doctor, evaluate, export, extract, info, negatives, normalize, report, search
 
 from . import train, tune  # isort: skip
+from .output import one_printable_line, print_error
+from .process import INTERRUPTED, Interrupts, flush_output, prepare_streams
 
 
 class Verb(Protocol):
@@ -68,31 +67,48 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0, 1 (``error: …``), 2 (usage), 130 (interrupted)."""
-    given = make_parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # a stopped container leaves a state that resumes, like Ctrl-C
-    # Ids may hold bytes that are not valid text; they are printed as they are.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    prepare_streams()
+    interrupts = Interrupts()
+    with interrupts.caught():
+        try:
+            status = _run(arguments)
+        except (KeyboardInterrupt, Exception) as error:
+            # What a library raises after an interruption is often something else: HDF5 cannot pass the interruption on.
+            if not (interrupts.seen or isinstance(error, KeyboardInterrupt)):
+                raise
+            print_error("\ninterrupted; run the same command again to go on")
+            status = INTERRUPTED
+    problem = flush_output()
+    if problem:
+        print_error(f"error: cannot write to standard output: {problem}")
+    return status if problem is None or status == INTERRUPTED else 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
+        given = make_parser().parse_args(arguments)
         _quiet_pillow()
-        status = VERBS[given.verb].run(given)
-        sys.stdout.flush()
-        return status
+        return VERBS[given.verb].run(given)
+    except SystemExit as end:  # help, the version, or wrong usage: argparse has printed what there is to say
+        problem = flush_output()
+        if problem is None:
+            raise
+        if problem:
+            print_error(f"error: cannot write to standard output: {problem}")
+        return 1 if end.code in (0, None) else 2
     except IscFastError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        print_error(f"error: {one_printable_line(str(error))}")
     except BrokenPipeError:  # the reader of a pipe went away: `isc-fast info … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        flush_output()
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print_error(f"error: {one_printable_line(place + (error.strerror or str(error)))}")
+        flush_output()
+    except MemoryError:
+        print_error("error: there is not enough memory for this")
+    return 1
 
 
 def _quiet_pillow() -> None:

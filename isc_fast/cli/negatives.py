@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_search_device, given
+from .output import show
 
 HELP = "smooth the descriptors of training images into negatives, once for an engine"
 
@@ -25,5 +26,5 @@ def run(arguments: Namespace) -> int:
 
     with open_any(arguments.descriptors) as plain:
         smooth_to_file(plain, arguments.output, **given(arguments, "k", "power", "device"))
-        print(f"{arguments.output}: {len(plain)} negatives, smoothed")
+        show(f"{arguments.output}: {len(plain)} negatives, smoothed")
     return 0

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from .flags import add_search_device, given
-from .output import note, tell, told_in_one_line
+from .output import note, show, tell, told_in_one_line
 
 HELP = "subtract negatives from descriptors, for queries and references alike"
 
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
             normalize_to_file(descriptors, negatives, arguments.output, method=method, **options)
         if negatives is not None:
             tell(compare_with_negatives(descriptors, negatives))
-    print(f"{arguments.output}: normalised by {method}")
+    show(f"{arguments.output}: normalised by {method}")
     return 0
 
 

@@ -1,22 +1,61 @@
-"""What a verb writes to standard error: notes, and progress. Results go to standard output, by ``print``."""
+"""What a verb prints: results to standard output by `show`, notes and progress to standard error.
+
+File names and ids come from strangers. What would steer a terminal in them is shown as its number, not sent.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ..errors import OutputError
 from ..progress import ProgressPrinter
 
 if TYPE_CHECKING:
     from ..descriptors.comparing import Verdict
 
 
+# Control characters, and those that turn the direction of writing; not the line end and the tab.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with everything that steers a terminal written as its number; line ends stay."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_printable_line(text: str) -> str:
+    """The same, on one line."""
+    return printable(text.replace("\n", "\\n"))
+
+
+def show(result: object) -> None:
+    """Print a result to standard output.
+
+    Raises:
+        OutputError: that is not possible, for example on a full disk. A pipe that nobody reads any more is a BrokenPipeError.
+    """
+    try:
+        print(printable(str(result)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def print_error(text: str) -> None:
+    """Print to standard error as it is. Where that is not possible, nobody can be told."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def note(text: str) -> None:
     """Print a line to standard error."""
-    print(text, file=sys.stderr)
+    print_error(one_printable_line(text))
 
 
 def tell(verdict: Verdict) -> None:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..items import Photo
 from .flags import given
+from .output import show
 
 HELP = "make a page of matches with their pictures"
 
@@ -42,5 +43,5 @@ def run(arguments: Namespace) -> int:
         truth=truth,
         **given(arguments, "threshold", "max_rows"),
     )
-    print(f"{arguments.output}: {shown} pairs")
+    show(f"{arguments.output}: {shown} pairs")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_search_device, given
-from .output import tell, told_in_one_line
+from .output import show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 
@@ -36,17 +36,22 @@ def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
-    from ..matching.matches import read_truth, write_matches
+    from ..descriptors.lengths import check_lengths
+    from ..matching.matches import check_output, read_truth, write_matches
     from ..matching.two_sides import search
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
     if arguments.labelled:
         options["labelled"] = read_truth(arguments.labelled)
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
+        if arguments.metric != "l2":
+            check_lengths(queries, "query")
+            check_lengths(references, "reference")
+        check_output(arguments.output, queries.ids, references.ids)
         found = search(queries, references, **options)
         sides = f"{len(queries)} queries and {len(references)} references"
         verdict = compare(queries, references)
     write_matches(arguments.output, found)
     tell(verdict)
-    print(f"{arguments.output}: {len(found)} pairs of {sides}")
+    show(f"{arguments.output}: {len(found)} pairs of {sides}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import require
-from .output import named_progress, note
+from .output import named_progress, note, show
 
 HELP = "train a stage of the schedule, or all up to one; the same command resumes after an interruption"
 
@@ -73,5 +73,5 @@ def run(arguments: Namespace) -> int:
     """Train, and print where the checkpoint is."""
     training = require("isc_fast.training.verb", "train")
     with named_progress("steps") as printers:
-        training.train(arguments, progress=printers, note=note, show=print)
+        training.train(arguments, progress=printers, note=note, show=show)
     return 0

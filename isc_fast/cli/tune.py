@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
 from .flags import ENGINE_HELP, add_json, given
-from .output import note
+from .output import note, show
 
 HELP = "find how an engine runs fastest on this machine, and keep that beside it"
 
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     found = tune(arguments.engine, log=note, **given(arguments, "seconds"))
     if arguments.json:
         rates = [{**asdict(setting), "images_per_s": round(rate, 3)} for setting, rate in found.images_per_s.items()]
-        print(json.dumps({"path": str(found.path), "tried": rates}))
+        show(json.dumps({"path": str(found.path), "tried": rates}))
     else:
-        print(found)
+        show(found)
     return 0

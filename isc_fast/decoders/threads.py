@@ -11,7 +11,7 @@ from PIL import ImageFile
 
 from ..errors import InputError
 from ..items import Photo, Pixels, Problem
-from ..machine.cores import available_cores
+from ..machine.cores import available_cores, wrong_count
 from .base import Batch
 from .opening import ImageProblem
 from .preprocessing import Preprocessing
@@ -22,10 +22,11 @@ def count_workers(workers: int | None) -> int:
     """How many threads decode: the given number, or one for each core of this process.
 
     Raises:
-        InputError: it is below 1, or the program accepts truncated photos.
+        InputError: it is below 1 or beyond what the machine can use, or the program accepts truncated photos.
     """
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}")
+    wrong = wrong_count(workers)
+    if wrong:
+        raise InputError(f"workers {wrong}")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError(
             "this program has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES, with which half a photo is described as if it "

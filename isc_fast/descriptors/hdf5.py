@@ -11,8 +11,9 @@ from typing import Any
 
 import h5py
 
-from ..errors import FormatError
+from ..errors import FormatError, OutputError
 from ..files.atomic import replacing
+from ..files.reading import open_regular
 
 
 class _PatientFile(io.RawIOBase):
@@ -89,13 +90,30 @@ class Hdf5Writer:
             raise self._stream.error
 
 
+_OTHERS = frozenset(".csv .tsv .txt .json .jsonl .npy .npz .parquet .html .gz .zip .xz .zst .onnx .pt2 .plan".split())
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Refuse the name of another kind of file for descriptors: who gives it expects that kind.
+
+    Raises:
+        OutputError: it is such a name.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in _OTHERS:
+        raise OutputError(
+            f"cannot write {os.fspath(path)}: descriptors are written as HDF5, not as {suffix}; give a name that ends in .h5"
+        )
+
+
 @contextlib.contextmanager
 def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Hdf5Writer]:
     """Write an HDF5 file that appears whole or not at all.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or its name is that of another kind of file.
     """
+    check_name(path)
     with (
         replacing(path, scratch=scratch) as temporary,
         contextlib.closing(_PatientFile(temporary)) as stream,
@@ -108,18 +126,50 @@ def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) ->
 
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading. Read its data sets through `dataset`, which reaches no other file.
+
+    It is not locked: a file appears whole and is never changed, and some file systems have no locks.
 
     Raises:
-        FormatError: it does not exist, is not HDF5, or was cut short.
+        FormatError: it does not exist, may not be read, is not HDF5, or was cut short.
     """
+    name = os.fspath(path)
     try:
-        file = h5py.File(path, "r")
+        open_regular(path).close()  # a pipe would be waited for, and HDF5 does not tell why a file cannot be opened
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no {name}; expected a descriptor file") from error
     except (OSError, ValueError) as error:
-        if not os.path.exists(path):
-            raise FormatError(f"there is no {os.fspath(path)}; expected a descriptor file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError(f"cannot read {name}: {reason}; expected a descriptor file") from error
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except (OSError, ValueError) as error:
         raise FormatError(
-            f"{os.fspath(path)} is not an HDF5 file, or it was cut short; expected descriptors made by isc-fast extract"
+            f"{name} is not an HDF5 file, or it was cut short; expected descriptors made by isc-fast extract"
         ) from error
     with file:
         yield file
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set whose numbers are all in this file; ``name`` may lead through groups.
+
+    HDF5 can also point to other files: by a link, by raw data that lie elsewhere, or by a virtual data set. Then whoever made
+    the file would choose which file of its reader's is read.
+
+    Raises:
+        KeyError: there is no such data set.
+        FormatError: it is kept elsewhere, or is no data set.
+    """
+    found: Any = file
+    for part in name.split("/"):
+        if not isinstance(found, h5py.Group):
+            raise KeyError(name)
+        if not isinstance(found.get(part, getlink=True), h5py.HardLink):  # raises KeyError where there is nothing
+            raise FormatError(f"{name} is a link, which isc-fast does not follow")
+        found = found[part]
+    if not isinstance(found, h5py.Dataset):
+        raise FormatError(f"{name} is no data set")
+    if found.is_virtual or found.external:
+        raise FormatError(f"{name} keeps its data in other files, which isc-fast does not read")
+    return found

@@ -30,9 +30,10 @@ import numpy.typing as npt
 
 from ..errors import FormatError
 from ..files.lazy import Lazy, Texts
+from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
-from .hdf5 import create_hdf5, open_hdf5
+from .hdf5 import create_hdf5, dataset, open_hdf5
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
@@ -41,7 +42,11 @@ ATTRIBUTE = "isc_fast"
 BLOCK_ROWS = 16_384
 _BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
-DAMAGE = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, FormatError)
+DAMAGE = (
+    *(KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(OverflowError, MemoryError),  # of sizes that no machine has
+    FormatError,
+)
 """The errors that reading an HDF5 file raises where it finds something unexpected."""
 _FAILURE_FIELDS = ("id", "path", "stage", "reason")
 
@@ -244,7 +249,7 @@ def is_ours(file: h5py.File) -> bool:
 
 def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads(file.attrs[ATTRIBUTE])
+        meta: dict[str, Any] = parse_json(file.attrs[ATTRIBUTE])
         version = meta.pop("version")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
@@ -254,7 +259,7 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _ledger(file: h5py.File, group: str) -> list[Failure]:
-    columns = [_to_text(file[f"{group}/{name}"][:]) for name in _FAILURE_FIELDS]
+    columns = [_to_text(dataset(file, f"{group}/{name}")[:]) for name in _FAILURE_FIELDS]
     return [Failure(*row) for row in zip(*columns, strict=True)]
 
 
@@ -270,11 +275,12 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
         try:
-            if file["vectors"].dtype.kind != "f":
-                raise FormatError(f"vectors of type {file['vectors'].dtype}, not floats")
+            vectors = dataset(file, "vectors")
+            if vectors.dtype.kind != "f":
+                raise FormatError(f"vectors of type {vectors.dtype}, not floats")
             found = Descriptors(
-                vectors=file["vectors"],
-                ids=StoredIds(file["ids"]),
+                vectors=vectors,
+                ids=StoredIds(dataset(file, "ids")),
                 meta=meta,
                 failures=_ledger(file, "failures"),
                 notes=_ledger(file, "notes") if "notes" in file else (),

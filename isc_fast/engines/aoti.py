@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, MissingExtraError, require
+from ..files.reading import parse_json
 from ..machine.cores import available_cores, processor, processor_flags
 from .header import file_sha256, parse_spec
 from .protocol import check_pixels
@@ -115,7 +116,7 @@ def _extra(package: zipfile.ZipFile, key: str) -> str | None:
 def _parse_made_for(text: str, path: Path) -> MadeFor:
     names = [entry.name for entry in fields(MadeFor)]
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         made = MadeFor(**{name: values[name] for name in names})
         if made.device not in ("cpu", "cuda") or not made.max_batch >= 1:
             raise ValueError(f"device {made.device!r}, batch {made.max_batch!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..assets import DEMO_ENGINE
 from ..errors import EngineError
-from ..machine.cores import Part
+from ..machine.cores import Part, wrong_count
 from ..machine.devices import split_device
 from .header import file_sha256 as file_sha256
 from .kind import PROVIDERS as PROVIDERS
@@ -116,8 +116,9 @@ def load_engine(
 
 def _check(options: LoadOptions) -> None:
     """Refuse what no kind of engine can do."""
-    if options.threads is not None and options.threads < 1:
-        raise EngineError(f"threads must be at least 1, not {options.threads}")
+    wrong = wrong_count(options.threads)
+    if wrong:
+        raise EngineError(f"threads {wrong}")
     if options.runtime is not None and options.runtime not in RUNTIMES:
         raise EngineError(f"there is no runtime {options.runtime!r}; choose one of {', '.join(RUNTIMES)}")
     if options.provider is None:

@@ -21,8 +21,8 @@ from ..machine.cores import available_cores, has_bf16, processor
 from .header import file_sha256, read_spec
 from .protocol import check_pixels
 from .spec import uses_bf16
+from .tuning import LARGEST_REQUEST
 
-_LARGEST_REQUEST = 64
 # OpenVINO reads the wish to keep an operation's precision from a model's XML, and offers no call that makes one.
 _MARKED_MODEL = b"""<?xml version="1.0"?><net name="marked" version="11"><layers>
 <layer id="0" name="x" type="Parameter" version="opset1"><data shape="1" element_type="f32"/>
@@ -60,8 +60,8 @@ class OvEngine:
         threads = threads or available_cores()
         self._streams = min(streams or threads, threads)
         self._size = request_size or 1
-        if not 1 <= self._size <= _LARGEST_REQUEST:
-            raise EngineError(f"a request takes 1 to {_LARGEST_REQUEST} images, not {self._size}")
+        if not 1 <= self._size <= LARGEST_REQUEST:
+            raise EngineError(f"a request takes 1 to {LARGEST_REQUEST} images, not {self._size}")
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if uses_bf16(self.spec.precision) else "f32",
             "NUM_STREAMS": self._streams,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..decoders.preprocessing import FIRST_NAME, Preprocessing
 from ..errors import EngineError
+from ..files.reading import parse_json
 
 SPEC_VERSION = 1
 METADATA_KEY = "isc_fast.spec"
@@ -117,9 +118,9 @@ class EngineSpec:
             EngineError: not JSON, a field is missing or senseless, or the specification is newer than this version understands.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             version = values["version"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:  # the last: brackets in brackets
+        except (ValueError, KeyError, TypeError) as error:
             raise EngineError("the engine's specification is damaged; export the engine again") from error
         if version != SPEC_VERSION:
             raise EngineError(

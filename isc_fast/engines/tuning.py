@@ -7,10 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..files.atomic import write_text
-from ..machine.cores import available_cores, processor
+from ..files.reading import parse_json
+from ..machine.cores import available_cores, most_threads, processor
 from .spec import RUNTIMES
 
 _VERSION = 1
+LARGEST_REQUEST = 64
+"""Images of one request at most (OpenVINO)."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ def save_setting(engine: Path, engine_id: str, setting: Setting, images_per_s: f
 def saved_setting(engine: Path, engine_id: str) -> Setting | None:
     """Return the setting that was found for this very engine on such a machine, or None.
 
-    A damaged file or one from another kind of machine counts as None, because a setting is only about speed.
+    A damaged file, one from another kind of machine and one that asks for more than this machine has count as None, because a
+    setting is only about speed.
     """
     try:
-        content = json.loads(tuning_path(engine).read_text("utf-8"))
+        content = parse_json(tuning_path(engine).read_text("utf-8"))
         here = (_VERSION, engine_id, processor(), available_cores())
         if tuple(content[key] for key in ("version", "engine_id", "processor", "cores")) != here:
             return None
@@ -74,5 +78,7 @@ def saved_setting(engine: Path, engine_id: str) -> Setting | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     numbers = (setting.threads, setting.streams, setting.request_size, setting.batch_size)
-    fits = setting.runtime in RUNTIMES and all(isinstance(number, int) and number > 0 for number in numbers)
-    return setting if fits else None
+    threads = most_threads()
+    limits = (threads, threads, LARGEST_REQUEST, 2 * threads * LARGEST_REQUEST)
+    sensible = all(type(number) is int and 0 < number <= most for number, most in zip(numbers, limits, strict=True))
+    return setting if sensible and setting.runtime in RUNTIMES else None

@@ -109,6 +109,22 @@ def _in_order(matches: Matches, truth: Truth) -> _Predictions:
     return columns.take(np.lexsort((correct, -columns.score)))
 
 
+def check_references(matches: Matches, truth: Truth) -> None:
+    """See that some reference of the ground truth occurs in the matches, for files that may have ids of two kinds.
+
+    `evaluate` does not ask for that: where few predictions are made, all of them may be wrong.
+
+    Raises:
+        InputError: none does.
+    """
+    references = {reference for _, reference in truth.pairs}
+    if len(matches) and references.isdisjoint(matches.reference_ids):
+        raise InputError(
+            f"no reference of the ground truth is in the matches: ids such as {matches.reference_ids[0]!r} against "
+            f"{min(references)!r}; extract with ids that fit (isc-fast extract --ids stem)"
+        )
+
+
 def _of_protocol(all_predictions: _Predictions, truth: Truth, protocol: str) -> _Predictions:
     if protocol == "kit":
         return all_predictions.take(slice(KIT_CAP))
@@ -181,7 +197,7 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
 
     Raises:
         FormatError: a pair is predicted twice, or a score is not a number.
-        InputError: a protocol is unknown, there is no true pair, or no query of the matches is in the ground truth.
+        InputError: a protocol is unknown, there is no true pair, no query of the matches is in the ground truth.
     """
     if not protocols:
         raise InputError(f"no protocol is given; choose some of {', '.join(PROTOCOLS)}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from ..files.lazy import BLOCK
+from ..files.reading import parse_json
 from ..files.table import TemporaryTable
 from ..items import Item
 from .plan import Plan, damage_in_words
@@ -27,7 +27,7 @@ def read_json_plan(file: str | os.PathLike[str]) -> Plan:
         FormatError: the file is damaged or of another version.
     """
     with open(file, "rb") as stream, damage_in_words(file):
-        values = json.loads(stream.readline().decode("ascii").strip() + "]}")
+        values = parse_json(stream.readline().decode("ascii").strip() + "]}")
         items = TemporaryTable()
         plan = Plan.of_values(values, items, file)
         rows: list[Item] = []
@@ -36,7 +36,7 @@ def read_json_plan(file: str | os.PathLike[str]) -> Plan:
                 return plan
             if number > 2 and len(rows) != BLOCK:
                 raise ValueError(f"line {number - 1} has {len(rows)} images")
-            pairs = json.loads(f"[{line.decode('ascii').strip().removesuffix(',')}]")
+            pairs = parse_json(f"[{line.decode('ascii').strip().removesuffix(',')}]")
             rows = [Item(*map(_text, pair)) for pair in pairs]
             if not rows:
                 raise ValueError(f"line {number} has no images")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,9 +20,14 @@ from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
+from ..files.locks import locked, same_file
 from ..items import NOTED, Failure
 from .json_plan import read_json_plan
 from .plan import Plan, Shard, StoredItems, damage_in_words, drift
+
+_OURS = re.compile(r"lock|plan\.json|(plan|wanted)\.sqlite|part-\d+\.h5|\..*\.tmp|tmp\w{8}|\.nfs\w+", re.DOTALL)
+"""Names in a folder of parts, of this version and of those before: temporary files are among them, also those that a killed run
+left, and names that network file systems give to files that were removed while they were open."""
 
 
 class _PartIds(Lazy[str]):
@@ -72,11 +76,13 @@ class PartsFolder:
         Raises:
             OutputError: the folder cannot be made, or another run holds the lock.
         """
+        self._refuse_others_files()
         while True:
             make_folder(self.folder)
             path = self.folder / "lock"
             try:
-                lock = open(path, "w")  # noqa: SIM115 - closed below, also when locking fails
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                lock = os.fdopen(os.open(path, flags, 0o666), "r+")  # closed below, also when locking fails
             except FileNotFoundError:
                 continue  # another run has just ended and removed the folder
             except OSError as error:
@@ -85,15 +91,38 @@ class PartsFolder:
                 stack.callback(self._remove_if_empty)  # after the lock is closed: network file systems need that
                 stack.enter_context(lock)
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
+                    holder = stack.enter_context(locked(lock.fileno(), path))
+                except BlockingIOError as error:
                     raise OutputError(
                         f"another process is extracting to {self.output}: wait for it, or end it"
                     ) from error
+                except OSError as error:
+                    raise output_error(self.folder, error) from error
                 # Another run may have ended and removed the folder since this file was opened. Then this file locks nothing.
-                if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    yield lock.fileno()
+                if same_file(lock.fileno(), path):
+                    yield holder
                     return
+
+    def _refuse_others_files(self) -> None:
+        """Refuse a folder of that name in which somebody keeps other files.
+
+        Raises:
+            OutputError: there is such a file.
+        """
+        try:
+            others = sorted(name for name in os.listdir(self.folder) if not _OURS.fullmatch(name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+        if others:
+            raise OutputError(
+                f"{self.folder} holds {others[0]!r}, which is not isc-fast's, and parts of {self.output.name} would lie in that "
+                "folder: give another output, or rename the folder"
+            )
+
+    def _own_files(self) -> list[Path]:
+        return [self.folder / name for name in os.listdir(self.folder) if _OURS.fullmatch(name)]
 
     def _remove_if_empty(self) -> None:
         with contextlib.suppress(OSError):
@@ -116,9 +145,9 @@ class PartsFolder:
 
     def _begin(self) -> Plan:
         """Remove all parts, and begin the wanted plan, whose file has been written."""
-        for file in self.folder.iterdir():
+        for file in self._own_files():
             if file.name not in ("lock", self._wanted_file.name):
-                file.unlink()
+                file.unlink(missing_ok=True)
         return self._take_wanted()
 
     def _take_wanted(self) -> Plan:
@@ -248,8 +277,12 @@ class PartsFolder:
         return len(ids), failures, notes
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, as far as its files are isc-fast's."""
+        with contextlib.suppress(OSError):
+            # The lock goes last: who finds none makes a new one, and begins.
+            for file in sorted(self._own_files(), key=lambda file: file.name == "lock"):
+                file.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def has_parts(self) -> bool:
         """Whether there is anything to resume."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO, check_decoder
+from ..descriptors.hdf5 import check_name
 from ..engines.base import Engine
 from ..errors import InputError, OutputError
 from ..files.lazy import Lazy
@@ -161,6 +162,7 @@ def extract_with(
 
 
 def _checked(output: Path) -> Path:
+    check_name(output)
     if output.is_dir():
         raise OutputError(
             f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import replacing
 from ..files.lazy import BLOCK
+from ..files.reading import parse_json
 from ..files.table import StoredTable, write_table
 from ..items import Item
 
@@ -47,10 +48,12 @@ class Shard:
 
 @contextlib.contextmanager
 def damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what reading a damaged plan raises into a FormatError that says which folder to remove."""
+    """Turn what reading a plan raises into a FormatError: the system's words, or which folder to remove where it is damaged."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise FormatError(f"cannot read the plan of this extraction, {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         folder = os.path.dirname(file)
         raise FormatError(
             f"the plan of this extraction is damaged ({error}); remove the folder {folder} to start again"
@@ -197,7 +200,7 @@ class Plan:
         os.stat(file)
         items = StoredItems(file)
         with damage_in_words(file):
-            values = json.loads(items.head)
+            values = parse_json(items.head)
             plan = cls.of_values(values, items, file)
             vars(plan)["id"] = str(values["id"])  # a cached property keeps its value there
         return plan

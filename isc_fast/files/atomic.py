@@ -1,14 +1,20 @@
-"""Files that appear whole or not at all: written under a temporary name, synced, renamed."""
+"""Files that appear whole or not at all: written under a temporary name, synced, renamed.
+
+A temporary file is locked while its writer lives. So whoever writes to a folder next can tell what a killed run left there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import OutputError
+from .locks import NoLocks, lock, same_file
 
 _WORDS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -29,18 +35,104 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     return OutputError(f"cannot write {os.fspath(path)}: {words}")
 
 
+_NO_SYNC = frozenset(
+    (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
+)
+"""What the system gives where a file or a folder cannot be synced, which says nothing about what was written."""
+
+_SUFFIX = ".isc-fast.tmp"
+_TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}", re.DOTALL)
+_swept: set[tuple[int, int]] = set()
+
+
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a rename in this folder survive a power cut, where the file system can.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Put what was written to a file on the disk, where the file system can.
+
+    Raises:
+        OSError: the disk failed.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _new_temporary(final: Path, folder: Path) -> tuple[Path, int]:
+    """Make an empty file beside the final one, and lock it; returns its path and the descriptor that holds the lock.
+
+    Nobody else can have its name: neither another host or container that writes there too, nor somebody who prepared a link.
+    The lock says that its writer lives.
+    """
+    while True:
+        # 56 characters of the name take at most 224 bytes; the system allows 255 for the whole name.
+        path = folder / f".{final.name[-56:]}.{secrets.token_hex(8)}{_SUFFIX}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            with contextlib.suppress(NoLocks):
+                lock(descriptor)
+            if same_file(descriptor, path):
+                return path, descriptor
+        except BlockingIOError:  # somebody sweeps the folder, and met the file before it was locked
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove temporary files whose writer is gone, once for each folder in the life of a process.
+
+    Where the file system has no locks, nobody knows whether a writer is gone, and the files stay.
+    """
+    with contextlib.suppress(OSError):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in _swept:
+            return
+        _swept.add((status.st_dev, status.st_ino))
+        for name in os.listdir(folder):
+            if _TEMPORARY.fullmatch(name):
+                _remove_if_left(folder / name)
+
+
+def _remove_if_left(file: Path) -> None:
+    with contextlib.suppress(OSError, NoLocks):  # in use, gone already, or somebody else's
+        descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            lock(descriptor)
+            if same_file(descriptor, file):
+                file.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _refuse_other_than_file(final: Path) -> None:
+    if final.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if final.exists() and not final.is_file():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, and a file would take its place")
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Path]:
     """Give a temporary path to write to. When the block ends without an error, the file gets its own name in one step.
+
+    The first call for a folder removes what killed runs left there.
 
     Args:
         path: where the finished file stands; it replaces an older file.
@@ -51,25 +143,41 @@ def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> I
     """
     final = Path(path)
     folder = scratch or final.parent
-    # 60 characters of the name take at most 240 bytes; the system allows 255 for the whole name.
-    temporary = folder / f".{final.name[-60:]}.{os.getpid()}.tmp"
+    with contextlib.ExitStack() as stack:
+        try:
+            _refuse_other_than_file(final)
+            _sweep(folder)
+            # The file is made before any work, so that the most common mistakes show early, with the system's own reason.
+            temporary, descriptor = _new_temporary(final, folder)
+            stack.callback(os.close, descriptor)
+            stack.callback(_forget, temporary)
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, final)
+            sync_folder(final.parent)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _forget(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink()
+
+
+def try_to_write(path: str | os.PathLike[str]) -> None:
+    """Make and remove a temporary file, so that a mistake in an output's name shows before minutes of work.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    final = Path(path)
     try:
-        if final.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if final.exists() and not final.is_file():
-            raise OSError(errno.EINVAL, "it is a device or a pipe, and a file would take its place")
-        # The file is created before any work, so that the most common mistakes show early, with the system's own reason.
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666))
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, final)
-        sync_folder(final.parent)
+        _refuse_other_than_file(final)
+        temporary, descriptor = _new_temporary(final, final.parent)
+        os.close(descriptor)
+        temporary.unlink()
     except OSError as error:
         raise output_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

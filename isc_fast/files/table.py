@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from ..errors import MissingExtraError
 from ..items import Item
 from .lazy import Lazy
+from .reading import open_regular
 from .scratch import needs_scratch
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _TEMPORARY_KB, _STORED_KB = 8192, 2048  # caches; a stored table is written and read in order, and needs less
 _COLUMNS = "row INTEGER PRIMARY KEY, id BLOB NOT NULL, path BLOB NOT NULL"
+_IMAGES, _HEAD = f"CREATE TABLE images ({_COLUMNS})", "CREATE TABLE head (text TEXT NOT NULL)"
 _INSERT = "INSERT INTO images (id, path) VALUES (?, ?)"
 _LONGEST_PATH = 512  # bytes; SQLite opens no file whose path is longer
 _NEED = "the list of images"
@@ -52,7 +54,7 @@ def _uri(file: str | os.PathLike[str], options: str) -> str:
 _READ = "mode=ro&immutable=1"
 _WRITE = "mode=rw&nolock=1"
 # A table that is not finished is thrown away, so SQLite needs no journal to undo a change and does not sync the file.
-_SETTINGS = {"journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF"}
+_SETTINGS = {"journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF", "trusted_schema": "OFF"}
 
 
 def _open(uri: str = "", cache_kb: int = _STORED_KB) -> Connection:
@@ -177,6 +179,9 @@ class StoredTable(Table):
             [(length,)] = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
             if length != os.path.getsize(self.file):  # SQLite takes what is missing of the last page for zeros
                 raise ValueError(f"it has {os.path.getsize(self.file)} bytes, not {length}")
+            # Anything else, such as a view in the place of a table, would be a program that its maker lets SQLite run.
+            if db.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() != [(_HEAD,), (_IMAGES,)]:
+                raise ValueError("it has other tables than a plan")
             [(self.head,)] = db.execute("SELECT text FROM head")
             [(last,)] = db.execute("SELECT max(row) FROM images")
         self._count = last or 0
@@ -184,7 +189,7 @@ class StoredTable(Table):
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
         """See `Table`."""
-        os.stat(self.file)  # SQLite gives no reason for a file that is gone
+        open_regular(self.file).close()  # SQLite gives no reason for a file that is gone or may not be read
         with _damage(), contextlib.closing(_open(_uri(self.file, _READ))) as db:
             yield db
 
@@ -204,7 +209,7 @@ class StoredTable(Table):
         counts = "SELECT count(*) FILTER (WHERE first = 1), count(*) FILTER (WHERE last = 0)"
         with _damage(), contextlib.closing(_open()) as db:
             for name, table in (("old", self), ("new", newer)):
-                os.stat(table.file)
+                open_regular(table.file).close()
                 db.execute(f"ATTACH ? AS {name}", (_uri(table.file, _READ),))
             [(equal,)] = db.execute("SELECT count(*) FROM old.images JOIN new.images USING (row, id, path)")
             with needs_scratch(_NEED, _sqlite().OperationalError):
@@ -226,8 +231,8 @@ class TableWriter:
     def __init__(self, db: Connection) -> None:
         self._db = db
         db.execute("BEGIN")
-        db.execute(f"CREATE TABLE images ({_COLUMNS})")
-        db.execute("CREATE TABLE head (text TEXT NOT NULL)")
+        db.execute(_IMAGES)
+        db.execute(_HEAD)
 
     def add(self, items: Iterable[Item]) -> None:
         """Add images to the end."""

@@ -40,6 +40,18 @@ def available_cores(cgroup_root: Path = _CGROUP) -> int:
     return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
 
 
+def most_threads() -> int:
+    """The most threads that anybody may ask for: more help nobody, and some thousands end the process."""
+    return max(64, 4 * available_cores())
+
+
+def wrong_count(threads: int | None) -> str | None:
+    """Say in words what is wrong with a number of threads that somebody asks for; None where it will do."""
+    if threads is None or 1 <= threads <= most_threads():
+        return None
+    return f"must be at {'least 1' if threads < 1 else f'most {most_threads()} on this machine'}, not {threads}"
+
+
 @dataclass(frozen=True)
 class Part:
     """This process among several that share the processor; by default it is the only one."""

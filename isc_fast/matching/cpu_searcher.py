@@ -20,6 +20,7 @@ from .inputs import BlockRows, checked_blocks, checked_queries
 CPU = "cpu"
 """The device of `CpuSearcher`."""
 
+_PAIRS_AT_ONCE = 1 << 25  # that `within` may find where all rows are equal; they take 20 bytes each, and as much again
 _ROWS_BEFORE = 2048  # of references, and 256 for each neighbour, before the first pass knows what score counts
 
 
@@ -62,9 +63,12 @@ class CpuSearcher:
         least = np.full(len(queries.rows), lowest, np.float32)
         with ThreadPoolExecutor(available_cores()) as threads:
             first_pass = FirstPass(queries, threads)
+            rows = max(1, _PAIRS_AT_ONCE // max(1, len(queries.rows)))
             for block in checked_blocks(queries, blocks):
-                pairs = first_pass.pairs(block, least)
-                yield in_range(faiss, queries, block, lowest, threads) if pairs is None else pairs
+                for first in range(0, len(block), rows):
+                    part = block.cut(first, rows)
+                    pairs = first_pass.pairs(part, least)
+                    yield in_range(faiss, queries, part, lowest, threads) if pairs is None else pairs
 
 
 def _growing(block: Block, least: int) -> Iterator[Block]:

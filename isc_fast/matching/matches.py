@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FormatError
-from ..files.atomic import replacing
+from ..files.atomic import replacing, try_to_write
+from ..files.reading import parse_json
 
 HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
+_IDS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -73,21 +76,60 @@ def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
     return text
 
 
+def _as_json(path: str | os.PathLike[str]) -> bool:
+    """Whether matches are written as JSON lines to this path, not as CSV.
+
+    Raises:
+        FormatError: the name is that of another format.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".jsonl", ".txt", ""):
+        raise FormatError(
+            f"matches are written as CSV (.csv) or as JSON lines (.jsonl), not as {suffix}: give -o "
+            f"{Path(path).with_suffix('.csv')} or {Path(path).with_suffix('.jsonl')}"
+        )
+    return suffix == ".jsonl"
+
+
+_NOT_IN_CSV = re.compile('[,"\r\n\ud800-\udc7f\udd00-\udfff]')
+
+
+def check_output(path: str | os.PathLike[str], *ids: Sequence[str]) -> None:
+    """See before the work whether matches can be written: whether there is the folder, and a format that holds the ids.
+
+    Args:
+        path: as `write_matches` takes it.
+        ids: of both sides, gone through once.
+
+    Raises:
+        FormatError: the name is that of another format, or an id cannot stand in the CSV.
+        OutputError: the file cannot be written.
+    """
+    as_json = _as_json(path)
+    try_to_write(path)
+    for side in () if as_json else ids:
+        for start in range(0, len(side), _IDS_AT_ONCE):
+            some = side[start : start + _IDS_AT_ONCE]
+            if _NOT_IN_CSV.search("\0".join(some)):
+                for id_ in some:
+                    _csv_field(id_, path)
+
+
 def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     """Write matches, atomically, with enough digits that reading gives the same float32.
 
-    A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. Every other path gets the challenge's CSV
-    with the header ``query_id,reference_id,score``.
+    A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. A path that ends in ``.csv`` or ``.txt``, or
+    without a suffix, gets the challenge's CSV with the header ``query_id,reference_id,score``.
 
     Raises:
-        FormatError: an id cannot stand in the CSV, or a score is not a number.
+        FormatError: the path ends otherwise, an id cannot stand in the CSV, or a score is not a number.
         OutputError: the file cannot be written.
     """
+    as_json = _as_json(path)
     if np.isnan(matches.scores).any():
         first = int(np.flatnonzero(np.isnan(matches.scores))[0])
         pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
         raise FormatError(f"the score of {pair} is not a number (nan)")
-    as_json = Path(path).suffix == ".jsonl"
     # Every id is checked once, before anything is written: a bad one must not cost half a file.
     checked = {} if as_json else {id_: _csv_field(id_, path) for id_ in {*matches.query_ids, *matches.reference_ids}}
     with (
@@ -175,11 +217,11 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
     """
     expected = f"matches: a CSV file that begins with {HEADER}, or .jsonl"
     queries, references, scores = [], [], []
-    if Path(path).suffix == ".jsonl":
+    if Path(path).suffix.lower() == ".jsonl":
         for number, line in _lines(path, expected):
             where = f"{os.fspath(path)}, line {number}"
             try:
-                row = json.loads(line)
+                row = parse_json(line, any_number=True)
                 queries.append(_id(row["query_id"]))
                 references.append(_id(row["reference_id"]))
                 scores.append(_score(row["score"], where))

@@ -20,6 +20,8 @@ from .searcher import Searcher, open_searcher
 DEFAULT_K = 10
 PAIRS_PER_LABELLED = 10
 """How many pairs for each labelled query the challenge's descriptor track is scored on."""
+MOST_PAIRS = 5_000_000
+"""Pairs that a threshold alone may give. Four thousand copies of a blank page would be 16 million."""
 _FIRST_K = 16
 _GROWTH = 4
 _ENTRIES = 1 << 25  # of one result (queries × k), 400 MB with the indices
@@ -48,7 +50,8 @@ def search(
         threshold: lowest score.
         labelled: search only the queries that this ground truth labels. Without another limit, the result holds the best
             10 × as many pairs of all: it is what the challenge's descriptor track is scored on.
-        metric: ``"ip"``: the score is the cosine, at most 1; ``"l2"``: minus the squared distance, at most 0, which for
+        metric: ``"ip"``: the score is the inner product, which is the cosine, at most 1, for rows of length 1 (ours are; see
+            `isc_fast.to_unit_length`); ``"l2"``: minus the squared distance, at most 0, which for
             unit rows is ``2 · cosine − 2``. The order is the same.
         device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
@@ -60,7 +63,8 @@ def search(
 
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
-        InputError: a limit is out of range, a side is empty, or the ground truth labels none of the queries.
+        InputError: a limit is out of range, a side is empty, the ground truth labels none of the queries, or a threshold
+            alone gives more than `MOST_PAIRS` pairs.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
@@ -165,16 +169,32 @@ class _Search:
         return join(parts)
 
     def above(self, lowest: np.float32) -> Pairs:
-        """Every pair that reaches the lowest score. Beside the pairs, memory holds two blocks."""
+        """Every pair that reaches the lowest score. Beside the pairs, memory holds two blocks.
+
+        Raises:
+            InputError: there are more than `MOST_PAIRS`.
+        """
         at_once = self.searcher.block_rows(self.references.dim)
         parts: list[Pairs] = []
-        start = 0
+        start = found = 0
         for block in self.queries.blocks(at_once.queries):
             blocks = self.references.blocks(at_once.references)
             for rows, columns, scores in self.searcher.within(block, blocks, lowest, self.metric):
                 parts.append((rows + start, columns, scores))
+                found += len(rows)
+                if found > MOST_PAIRS:
+                    raise InputError(self._too_many(parts, lowest))
             start += len(block)
         return join(parts)
+
+    def _too_many(self, parts: list[Pairs], lowest: np.float32) -> str:
+        counts = np.bincount(np.concatenate([rows for rows, _, _ in parts]))
+        most = int(counts.argmax())
+        return (
+            f"more than {MOST_PAIRS} pairs reach the threshold {lowest:g}; {counts[most]} of those found so far are of the query "
+            f"{self.queries.ids[most]!r}: equal pictures, such as blank pages, pair with each other; give also -k or "
+            "--max-pairs (in Python k or max_pairs), or a higher threshold"
+        )
 
     def best_overall(self, max_pairs: int, lowest: np.float32) -> Pairs:
         """The best pairs of all queries together, exactly, from nearest-neighbour searches alone.

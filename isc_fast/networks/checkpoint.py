@@ -25,6 +25,8 @@ from .torch_files import refuse_other_files
 
 _WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
 _SHOWN = 5
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_DTYPES = frozenset((*_FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool))
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,13 @@ def read_safely(path: Path) -> tuple[Any, str]:
 
 
 def _is_plain_tensor(value: Any) -> bool:
-    """Return whether this is a dense tensor whose bytes are all in the file.
+    """Return whether this is a dense tensor of usual numbers whose bytes are all in the file.
 
-    A tensor with a stride of zero could claim terabytes.
+    Numbers of 8 bits and fewer with a point cannot even be compared. A tensor with a stride of zero could claim terabytes.
     """
     return (
         torch.is_tensor(value)
+        and value.dtype in _DTYPES
         and value.layout == torch.strided
         and value.device.type == "cpu"
         and not value.is_quantized
@@ -145,8 +148,8 @@ def named_tensors(path: Path, found: Any) -> dict[str, torch.Tensor]:
     wrong = [str(key) for key, value in found.items() if not isinstance(key, str) or not _is_plain_tensor(value)]
     if wrong:
         raise CheckpointError(
-            f"the state_dict of {path} holds entries that are not plain tensors with a name: {_few(wrong)}; get the weights "
-            "from a source you trust"
+            f"the state_dict of {path} holds entries that are not plain tensors of usual numbers with a name: {_few(wrong)}; "
+            "get the weights from a source you trust"
         )
     bad = [key for key, value in found.items() if not bool(torch.isfinite(value).all())]
     if bad:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import time
 import urllib.error
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DownloadError
+from ..files.atomic import sync_file
+from ..files.reading import parse_json
 from .torch_files import damage_of, not_a_torch_file
 
 DownloadCallback = Callable[[int, int | None], None]
@@ -48,7 +49,7 @@ class _Remembered:
 
 def _recall(note: Path, url: str) -> _Remembered | None:
     try:
-        values = _Remembered(**json.loads(note.read_text()))
+        values = _Remembered(**parse_json(note.read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return values if values.url == url and values.validator else None
@@ -177,8 +178,7 @@ def download(url: str, part: Path, note: Path, progress: DownloadCallback | None
             damage = damage_of(part)
             if damage:
                 raise _NotWeightsError(damage)
-            with open(part, "rb") as stream:
-                os.fsync(stream.fileno())
+            sync_file(part)
             return
         except _NotWeightsError:
             _drop(part, note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..errors import DownloadError
 from ..files.atomic import make_folder, output_error, sync_folder
+from ..files.locks import locked
 from .digests import digest_file, file_digest, keep_digest, kept_digest
 from .download import DownloadCallback as DownloadCallback
 from .download import download
@@ -56,8 +56,7 @@ def release_url(name: str) -> str:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file; another process that fetches the same weights waits here."""
-    with open(path, "ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with open(path, "ab") as stream, locked(stream.fileno(), path, wait=True):
         yield
 
 

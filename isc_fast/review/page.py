@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..decoders.opening import ImageProblem
 from ..decoders.rules import load_rgb
 from ..errors import InputError
 from ..evaluation.metrics import Evaluation
-from ..files.atomic import write_text
+from ..files.atomic import try_to_write, write_text
 from ..items import Photo
 from ..matching.matches import Matches, Truth
 
@@ -164,9 +165,14 @@ def write_report(
         the number of pairs on the page.
 
     Raises:
-        InputError: none of the ids in the pairs is among the queries, or none is among the references.
+        InputError: a number makes no sense, none of the ids in the pairs is among the queries, or none is among the references.
         OutputError: the file cannot be written.
     """
+    if max_rows < 1:
+        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
+    if threshold is not None and math.isnan(threshold):
+        raise InputError("the threshold is not a number")
+    try_to_write(path)
     order = sorted(range(len(matches)), key=lambda i: -float(matches.scores[i]))
     chosen = [i for i in order if threshold is None or matches.scores[i] >= threshold][:max_rows]
     for side, ids, paths in (("query", matches.query_ids, queries), ("reference", matches.reference_ids, references)):

@@ -22,6 +22,7 @@ from ..extraction.pipeline import extract_with
 from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
+from ..files.reading import parse_json
 from ..matching.cpu_searcher import CPU
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
 from ..matching.methods import normalize_to_file
@@ -112,9 +113,10 @@ class _Steps:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "steps.json"
         try:
-            self._made: dict[str, str] = json.loads(self._file.read_text("utf-8"))
+            made = parse_json(self._file.read_text("utf-8"))
         except (OSError, ValueError):
-            self._made = {}
+            made = None
+        self._made: dict[str, str] = made if isinstance(made, dict) else {}
 
     def do(self, output: Path, made_from: Any, make: Callable[[], None]) -> str:
         """Make an output, unless it exists and was made from the same inputs.

@@ -106,8 +106,18 @@ def _kind_of(path: str) -> Kind | None:
 
 
 def absolute(path: str) -> str:
-    """A path as it holds from any working directory."""
-    return path if _kind_of(path) else os.path.abspath(path)
+    """A path as it holds from any working directory, leading to the same file as the system would open."""
+    if _kind_of(path):
+        return path
+    return os.path.join(os.getcwd(), path) if _leaves_link(path) else os.path.abspath(path)
+
+
+def _leaves_link(path: str) -> bool:
+    """Whether ``..`` comes behind a link to a folder: there it leads to the parent of the folder, not of the link."""
+    if "/.." not in path:
+        return False
+    parts = path.split("/")
+    return any(os.path.islink("/".join(parts[:number])) for number, part in enumerate(parts) if part == ".." and number)
 
 
 class _Absolute(Lazy[Item]):

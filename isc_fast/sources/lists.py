@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from ..errors import InputError
+from ..files.reading import open_regular
 from .base import Entry, Kind
 
 LIST_SUFFIXES = frozenset((".txt", ".lst", ".list", ".tsv"))
@@ -20,7 +21,7 @@ _BLOCK = 1 << 20  # bytes of a list file that are read at a time
 def _lines(list_file: str) -> Iterator[str]:
     """Yield the texts between the line ends of a list file, or between the NUL bytes where it holds any."""
     encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-    with open(list_file, "rb") as stream:
+    with open_regular(list_file) as stream:
         begin = stream.read(len(codecs.BOM_UTF8))
         if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")

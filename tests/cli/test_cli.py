@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from images import make_zoo
 
@@ -39,6 +41,7 @@ def test_every_verb_has_one_file_with_help_flags_and_a_handler(capsys):
         "main",
         "flags",
         "output",
+        "process",
     }
     assert set(VERBS) == files
     (action,) = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
@@ -316,3 +319,61 @@ def test_matches_name_the_photos(collection):
     with open(collection / "matches.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["reference_id"] for row in rows} <= {path.stem for path in (collection / "references").iterdir()}
+
+
+def foreign(path: Path, rows: np.ndarray) -> Path:
+    """A file of the evaluation kit, which does not say how it was made."""
+    with h5py.File(path, "w") as file:
+        file["vectors"] = rows
+        file["image_names"] = np.array([f"r{row}".encode() for row in range(len(rows))])
+    return path
+
+
+def test_foreign_descriptors_of_another_length_are_refused_or_made_unit_length(tmp_path, capsys):
+    rows = np.array([[1, 0], [0, 3]], np.float32)
+    file, unit, out = foreign(tmp_path / "x.h5", rows), tmp_path / "unit.h5", tmp_path / "m.csv"
+    status, _, err = run(capsys, "search", file, file, "-o", out)
+    assert status == 1
+    assert "the query descriptor 'r1' has length 3, not 1" in err
+    assert run(capsys, "search", file, file, "--metric", "l2", "-o", out)[0] == 0
+    assert run(capsys, "convert", file, "--unit-length", "-o", unit)[0] == 0
+    assert run(capsys, "search", unit, unit, "-o", out)[0] == 0
+    assert out.read_text().splitlines()[1:] == ["r0,r0,1.0", "r0,r1,0.0", "r1,r1,1.0", "r1,r0,0.0"]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("none/m.csv", "its folder does not exist"),
+        ("m.json", "matches are written as CSV (.csv) or as JSON lines (.jsonl), not as .json"),
+        ("m.csv.gz", "not as .gz"),
+        ("m.csv", "the id 'a,b' holds a comma"),
+    ],
+)
+def test_an_output_is_tried_before_the_search(tmp_path, capsys, monkeypatch, output, words):
+    def never(*_arguments, **_options):
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("isc_fast.matching.two_sides.search", never)
+    isc_fast.write_descriptors(tmp_path / "x.h5", isc_fast.Descriptors(np.eye(2, dtype=np.float32), ["a,b", "c"]))
+    status, _, err = run(capsys, "search", tmp_path / "x.h5", tmp_path / "x.h5", "-o", tmp_path / output)
+    assert status == 1
+    assert words in err
+
+
+def test_a_report_with_numbers_that_make_no_sense(tmp_path, capsys, photos):
+    (tmp_path / "m.csv").write_text(f"query_id,reference_id,score\n{photos[0].stem},{photos[0].stem},0.5\n")
+    common = ["report", tmp_path / "m.csv", "--queries", photos[0].parent, "--references", photos[0].parent]
+    for flags, words in ((("--max-rows", -1), "at least 1 pair, not -1"), (("--threshold", "nan"), "is not a number")):
+        status, _, err = run(capsys, *common, "-o", tmp_path / "m.html", *flags)
+        assert (status, err.count("\n")) == (1, 1)
+        assert words in err
+    assert not (tmp_path / "m.html").exists()
+
+
+def test_a_truth_with_ids_of_another_kind(tmp_path, capsys):
+    (tmp_path / "m.csv").write_text("query_id,reference_id,score\nq,photos/a,0.5\n")
+    (tmp_path / "t.csv").write_text("query_id,reference_id\nq,a\n")
+    status, _, err = run(capsys, "evaluate", tmp_path / "m.csv", tmp_path / "t.csv")
+    assert status == 1
+    assert "no reference of the ground truth is in the matches: ids such as 'photos/a' against 'a'" in err

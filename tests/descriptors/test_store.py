@@ -405,7 +405,7 @@ def test_no_hdf5_at_all(tmp_path, data):
 def test_no_file_at_all(tmp_path):
     with pytest.raises(FormatError, match=r"there is no .*a\.h5"):
         load_descriptors(tmp_path / "a.h5")
-    with pytest.raises(FormatError, match="is not an HDF5 file"):
+    with pytest.raises(FormatError, match=r"cannot read .*: it is a folder; expected a descriptor file"):
         load_descriptors(tmp_path)
 
 

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -217,3 +218,34 @@ print({{name.split('.')[0] for name in sys.modules}} & {{'onnxruntime', 'openvin
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_weights_in_another_file_are_refused_wherever_the_graph_names_them(tmp_path):
+    """The id of an engine is the hash of its own file, so other weights would pass for the same engine."""
+    onnx = pytest.importorskip("onnx")
+    outside = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
+    outside.external_data.add(key="location", value="../../etc/passwd")
+    graph = onnx.GraphProto(initializer=[outside])
+
+    def model() -> Any:
+        return onnx.load_model_from_string(WHOLE)
+
+    with_initializer, in_node, in_graph, sparse, function, training = (model() for _ in range(6))
+    with_initializer.graph.initializer.append(outside)
+    in_node.graph.node.add(op_type="Constant", output=["x"]).attribute.add(name="value", type=4, t=outside)
+    in_graph.graph.node.add(op_type="If", output=["x"]).attribute.add(name="then_branch", type=5, g=graph)
+    sparse.graph.sparse_initializer.add(values=outside)
+    function.functions.add(name="f").node.add(op_type="Constant").attribute.add(name="value", type=4, t=outside)
+    training.training_info.add(algorithm=graph)
+    for changed in (with_initializer, in_node, in_graph, sparse, function, training):
+        refused(tmp_path / "x.onnx", changed.SerializeToString(), "weights lie in another file")
+    compiled = model()
+    compiled.graph.node.add(op_type="EPContext", domain="com.microsoft", output=["x"])
+    refused(tmp_path / "x.onnx", compiled.SerializeToString(), "compiled, and may lie in another file")
+
+
+def test_graphs_within_graphs_end(tmp_path):
+    message = b""
+    for _ in range(200):
+        message = block(1, block(5, block(6, message)))  # graph → node → attribute → graph
+    refused(tmp_path / "x.onnx", WHOLE + block(7, message), "not an ONNX file, or it is damaged")

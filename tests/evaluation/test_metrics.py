@@ -196,3 +196,13 @@ def test_equals_the_slow_version(seed, monkeypatch):
         assert (found.recall_at_p90, found.threshold_at_p90) == expected["at_p90"]
         assert found.recall_at_rank == pytest.approx(expected["at_rank"])
         assert found.predictions == expected["predictions"]
+
+
+def test_references_that_occur_nowhere_are_ids_of_another_kind():
+    predicted = table(("q1", "photos/a", 0.9), ("q2", "photos/c", 0.8))
+    with pytest.raises(
+        InputError, match=r"no reference of the ground truth .*'photos/a' against 'a'; extract with ids"
+    ):
+        metrics.check_references(predicted, truth(("q1", "a"), ("q2", "c")))
+    metrics.check_references(predicted, truth(("q1", "photos/a"), ("q2", "c")))
+    metrics.check_references(table(), truth(("q1", "a")))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from fakes import FakeEngine
 
 from isc_fast.descriptors.store import open_descriptors
-from isc_fast.errors import FormatError
+from isc_fast.errors import FormatError, OutputError
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Plan
 from isc_fast.items import Item
 from isc_fast.sources.listing import Listing
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Interrupted(FakeEngine):
@@ -136,3 +143,131 @@ def test_a_file_says_that_the_ids_of_a_listing_differ(tmp_path, folder_of):
     extract(folder_of(tmp_path / "in", 5), FakeEngine(), tmp_path / "out.h5", batch_size=2, shard_size=2)
     with open_descriptors(tmp_path / "out.h5") as found:
         assert found.ids.unique
+
+
+@pytest.mark.parametrize("name", ["thesis.docx", "part-1.h5.bak", ".hidden", "plan.sqlite.old"])
+def test_a_folder_of_that_name_with_other_files_is_refused(tmp_path, folder_of, name):
+    folder_of(tmp_path / "photos", 2)
+    mine = tmp_path / "out.h5.parts"
+    mine.mkdir()
+    (mine / name).write_text("mine")
+    with pytest.raises(OutputError, match="which is not isc-fast's"):
+        extract(tmp_path / "photos", FakeEngine(), tmp_path / "out.h5", overwrite=True)
+    assert [(file.name, file.read_text()) for file in mine.iterdir()] == [(name, "mine")]
+
+
+def test_a_file_that_somebody_puts_there_meanwhile_stays(begun):
+    folder, output, whole = begun
+    engine = FakeEngine()
+    honest = engine.run
+
+    def run(pixels):
+        (PartsFolder(output).folder / "mine").write_text("mine")
+        return honest(pixels)
+
+    engine.run = run
+    extract(folder, engine, output)
+    assert output.read_bytes() == whole
+    assert os.listdir(PartsFolder(output).folder) == ["mine"]
+
+
+def test_a_prepared_link_in_the_place_of_the_lock_is_not_followed(tmp_path, folder_of):
+    folder_of(tmp_path / "photos", 2)
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "out.h5.parts").mkdir()
+    (tmp_path / "out.h5.parts" / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match="cannot write"):
+        extract(tmp_path / "photos", FakeEngine(), tmp_path / "out.h5")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ALTER TABLE images RENAME TO hidden; CREATE VIEW images AS SELECT * FROM hidden",
+        "CREATE TRIGGER t AFTER INSERT ON images BEGIN SELECT 1; END",
+        "DROP TABLE head; CREATE VIEW head AS WITH RECURSIVE n(text) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT * FROM n",
+    ],
+)
+def test_a_plan_that_is_a_program_is_not_run(begun, script):
+    folder, output, _ = begun
+    with contextlib.closing(sqlite3.connect(plan_file(output))) as db:
+        db.executescript(script)
+    with pytest.raises(FormatError, match="it has other tables than a plan"):
+        extract(folder, FakeEngine(), output)
+
+
+def test_a_plan_that_may_not_be_read_is_told_in_the_system_s_words(begun, monkeypatch):
+    folder, output, _ = begun
+    honest = os.open
+
+    def refuse(path, flags, *arguments, **options):
+        if os.fspath(path).endswith("/plan.sqlite"):
+            raise PermissionError(13, "Permission denied", path)
+        return honest(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)  # root may read everything
+    with pytest.raises(
+        FormatError, match=r"cannot read the plan of this extraction, .*plan\.sqlite: Permission denied"
+    ):
+        extract(folder, FakeEngine(), output)
+
+
+WITHOUT_LOCKS = """
+import sys
+sys.path[:0] = ["tests", "tests/files"]
+from test_locks import without_locks
+without_locks(sys.argv[1], int(sys.argv[2]))
+from isc_fast.cli.main import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_works_and_a_second_run_is_still_refused(tmp_path, folder_of, number):
+    folder, output = folder_of(tmp_path / "photos", 3), tmp_path / "out.h5"
+    arguments = ["extract", str(folder), "--engine", "demo", "--device", "cpu,cpu", "-o", str(output)]
+    command = [sys.executable, "-c", WITHOUT_LOCKS, str(tmp_path), str(number), *arguments]
+    environment = {**os.environ, "TMPDIR": str(tmp_path.parent)}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+    lock = PartsFolder(output).folder / "lock"
+    lock.parent.mkdir()
+    lock.touch()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path), str(number), str(lock)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        second = run()
+        assert (second.returncode, second.stderr) == (
+            1, f"error: another process is extracting to {output}: wait for it, or end it\n",
+        )  # fmt: skip
+    finally:
+        holder.kill()
+        holder.wait()
+    done = run()
+    assert done.returncode == 0, done.stderr
+    with open_descriptors(output) as found:
+        assert len(found) == 3
+
+
+HOLDER = """
+import sys, time
+sys.path[:0] = ["tests", "tests/files"]
+from pathlib import Path
+from test_locks import without_locks
+from isc_fast.files.locks import locked
+without_locks(sys.argv[1], int(sys.argv[2]))
+path = Path(sys.argv[3])
+with open(path) as stream, locked(stream.fileno(), path):
+    print("held", flush=True)
+    time.sleep(600)
+"""

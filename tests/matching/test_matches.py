@@ -10,7 +10,7 @@ import pytest
 
 from isc_fast.errors import FormatError, OutputError
 from isc_fast.evaluation.metrics import evaluate
-from isc_fast.matching.matches import Matches, Truth, read_matches, read_truth, write_matches
+from isc_fast.matching.matches import Matches, Truth, check_output, read_matches, read_truth, write_matches
 
 HEADER = "query_id,reference_id,score\n"
 TRUTH_HEADER = "query_id,reference_id\n"
@@ -274,3 +274,29 @@ def test_places_that_cannot_be_written(tmp_path, place, message):
     with pytest.raises(OutputError, match=f"cannot write .*{message}"):
         write_matches(tmp_path / place, matches([1]))
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.parquet", "m.csv.gz", "M.TSV"])
+def test_other_formats_are_refused_by_name(tmp_path, name):
+    for refuse in (
+        lambda path: check_output(path, ["a"]),
+        lambda path: write_matches(path, Matches([], [], np.empty(0))),
+    ):
+        with pytest.raises(FormatError, match=r"as CSV \(\.csv\) or as JSON lines \(\.jsonl\), not as \."):
+            refuse(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", ["a,b", 'a"b', "a\nb", "a\rb", "a\ud800"])
+def test_ids_that_csv_cannot_hold_are_found_before_the_work(tmp_path, bad):
+    ids = [f"p{row}" for row in range(10_000)]
+    check_output(tmp_path / "m.csv", ids, [*ids, "\udcff é"])
+    with pytest.raises(FormatError, match="which the challenge's CSV cannot express"):
+        check_output(tmp_path / "m.csv", ids, [*ids, bad])
+    check_output(tmp_path / "m.jsonl", ids, [*ids, bad])
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_does_not_exist_is_found_before_the_work(tmp_path):
+    with pytest.raises(OutputError, match="its folder does not exist"):
+        check_output(tmp_path / "none" / "m.csv", [])

@@ -7,6 +7,7 @@ import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
 import isc_fast.matching.two_sides
+from isc_fast.descriptors.lengths import check_lengths, to_unit_length
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.evaluation.metrics import evaluate
@@ -451,3 +452,40 @@ def test_inputs_stay_as_they_are():
         assert_same_pairs(found, best_pairs(QUERIES, REFERENCES, k=10), False)
         np.testing.assert_array_equal(xq, QUERIES)
         np.testing.assert_array_equal(xb, REFERENCES)
+
+
+def test_a_threshold_alone_does_not_pair_all_blank_pages(monkeypatch):
+    """Twenty equal rows are 400 pairs."""
+    rows = unit_rows(3, 60, 16).copy()
+    rows[40:] = rows[40]
+    pages = Descriptors(rows, [f"p{row}" for row in range(60)])
+    assert len(search(pages, pages, threshold=0.999)) == 440
+    monkeypatch.setattr(isc_fast.matching.two_sides, "MOST_PAIRS", 100)
+    with pytest.raises(
+        InputError, match=r"more than 100 pairs reach the threshold 0\.999; 20 of .* 'p40'.* give also -k or"
+    ):
+        search(pages, pages, threshold=0.999)
+    assert len(search(pages, pages, threshold=0.999, max_pairs=440)) == 440
+    assert len(search(pages, pages, threshold=0.999, k=3)) == 100
+
+
+@pytest.mark.parametrize("length", [0.0, 0.98, 3.0, np.nan])
+def test_foreign_descriptors_of_another_length_are_no_cosines(length):
+    rows = unit_rows(3, 5, 16)
+    good = Descriptors(rows, [*"abcde"])
+    long = Descriptors(np.concatenate([rows[:4], rows[4:] * np.float32(length)]), [*"abcde"])
+    check_lengths(good, "query")
+    with pytest.raises(InputError, match=r"the query descriptor 'e' has length .*, not 1.*--unit-length"):
+        check_lengths(long, "query")
+    stamped = Descriptors(long.vectors, long.ids, {"normalization": {"method": "score", "role": "reference"}})
+    check_lengths(stamped, "reference")  # that is what score normalisation makes
+
+
+def test_descriptors_are_made_unit_length_on_request():
+    rows = unit_rows(3, 5, 16)
+    made = to_unit_length(Descriptors(rows * np.float32(7), [*"abcde"], {"x": 1}))
+    np.testing.assert_allclose(made.vectors, rows, atol=1e-6)
+    assert (made.ids, made.meta) == ([*"abcde"], {"x": 1})
+    for value in (0.0, np.inf):
+        with pytest.raises(InputError, match=r"the descriptor 'e' has length .*, so it has no direction"):
+            to_unit_length(Descriptors(np.concatenate([rows[:4], rows[4:] * 0 + np.float32(value)]), [*"abcde"]))

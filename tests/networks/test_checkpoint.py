@@ -360,3 +360,13 @@ def test_a_write_that_fails_leaves_the_older_file(tmp_path: Path, monkeypatch: p
         save_checkpoint(path, net, arch=ARCH, input_size=SIZE, epoch=2)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["c.pth"]
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e8m0fnu", "complex64"])
+def test_numbers_of_unusual_kinds_are_one_line(write, name):
+    """They cannot even be compared: torch.isfinite is not there for eight bits."""
+    tensor = torch.zeros(4, 4).to(getattr(torch, name))
+    path = write({"arch": ARCH, "state_dict": {"fc.weight": tensor}})
+    with pytest.raises(CheckpointError, match=r"not plain tensors of usual numbers with a name: fc\.weight") as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)

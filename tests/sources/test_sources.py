@@ -390,3 +390,17 @@ def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     deny_reading.symlink_to("/proc/self/mem")
     if deny_reading.exists():
         assert refusal(deny_reading) == f"cannot read the list file {deny_reading}: Input/output error"
+
+
+def test_a_way_back_out_of_a_linked_folder_is_the_system_s(tmp_path):
+    """``link/..`` is the parent of the folder that the link leads to, not the folder that the link is in."""
+    for folder in ("far/away", "near"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far" / "away")
+    for folder, content in (("far", b"meant"), ("near", b"another")):
+        (tmp_path / folder / "x.png").write_bytes(content)
+    (tmp_path / "near" / "list.txt").write_text("one\tlink/../x.png\ntwo\t../near/x.png\n")
+    one, two = list_images(tmp_path / "near" / "list.txt").list().items
+    assert os.path.samefile(one.path, tmp_path / "far" / "x.png")
+    assert Path(one.path).read_bytes() == b"meant"
+    assert two.path == str(tmp_path / "near" / "x.png")  # as always, so that plans that were begun go on

@@ -45,7 +45,11 @@ class Ended:
         """
         if "Traceback" in self.words:
             raise Failed(f"a traceback:\n{self.words}")
-        if self.status > 0 and self.status not in (130, 143) and not any(line.startswith(("error: ", "usage: ")) for line in self.words.splitlines()):
+        if (
+            self.status > 0
+            and self.status not in (130, 143)
+            and not any(line.startswith(("error: ", "usage: ")) for line in self.words.splitlines())
+        ):
             raise Failed(f"status {self.status} without a reason:\n{self.words}")
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...errors import FormatError
 from ...files.atomic import replacing
+from ...files.reading import one_line, open_regular
 from ..hdf5 import open_hdf5
 from ..store import Descriptors, is_ours, repeated_id
 
@@ -48,8 +49,14 @@ def contents_of(path: str | os.PathLike[str]) -> Contents:
         FormatError: it is neither a folder, nor a numpy array, nor an HDF5 file.
     """
     if os.path.isdir(path):
-        return Contents(Path(path), os.listdir(path), is_folder=True)
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # the HDF5 library says why a file cannot be opened
+        try:
+            return Contents(Path(path), os.listdir(path), is_folder=True)
+        except OSError as error:
+            raise FormatError(f"cannot list the folder {os.fspath(path)}: {error.strerror or error}") from error
+    with (
+        contextlib.suppress(OSError, FormatError),
+        open_regular(path) as file,
+    ):  # the HDF5 library says why it cannot be opened
         if file.read(len(_NPY)) == _NPY:
             return Contents(Path(path), ("a numpy array",), is_array=True)
     with open_hdf5(path) as file:
@@ -122,15 +129,18 @@ def ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
 
 
 def read_npy(path: Path) -> npt.NDArray[np.float32]:
-    """Read the vectors ``(n, d)`` of a file of `numpy.save`.
+    """Read the vectors ``(n, d)`` of a file of `numpy.save`. Pickled objects and archives of arrays are refused.
 
     Raises:
-        FormatError: it is no such file, or an array of another shape or of other things than numbers.
+        FormatError: it cannot be read, is damaged, or is an array of another shape or of other things than numbers.
     """
     try:
-        vectors = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FormatError(f"{path} is not a numpy array ({error})") from error
+        with open_regular(path) as stream:
+            vectors = np.asarray(np.lib.format.read_array(stream, allow_pickle=False), np.float32)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # a damaged header is a Python literal that goes wrong in nearly any way
+        raise FormatError(f"{path} is not a numpy array, or it is damaged ({one_line(error)})") from error
     if vectors.ndim != 2:
         raise FormatError(f"{path} holds an array of shape {vectors.shape}; expected (n, d)")
     return vectors

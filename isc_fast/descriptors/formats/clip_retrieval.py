@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from ...errors import FormatError, InputError, require
 from ...files.atomic import make_folder, replacing
+from ...files.reading import one_line, open_regular
 from ..store import Descriptors
-from .base import Contents, Format, only_set, write_npy
+from .base import Contents, Format, only_set, read_npy, write_npy
 
 _ROWS_PER_FILE = 1_000_000
+_ID_COLUMNS = ("image_path", "id", "key", "url")  # the first one that a table has
 
 
 def _recognises(contents: Contents) -> bool:
@@ -29,14 +31,19 @@ def _read(folder: Path, _which: str | None) -> Descriptors:
     ids: list[str] = []
     for array in sorted((folder / "img_emb").glob("img_emb_*.npy")):
         table_file = folder / "metadata" / (array.stem.replace("img_emb", "metadata") + ".parquet")
+        rows = read_npy(array)
         try:
-            rows = np.asarray(np.load(array, allow_pickle=False), np.float32)
-            table = arrow.read_table(table_file)
-        except Exception as error:  # pyarrow's errors share no base class with numpy's
-            raise FormatError(f"cannot read {array} with {table_file}: {error}") from error
-        column = next((name for name in ("image_path", "id", "key", "url") if name in table.column_names), None)
-        if rows.ndim != 2 or (vectors and rows.shape[1] != vectors[0].shape[1]):
-            expected = f"(n, {vectors[0].shape[1]}) like the file before" if vectors else "(n, d)"
+            with open_regular(table_file) as stream:
+                table = arrow.ParquetFile(stream).read()
+            column = next((name for name in _ID_COLUMNS if name in table.column_names), None)
+            found = [str(id_) for id_ in table.column(column).to_pylist()] if column else []
+        except OSError as error:  # pyarrow's errors of damaged files are among these, without a number
+            reason = error.strerror or one_line(error)
+            raise FormatError(f"cannot read {table_file}: {reason}") from error
+        except Exception as error:  # pyarrow's other errors share no base class
+            raise FormatError(f"{table_file} is not a parquet file, or it is damaged ({one_line(error)})") from error
+        if vectors and rows.shape[1] != vectors[0].shape[1]:
+            expected = f"(n, {vectors[0].shape[1]}) like the file before"
             raise FormatError(f"{array} holds an array of shape {rows.shape}; expected {expected}")
         if column is None or table.num_rows != len(rows):
             raise FormatError(
@@ -46,7 +53,7 @@ def _read(folder: Path, _which: str | None) -> Descriptors:
         if table.column(column).null_count:
             raise FormatError(f"{table_file} has {table.column(column).null_count} rows without {column}")
         vectors.append(rows)
-        ids.extend(str(id_) for id_ in table.column(column).to_pylist())
+        ids.extend(found)
     if not vectors:
         raise FormatError(f"{folder / 'img_emb'} holds no img_emb_*.npy")
     return Descriptors(np.concatenate(vectors), ids)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError
-from ..hdf5 import create_hdf5, open_hdf5
+from ..hdf5 import create_hdf5, dataset, open_hdf5
 from ..store import DAMAGE, Descriptors
 from .base import Contents, Format, as_text, ascii_ids, only_set, refuse_repeated
 
@@ -26,8 +26,8 @@ def _kit_id(name: str) -> str:
 def _read(path: Path, _which: str | None) -> Descriptors:
     with open_hdf5(path) as file:
         try:
-            ids = [_kit_id(name) for name in as_text(file["image_names"][:])]
-            found = Descriptors(np.asarray(file["vectors"][:], np.float32), ids)
+            ids = [_kit_id(name) for name in as_text(dataset(file, "image_names")[:])]
+            found = Descriptors(np.asarray(dataset(file, "vectors")[:], np.float32), ids)
         except DAMAGE as error:
             raise FormatError(f"{path} is damaged ({error})") from error
     refuse_repeated(ids, f"{path}, folders and suffixes stripped as the evaluation kit does")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError
-from ..hdf5 import create_hdf5, open_hdf5
+from ..hdf5 import create_hdf5, dataset, open_hdf5
 from ..store import BLOCK_ROWS, DAMAGE, Descriptors, rows_at
 from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated
 
@@ -42,7 +42,8 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
         beside = train_file(path)
         if not beside.exists():
             beside = path.with_name(TRAIN_FILE)
-        held = [name for name in SETS if name in file]
+        names = set(file)
+        held = [name for name in SETS if name in names]
         if "train" not in held and beside.exists():
             held.append("train")
         if which is None and len(held) == 1:
@@ -52,10 +53,11 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
             raise FormatError(f"{path} {asked}; choose one of {', '.join(held)} (--set, in Python which=)")
         try:
             if which != "train":
-                return Descriptors(np.asarray(file[which][:], np.float32), as_text(file[f"{which}_ids"][:]))
-            if "train" in file:
-                vectors = np.asarray(file["train"][:], np.float32)
-                ids = as_text(file["train_ids"][:]) if "train_ids" in file else row_ids(len(vectors))
+                vectors = np.asarray(dataset(file, str(which))[:], np.float32)
+                return Descriptors(vectors, as_text(dataset(file, f"{which}_ids")[:]))
+            if "train" in names:
+                vectors = np.asarray(dataset(file, "train")[:], np.float32)
+                ids = as_text(dataset(file, "train_ids")[:]) if "train_ids" in names else row_ids(len(vectors))
                 return Descriptors(vectors, ids)
         except DAMAGE as error:
             raise FormatError(f"{path} is damaged ({error})") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EngineError
+from ...files.reading import parse_json
 from ..header import parse_spec
 from ..spec import EngineSpec
 
@@ -109,8 +110,8 @@ def read_sidecar(plan: Path) -> tuple[EngineSpec, PlanFacts]:
     except UnicodeDecodeError as error:
         raise EngineError(f"{path} is not JSON; build the plan again: {_again(plan)}") from error
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise EngineError(f"{path} is damaged; build the plan again: {_again(plan)}") from error
     version = content.get(_KEY) if isinstance(content, dict) else None
     if version is None:
