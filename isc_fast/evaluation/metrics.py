@@ -84,7 +84,7 @@ class _Predictions:
     """Columns of predictions, each ``(n,)``. Scores fall; among equal scores, wrong predictions stand first."""
 
     query: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    score: npt.NDArray[np.floating[Any]]
     correct: npt.NDArray[np.bool_]
     labelled: npt.NDArray[np.bool_]
 

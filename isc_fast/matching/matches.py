@@ -34,7 +34,7 @@ class Matches:
 
     query_ids: Sequence[str]
     reference_ids: Sequence[str]
-    scores: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    scores: npt.NDArray[np.floating[Any]]
 
     def __post_init__(self) -> None:
         if not len(self.query_ids) == len(self.reference_ids) == len(self.scores):
