@@ -6,9 +6,11 @@ Printing help loads nothing heavy, because a verb imports the library only when 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import Protocol
@@ -17,7 +19,7 @@ from .. import __version__
 from ..errors import IscFastError
 from . import challenge, convert, demo, doctor, evaluate, export, extract, info, negatives, normalize, report, search
 
-from . import train, tune  # isort: skip
+from . import train, tune, verify  # isort: skip
 
 
 class Verb(Protocol):
@@ -53,6 +55,7 @@ VERBS: dict[str, Verb] = {
     "tune": tune,
     "doctor": doctor,
     "info": info,
+    "verify": verify,
 }
 """Every verb, in the order in which help lists them."""
 
@@ -89,10 +92,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+        _leave_decoders()
         return 130
     except BrokenPipeError:  # the reader of a pipe went away: `isc-fast info … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _leave_decoders() -> None:
+    """End the process at once if a photo is still being decoded: Python would wait for it, and a library may hang in it."""
+    if any(thread.name.startswith("decode") for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(130)
 
 
 def _quiet_pillow() -> None:

@@ -16,9 +16,7 @@ from typing import IO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..items import Photo, Problem
-
-MAX_PIXELS = 178_956_970
-"""Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
+from .limits import MAX_JPEG_PIXELS, MAX_PIXELS, too_large, too_much
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
 """The formats that Pillow may try, whatever a file is called. It knows some thirty more, which are rarely used and rarely
@@ -90,10 +88,14 @@ def open_image(stream: IO[bytes]) -> Image.Image:
     """Read the header of an image and refuse what the contract refuses. Call it inside `problems`."""
     if not stream.read(1):
         raise ImageProblem("decode", "the file is empty")
+    stream.seek(0)
+    refusal = too_large(stream)
+    if refusal is not None:
+        raise ImageProblem("decode", refusal)
     image = Image.open(stream, formats=_KNOWN_FORMATS)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
+    refusal = too_much(image, stream)
+    if refusal is not None:
+        raise ImageProblem("decode", refusal)
     return image
 
 
@@ -126,7 +128,9 @@ def _as_problem(error: Exception) -> ImageProblem:
     if isinstance(error, UnidentifiedImageError):
         return ImageProblem("decode", f"not an image of a known format ({', '.join(_KNOWN_FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
-        return ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels")
+        return ImageProblem(
+            "decode", f"decompression bomb: more than {MAX_PIXELS} pixels, or {MAX_JPEG_PIXELS} of a JPEG"
+        )
     if isinstance(error, OSError) and error.errno:  # this is the disk's error, not Pillow's
         return ImageProblem("read", error.strerror or str(error))
     return ImageProblem("decode", _one_line(error))

@@ -13,7 +13,8 @@ Every faster decoder is measured against this module.
 | 32-bit integers | taken as 16 bits, clipped |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
-| more than `isc_fast.decoders.opening.MAX_PIXELS` | refused before it is decoded |
+| a JPEG of 179 to 358 megapixels | decoded at a half |
+| more than `isc_fast.decoders.limits` allow | refused before it is decoded |
 | truncated, empty, no image, floating point, none of `isc_fast.decoders.opening.FORMATS` | refused |
 
 Then the photo is resized as its `isc_fast.decoders.preprocessing.Preprocessing` says:
@@ -38,6 +39,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..items import Doubles, Ints, Photo, Pixels
+from .limits import ROOM, bytes_of
 from .opening import ImageProblem, open_image, open_photo, problems
 from .preprocessing import Preprocessing
 
@@ -65,9 +67,10 @@ def prepare(photo: Photo, preprocessing: Preprocessing) -> Pixels:
     Raises:
         ImageProblem: it cannot be read or decoded.
     """
-    image = load_rgb(photo)
-    with problems():
-        return fit(image, preprocessing)
+    with problems(), open_photo(photo) as stream:
+        image = open_image(stream)
+        with ROOM.taken(bytes_of(image, stream)):
+            return fit(decode_rgb(image), preprocessing)
 
 
 def load_rgb(photo: Photo) -> Image.Image:

@@ -8,8 +8,10 @@ HDF5 that meets damaged bytes may crash the process, or run for ever and hear no
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..files.atomic import replacing
-from ..files.sums import check_whole, damage, read_sums
+from ..files.sums import check_whole, damage, damaged_runs, read_sums
 from ..files.verified import PlainFile, VerifiedFile
 from .patient import PatientFile
 from .stranger import look_at
@@ -113,6 +115,21 @@ def check_hdf5(path: str | os.PathLike[str]) -> bool:
         os.close(descriptor)
 
 
+def damaged_places(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """The damaged places of a file with checksums, all of it read: the first byte of each, and the one after its last.
+
+    Raises:
+        FormatError: it cannot be read.
+        DamageError: its checksums themselves are damaged.
+    """
+    descriptor = _descriptor(path)
+    try:
+        sums = read_sums(descriptor, os.fspath(path))
+        return [] if sums is None else list(damaged_runs(descriptor, sums))
+    finally:
+        os.close(descriptor)
+
+
 def _descriptor(path: str | os.PathLike[str]) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -144,11 +161,46 @@ def _opened(path: str | os.PathLike[str]) -> PlainFile:
         raise
 
 
-def _as_hdf5(path: str | os.PathLike[str], stream: PlainFile) -> h5py.File:
+_OPEN: dict[int, h5py.File] = {}
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what a program has left open: HDF5 would do so after Python's end, and call Python for it."""
+    for file in list(_OPEN.values()):
+        file.close()
+
+
+@contextlib.contextmanager
+def _as_hdf5(path: str | os.PathLike[str], stream: PlainFile) -> Iterator[h5py.File]:
     try:
-        return h5py.File(stream, "r")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _no_hdf5(path) from error
+        file = h5py.File(stream, "r")
+    except BaseException as error:
+        _clear_frames(error)
+        failure = error.with_traceback(None)
+    else:
+        _OPEN[id(file)] = file
+        try:
+            with file:
+                yield file
+        finally:
+            del _OPEN[id(file)]
+        return
+    if isinstance(failure, (OSError, ValueError, RuntimeError)):
+        raise _no_hdf5(path) from failure
+    raise failure
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Clear the frames of an error and of those behind it.
+
+    They hold h5py's list of access properties, which holds the Python file. If the error lived until the end of the
+    program, HDF5 would free that list after Python's end, and crash.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
 
 
 def _no_hdf5(path: str | os.PathLike[str]) -> FormatError:

@@ -20,7 +20,7 @@ from typing import Any
 
 import h5py
 
-PROCESSOR_S, WALL_S = 10.0, 60.0
+PROCESSOR_S, WALL_S = 5.0, 60.0
 """Time that a step may take, a step being at most `_STEP_BYTES` of data."""
 
 _STEP_BYTES = 1 << 22

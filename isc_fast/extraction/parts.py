@@ -26,6 +26,9 @@ from ..items import Failure
 from .json_plan import read_json_plan
 from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
+PARTS = ".parts"
+"""What the name of the folder beside an output ends with."""
+
 
 class _PartIds(Lazy[str]):
     """The ids of all parts, in order. Memory holds the ids that are asked for."""
@@ -77,7 +80,7 @@ class PartsFolder:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = output.with_name(output.name + PARTS)
         self._plan_file = self.folder / "plan.sqlite"
         self._json_file = self.folder / "plan.json"  # of isc-fast 0.1
         self._wanted_file = self.folder / "wanted.sqlite"
@@ -129,6 +132,14 @@ class PartsFolder:
         if self._json_file.exists() and not self._plan_file.exists():
             read_json_plan(self._json_file).write(self._plan_file)
             self._json_file.unlink()
+        return self.found_plan()
+
+    def found_plan(self) -> Plan | None:
+        """The plan that was begun here by this version or by 0.2, or None; changes nothing.
+
+        Raises:
+            FormatError: the plan is damaged.
+        """
         try:
             return Plan.read(self._plan_file)
         except FileNotFoundError:

@@ -23,7 +23,7 @@ class PlainFile(io.RawIOBase):
     """An open file without checksums, for reading.
 
     Attributes:
-        error: the first error that was met, whatever the library that reads makes of it.
+        error: the first damage that was met, whatever the library that reads makes of it.
     """
 
     def __init__(self, path: str | os.PathLike[str], descriptor: int) -> None:
@@ -53,18 +53,20 @@ class PlainFile(io.RawIOBase):
         Raises:
             DamageError: the bytes are damaged or gone.
         """
-        view = memoryview(buffer).cast("B")
-        view = view[: max(0, self._size - self._position)]
+        view = memoryview(buffer).cast("B")[: max(0, self._size - self._position)]
         try:
             self._fill(self._position, view)
-        except DamageError as error:
-            self.error = self.error or error
-            raise
+            self._position += len(view)
+            return len(view)
         except OSError as error:
-            self.error = self.error or DamageError(f"{self.name} cannot be read: {error.strerror or error}")
-            raise self.error from error
-        self._position += len(view)
-        return len(view)
+            failure: BaseException = damage(self.name, f"it cannot be read ({error.strerror or error})")
+        except BaseException as error:
+            failure = error.with_traceback(None)
+        if isinstance(failure, DamageError) and self.error is None:
+            self.error = DamageError(str(failure), failure.place)
+        # The frames of an error must not keep the library's memory: Python would touch it after its end.
+        del buffer, view
+        raise failure
 
     def _fill(self, start: int, view: memoryview) -> None:
         if read_exactly(self._descriptor, start, view) < len(view):

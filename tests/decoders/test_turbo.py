@@ -262,7 +262,7 @@ def test_a_header_that_lies_about_the_size_is_as_pillow_takes_it(tmp_path, decod
 
 
 def test_the_limit_of_pixels_holds(tmp_path, decoder, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.opening.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.limits.MAX_JPEG_PIXELS", 24)
     path = written(tmp_path / "x.jpg", encode(noise(5, 5), "JPEG"))
     assert outcome(decoder, path, 4, 4) == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
     assert decoder.fast == 0
