@@ -36,6 +36,11 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if any image failed")
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone",
+    )
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -52,6 +57,7 @@ def run(arguments: Namespace) -> int:
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
+            isolated=arguments.isolate,
             progress=printer,
             **engine_flags(arguments),
             **options,

@@ -21,7 +21,8 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import IO
 
 from PIL import Image
@@ -118,10 +119,14 @@ class Room:
 
     Args:
         size: in bytes.
+
+    Attributes:
+        outer: takes the room elsewhere: in a process that decodes for another one.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.outer: Callable[[int], AbstractContextManager[None]] | None = None
         self._taken = 0
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
@@ -129,6 +134,10 @@ class Room:
     @contextlib.contextmanager
     def taken(self, size: int) -> Iterator[None]:
         """Wait until there is room for so many bytes, and take it. Who came first is served first; what is alone always fits."""
+        if self.outer is not None:
+            with self.outer(size):
+                yield
+            return
         ticket = object()
         with self._changed:
             self._waiting.append(ticket)
