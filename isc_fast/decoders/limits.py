@@ -98,7 +98,7 @@ def too_much(image: Image.Image, stream: IO[bytes]) -> str | None:
         return f"decompression bomb: {width} × {height} pixels, limit {most}"
     if max(width, height) > MAX_SIDE:
         return f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE}"
-    if any(tile[0] in Image.DECODERS for tile in image.tile) and width * height > MAX_PYTHON_PIXELS:  # type: ignore[attr-defined]
+    if any(tile[0] in Image.DECODERS for tile in image.tile) and width * height > MAX_PYTHON_PIXELS:
         return f"{width} × {height} pixels of a rare kind that is slow to decode, limit {MAX_PYTHON_PIXELS}"
     if is_jpeg and image.info.get("progressive"):
         scans = MAX_SCANNED_PIXELS // (width * height)

@@ -92,11 +92,23 @@ def open_image(stream: IO[bytes]) -> Image.Image:
     refusal = too_large(stream)
     if refusal is not None:
         raise ImageProblem("decode", refusal)
-    image = Image.open(stream, formats=_KNOWN_FORMATS)
+    try:
+        image = Image.open(stream, formats=_KNOWN_FORMATS)
+    except Image.DecompressionBombError:
+        image = _large_jpeg(stream)
     refusal = too_much(image, stream)
     if refusal is not None:
         raise ImageProblem("decode", refusal)
     return image
+
+
+def _large_jpeg(stream: IO[bytes]) -> Image.Image:
+    """Read the header of a JPEG without Pillow's limit: a JPEG is decoded at a fraction where it is large."""
+    stream.seek(0)
+    if stream.read(3) != b"\xff\xd8\xff":
+        raise Image.DecompressionBombError
+    stream.seek(0)
+    return Image.OPEN["JPEG"][0](stream, "")
 
 
 def is_jpeg(image: Image.Image) -> bool:

@@ -20,7 +20,7 @@ from images import STORED_AS, UNKNOWN, blocks, encode, make_zoo, noise, orientat
 from PIL import Image, ImageFile, features
 
 from isc_fast.decoders.base import AUTO, DECODERS, Batch, Decoder, make_decoder
-from isc_fast.decoders.limits import MAX_JPEG_PIXELS
+from isc_fast.decoders.limits import MAX_PIXELS
 from isc_fast.decoders.opening import FORMATS, ImageProblem
 from isc_fast.decoders.opening import orientation as orientation_of
 from isc_fast.decoders.pillow import CpuDecoder
@@ -234,7 +234,7 @@ def test_the_limit_of_pixels_is_the_stated_one(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(encode(noise(5, 5), "PNG"))
     assert refusal(tmp_path / "x.png") == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")
     assert Image.MAX_IMAGE_PIXELS is not None
-    assert 2 * Image.MAX_IMAGE_PIXELS >= MAX_JPEG_PIXELS, "Pillow would refuse what the contract allows"
+    assert 2 * Image.MAX_IMAGE_PIXELS >= MAX_PIXELS, "Pillow would refuse what the contract allows"
 
 
 @pytest.mark.timeout(60)

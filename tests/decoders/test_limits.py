@@ -136,6 +136,17 @@ def test_a_jpeg_above_the_limit_is_decoded_at_a_half(tmp_path, name, monkeypatch
     assert decode(name, tmp_path / "x.jpg")[0] == "decompression bomb: 400 × 300 pixels, limit 100000"
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("bounded")
+def test_a_photo_of_200_megapixels_is_decoded(tmp_path, name):
+    photo = Image.linear_gradient("L").resize((20_000, 10_000))
+    photo.save(tmp_path / "x.jpg")
+    reason, pixels = decode(name, tmp_path / "x.jpg")
+    assert not reason
+    assert np.abs(pixels[..., 0].astype(int) - np.asarray(photo.resize((64, 64), Image.Resampling.BILINEAR))).max() <= 2
+
+
 def test_room_is_given_in_order_and_never_exceeded():
     room = Room(100)
     most, now, order, lock = 0, 0, [], threading.Lock()

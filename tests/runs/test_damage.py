@@ -76,6 +76,7 @@ def begun(tmp_path, folder_of) -> tuple[Path, Path, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["output", "negatives"])
+@pytest.mark.timeout(36_000)
 def test_every_damage_of_a_result_is_noticed(tmp_path, injured, kind):
     file = tmp_path / "a.h5"
     rows = named(unit_rows(0, 500, 64), engine_id="e" * 64, engine={"name": "n"})
@@ -92,6 +93,7 @@ def test_every_damage_of_a_result_is_noticed(tmp_path, injured, kind):
             assert not verify_file(file).sound, what
 
 
+@pytest.mark.timeout(36_000)
 def test_damaged_parts_are_computed_again(begun, injured):
     folder, output, whole = begun
     parts = PartsFolder(output)
@@ -106,6 +108,7 @@ def test_damaged_parts_are_computed_again(begun, injured):
         output.unlink()
 
 
+@pytest.mark.timeout(36_000)
 def test_a_damaged_plan_is_made_anew_or_refused(begun, injured):
     folder, output, whole = begun
     parts = PartsFolder(output)
