@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from .runs.challenge import run_challenge as run_challenge
     from .runs.demo import run_demo as run_demo
     from .runs.tuner import tune as tune
+    from .runs.verification import Verification as Verification
+    from .runs.verification import verify_file as verify_file
     from .sources.listing import list_images as list_images
 
 _HOME = {
@@ -101,6 +103,10 @@ _HOME = {
         "write_descriptors",
     ),
     "runs.tuner": ("tune",),
+    "runs.verification": (
+        "Verification",
+        "verify_file",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -3,6 +3,7 @@
     IscFastError
     ├── InputError            an image source, list file or option that cannot be used
     ├── FormatError           a descriptor, matches or truth file that is not what it should be
+    │   └── DamageError       … because its bytes are not those that were written
     ├── MismatchError         two files that are each fine but must not be used together
     ├── EngineError           an engine that cannot be loaded or run
     ├── CheckpointError       training weights that cannot be read safely or do not fit
@@ -32,6 +33,19 @@ class InputError(IscFastError):
 
 class FormatError(IscFastError):
     """A descriptor, matches or ground-truth file that is not what it should be."""
+
+
+class DamageError(FormatError):
+    """A file whose bytes are not those that were written, or no longer all there.
+
+    Args:
+        message: for the user.
+        place: where the damage is, in words, for a message that says something else of the file.
+    """
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place or message
 
 
 class MismatchError(IscFastError):

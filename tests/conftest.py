@@ -20,6 +20,7 @@ OUT_OF_REACH = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what is slow or needs more than .[cpu,parquet,dev]")
+    parser.addoption("--injuries", type=int, default=25, help="damaged files of each kind (default: 25)")
 
 
 class OutOfReach:

@@ -38,6 +38,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone",
+    )
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -54,6 +59,7 @@ def run(arguments: Namespace) -> int:
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
+            isolated=arguments.isolate,
             progress=printer,
             **engine_flags(arguments),
             **options,

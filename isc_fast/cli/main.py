@@ -6,7 +6,10 @@ Printing help loads nothing heavy, because a verb imports the library only when 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,7 +17,7 @@ from .. import __version__
 from ..errors import IscFastError
 from . import challenge, convert, demo, doctor, evaluate, export, extract, info, negatives, normalize, report, search
 
-from . import train, tune  # isort: skip
+from . import train, tune, verify  # isort: skip
 from .output import one_printable_line, print_error
 from .process import INTERRUPTED, Interrupts, flush_output, prepare_streams
 
@@ -52,6 +55,7 @@ VERBS: dict[str, Verb] = {
     "tune": tune,
     "doctor": doctor,
     "info": info,
+    "verify": verify,
 }
 """Every verb, in the order in which help lists them."""
 
@@ -79,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not (interrupts.seen or isinstance(error, KeyboardInterrupt)):
                 raise
             print_error("\ninterrupted; run the same command again to go on")
+            _leave_decoders()
             status = INTERRUPTED
     problem = flush_output()
     if problem:
@@ -109,6 +114,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     except MemoryError:
         print_error("error: there is not enough memory for this")
     return 1
+
+
+def _leave_decoders() -> None:
+    """End the process at once if a photo is still being decoded: Python would wait for it, and a library may hang in it."""
+    if any(thread.name.startswith("decode") for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(INTERRUPTED)
 
 
 def _quiet_pillow() -> None:

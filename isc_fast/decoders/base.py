@@ -172,7 +172,9 @@ def _best(stays_there: bool) -> str:
     return "pillow"
 
 
-def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, stays_there: bool = False) -> Decoder:
+def make_decoder(
+    name: str = AUTO, workers: int | None = None, *, gpu: int = 0, stays_there: bool = False, isolated: bool = False
+) -> Decoder:
     """Make a decoder.
 
     Args:
@@ -180,11 +182,20 @@ def make_decoder(name: str = AUTO, workers: int | None = None, *, gpu: int = 0, 
         workers: threads that decode; by default one for each core of this process.
         gpu: for ``"dali"``, which GPU of those that this process sees: the one that the engine is on.
         stays_there: see `choose_decoder`.
+        isolated: whether photos are decoded in processes of their own (`isc_fast.decoders.isolated`).
 
     Raises:
-        InputError: there is no such decoder, no thread, no GPU for it, or the program accepts truncated photos.
+        InputError: there is no such decoder, no thread, no GPU for it, the program accepts truncated photos, or DALI is to be
+            isolated.
         MissingExtraError: what the decoder needs is not installed.
     """
-    row = _row(choose_decoder(name, stays_there=stays_there))
+    chosen = choose_decoder(name, stays_there=stays_there)
+    row = _row(chosen)
+    if isolated:
+        if chosen.startswith("dali"):
+            raise InputError(f"the decoder {chosen} cannot be isolated; use the decoder turbo or pillow")
+        check_decoder(chosen)
+        isolating: Decoder = importlib.import_module(f"{__package__}.isolated").IsolatedDecoder(chosen, workers)
+        return isolating
     made: Decoder = row.load()(workers, **({"index": gpu} if row.on_gpu else {}))
     return made

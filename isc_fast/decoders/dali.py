@@ -35,6 +35,7 @@ from PIL import Image
 from ..errors import InputError, MissingExtraError, require
 from ..items import Photo, Pixels, Problem
 from .base import Batch, DeviceBatch
+from .limits import jpeg_bytes
 from .opening import ImageProblem, is_jpeg, open_image, open_photo, orientation, problems
 from .plain_jpeg import plain_jpeg
 from .preprocessing import FIRST_NAME, Preprocessing
@@ -78,7 +79,7 @@ def _screen(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> _Screen
             if is_jpeg(header) and header.mode in ("L", "RGB") and width * height <= LARGEST_PIXELS:
                 turn = orientation(header)
                 stream.seek(0)
-                content = plain_jpeg(stream.read(), header.size, turn)
+                content = plain_jpeg(stream.read(jpeg_bytes(header.size)), header.size, turn)
                 if content is not None:
                     return _Jpeg(photo, content, width * height)
     except ImageProblem as error:

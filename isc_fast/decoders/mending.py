@@ -14,6 +14,8 @@ from typing import IO
 
 from PIL import Image
 
+from .limits import jpeg_bytes
+
 _PNG, _SOI, _EOI = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd9"
 _KEPT_CHUNKS = (b"tRNS", b"eXIf")
 """Chunks beside the critical ones that describe pixels: transparency, and the orientation."""
@@ -35,7 +37,12 @@ def mended(stream: IO[bytes]) -> Image.Image | None:
         return image
     if head.startswith(_SOI):
         stream.seek(0)
-        return _without_end(stream.read())
+        try:
+            size = Image.open(stream, formats=("JPEG",)).size
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+        stream.seek(0)
+        return _without_end(stream.read(jpeg_bytes(size)))
     return None
 
 

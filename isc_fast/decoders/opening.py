@@ -21,11 +21,9 @@ from . import tiff_directory
 from .deferred import Deferred
 from .extra_formats import HEAD, extra_of
 from .jpeg2000 import open_deep, stretched
+from .limits import MAX_JPEG_PIXELS, MAX_PIXELS, too_large, too_much
 from .mending import mended
 from .tiff import open_tiff
-
-MAX_PIXELS = 178_956_970
-"""Width × height above which an image counts as a decompression bomb: Pillow's own limit."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
 """The formats that Pillow may try, whatever a file is called. It knows some thirty more, which are rarely used and rarely
@@ -101,11 +99,16 @@ def open_image(stream: IO[bytes]) -> Image.Image:
     head = stream.read(HEAD)
     if not head:
         raise ImageProblem("decode", "the file is empty")
+    stream.seek(0)
+    _refuse(too_large(stream))
     image = _open_kind(stream, head)
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageProblem("decode", f"decompression bomb: {width} × {height} pixels, limit {MAX_PIXELS}")
+    _refuse(too_much(image, stream))
     return image
+
+
+def _refuse(reason: str | None) -> None:
+    if reason is not None:
+        raise ImageProblem("decode", reason)
 
 
 def load_image(image: Image.Image, stream: IO[bytes]) -> Image.Image:
@@ -141,10 +144,21 @@ def _open_kind(stream: IO[bytes], head: bytes) -> Image.Image:
         image = Image.open(stream, formats=_KNOWN_FORMATS)
         deep = open_deep(image, stream) if image.format == "JPEG2000" else None
         return image if deep is None else deep
+    except Image.DecompressionBombError:
+        return _large_jpeg(stream)
     except UnidentifiedImageError as error:
         return _second_try(stream, _why_not(stream, head) or error)
     except Exception as error:
         return _second_try(stream, error)
+
+
+def _large_jpeg(stream: IO[bytes]) -> Image.Image:
+    """Read the header of a JPEG without Pillow's limit: a JPEG is decoded at a fraction where it is large."""
+    stream.seek(0)
+    if stream.read(3) != b"\xff\xd8\xff":
+        raise Image.DecompressionBombError
+    stream.seek(0)
+    return Image.OPEN["JPEG"][0](stream, "")
 
 
 def _why_not(stream: IO[bytes], head: bytes) -> Exception | None:
@@ -233,7 +247,9 @@ def _as_problem(error: Exception) -> ImageProblem:
     if isinstance(error, UnidentifiedImageError):
         return ImageProblem("decode", f"not an image of a known format ({', '.join(_KNOWN_FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
-        return ImageProblem("decode", f"decompression bomb: more than {MAX_PIXELS} pixels")
+        return ImageProblem(
+            "decode", f"decompression bomb: more than {MAX_PIXELS} pixels, or {MAX_JPEG_PIXELS} of a JPEG"
+        )
     if isinstance(error, OSError) and error.errno:  # this is the disk's error, not Pillow's
         return ImageProblem("read", error.strerror or str(error))
     return ImageProblem("decode", _one_line(error))

@@ -15,7 +15,8 @@ Every faster decoder is measured against this module.
 | 32-bit integers | taken as 16 bits; refused where a value is below 0 or above 65,535 |
 | CMYK, YCCK | Pillow's conversion; colour profiles are ignored |
 | animated, several pages | the first frame |
-| more than `isc_fast.decoders.opening.MAX_PIXELS` | refused before it is decoded |
+| a JPEG of 179 to 358 megapixels | decoded at a half |
+| more than `isc_fast.decoders.limits` allow | refused before it is decoded |
 | truncated, empty, no image, floating point, none of `isc_fast.decoders.opening.FORMATS` | refused |
 
 Then the photo is resized as its `isc_fast.decoders.preprocessing.Preprocessing` says:
@@ -43,6 +44,7 @@ from PIL import Image
 
 from ..items import Doubles, Ints, Photo, Pixels
 from .colours import to_rgb, turned
+from .limits import ROOM, bytes_of
 from .opening import load_image, open_image, open_photo, problems
 from .preprocessing import Preprocessing
 
@@ -70,9 +72,10 @@ def prepare(photo: Photo, preprocessing: Preprocessing) -> Pixels:
     Raises:
         ImageProblem: it cannot be read or decoded.
     """
-    image = load_rgb(photo)
-    with problems():
-        return fit(image, preprocessing)
+    with problems(), open_photo(photo) as stream:
+        image = open_image(stream)
+        with ROOM.taken(bytes_of(image, stream)):
+            return fit(decode_rgb(image, stream), preprocessing)
 
 
 def load_rgb(photo: Photo) -> Image.Image:

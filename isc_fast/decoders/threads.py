@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 from PIL import ImageFile
@@ -16,6 +16,12 @@ from .base import Batch
 from .opening import ImageProblem
 from .preprocessing import Preprocessing
 from .rules import prepare
+
+PATIENCE_S = 2.0
+"""Seconds that photos which are being decoded get to end, when nobody wants them any more."""
+
+THREADS = "decode"
+"""What the names of the threads begin with."""
 
 
 def count_workers(workers: int | None) -> int:
@@ -77,7 +83,7 @@ class ThreadedDecoder:
         """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, however long ``jobs`` is."""
         waiting: deque[tuple[Pixels, list[Future[Problem | None]]]] = deque()
         todo = iter(jobs)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix=THREADS)
         in_flight = 0
         try:
             while True:
@@ -99,7 +105,9 @@ class ThreadedDecoder:
                 in_flight -= len(futures)
                 yield Batch(pixels, problems)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            # A library that hangs must not keep an interrupted run: after this, only the end of the process waits for it.
+            pool.shutdown(wait=False, cancel_futures=True)
+            wait([future for _, futures in waiting for future in futures], PATIENCE_S)
 
     def _attempt(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Problem | None:
         try:

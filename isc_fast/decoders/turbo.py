@@ -21,6 +21,7 @@ from PIL import Image, __version__
 from ..errors import MissingExtraError, require
 from ..items import Photo, Pixels
 from ..machine.versions import installed
+from .limits import ROOM, bytes_of, is_scaled, jpeg_bytes
 from .opening import is_jpeg, open_image, open_photo, orientation, problems
 from .preprocessing import FIRST_NAME, Preprocessing
 from .rules import decode_rgb
@@ -104,12 +105,13 @@ class TurboDecoder(ThreadedDecoder):
             return
         with problems(), open_photo(photo) as stream:
             header = open_image(stream)
-            turn = orientation(header) if is_jpeg(header) else 1
-            height, width = slot.shape[:2]
-            image = self._read_jpeg(stream, header, _swapped((width, height), turn))
-            if image is None:
-                image, turn = decode_rgb(header, stream), 1
-            self._resize_into(image, turn, slot)
+            with ROOM.taken(bytes_of(header, stream)):
+                turn = orientation(header) if is_jpeg(header) else 1
+                height, width = slot.shape[:2]
+                image = self._read_jpeg(stream, header, _swapped((width, height), turn))
+                if image is None:
+                    image, turn = decode_rgb(header, stream), 1
+                self._resize_into(image, turn, slot)
 
     def _read_jpeg(self, stream: IO[bytes], header: Image.Image, target: tuple[int, int]) -> Image.Image | None:
         """Decode a JPEG, not turned: an image of mode L, or of mode CMYK whose four channels are R, G, B and nothing.
@@ -119,7 +121,7 @@ class TurboDecoder(ThreadedDecoder):
         Returns:
             None where Pillow has to decode the file.
         """
-        if not is_jpeg(header) or header.mode not in ("L", "RGB"):
+        if not is_jpeg(header) or header.mode not in ("L", "RGB") or is_scaled(header):
             return None
         mode, colours = ("L", "GRAY") if header.mode == "L" else ("CMYK", "RGBX")
         eighths = self._eighths(header.size, target)
@@ -128,7 +130,7 @@ class TurboDecoder(ThreadedDecoder):
         buffer = self._thread.buffer("photo", width * height * len(mode))
         stream.seek(0)
         try:
-            made = self._decode_jpeg(stream.read(), colours, buffer=buffer, strict=True, **least)
+            made = self._decode_jpeg(stream.read(jpeg_bytes(header.size)), colours, buffer=buffer, strict=True, **least)
         except (ValueError, RuntimeError):  # libjpeg-turbo's errors and warnings, or it could not begin
             return None
         if made.shape[:2] != (height, width):  # Pillow has read another header

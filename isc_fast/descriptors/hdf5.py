@@ -1,76 +1,34 @@
-"""HDF5 files, written so that a full disk is an error and nothing worse."""
+"""HDF5 files, written so that a full disk is an error and nothing worse, and read so that a damaged file is one too.
+
+HDF5 that meets damaged bytes may crash the process, or run for ever and hear no signal. So it never sees any:
+
+* a file of ours has checksums behind it (`isc_fast.files.sums`), and each block is compared with its own before HDF5 gets it;
+* every other file is first read in another process, which may be lost (`isc_fast.descriptors.stranger`).
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import io
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ..errors import FormatError, OutputError
 from ..files.atomic import replacing
 from ..files.reading import open_regular
+from ..files.sums import check_whole, damage, damaged_runs, read_sums
+from ..files.verified import PlainFile, VerifiedFile
+from .patient import PatientFile
+from .stranger import look_at
 
-
-class _PatientFile(io.RawIOBase):
-    """A file that keeps its first write error instead of raising it.
-
-    HDF5 keeps data back until it closes a file, and a write that fails then crashes the whole process (seen with HDF5
-    2.0 on a full disk). So this file reports success to HDF5, and the code that uses the file looks at `error`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        self._position = 0
-        self.error: OSError | None = None
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
-        self._position = offset + (os.fstat(self._descriptor).st_size if start is None else start)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        try:
-            while done < len(view) and self.error is None:
-                done += os.pwrite(self._descriptor, view[done:], self._position + done)
-        except OSError as error:
-            self.error = error
-        self._position += len(view)
-        return len(view)
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        done = os.preadv(self._descriptor, [view], self._position)
-        if self.error is not None:
-            view[done:] = bytes(len(view) - done)  # what could not be written reads as zeros
-            done = len(view)
-        self._position += done
-        return done
-
-    def truncate(self, size: int | None = None) -> int:
-        length = self._position if size is None else size
-        try:
-            os.ftruncate(self._descriptor, length)
-        except OSError as error:
-            self.error = self.error or error
-        return length
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+CHECKSUMS = "checksums"
+"""Attribute of a file with checksums. A file that has it and no checksums has lost them."""
 
 
 class Hdf5Writer:
@@ -80,7 +38,7 @@ class Hdf5Writer:
         file: the open file.
     """
 
-    def __init__(self, file: h5py.File, stream: _PatientFile) -> None:
+    def __init__(self, file: h5py.File, stream: PatientFile) -> None:
         self.file = file
         self._stream = stream
 
@@ -107,8 +65,15 @@ def check_name(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) -> Iterator[Hdf5Writer]:
+def create_hdf5(
+    path: str | os.PathLike[str], *, scratch: Path | None = None, with_sums: bool = False
+) -> Iterator[Hdf5Writer]:
     """Write an HDF5 file that appears whole or not at all.
+
+    Args:
+        path: the file.
+        scratch: folder for the temporary file, on the same disk.
+        with_sums: whether the file gets checksums. The files of other tools get none, and stay as these tools write them.
 
     Raises:
         OutputError: it cannot be written, or its name is that of another kind of file.
@@ -116,39 +81,41 @@ def create_hdf5(path: str | os.PathLike[str], *, scratch: Path | None = None) ->
     check_name(path)
     with (
         replacing(path, scratch=scratch) as temporary,
-        contextlib.closing(_PatientFile(temporary)) as stream,
+        contextlib.closing(PatientFile(temporary)) as stream,
     ):
         with h5py.File(stream, "w") as file:
+            if with_sums:
+                file.attrs[CHECKSUMS] = np.bytes_("crc32")
             writer = Hdf5Writer(file, stream)
             yield writer
+        if with_sums:
+            stream.append_sums()
         writer.check()
 
 
 @contextlib.contextmanager
 def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading. Read its data sets through `dataset`, which reaches no other file.
+    """Open an HDF5 file for reading, its data sets through `dataset`, which reaches no other file.
 
-    It is not locked: a file appears whole and is never changed, and some file systems have no locks.
+    What is read from it may raise DamageError. It is not locked: a file appears whole and is never changed, and some file
+    systems have no locks.
 
     Raises:
         FormatError: it does not exist, may not be read, is not HDF5, or was cut short.
+        DamageError: its bytes are not those that were written, or HDF5 hangs or crashes on it.
     """
-    name = os.fspath(path)
-    try:
-        open_regular(path).close()  # a pipe would be waited for, and HDF5 does not tell why a file cannot be opened
-    except FileNotFoundError as error:
-        raise FormatError(f"there is no {name}; expected a descriptor file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FormatError(f"cannot read {name}: {reason}; expected a descriptor file") from error
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{name} is not an HDF5 file, or it was cut short; expected descriptors made by isc-fast extract"
-        ) from error
-    with file:
-        yield file
+    with contextlib.closing(_opened(path)) as stream:
+        try:
+            with _as_hdf5(path, stream) as file:
+                if not isinstance(stream, VerifiedFile) and CHECKSUMS in file.attrs:
+                    raise damage(os.fspath(path), "it has lost its checksums, or another program has changed it")
+                yield file
+        except Exception as error:
+            if stream.error is not None and error is not stream.error:
+                raise stream.error from error  # a library has made something else of it
+            raise
+    if stream.error is not None:
+        raise stream.error
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -173,3 +140,118 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if found.is_virtual or found.external:
         raise FormatError(f"{name} keeps its data in other files, which isc-fast does not read")
     return found
+
+
+def check_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Compare a whole file with its checksums; returns whether it has any.
+
+    Raises:
+        FormatError: it cannot be read.
+        DamageError: it is not as it was written.
+    """
+    descriptor = _descriptor(path)
+    try:
+        sums = read_sums(descriptor, os.fspath(path))
+        if sums is not None:
+            check_whole(descriptor, sums)
+        return sums is not None
+    except OSError as error:
+        raise _no_hdf5(path) from error
+    finally:
+        os.close(descriptor)
+
+
+def damaged_places(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """The damaged places of a file with checksums, all of it read: the first byte of each, and the one after its last.
+
+    Raises:
+        FormatError: it cannot be read.
+        DamageError: its checksums themselves are damaged.
+    """
+    descriptor = _descriptor(path)
+    try:
+        sums = read_sums(descriptor, os.fspath(path))
+        return [] if sums is None else list(damaged_runs(descriptor, sums))
+    finally:
+        os.close(descriptor)
+
+
+def _descriptor(path: str | os.PathLike[str]) -> int:
+    name = os.fspath(path)
+    try:
+        with open_regular(path) as stream:  # a pipe would be waited for
+            return os.dup(stream.fileno())
+    except FileNotFoundError as error:
+        raise FormatError(f"there is no {name}; expected a descriptor file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError(f"cannot read {name}: {reason}; expected a descriptor file") from error
+
+
+def _opened(path: str | os.PathLike[str]) -> PlainFile:
+    """Open a file whose bytes HDF5 may see.
+
+    Raises:
+        FormatError, DamageError: see `open_hdf5`.
+    """
+    descriptor = _descriptor(path)
+    try:
+        sums = read_sums(descriptor, os.fspath(path))
+        if sums is not None:
+            return VerifiedFile(path, descriptor, sums)
+        look_at(path, descriptor)
+        return PlainFile(path, descriptor)
+    except OSError as error:  # a folder, for example
+        os.close(descriptor)
+        raise _no_hdf5(path) from error
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+_OPEN: dict[int, h5py.File] = {}
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what a program has left open: HDF5 would do so after Python's end, and call Python for it."""
+    for file in list(_OPEN.values()):
+        file.close()
+
+
+@contextlib.contextmanager
+def _as_hdf5(path: str | os.PathLike[str], stream: PlainFile) -> Iterator[h5py.File]:
+    try:
+        file = h5py.File(stream, "r")
+    except BaseException as error:
+        _clear_frames(error)
+        failure = error.with_traceback(None)
+    else:
+        _OPEN[id(file)] = file
+        try:
+            with file:
+                yield file
+        finally:
+            del _OPEN[id(file)]
+        return
+    if isinstance(failure, (OSError, ValueError, RuntimeError)):
+        raise _no_hdf5(path) from failure
+    raise failure
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Clear the frames of an error and of those behind it.
+
+    They hold h5py's list of access properties, which holds the Python file. If the error lived until the end of the
+    program, HDF5 would free that list after Python's end, and crash.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__context__
+
+
+def _no_hdf5(path: str | os.PathLike[str]) -> FormatError:
+    return FormatError(
+        f"{os.fspath(path)} is not an HDF5 file, or it was cut short; expected descriptors made by isc-fast extract"
+    )

@@ -9,6 +9,7 @@ Any HDF5 reader opens such a file. Its layout:
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
 | ``notes/id``, ``path``, ``stage``, ``reason`` | the same of images whose descriptor says little; absent where there are none |
+| attribute ``checksums`` | says that there are checksums behind HDF5's data; see `isc_fast.files.sums` |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
 """
 
@@ -28,7 +29,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError
+from ..errors import DamageError, FormatError
 from ..files.lazy import Lazy, Texts
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
@@ -195,7 +196,7 @@ def write_blocks(
         OutputError: it cannot be written (disk full, no permission, …).
         FormatError: the blocks do not make up ``(len(ids), dim)``, or an id holds a zero byte.
     """
-    with create_hdf5(path, scratch=scratch) as writer:
+    with create_hdf5(path, scratch=scratch, with_sums=True) as writer:
         file = writer.file
         file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
         vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
@@ -270,7 +271,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     Both are gone when the file is closed; `load_descriptors` gives a set that stays.
 
     Raises:
-        FormatError: it is not such a file, or damaged.
+        FormatError: it is not such a file, or damaged. Where vectors or ids are damaged, reading them raises DamageError.
     """
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
@@ -285,6 +286,8 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
                 failures=_ledger(file, "failures"),
                 notes=_ledger(file, "notes") if "notes" in file else (),
             )
+        except DamageError:
+            raise
         except DAMAGE as error:
             raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
         yield found

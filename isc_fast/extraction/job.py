@@ -18,7 +18,7 @@ from typing import Any
 from ..decoders.base import AUTO, choose_decoder
 from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
 from ..descriptors.store import Descriptors, open_descriptors
-from ..errors import FormatError, InputError, MismatchError
+from ..errors import DamageError, FormatError, InputError, MismatchError
 from ..items import Failure, Item
 from .parts import PartsFolder
 from .plan import Plan, default_shard_size
@@ -168,6 +168,7 @@ def _opened(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]:
 
     Raises:
         MismatchError: it is something else.
+        DamageError: its bytes are not those that were written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -175,6 +176,10 @@ def _opened(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]:
             made = whole.provenance.extraction
             if made is None:
                 raise FormatError("no plan of an extraction")
+        except DamageError as error:
+            raise DamageError(
+                f"{os.fspath(output)} exists and is damaged ({error.place}): --overwrite computes it again"
+            ) from error
         except FormatError as error:
             raise MismatchError(
                 f"{os.fspath(output)} exists and is not a result of isc-fast extract: give another output, or --overwrite it"

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..descriptors.hdf5 import check_hdf5
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import Descriptors, open_descriptors, write_blocks
-from ..errors import FormatError, MismatchError, OutputError
+from ..descriptors.store import DAMAGE, Descriptors, open_descriptors, write_blocks
+from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
 from ..files.locks import locked, same_file
@@ -28,6 +29,8 @@ from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 _OURS = re.compile(r"lock|plan\.json|(plan|wanted)\.sqlite|part-\d+\.h5|\..*\.tmp|tmp\w{8}|\.nfs\w+", re.DOTALL)
 """Names in a folder of parts, of this version and of those before: temporary files are among them, also those that a killed run
 left, and names that network file systems give to files that were removed while they were open."""
+PARTS = ".parts"
+"""What the name of the folder beside an output ends with."""
 
 
 class _PartIds(Lazy[str]):
@@ -56,12 +59,31 @@ def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
         yield from part.blocks()
 
 
+def _looks_whole(part: Descriptors, shard: Shard) -> bool:
+    """Whether a part without checksums, of version 0.2, holds the rows of its shard, all of them finite."""
+    failed = {failure.id for failure in part.failures}
+    ids = [item.id for item in shard.items if item.id not in failed]
+    return list(part.ids) == ids and bool(np.isfinite(part.vectors[:]).all())
+
+
+@contextlib.contextmanager
+def _parts_read() -> Iterator[None]:
+    """Say what to do about a part that is damaged when the output is made of it."""
+    try:
+        yield
+    except DamageError as error:
+        raise DamageError(
+            f"a part of this extraction is damaged ({error.place}); run the same command again, which computes that part anew",
+            error.place,
+        ) from error
+
+
 class PartsFolder:
     """``OUTPUT.parts/``, which holds everything that an interrupted extraction needs to resume."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = output.with_name(output.name + PARTS)
         self._plan_file = self.folder / "plan.sqlite"
         self._json_file = self.folder / "plan.json"  # of isc-fast 0.1
         self._wanted_file = self.folder / "wanted.sqlite"
@@ -138,6 +160,14 @@ class PartsFolder:
         if self._json_file.exists() and not self._plan_file.exists():
             read_json_plan(self._json_file).write(self._plan_file)
             self._json_file.unlink()
+        return self.found_plan()
+
+    def found_plan(self) -> Plan | None:
+        """The plan that was begun here by this version or by 0.2, or None; changes nothing.
+
+        Raises:
+            FormatError: the plan is damaged.
+        """
         try:
             return Plan.read(self._plan_file)
         except FileNotFoundError:
@@ -197,16 +227,18 @@ class PartsFolder:
 
     def missing(self, plan: Plan, *, and_failed: bool = False) -> list[int]:
         """The shards of a plan whose part is missing, damaged or, with ``and_failed``, has failures."""
-        missing = []
-        for index in range(plan.shard_count):
-            try:
-                with open_descriptors(self.part(index)) as part:
-                    if part.provenance.plan_id == plan.id and not (and_failed and part.failures):
-                        continue
-            except FormatError:
-                pass
-            missing.append(index)
-        return missing
+        return [index for index in range(plan.shard_count) if not self._is_done(plan, index, and_failed)]
+
+    def _is_done(self, plan: Plan, index: int, and_failed: bool) -> bool:
+        try:
+            has_sums = check_hdf5(self.part(index))
+            with open_descriptors(self.part(index)) as part:
+                made = part.provenance
+                if (made.plan_id, made.shard) != (plan.id, index) or (and_failed and part.failures):
+                    return False
+                return has_sums or _looks_whole(part, plan.shard(index))
+        except DAMAGE:
+            return False
 
     def write_part(
         self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], ledger: Sequence[Failure]
@@ -259,7 +291,12 @@ class PartsFolder:
 
         Raises:
             OutputError: the output cannot be written. The parts stay.
+            DamageError: a part is damaged, and there is no output.
         """
+        with _parts_read():
+            return self._assemble(plan, dim, meta)
+
+    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []
         failures: list[Failure] = []

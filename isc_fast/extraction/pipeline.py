@@ -71,6 +71,7 @@ def extract(
     shard_size: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    isolated: bool = False,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -99,6 +100,8 @@ def extract(
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
+        isolated: decode photos in processes of their own, so that one on which an image library hangs (60 s), crashes or takes
+            too much memory (4 GiB) costs that photo alone. The bytes of the result are the same.
         devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
             `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
@@ -115,7 +118,7 @@ def extract(
         OutputError: the output cannot be written, or another process is writing it.
     """
     request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed)
-    runner = choose_runner(engine, devices, engine_options, workers)
+    runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
 

@@ -67,6 +67,10 @@ class StoredItems(StoredTable):
         FormatError: the file is damaged.
     """
 
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        with damage_in_words(file):
+            super().__init__(file)
+
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
         """See `isc_fast.files.table.Table`."""

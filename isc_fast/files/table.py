@@ -19,11 +19,12 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import MissingExtraError
+from ..errors import DamageError, MissingExtraError
 from ..items import Item
 from .lazy import Lazy
 from .reading import open_regular
 from .scratch import needs_scratch
+from .sums import Sums, append_sums, check_whole, read_sums
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -162,35 +163,66 @@ class TemporaryTable(Table):
 class StoredTable(Table):
     """A table in a file that `write_table` made.
 
+    The file has checksums behind what SQLite reads. The table is compared with them before SQLite reads it, and again where the
+    file has changed since. A file of version 0.2 has none.
+
     The file is open only while it is read: on network file systems, a folder with an open file cannot be removed. Several
     threads and processes may read it.
 
     Attributes:
-        head: the text that was written with the images.
+        head: the text that was written with the images. It is sound even where the images are damaged.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or something else.
+        ValueError: it is damaged, or something else. Damage among the images shows when they are asked for.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         self.file = os.fspath(file)
+        self._checked: tuple[int, ...] = ()
+        self._counted = False
+        with self._opened() as (_, sums):
+            if sums is not None:
+                self.head = sums.note.decode("utf-8", "surrogatepass")
+                return
         with self.connected() as db:
             [(length,)] = db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
             if length != os.path.getsize(self.file):  # SQLite takes what is missing of the last page for zeros
                 raise ValueError(f"it has {os.path.getsize(self.file)} bytes, not {length}")
-            # Anything else, such as a view in the place of a table, would be a program that its maker lets SQLite run.
-            if db.execute("SELECT sql FROM sqlite_schema ORDER BY name").fetchall() != [(_HEAD,), (_IMAGES,)]:
-                raise ValueError("it has other tables than a plan")
             [(self.head,)] = db.execute("SELECT text FROM head")
-            [(last,)] = db.execute("SELECT max(row) FROM images")
-        self._count = last or 0
+
+    def __len__(self) -> int:
+        if not self._counted:
+            with self.connected() as db:
+                [(last,)] = db.execute("SELECT max(row) FROM images")
+            self._count, self._counted = last or 0, True
+        return self._count
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[int, Sums | None]]:
+        """The file's descriptor, and its checksums."""
+        with open_regular(self.file) as stream:
+            try:
+                yield stream.fileno(), read_sums(stream.fileno(), self.file)
+            except DamageError as error:
+                raise ValueError(error.place) from error
+
+    def _check(self) -> None:
+        """Compare the file with its checksums, unless it is as it was when that was done."""
+        status = os.stat(self.file)
+        file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if file != self._checked:
+            with self._opened() as (descriptor, sums):
+                if sums is not None:
+                    check_whole(descriptor, sums)
+            self._checked = file
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
         """See `Table`."""
-        open_regular(self.file).close()  # SQLite gives no reason for a file that is gone or may not be read
+        self._check()
         with _damage(), contextlib.closing(_open(_uri(self.file, _READ))) as db:
+            _check_tables(db)
             yield db
 
     def changes(self, newer: StoredTable) -> tuple[int, int, bool]:
@@ -209,12 +241,23 @@ class StoredTable(Table):
         counts = "SELECT count(*) FILTER (WHERE first = 1), count(*) FILTER (WHERE last = 0)"
         with _damage(), contextlib.closing(_open()) as db:
             for name, table in (("old", self), ("new", newer)):
-                open_regular(table.file).close()
+                table._check()
                 db.execute(f"ATTACH ? AS {name}", (_uri(table.file, _READ),))
+                _check_tables(db, name)
             [(equal,)] = db.execute("SELECT count(*) FROM old.images JOIN new.images USING (row, id, path)")
             with needs_scratch(_NEED, _sqlite().OperationalError):
                 [(new, gone)] = db.execute(f"{counts} FROM ({sides})")
         return new, gone, equal == len(self) == len(newer)
+
+
+def _check_tables(db: Connection, schema: str = "main") -> None:
+    """Anything but the two tables, such as a view in the place of one, would be a program that its maker lets SQLite run.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    if db.execute(f"SELECT sql FROM {schema}.sqlite_schema ORDER BY name").fetchall() != [(_HEAD,), (_IMAGES,)]:
+        raise ValueError("it has other tables than a plan")
 
 
 @contextlib.contextmanager
@@ -230,6 +273,7 @@ class TableWriter:
 
     def __init__(self, db: Connection) -> None:
         self._db = db
+        self.head = ""
         db.execute("BEGIN")
         db.execute(_IMAGES)
         db.execute(_HEAD)
@@ -240,6 +284,7 @@ class TableWriter:
 
     def finish(self, head: str) -> None:
         """Add the text, and write what is still in memory."""
+        self.head = head
         self._db.execute("INSERT INTO head VALUES (?)", (head,))
         self._db.execute("COMMIT")
 
@@ -257,7 +302,9 @@ def write_table(file: str | os.PathLike[str]) -> Iterator[TableWriter]:
     sqlite = _sqlite()
     try:
         with contextlib.closing(_open(_uri(file, _WRITE))) as db:
-            yield TableWriter(db)
+            writer = TableWriter(db)
+            yield writer
+        append_sums(file, writer.head.encode("utf-8", "surrogatepass"))
     except sqlite.OperationalError as error:
         _write_more(file)
         raise OSError(errno.EIO, str(error)) from error

@@ -6,13 +6,12 @@ be light: the function itself imports what it tries.
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from .child import child_command, signal_name
 
 WORKS, ABSENT, BROKEN = "works", "absent", "broken"
 """States: tried out; not installed, which may be on purpose; installed and does not work."""
@@ -73,9 +72,7 @@ def run_trial(function: Callable[..., str], *arguments: str, timeout_s: float = 
         arguments: of the function.
         timeout_s: then the process is killed.
     """
-    # -P: not from the folder the user happens to be in, where a file torch.py would be imported instead of torch.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", "-m", _CHILD, function.__module__, function.__name__, *arguments]
+    command, environment = child_command(_CHILD, function.__module__, function.__name__, *arguments)
     try:
         done = subprocess.run(
             command,
@@ -94,12 +91,10 @@ def run_trial(function: Callable[..., str], *arguments: str, timeout_s: float = 
     if done.returncode == 0:
         return Answer(WORKS, _one_line(done.stdout))
     if done.returncode < 0:
-        try:
-            name = signal.Signals(-done.returncode).name
-        except ValueError:
-            name = f"signal {-done.returncode}"
         said = _one_line(done.stderr)
-        return Answer(BROKEN, f"ended the whole process ({name})" + (f": {said}" if said else ""))
+        return Answer(
+            BROKEN, f"ended the whole process ({signal_name(done.returncode)})" + (f": {said}" if said else "")
+        )
     reason = re.sub(r"^[\w.]+: ", "", _one_line(done.stderr)) or f"exit status {done.returncode}"
     gone = re.search(r"No module named '([\w.]+)'|this needs ([\w.]+), which is not installed", reason)
     if gone:

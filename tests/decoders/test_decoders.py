@@ -21,7 +21,8 @@ from images import STORED_AS, UNKNOWN, blocks, encode, make_zoo, noise, orientat
 from PIL import Image, ImageFile, features
 
 from isc_fast.decoders.base import AUTO, DECODERS, Batch, Decoder, make_decoder
-from isc_fast.decoders.opening import FORMATS, MAX_PIXELS, ImageProblem
+from isc_fast.decoders.limits import MAX_PIXELS
+from isc_fast.decoders.opening import FORMATS, ImageProblem
 from isc_fast.decoders.opening import orientation as orientation_of
 from isc_fast.decoders.pillow import CpuDecoder
 from isc_fast.decoders.preprocessing import Preprocessing
@@ -229,7 +230,7 @@ def test_every_listed_format_is_read(tmp_path):
 
 
 def test_the_limit_of_pixels_is_the_stated_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.opening.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.limits.MAX_PIXELS", 24)
     assert load(tmp_path, encode(RGB, "PNG")).shape == (4, 6, 3)
     (tmp_path / "x.png").write_bytes(encode(noise(5, 5), "PNG"))
     assert refusal(tmp_path / "x.png") == Problem("decode", "decompression bomb: 5 × 5 pixels, limit 24")

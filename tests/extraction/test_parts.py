@@ -111,7 +111,7 @@ def test_a_damaged_plan_of_other_images_is_refused(begun):
     names = sorted(os.listdir(folder))
     change_a_letter(output, names[9])
     (folder / names[0]).unlink()
-    words = r"damaged \(its images are not those that it was written with\); remove the folder"
+    words = r"damaged \(bytes 0 to \d+ are not those that were written\); remove the folder"
     with pytest.raises(FormatError, match=words):
         extract(folder, FakeEngine(), output)
     assert PartsFolder(output).has_parts()

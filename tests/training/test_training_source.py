@@ -126,7 +126,7 @@ def test_what_the_contract_refuses_is_refused_when_only_the_content_is_read(cont
 
 
 def test_a_bomb_is_refused_when_only_the_content_is_read(monkeypatch):
-    monkeypatch.setattr("isc_fast.decoders.opening.MAX_PIXELS", 24)
+    monkeypatch.setattr("isc_fast.decoders.limits.MAX_PIXELS", 24)
     content = encode(noise(5, 5), "PNG")
     reader = PhotoReader(decoded=False, open_photo=lambda _: content)
     assert reader.open([Item("a", "a.png")]) is None

@@ -22,6 +22,8 @@ def choose_runner(
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     decode_threads: int | None = None,
+    *,
+    isolated: bool = False,
 ) -> Runner:
     """The runner for an engine: several devices need processes, everything else is computed here.
 
@@ -30,6 +32,7 @@ def choose_runner(
     Args:
         engine, devices, engine_options: see `isc_fast.extract`.
         decode_threads: number of threads that decode, in all processes together; by default one for each core.
+        isolated: see `isc_fast.decoders.base.make_decoder`.
 
     Raises:
         InputError: devices or options are given for an engine that is loaded already, or there is no thread.
@@ -43,10 +46,10 @@ def choose_runner(
                 "this engine is loaded already, and its device was chosen then; give the path of its file, or leave out the "
                 "devices and the engine options"
             )
-        return Here(lambda: engine, decode_threads)
+        return Here(lambda: engine, decode_threads, isolated)
     names = [] if devices is None else parse_devices(devices, cuda.count_devices)
     if len(names) > 1:
-        return Processes(os.fspath(engine), tuple(names), options, decode_threads)
+        return Processes(os.fspath(engine), tuple(names), options, decode_threads, isolated)
     if names:
         options = {"device": names[0], **options}
-    return Here(partial(load_engine, engine, **options), decode_threads)
+    return Here(partial(load_engine, engine, **options), decode_threads, isolated)

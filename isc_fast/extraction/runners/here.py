@@ -23,10 +23,12 @@ class Here:
     Args:
         open_engine: returns the loaded engine. It is called once, when the engine is first needed.
         decode_threads: number of threads that decode; by default one for each core.
+        isolated: see `isc_fast.decoders.base.make_decoder`.
     """
 
     open_engine: Callable[[], Engine]
     decode_threads: int | None = None
+    isolated: bool = False
 
     @cached_property
     def engine(self) -> Engine:
@@ -44,7 +46,8 @@ class Here:
 
     def run(self, work: Work, tally: Tally) -> None:
         """See `isc_fast.extraction.runners.base.Runner`."""
-        decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu_of(self.engine))
+        gpu = gpu_of(self.engine)
+        decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu, isolated=self.isolated)
         tally.begin()
         shards = map(work.plan.shard, work.missing)
         equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source))

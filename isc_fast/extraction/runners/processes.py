@@ -51,6 +51,7 @@ class Processes:
         devices: the device of each worker, as `isc_fast.machine.devices.parse_devices` gives them.
         options: further arguments of `isc_fast.load_engine`. Threads among them are those of all workers together.
         decode_threads: number of threads that decode, in all workers together; by default one for each core.
+        isolated: see `isc_fast.decoders.base.make_decoder`.
 
     Raises:
         EngineError: one of the GPUs is not there, or they are not alike. Where ``cuda.bindings`` is not installed, that
@@ -62,6 +63,7 @@ class Processes:
     devices: Sequence[str]
     options: Mapping[str, Any]
     decode_threads: int | None
+    isolated: bool = False
 
     def __post_init__(self) -> None:
         gpus = [index for kind, index in map(split_device, self.devices) if kind == "cuda"]
@@ -112,6 +114,7 @@ class Processes:
             "batch_size": work.plan.batch_size,
             "decoder": work.plan.decoder,
             "decode_threads": self.decode_threads,
+            "isolated": self.isolated,
         }
         with started(self.devices[: len(work.missing)], job, work.lock) as (workers, events):
             account = Account(work.missing, tally)

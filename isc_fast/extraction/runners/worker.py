@@ -103,7 +103,7 @@ def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part)
     if engine.id != job["engine_id"]:
         raise EngineError(f"{engine.path} was changed while it was loaded; run the same command again")
     threads = part.share(job["decode_threads"] or available_cores())
-    decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine))
+    decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
     equipment = Equipment(engine, decoder, job["batch_size"])
     sink = _Sink(channel, PartsFolder(Path(job["output"])), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
