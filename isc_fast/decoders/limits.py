@@ -98,14 +98,14 @@ def too_much(image: Image.Image, stream: IO[bytes]) -> str | None:
         return f"decompression bomb: {width} × {height} pixels, limit {most}"
     if max(width, height) > MAX_SIDE:
         return f"{width} × {height} pixels: a side is longer than the limit of {MAX_SIDE}"
-    if any(tile[0] in Image.DECODERS for tile in image.tile) and width * height > MAX_PYTHON_PIXELS:
+    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())) and width * height > MAX_PYTHON_PIXELS:
         return f"{width} × {height} pixels of a rare kind that is slow to decode, limit {MAX_PYTHON_PIXELS}"
     if is_jpeg and image.info.get("progressive"):
         scans = MAX_SCANNED_PIXELS // (width * height)
         if _scans(stream, scans, min(_file_bytes(stream), jpeg_bytes(image.size))) > scans:
             return f"a progressive JPEG of more than {scans} scans, too many for {width} × {height} pixels"
     if is_jpeg and width * height > MAX_PIXELS:
-        image.draft(None, (width // 2, height // 2))  # type: ignore[no-untyped-call]
+        image.draft(None, (width // 2, height // 2))
     return None
 
 

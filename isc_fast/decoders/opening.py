@@ -92,6 +92,7 @@ def open_image(stream: IO[bytes]) -> Image.Image:
     refusal = too_large(stream)
     if refusal is not None:
         raise ImageProblem("decode", refusal)
+    image: Image.Image
     try:
         image = Image.open(stream, formats=_KNOWN_FORMATS)
     except Image.DecompressionBombError:
