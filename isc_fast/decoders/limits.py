@@ -105,7 +105,7 @@ def too_much(image: Image.Image, stream: IO[bytes]) -> str | None:
         if _scans(stream, scans, min(_file_bytes(stream), jpeg_bytes(image.size))) > scans:
             return f"a progressive JPEG of more than {scans} scans, too many for {width} × {height} pixels"
     if is_jpeg and width * height > MAX_PIXELS:
-        image.draft(None, (width // 2, height // 2))  # type: ignore[no-untyped-call]
+        image.draft(None, (width // 2, height // 2))
     return None
 
 
