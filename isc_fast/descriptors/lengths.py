@@ -13,7 +13,8 @@ TOLERANCE = 0.01
 
 
 def _lengths(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    lengths: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    return lengths
 
 
 def check_lengths(descriptors: Descriptors, side: str) -> None:

@@ -232,7 +232,7 @@ def test_a_lock_whose_folder_was_removed_locks_nothing(tmp_path):
 
     def flock(lock, flags):
         if not removed:
-            removed.append(os.fstat(lock.fileno()).st_ino)
+            removed.append(os.fstat(lock).st_ino)
             real.unlink()  # the other process ends here
         return original(lock, flags)
 
