@@ -162,7 +162,7 @@ def _is_raw(head: bytes, directory: Directory | None) -> bool:
 
 
 def _open_raw(stream: IO[bytes]) -> Image.Image:
-    """The camera's own JPEG; the raw data, developed, where that is small. See docs/decisions/0025."""
+    """The camera's own JPEG; the raw data, developed, where that is small. See docs/decisions/0028."""
     library = require("rawpy", "raw")
     stream.seek(0)
     raw = library.imread(stream)

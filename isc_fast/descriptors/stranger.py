@@ -15,8 +15,10 @@ import signal
 import subprocess
 import threading
 
+from ..errors import FormatError
 from ..files.sums import damage
 from ..machine.child import child_command, signal_name
+from .stranger_child import ELSEWHERE
 
 _CHILD = "isc_fast.descriptors.stranger_child"
 _TIMED_OUT = (signal.SIGALRM, signal.SIGVTALRM)
@@ -112,10 +114,13 @@ def look_at(path: str | os.PathLike[str], descriptor: int) -> None:
         descriptor: of the same file, open.
 
     Raises:
-        DamageError: HDF5 crashes or hangs on it, or it would read other files.
+        DamageError: HDF5 crashes or hangs on it.
+        FormatError: HDF5 would read other files.
     """
     status = os.fstat(descriptor)
     file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     reason = _READERS.look_at(os.path.abspath(os.fspath(path)), file)
+    if reason == ELSEWHERE:
+        raise FormatError(f"{os.fspath(path)} {reason}")
     if reason is not None:
         raise damage(os.fspath(path), reason)

@@ -32,7 +32,8 @@ _GROWTH = 1000
 
 _ORDINARY = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, OverflowError, ArithmeticError)
 """What h5py raises where it finds something unexpected."""
-_ELSEWHERE = "it takes its data from other files, which isc-fast does not follow"
+ELSEWHERE = "takes its data from other files, which isc-fast does not follow"
+"""Wrong, and no damage."""
 
 
 class _Harmful(Exception):
@@ -73,13 +74,13 @@ def _refuse_external(group: h5py.Group, name: str) -> None:
     with contextlib.suppress(*_ORDINARY):
         link = group.get(name, getlink=True)
     if isinstance(link, h5py.ExternalLink):
-        raise _Harmful(_ELSEWHERE)
+        raise _Harmful(ELSEWHERE)
 
 
 def _read(data: h5py.Dataset, file_bytes: int) -> None:
     """Read a data set as far as HDF5 has to understand it."""
     if data.is_virtual or data.external:
-        raise _Harmful(_ELSEWHERE)
+        raise _Harmful(ELSEWHERE)
     if data.shape is None:
         return
     whole = data.size * data.dtype.itemsize

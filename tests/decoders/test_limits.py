@@ -191,7 +191,7 @@ import ctypes, os, signal, sys
 from PIL import Image
 import isc_fast.decoders.rules as rules
 signal.signal(signal.SIGINT, signal.default_int_handler)
-def hang(image):
+def hang(*_):
     os.write(1, b"hangs\\n")
     ctypes.CDLL(None).sleep(600)
 rules.decode_rgb = hang
