@@ -296,7 +296,7 @@ class PartsFolder:
         with _parts_read():
             return self._assemble(plan, dim, meta)
 
-    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure]]:
+    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure], list[Failure]]:
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []
         failures: list[Failure] = []

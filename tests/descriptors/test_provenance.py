@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -89,7 +88,7 @@ def test_an_extraction_says_what_it_said_before():
     meta = meta_of("extraction")
     spec = EngineSpec.from_json(json.dumps(meta["engine"]))
     plan = PlanFacts(meta["plan"]["id"], 2, 2)
-    record = Provenance.of_extraction(meta["engine_id"], asdict(spec), "pillow", plan)
+    record = Provenance.of_extraction(meta["engine_id"], spec.to_dict(), "pillow", plan)
     assert attribute(record.write()) == SAMPLES["extraction"]
     part = json.loads(SAMPLES["part"])
     assert attribute(Provenance(plan_id=part["plan_id"], shard=1).write()) == SAMPLES["part"]
@@ -131,7 +130,7 @@ def test_what_a_newer_version_says_survives_and_counts():
 
 def test_engines_of_one_network_differ_in_harmless_facts_only():
     spec = EngineSpec("v107", "arch", 512, 512, 256, 3.0, checkpoint_sha256="c")
-    network = EngineFacts.read(asdict(spec)).network
+    network = EngineFacts.read(spec.to_dict()).network
     assert set(network) == {"arch", "height", "width", "dim", "gem_p", "preprocessing", "checkpoint_sha256"}
 
 
