@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast coverage lint types docs bench wheel clean
+.PHONY: demo test test-fast torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -31,6 +31,11 @@ coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/cov
 	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(BESIDE) $(TRAINING:%=--ignore=%)
 	$(BIN)/coverage html -q -d build/coverage
 	$(BIN)/coverage report --skip-covered --fail-under=$(FLOOR)
+
+# The long form of tests/torture: some twenty injuries a round, each a few runs of the command line.
+torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousands of picture files with what was written
+	$(BIN)/python tests/torture/torture.py --rounds 20
+	$(BIN)/python tests/torture/formats.py
 
 lint: $(VENV)/.fast
 	$(BIN)/ruff check .

@@ -1,7 +1,22 @@
-"""``python -m isc_fast`` is ``isc-fast``."""
+"""``python -m isc_fast`` is ``isc-fast``. An interrupt while the program is still being imported ends it without a traceback."""
 
+import os
+import signal
 import sys
 
-from .cli.main import main
 
-sys.exit(main())
+def _leave(*_: object) -> None:
+    os._exit(130)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)  # until the verb begins: see isc_fast.cli.process.Interrupts
+    from .cli.main import main as command_line
+
+    return command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,6 +15,8 @@ SHARED = (
     *("gpu.py", "gpu_engines.py", "steps.py"),
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
+    "profiles.py",  # a table for decision 0027, which compares nothing with a reference way
+    "sums.py",  # costs of checksums and of isolated decoding; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
 LOWEST_COSINE = {
@@ -42,3 +44,12 @@ def test_smoke(script):
     assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
+
+
+def test_the_costs_of_checksums_are_measured():
+    command = [sys.executable, str(BENCH / "sums.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    costs = json.loads(done.stdout.splitlines()[-1])
+    assert costs["processes, ms a photo"] > 0
+    assert {"vectors", "vectors, h5py alone"} <= set(costs)
