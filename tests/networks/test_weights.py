@@ -270,9 +270,10 @@ def test_a_mirror_that_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_folder_serves_as_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    (mirror / FILE).write_bytes(zip_of(1000, 6))
+    content = zip_of(1000, 6)
+    (mirror / FILE).write_bytes(content)
     monkeypatch.setenv("ISC_FAST_RELEASE_URL", mirror.as_uri())
-    assert fetch_weights(NAME, cache=tmp_path / "cache").read_bytes() == zip_of(1000, 6)
+    assert fetch_weights(NAME, cache=tmp_path / "cache").read_bytes() == content
 
 
 def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
