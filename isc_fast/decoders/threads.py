@@ -100,14 +100,17 @@ class ThreadedDecoder:
                     in_flight += len(job)
                 if not waiting:
                     return
-                pixels, futures = waiting.popleft()
+                pixels, futures = waiting[0]
                 problems = [future.result() for future in futures]
+                waiting.popleft()
                 in_flight -= len(futures)
                 yield Batch(pixels, problems)
         finally:
             # A library that hangs must not keep an interrupted run: after this, only the end of the process waits for it.
             pool.shutdown(wait=False, cancel_futures=True)
-            wait([future for _, futures in waiting for future in futures], PATIENCE_S)
+            begun = [future for _, futures in waiting for future in futures if not future.cancelled()]
+            if not wait(begun, PATIENCE_S).not_done:
+                pool.shutdown(wait=True)
 
     def _attempt(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Problem | None:
         try:

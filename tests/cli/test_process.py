@@ -89,14 +89,14 @@ def test_an_unpaired_surrogate_in_a_message_is_no_traceback(tmp_path):
 
 AT_EVERY_POINT = """
 import os, signal, sys
-from isc_fast.descriptors import hdf5
+from isc_fast.descriptors import patient
 name, number = sys.argv[1], int(sys.argv[2])
-honest, left = getattr(hdf5._PatientFile, name), [number]
+honest, left = getattr(patient.PatientFile, name), [number]
 def interrupted(self, *arguments):
     left[0] -= 1
     if left[0] == 0: os.kill(os.getpid(), signal.SIGINT)
     return honest(self, *arguments)
-setattr(hdf5._PatientFile, name, interrupted)
+setattr(patient.PatientFile, name, interrupted)
 from isc_fast.cli.main import main
 status = main(sys.argv[3:])
 print("points", min(number, number - left[0]), flush=True)

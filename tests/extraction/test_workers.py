@@ -313,7 +313,7 @@ def test_what_was_in_the_same_hands_is_done_by_others(tmp_path, inputs, processe
     processes.do(slowly)
     output = tmp_path / "o.h5"
     with pytest.raises(EngineError, match="all else is done"):
-        extract(inputs, "demo", output, devices="cpu,cpu,cpu", workers=100, **SIZES)
+        extract(inputs, "demo", output, devices="cpu,cpu,cpu", workers=48, **SIZES)
     assert len(processes.noted("dies")) == 2
     assert parts_of(output) == [f"part-{number:06d}.h5" for number in range(1, 6)]
 
