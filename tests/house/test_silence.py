@@ -137,9 +137,7 @@ def test_training_reports_nothing(room, photos):
     small = [f"arch={ARCH}", "input_size=64", "dim=16", "batch_size=8", "memory_size=60", "sample_size=40"]
     changes = [word for change in small for word in ("--set", change)]
     limits = ["--max-steps", "2", "--workers", "1", "--device", "cpu"]
-    room.isc_fast(
-        "train", "--stage", "v83", "--data", "data", "--init", "start.pth", "-o", "out", *changes, *limits, status=130
-    )
+    room.isc_fast("train", "--stage", "v83", "--data", "data", "--init", "start.pth", "-o", "out", *changes, *limits)
     assert (room.work / "out").is_dir()
 
 
