@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -49,9 +50,13 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output's folder. The current folder holds a file that stands for a checkpoint; toys do not read it."""
     folder = tmp_path / "out"
     folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(tmp_path / "c.pth", "w") as file:
+        file.writestr("c/data.pkl", b"")
     return folder
 
 
