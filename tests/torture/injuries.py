@@ -4,6 +4,7 @@ survive it: other bytes, a row lost or doubled, something left behind, a hang, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -22,9 +23,14 @@ PROMPTLY_S = 15.0  # to end after a polite signal, on a busy machine; Python alo
 
 
 def _wait(scene: Scene, rng: Random, process: subprocess.Popen[str], name: str = "out.h5") -> None:
-    """Wait for a random moment of the run, or for its end."""
+    """Wait for a random moment of the run, or for its end. Python's own start is over: an interrupt there is Python's affair."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            if "numpy" in Path(f"/proc/{process.pid}/maps").read_text():
+                break
+        time.sleep(0.01)
     try:
-        process.wait(rng.uniform(0.05, 1.1) * scene.seconds[name])
+        process.wait(rng.uniform(0, 1) * scene.seconds[name])
     except subprocess.TimeoutExpired:
         return
 

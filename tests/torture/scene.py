@@ -43,7 +43,7 @@ class Ended:
         Raises:
             Failed: it prints a traceback, or fails without a line of its own.
         """
-        if "Traceback" in self.words and not self._came_too_early():
+        if "Traceback" in self.words:
             raise Failed(f"a traceback:\n{self.words}")
         if (
             self.status > 0
@@ -51,12 +51,6 @@ class Ended:
             and not any(line.startswith(("error: ", "usage: ")) for line in self.words.splitlines())
         ):
             raise Failed(f"status {self.status} without a reason:\n{self.words}")
-
-    def _came_too_early(self) -> bool:
-        """Whether an interrupt came while Python itself was starting, before a line of the program was run."""
-        return (self.words.rstrip().endswith("KeyboardInterrupt") and "/isc_fast/cli/" not in self.words) or (
-            "init_import_site" in self.words
-        )
 
 
 @dataclass
