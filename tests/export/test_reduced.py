@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -435,8 +436,10 @@ def test_where_openvino_is_not_installed_int8_is_for_onnx_runtime(small, paths, 
 
 
 def test_what_cannot_be_made_is_said_before_anything_is_done(tmp_path, paths, monkeypatch):
-    """Not after minutes of exporting a checkpoint to fp32: the checkpoint is not even looked at."""
+    """Not after minutes of exporting a checkpoint to fp32: of the checkpoint only the first bytes are looked at."""
     absent = tmp_path / "absent.pth"
+    with zipfile.ZipFile(absent, "w") as file:
+        file.writestr("absent/data.pkl", b"")
     with pytest.raises(EngineError, match="does not compute in bf16"):
         export_engine(absent, tmp_path / "x.onnx", precision="bf16", runtime="onnxruntime", photos=paths)
     monkeypatch.setattr(cores, "_CPUINFO", tmp_path / "nothing")

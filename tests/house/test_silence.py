@@ -127,6 +127,7 @@ def test_export_reports_nothing(room, photos):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="beneath xdist it does not end; alone it does")
 def test_training_reports_nothing(room, photos):
     pytest.importorskip("torch")
     pytest.importorskip("torchvision")

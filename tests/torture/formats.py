@@ -1,4 +1,4 @@
-"""Every kind of picture file against the numbers that were written and against other readers: the long form of test_kinds.py.
+"""Every kind of picture file against the numbers that were written and against other readers: `test_picture_kinds.py` at length.
 
     python tests/torture/formats.py [--share 1.0] [--magick]
 
