@@ -16,6 +16,7 @@ from typing import IO, Any
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import MissingExtraError
+from ..files.reading import one_line
 from ..items import Photo, Problem
 from . import tiff_directory
 from .deferred import Deferred
@@ -68,7 +69,7 @@ def open_photo(photo: Photo) -> IO[bytes]:
         try:
             photo = photo()
         except Exception as error:  # a source may raise anything, and one photo must not end a run
-            raise ImageProblem("read", _one_line(error)) from error
+            raise ImageProblem("read", one_line(error)) from error
     if isinstance(photo, Problem):
         raise ImageProblem(photo.stage, photo.reason)
     return io.BytesIO(photo) if isinstance(photo, bytes) else _open_regular(photo)
@@ -135,7 +136,7 @@ def _open_kind(stream: IO[bytes], head: bytes) -> Image.Image:
         except MissingExtraError as error:
             raise ImageProblem("decode", f"{extra.noun}: {error}") from error
         except Exception as error:
-            raise ImageProblem("decode", f"{extra.noun} that is damaged: {_one_line(error)}") from error
+            raise ImageProblem("decode", f"{extra.noun} that is damaged: {one_line(error)}") from error
     image = None if directory is None else open_tiff(stream, directory)
     if image is not None:
         return image
@@ -171,7 +172,7 @@ def _why_not(stream: IO[bytes], head: bytes) -> Exception | None:
                 opener(stream, "")
             except Exception as error:
                 return ImageProblem(
-                    "decode", f"a {form} file that is damaged, or of a kind that is not read: {_one_line(error)}"
+                    "decode", f"a {form} file that is damaged, or of a kind that is not read: {one_line(error)}"
                 )
     return None
 
@@ -235,12 +236,6 @@ def _forget_xmp(image: Image.Image) -> None:
     image.info.pop("xmp", None)
 
 
-def _one_line(error: Exception) -> str:
-    """The text of an error, or its type: some texts quote the file's bytes, and some are long or empty."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return " ".join(text.split())[:200] or type(error).__name__
-
-
 def _as_problem(error: Exception) -> ImageProblem:
     if isinstance(error, MemoryError):
         return ImageProblem("decode", "not enough memory")
@@ -252,4 +247,4 @@ def _as_problem(error: Exception) -> ImageProblem:
         )
     if isinstance(error, OSError) and error.errno:  # this is the disk's error, not Pillow's
         return ImageProblem("read", error.strerror or str(error))
-    return ImageProblem("decode", _one_line(error))
+    return ImageProblem("decode", one_line(error))

@@ -59,8 +59,8 @@ def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
         yield from part.blocks()
 
 
-def _looks_whole(part: Descriptors, shard: Shard) -> bool:
-    """Whether a part without checksums, of version 0.2, holds the rows of its shard, all of them finite."""
+def holds_shard(part: Descriptors, shard: Shard) -> bool:
+    """Whether a part has a row or a failure for each image of its shard, in order, and all its numbers are finite."""
     failed = {failure.id for failure in part.failures}
     ids = [item.id for item in shard.items if item.id not in failed]
     return list(part.ids) == ids and bool(np.isfinite(part.vectors[:]).all())
@@ -236,7 +236,7 @@ class PartsFolder:
                 made = part.provenance
                 if (made.plan_id, made.shard) != (plan.id, index) or (and_failed and part.failures):
                     return False
-                return has_sums or _looks_whole(part, plan.shard(index))
+                return has_sums or holds_shard(part, plan.shard(index))
         except DAMAGE:
             return False
 

@@ -14,7 +14,7 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import check_hdf5, damaged_places
 from ..descriptors.store import DAMAGE, Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
-from ..extraction.parts import PARTS, PartsFolder
+from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
 from ..files.repeats import repeated_rows
 
@@ -218,9 +218,7 @@ def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[F
         try:
             with open_descriptors(parts.part(index)) as part:
                 rows, failures = rows + len(part), failures + len(part.failures)
-                failed = {failure.id for failure in part.failures}
-                expected = [item.id for item in plan.shard(index).items if item.id not in failed]
-                if list(part.ids) != expected or not np.isfinite(part.vectors[:]).all():
+                if not holds_shard(part, plan.shard(index)):
                     wrong.append(str(index))
         except (IscFastError, *DAMAGE):
             wrong.append(str(index))

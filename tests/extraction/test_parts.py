@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine
+from fakes import FakeEngine, Interrupted
 from helpers_files import cut_sums
 
 from isc_fast.descriptors.store import open_descriptors
@@ -23,15 +23,6 @@ from isc_fast.items import Item
 from isc_fast.sources.listing import Listing
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Interrupted(FakeEngine):
-    """An engine that ends the run at its fifth call, when two shards of two batches are done."""
-
-    def run(self, pixels):
-        if len(self.calls) == 4:
-            raise KeyboardInterrupt
-        return super().run(pixels)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from fakes import FakeEngine
+from fakes import FakeEngine, Interrupted
 from oracles import named, unit_rows
 
 from isc_fast.cli.main import main
@@ -51,15 +51,6 @@ def injured(request) -> Callable[[bytes, int], Iterator[tuple[str, bytes]]]:
             yield f"byte {place}", content[:place] + bytes([value]) + content[place + 1 :]
 
     return make
-
-
-class Interrupted(FakeEngine):
-    """An engine that ends the run at its fifth call, when two shards of two batches are done."""
-
-    def run(self, pixels):
-        if len(self.calls) == 4:
-            raise KeyboardInterrupt
-        return super().run(pixels)
 
 
 @pytest.fixture

@@ -53,10 +53,8 @@ def contents_of(path: str | os.PathLike[str]) -> Contents:
             return Contents(Path(path), os.listdir(path), is_folder=True)
         except OSError as error:
             raise FormatError(f"cannot list the folder {os.fspath(path)}: {error.strerror or error}") from error
-    with (
-        contextlib.suppress(OSError, FormatError),
-        open_regular(path) as file,
-    ):  # the HDF5 library says why it cannot be opened
+    # Why a file cannot be opened is said by `open_hdf5`.
+    with contextlib.suppress(OSError), open_regular(path) as file:
         if file.read(len(_NPY)) == _NPY:
             return Contents(Path(path), ("a numpy array",), is_array=True)
     with open_hdf5(path) as file:
