@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from PIL import ImageFile
@@ -83,7 +85,13 @@ class ThreadedDecoder:
         """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, however long ``jobs`` is."""
         waiting: deque[tuple[Pixels, list[Future[Problem | None]]]] = deque()
         todo = iter(jobs)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix=THREADS)
+        # The threads and not the futures: an interrupt may come while a batch is being handed over.
+        threads: list[threading.Thread] = []
+        pool = ThreadPoolExecutor(
+            self.workers,
+            thread_name_prefix=THREADS,
+            initializer=lambda: threads.append(threading.current_thread()),
+        )
         in_flight = 0
         try:
             while True:
@@ -108,8 +116,10 @@ class ThreadedDecoder:
         finally:
             # A library that hangs must not keep an interrupted run: after this, only the end of the process waits for it.
             pool.shutdown(wait=False, cancel_futures=True)
-            begun = [future for _, futures in waiting for future in futures if not future.cancelled()]
-            if not wait(begun, PATIENCE_S).not_done:
+            until = time.monotonic() + PATIENCE_S
+            for thread in list(threads):
+                thread.join(max(0.0, until - time.monotonic()))
+            if not any(thread.is_alive() for thread in threads):
                 pool.shutdown(wait=True)
 
     def _attempt(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Problem | None:

@@ -22,6 +22,7 @@ from PIL import Image
 from isc_fast.decoders.base import make_decoder
 from isc_fast.decoders.limits import MAX_PIXELS, Room, jpeg_bytes
 from isc_fast.decoders.preprocessing import Preprocessing
+from isc_fast.decoders.threads import PATIENCE_S, ThreadedDecoder
 
 SMALL = Preprocessing(64, 64)
 
@@ -209,3 +210,29 @@ sys.exit(main(["extract", sys.argv[1], "--engine", "demo", "-o", sys.argv[2], "-
             assert "interrupted" in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_an_interrupt_while_photos_are_handed_over_does_not_wait_either():
+    """The first photo is in the hands of a library that hangs when the interrupt comes before the second is handed over."""
+    begun, release = threading.Event(), threading.Event()
+
+    class Hanging(ThreadedDecoder):
+        name = "hanging"
+
+        def decode_into(self, photo, preprocessing, slot):
+            begun.set()
+            release.wait(60)
+
+    class Interrupted(list):
+        def __iter__(self):
+            yield self[0]
+            begun.wait(10)
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(Hanging(2).batches([Interrupted([b"", b""])], SMALL))
+        assert time.monotonic() - started < PATIENCE_S + 5
+    finally:
+        release.set()
