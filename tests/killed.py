@@ -8,13 +8,21 @@ the NUMBER-th rename of a finished file; ``fsync``: before the NUMBER-th file sy
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fakes import FakeEngine
 
 from isc_fast.extraction.pipeline import extract
+
+
+def run_killed(photos: Path, output: Path, point: str, number: int) -> subprocess.CompletedProcess[str]:
+    """Run this program."""
+    command = [sys.executable, __file__, str(photos), str(output), point, str(number)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def die_at(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:

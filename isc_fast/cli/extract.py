@@ -31,6 +31,9 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
     parser.add_argument(
+        "--keep-gone", action="store_true", help="keep the descriptors of photos that are gone from the inputs"
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
@@ -50,6 +53,7 @@ def run(arguments: Namespace) -> int:
             arguments.output,
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
+            keep_gone=arguments.keep_gone,
             isolated=arguments.isolate,
             progress=printer,
             **engine_flags(arguments),

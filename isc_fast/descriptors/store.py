@@ -8,6 +8,8 @@ Any HDF5 reader opens such a file. Its layout:
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
+| ``stamps`` | int64 ``(n, 2)``: size and time of each photo's file before it was described; absent where nobody looked |
+| ``failures/stamp`` | the same ``(m, 2)`` of the images without a descriptor |
 | ``notes/id``, ``path``, ``stage``, ``reason`` | the same of images whose descriptor says little; absent where there are none |
 | attribute ``checksums`` | says that there are checksums behind HDF5's data; see `isc_fast.files.sums` |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
@@ -63,6 +65,9 @@ class Descriptors:
             foreign file. `provenance` is the same, typed.
         failures: the images that got no descriptor.
         notes: images that got one which says little, such as those of one single colour. Files of earlier versions have none.
+        stamps: size and time of each photo's file before it was described, ``int64 (n, 2)``; None where nobody looked. See
+            `isc_fast.sources.stamps`.
+        failure_stamps: the same of the failures, ``int64 (m, 2)``.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -70,6 +75,8 @@ class Descriptors:
     meta: Mapping[str, Any] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     notes: Sequence[Failure] = ()
+    stamps: npt.NDArray[np.int64] | None = None
+    failure_stamps: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
@@ -182,6 +189,8 @@ def write_blocks(
     meta: Mapping[str, Any],
     failures: Sequence[Failure] = (),
     notes: Sequence[Failure] = (),
+    stamps: Iterable[npt.NDArray[np.int64]] | None = None,
+    failure_stamps: npt.NDArray[np.int64] | None = None,
     scratch: Path | None = None,
 ) -> None:
     """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
@@ -189,7 +198,8 @@ def write_blocks(
     Args:
         path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures, notes: see `Descriptors`. The ids are read twice.
+        ids, dim, meta, failures, notes, failure_stamps: see `Descriptors`. The ids are read twice.
+        stamps: see `Descriptors`; in blocks, which go together.
         scratch: folder for temporary files, on the same disk.
 
     Raises:
@@ -216,6 +226,14 @@ def write_blocks(
             column[start : start + len(rows)] = np.array([_id_bytes(id_) for id_ in rows], dtype=object)
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
+        if stamps is not None and failure_stamps is not None:
+            table = file.create_dataset("stamps", (len(ids), 2), np.int64)
+            done = 0
+            for rows_of_stamps in stamps:
+                table[done : done + len(rows_of_stamps)] = rows_of_stamps
+                writer.check()
+                done += len(rows_of_stamps)
+            file.create_dataset("failures/stamp", data=np.asarray(failure_stamps, np.int64).reshape(-1, 2))
         for group, rows_ in (("failures", failures), ("notes", notes)):
             for name in _FAILURE_FIELDS if rows_ or group == "failures" else ():
                 column = np.array([_note_bytes(getattr(row, name)) for row in rows_], dtype=object)
@@ -285,6 +303,8 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
                 meta=meta,
                 failures=_ledger(file, "failures"),
                 notes=_ledger(file, "notes") if "notes" in file else (),
+                stamps=dataset(file, "stamps") if "stamps" in file else None,
+                failure_stamps=dataset(file, "failures/stamp")[:] if "stamps" in file else None,
             )
         except DamageError:
             raise

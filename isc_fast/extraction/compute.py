@@ -105,6 +105,9 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
 
     def jobs() -> Iterator[Sequence[Photo]]:
         for shard in shards:
+            _ = (
+                shard.stamps
+            )  # before the first photo is opened: one that is changed from now on will be described again
             for items in shard.batches(batch_size):
                 order.append((shard, items))
                 yield [equipment.open_photo(item) for item in items]

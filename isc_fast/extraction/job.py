@@ -40,6 +40,7 @@ class Request:
     shard_size: int | None = None
     overwrite: bool = False
     retry_failed: bool = False
+    keep_gone: bool = False
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
@@ -119,7 +120,7 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
         OutputError: the plan cannot be written.
     """
     if parts.output.exists() and not request.overwrite:
-        with _opened(parts.output) as (whole, made):
+        with opened_output(parts.output) as (whole, made):
             return _job_of_finished(request, listed, facts, parts, whole, made)
     begun = parts.stored_plan()
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
@@ -131,7 +132,7 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
-    plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    plan = plan_like(request, listed, facts, made)
     if made.plan_id != plan.id:
         raise MismatchError(
             f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
@@ -140,6 +141,11 @@ def _job_of_finished(
         return Job(plan, finished=Outcome(len(whole), whole.failures, whole.notes))
     plan = parts.begin_again(plan, whole)
     return Job(plan, parts.missing(plan))
+
+
+def plan_like(request: Request, listed: Listed, facts: Facts, made: ExtractionFacts) -> Plan:
+    """The plan of a call for an output that is there already: what the call leaves open is as it was then."""
+    return _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
 
 
 def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | None) -> Plan:
@@ -163,7 +169,7 @@ def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]:
+def opened_output(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]:
     """Open an output that is there already and was made by an extraction.
 
     Raises:

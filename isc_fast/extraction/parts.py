@@ -22,7 +22,8 @@ from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
 from ..files.locks import locked, same_file
-from ..items import NOTED, Failure
+from ..items import NOTED, Failure, Ints
+from ..sources.stamps import UNKNOWN
 from .json_plan import read_json_plan
 from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
@@ -57,6 +58,11 @@ class _PartIds(Lazy[str]):
 def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
     with open_descriptors(file) as part:
         yield from part.blocks()
+
+
+def _stamps(file: Path) -> Ints:
+    with open_descriptors(file) as part:
+        return np.empty((0, 2), np.int64) if part.stamps is None else part.stamps[:]
 
 
 def holds_shard(part: Descriptors, shard: Shard) -> bool:
@@ -192,8 +198,13 @@ class PartsFolder:
                 raise ValueError("its images are not those that it was written with")
         return drift(StoredItems(self._plan_file), StoredItems(self._wanted_file))
 
-    def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
+    def begin_or_resume(self, wanted: Plan, *, overwrite: bool, exactly: bool = False) -> tuple[Plan, str | None]:
         """Resume the plan that was begun here if it has the same inputs, else begin the wanted plan.
+
+        Args:
+            wanted: the plan of the call.
+            overwrite: begin the wanted plan where another one was begun.
+            exactly: resume only where the images are the same too.
 
         Returns:
             the plan to work on, whose items are in its file here; and a note if the inputs list other images by now, else None.
@@ -210,7 +221,7 @@ class PartsFolder:
         if begun.id == Plan.read(self._wanted_file).id:
             return self._take_wanted(), None  # the new file is whole, even if a disk has damaged the old one
         difference = begun.difference(wanted)
-        if difference is None:
+        if difference is None and not exactly:
             changed = self._drift(begun)
             self._wanted_file.unlink()
             return begun, f"the images have changed since this extraction began ({changed}); it ends as it began"
@@ -241,12 +252,26 @@ class PartsFolder:
             return False
 
     def write_part(
-        self, plan_id: str, shard: Shard, vectors: npt.NDArray[np.float32], ledger: Sequence[Failure]
+        self,
+        plan_id: str,
+        shard: Shard,
+        vectors: npt.NDArray[np.float32],
+        ledger: Sequence[Failure],
+        stamps: Ints | None = None,
     ) -> None:
-        """Store the result of one shard of the plan with that id. The shard is not computed again."""
+        """Store the result of one shard of the plan with that id. The shard is not computed again.
+
+        Args:
+            plan_id, shard: what was computed.
+            vectors: ``(n, d)``, of the images that did not fail.
+            ledger: failures and notes.
+            stamps: of all images of the shard, in order; by default those that the shard has looked at.
+        """
+        seen = shard.stamps if stamps is None else stamps
         failures, notes = ([row for row in ledger if (row.stage == NOTED) == noted] for noted in (False, True))
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
+        stays = np.array([item.id not in failed for item in shard.items], bool)
         write_blocks(
             self.part(shard.index),
             [vectors],
@@ -255,6 +280,8 @@ class PartsFolder:
             meta=Provenance(plan_id=plan_id, shard=shard.index).write(),
             failures=failures,
             notes=notes,
+            stamps=[seen[stays]],
+            failure_stamps=seen[~stays],
         )
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
@@ -279,7 +306,10 @@ class PartsFolder:
             if rows == len(shard.items):
                 ids = {item.id for item in shard.items}
                 notes = [note for note in whole.notes if note.id in ids]
-                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), notes)
+                vectors = np.asarray(whole.vectors[row : row + rows], np.float32)
+                unknown = np.tile(np.array(UNKNOWN, np.int64), (rows, 1))
+                stamps = unknown if whole.stamps is None else whole.stamps[row : row + rows]
+                self.write_part(plan.id, shard, vectors, notes, stamps)
             row += rows
         return plan
 
@@ -301,16 +331,30 @@ class PartsFolder:
         counts: list[int] = []
         failures: list[Failure] = []
         notes: list[Failure] = []
+        failure_stamps: list[Ints] = []
         for file in files:
             with open_descriptors(file) as part:
                 counts.append(len(part))
+                if part.failure_stamps is not None:
+                    failure_stamps.append(part.failure_stamps)
                 failures.extend(part.failures)
                 notes.extend(part.notes)
         ids = _PartIds(files, counts, unique=StoredItems(self._plan_file).first_repeat() is None)
         if len(ids):
             blocks = (block for file in files for block in _blocks(file))
-            ledger = {"failures": failures, "notes": notes}
-            write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, **ledger, scratch=self.folder)
+            looked = len(failure_stamps) == len(files)  # parts of earlier versions have no stamps
+            write_blocks(
+                self.output,
+                blocks,
+                ids=ids,
+                dim=dim,
+                meta=meta,
+                failures=failures,
+                notes=notes,
+                stamps=map(_stamps, files) if looked else None,
+                failure_stamps=np.concatenate(failure_stamps) if looked else None,
+                scratch=self.folder,
+            )
         return len(ids), failures, notes
 
     def remove(self) -> None:

@@ -29,6 +29,7 @@ from .parts import PartsFolder
 from .plan import Plan
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
+from .update import bring_up_to_date, find_update
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Extraction:
         computed: number of images that this run worked on; the others were done before.
         ignored: number of files in the input folders that do not have the name of an image.
         seconds: how long this run took.
-        note: what the user should know about the listing, or None.
+        note: what the user should know about the listing, or what an update found; None for nothing.
         notes: images in the file whose descriptor says little, in order: those of one single colour.
         ignored_suffixes: by suffix, in lower case, how many of the ignored files have it.
     """
@@ -72,6 +73,7 @@ def extract(
     overwrite: bool = False,
     retry_failed: bool = False,
     isolated: bool = False,
+    keep_gone: bool = False,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -81,8 +83,11 @@ def extract(
     A run may be interrupted at any moment, also by ``kill -9`` or a power cut; the same call then continues it. The
     bytes of the result depend on the images, the engine, the decoder and the batch size alone. They do not depend on
     ``workers``, on interruptions or on the number of devices of one kind. An image that cannot be read becomes a row in
-    the file's ledger of failures. Images are told apart by their paths: an image that replaces another one under the
-    same name is not noticed, and ``overwrite`` describes it again.
+    the file's ledger of failures.
+
+    A finished output is brought up to date: images that are new, or whose file has another size or time than when it was
+    described, are described; the others keep their rows, in the order of the listing; those that are gone are left out. The
+    folder of the images may have moved. An output that shares no image with the inputs is refused.
 
     Args:
         inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
@@ -102,6 +107,7 @@ def extract(
         retry_failed: compute the shards again in which images failed.
         isolated: decode photos in processes of their own, so that one on which an image library hangs (60 s), crashes or takes
             too much memory (4 GiB) costs that photo alone. The bytes of the result are the same.
+        keep_gone: keep the rows of images that are gone, behind the others.
         devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
             `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
@@ -117,7 +123,7 @@ def extract(
             no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
-    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed)
+    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone)
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
@@ -147,8 +153,10 @@ def extract_with(
     ignored, by_suffix = listed.ignored, listed.ignored_suffixes
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
-        job = find_job(request, listed, facts, parts)
-        del listed  # from here on, the file of the plan has the images
+        update = find_update(request, listed, facts, parts)
+        job = update.job if update else find_job(request, listed, facts, parts)
+        if update is None:
+            del listed  # from here on, the file of the plan has the images
         made = job.finished
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
@@ -156,7 +164,7 @@ def extract_with(
                 runner.run(Work(job.plan, job.missing, parts, lock, source), tally)
             else:
                 tally.begin()
-            made = _assembled(parts, job.plan, facts)
+            made = bring_up_to_date(update, facts, parts) if update else _assembled(parts, job.plan, facts)
         parts.remove()
     seconds = time.monotonic() - began
     return Extraction(

@@ -23,7 +23,8 @@ from ..files.atomic import replacing
 from ..files.lazy import BLOCK
 from ..files.reading import parse_json
 from ..files.table import StoredTable, write_table
-from ..items import Item
+from ..items import Ints, Item
+from ..sources.stamps import stamps_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -39,6 +40,11 @@ class Shard:
 
     index: int
     items: Sequence[Item]
+
+    @cached_property
+    def stamps(self) -> Ints:
+        """Size and time of the items' files, ``int64 (n, 2)``. Whoever computes the shard looks before it opens the first."""
+        return stamps_of([item.path for item in self.items])
 
     def batches(self, batch_size: int) -> Iterator[Sequence[Item]]:
         """The items in runs of ``batch_size``; the last run may be shorter."""

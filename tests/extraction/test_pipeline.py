@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import FakeEngine
+from killed import run_killed
 from PIL import Image
 
 import isc_fast
@@ -20,11 +21,6 @@ from isc_fast.extraction.pipeline import extract
 from isc_fast.sources.listing import Listing, list_images
 
 HERE = Path(__file__).parents[1]
-
-
-def run_killed(photos: Path, output: Path, point: str, number: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HERE / "killed.py"), str(photos), str(output), point, str(number)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_rows_are_the_engine_s_answers_in_order(tmp_path, engine, folder_of, photos):

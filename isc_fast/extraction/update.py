@@ -1,0 +1,258 @@
+"""Bringing a finished output up to date: what is new or changed is described, the rest is taken over as it is.
+
+The images to describe become a plan of their own in the folder of parts, so that an update resumes as any extraction does. Then
+the output is written anew, row by row from the old output or from the parts, in the order of the listing, and takes the old
+one's place in one step. Where a network's descriptors do not depend on their neighbours in a batch, its bytes are those
+of an extraction of everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, write_blocks
+from ..files.lazy import BLOCK, Lazy
+from ..items import Failure, Ints, Item
+from ..sources.stamps import UNKNOWN
+from .changes import TODO, Changes, failure_of, find_changes
+from .job import Job, Listed, Outcome, Request, made_by, opened_output, plan_like
+from .parts import PartsFolder
+from .plan import Plan
+from .runners.base import Facts
+
+Rows = npt.NDArray[Any]
+
+UPDATE = "update"
+"""The input that the plan of an update has, so that it is no other plan."""
+
+
+class Chosen(Lazy[Item]):
+    """Some images of a sequence, by their rising numbers."""
+
+    def __init__(self, items: Sequence[Item], numbers: Ints) -> None:
+        self._items, self._numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """See `Lazy`."""
+        numbers = self._numbers[start:stop].tolist()
+        found: list[Item] = []
+        while len(found) < len(numbers):  # those that lie near each other come in one reading
+            first = numbers[len(found)]
+            near = [number for number in numbers[len(found) :] if number < first + BLOCK]
+            read = self._items[first : near[-1] + 1]
+            found += [read[number - first] for number in near]
+        return found
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update has to do.
+
+    Attributes:
+        job: the images to describe; its plan's items are in its file in the folder of parts.
+        plan: of all images, whose id the output will have.
+        changes: how the images relate to the output.
+        keep_gone: whether rows stay whose image is gone.
+    """
+
+    job: Job
+    plan: Plan
+    changes: Changes
+    keep_gone: bool
+
+
+def find_update(request: Request, listed: Listed, facts: Facts, parts: PartsFolder) -> Update | None:
+    """Find out whether a finished output is to be brought up to date, and begin the plan for it.
+
+    Returns:
+        None where there is no finished output, or it is up to date; where it shares no image with the listing, was made in
+        another way than the request says, or does not say what its photos were: then it is refused or replaced elsewhere.
+
+    Raises:
+        MismatchError, FormatError, OutputError: as `isc_fast.extraction.job.find_job`.
+    """
+    if request.overwrite or not parts.output.exists():
+        return None
+    with opened_output(parts.output) as (whole, made):
+        plan = plan_like(request, listed, facts, made)
+        alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
+        if not alike or whole.stamps is None:
+            return None
+        changes = find_changes(plan.items, whole)
+    unchanged = made.plan_id == plan.id and not len(changes.todo)
+    if not changes.kept or (unchanged and (request.keep_gone or not changes.gone)):
+        return None
+    wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=Chosen(plan.items, changes.todo))
+    todo, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
+    return Update(Job(todo, parts.missing(todo), str(changes)), plan, changes, request.keep_gone)
+
+
+def bring_up_to_date(update: Update, facts: Facts, parts: PartsFolder) -> Outcome:
+    """Write the output anew, from its own rows and from the parts.
+
+    Raises:
+        OutputError: it cannot be written. The old one and the parts stay.
+        DamageError: a part or the old output is damaged, and the old output stays.
+    """
+    with opened_output(parts.output) as (whole, _):
+        return _Merge(update, whole, parts).write(facts)
+
+
+class _Ids(Lazy[str]):
+    """The ids of images, and behind them those of some rows of a set. They differ: a gone image is not in the listing."""
+
+    unique = True
+
+    def __init__(self, images: Sequence[Item], whole: Descriptors, rows: Ints) -> None:
+        self._images, self._whole, self._rows = images, whole, rows
+
+    def __len__(self) -> int:
+        return len(self._images) + len(self._rows)
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        count = len(self._images)
+        gone = self._rows[max(0, start - count) : max(0, stop - count)]
+        return [item.id for item in self._images[start : min(stop, count)]] + ids_at(self._whole.ids, gone)
+
+
+class _Fresh:
+    """The rows of all parts in order, as many as are asked for.
+
+    Args:
+        files: the parts.
+        column: gives the rows of one part.
+    """
+
+    def __init__(self, files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> None:
+        self._blocks = self._read(files, column)
+        self._left: list[Rows] = []
+
+    @staticmethod
+    def _read(files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> Iterator[Rows]:
+        for file in files:
+            with open_descriptors(file) as part:
+                yield column(part)
+
+    def take(self, count: int) -> Rows | None:
+        """The next rows; None for no row."""
+        if not count:
+            return None
+        while sum(map(len, self._left)) < count:
+            self._left.append(next(self._blocks))
+        rows = np.concatenate(self._left)
+        self._left = [rows[count:]]
+        return rows[:count]
+
+
+def _vectors(found: Descriptors) -> Rows:
+    return np.asarray(found.vectors[:], np.float32)
+
+
+def _stamps(found: Descriptors) -> Rows:
+    return np.tile(np.array(UNKNOWN, np.int64), (len(found), 1)) if found.stamps is None else found.stamps[:]
+
+
+class _Merge:
+    """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
+
+    def __init__(self, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
+        self.update, self.whole = update, whole
+        self.files: list[Path] = [parts.part(index) for index in range(update.job.plan.shard_count)]
+        self.output, self.scratch = parts.output, parts.folder
+        self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
+        self.failures: list[Failure] = []
+        self.failure_stamps: list[Ints] = []
+        self.notes: list[Failure] = []
+        self.gone = update.changes.gone_rows if update.keep_gone else np.empty(0, np.int64)
+        self._read_ledgers()
+
+    def _read_ledgers(self) -> None:
+        """Find out which images have a descriptor, and gather failures and notes in the order of the plan."""
+        whole, origin, items = self.whole, self.update.changes.origin, self.update.plan.items
+        old_stamps = np.empty((0, 2), np.int64) if whole.failure_stamps is None else whole.failure_stamps
+        noted = {note.id: note for note in whole.notes}
+        failed: dict[str, tuple[Failure, Ints]] = {}
+        for file in self.files:
+            with open_descriptors(file) as part:
+                stamps = np.empty((0, 2), np.int64) if part.failure_stamps is None else part.failure_stamps
+                failed |= {row.id: (row, stamp) for row, stamp in zip(part.failures, stamps, strict=True)}
+                for id_ in part.ids:
+                    noted.pop(id_, None)  # what was noted of the photo that it was before
+                noted |= {note.id: note for note in part.notes}
+        for start in range(0, len(items), BLOCK):
+            for number, item in enumerate(items[start : start + BLOCK], start):
+                source = int(origin[number])
+                if source == TODO and item.id in failed:
+                    row, stamp = failed[item.id]
+                elif source < TODO:
+                    row, stamp = whole.failures[failure_of(source)], old_stamps[failure_of(source)]
+                else:
+                    self.has[number] = True
+                    if item.id in noted:
+                        self.notes.append(replace(noted.pop(item.id), path=item.path))
+                    continue
+                self.failures.append(replace(row, path=item.path))
+                self.failure_stamps.append(stamp)
+        gone = set(ids_at(whole.ids, self.gone)) & noted.keys()
+        self.notes += [note for note in whole.notes if note.id in gone]
+
+    def write(self, facts: Facts) -> Outcome:
+        """Write the output, and say what it holds.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        plan = self.update.plan
+        ids = _Ids(Chosen(plan.items, np.flatnonzero(self.has)), self.whole, self.gone)
+        if len(ids):
+            write_blocks(
+                self.output,
+                self._rows(_vectors, self.whole.vectors),
+                ids=ids,
+                dim=facts.spec.dim,
+                meta=made_by(plan, facts),
+                failures=self.failures,
+                notes=self.notes,
+                stamps=self._rows(_stamps, self.whole.stamps),
+                failure_stamps=np.array(self.failure_stamps, np.int64).reshape(-1, 2),
+                scratch=self.scratch,
+            )
+        return Outcome(len(ids), self.failures, self.notes)
+
+    def _rows(self, column: Callable[[Descriptors], Rows], old: Any) -> Iterator[Rows]:
+        """A column of the new output, in blocks."""
+        origin = self.update.changes.origin[self.has]
+        fresh = _Fresh(self.files, column)
+        for start in range(0, len(origin), BLOCK_ROWS):
+            block = origin[start : start + BLOCK_ROWS]
+            kept = _at(old, block[block != TODO])
+            new = fresh.take(int((block == TODO).sum()))
+            if new is None:
+                yield kept
+                continue
+            made = np.empty((len(block), kept.shape[1]), kept.dtype)
+            made[block != TODO], made[block == TODO] = kept, new
+            yield made
+        for start in range(0, len(self.gone), BLOCK_ROWS):
+            yield _at(old, self.gone[start : start + BLOCK_ROWS])
+
+
+def _at(table: Any, rows: Ints) -> Rows:
+    """Rows of a data set on disk, in any order. Rows that follow each other are read at once."""
+    if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
+        return np.asarray(table[int(rows[0]) : int(rows[-1]) + 1])
+    wanted, places = np.unique(rows, return_inverse=True)
+    if len(wanted) and wanted[-1] - wanted[0] < 2 * len(wanted):  # one reading of everything between is faster
+        first = int(wanted[0])
+        return np.asarray(table[first : int(wanted[-1]) + 1])[rows - first]
+    return np.asarray(table[wanted])[places]

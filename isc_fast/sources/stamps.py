@@ -1,0 +1,32 @@
+"""When a photo was last changed: what tells a photo from another one that took its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..items import Ints
+
+UNKNOWN = (-1, 0)
+"""The stamp of a photo that cannot be looked at. It equals no other, not even another unknown one: see `same`."""
+
+
+def stamp_of(path: str) -> tuple[int, int]:
+    """The size of a photo's file in bytes, and the time of its last change in nanoseconds; `UNKNOWN` if there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # a ValueError: the path holds a zero byte
+        return UNKNOWN
+    return status.st_size, status.st_mtime_ns
+
+
+def stamps_of(paths: Sequence[str]) -> Ints:
+    """The stamps of photos: ``int64 (n, 2)``, size and time."""
+    return np.array([stamp_of(path) for path in paths], np.int64).reshape(len(paths), 2)
+
+
+def same(stamps: Ints, others: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which photos are as they were: ``bool (n,)``. An unknown stamp says that nobody knows, so such a photo is not."""
+    return np.asarray((stamps == others).all(axis=1) & (stamps[:, 0] >= 0))
