@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -25,6 +25,7 @@ class Changes:
             failure k of the set is still right.
         new, changed, gone: how many images there are of each kind; ``gone`` counts those that only the set has.
         gone_rows: the rows of the set whose image is gone, rising.
+        again: how many unchanged images are described again because they failed.
     """
 
     origin: Ints
@@ -32,6 +33,7 @@ class Changes:
     changed: int
     gone: int
     gone_rows: Ints
+    again: int = 0
 
     @property
     def kept(self) -> int:
@@ -44,7 +46,13 @@ class Changes:
         return np.flatnonzero(self.origin == TODO)
 
     def __str__(self) -> str:
-        return f"{self.new} new, {self.changed} changed, {self.gone} gone, {self.kept} as they were"
+        again = f", {self.again} that failed tried again" if self.again else ""
+        return f"{self.new} new, {self.changed} changed, {self.gone} gone, {self.kept} as they were{again}"
+
+    def without_failures(self) -> Changes:
+        """The same, with every image to be described that failed."""
+        failed = self.origin < TODO
+        return replace(self, origin=np.where(failed, TODO, self.origin), again=int(failed.sum()))
 
 
 def failure_of(origin: int) -> int:

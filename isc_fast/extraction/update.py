@@ -88,6 +88,8 @@ def find_update(request: Request, listed: Listed, facts: Facts, parts: PartsFold
         if not alike or whole.stamps is None:
             return None
         changes = find_changes(plan.items, whole)
+        if request.retry_failed:
+            changes = changes.without_failures()
     unchanged = made.plan_id == plan.id and not len(changes.todo)
     if not changes.kept or (unchanged and (request.keep_gone or not changes.gone)):
         return None

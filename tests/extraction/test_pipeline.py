@@ -98,15 +98,22 @@ def test_a_damaged_part_is_computed_again(tmp_path, engine, folder_of):
     assert output.read_bytes() == whole.read_bytes()
 
 
-def test_other_inputs_engine_or_batch_are_refused_not_mixed(tmp_path, engine, folder_of):
-    one, two = folder_of(tmp_path / "one", 6), folder_of(tmp_path / "two", 6)
+def without_stamps(output: Path) -> None:
+    """Make the output one of version 0.2, which does not say what its photos were."""
+    isc_fast.write_descriptors(output, load_descriptors(output))
+
+
+def test_other_inputs_engine_or_batch_are_refused_not_mixed(tmp_path, engine, folder_of, photos):
+    one, two = folder_of(tmp_path / "one", 6), tmp_path / "two"
+    two.mkdir()
+    for photo in photos[10:16]:
+        (two / photo.name).symlink_to(photo)
     output = tmp_path / "out.h5"
     extract(one, engine, output, batch_size=2)
     for inputs, other, options, words in (
         (two, engine, {}, "from other inputs"),
         (one, FakeEngine(seed=1), {}, "by another engine \\(fake0"),
         (one, engine, {"batch_size": 3}, "in batches of 2, not 3"),
-        (one, engine, {"limit": 5}, "6 images then, 5 now"),
     ):
         with pytest.raises(MismatchError, match=words):
             extract(inputs, other, output, **options)
@@ -166,10 +173,13 @@ def test_retry_failed_computes_only_their_shards(tmp_path, engine, folder_of, ph
     victim.write_bytes(b"")
     assert len(extract(folder, engine, output, batch_size=2, shard_size=4).failures) == 1
     (tmp_path / "away.jpg").rename(victim)
+    without_stamps(output)
     assert extract(folder, engine, output).computed == 0
     again = extract(folder, engine, output, retry_failed=True)
     assert (again.computed, list(again.failures)) == (4, [])
-    assert output.read_bytes() == whole.read_bytes()
+    found, expected = load_descriptors(output), load_descriptors(whole)
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
+    assert (list(found.ids), found.meta) == (list(expected.ids), expected.meta)
 
 
 def test_resuming_from_another_folder_finds_the_same_photos(tmp_path, engine, folder_of, monkeypatch):
@@ -204,6 +214,7 @@ def test_an_interrupted_retry_goes_on_where_it_stopped(tmp_path, folder_of, phot
     extract(folder, FakeEngine(), output, batch_size=2, shard_size=4)
     for name in victims:
         (folder / name).write_bytes((photos[0].parent / name).read_bytes())
+    without_stamps(output)
 
     class Interrupted(FakeEngine):
         def run(self, pixels):

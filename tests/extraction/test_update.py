@@ -102,6 +102,30 @@ def test_a_failure_is_tried_again_only_where_its_file_changed(tmp_path, folder, 
     assert output.read_bytes() == fresh(folder, tmp_path / "fresh.h5")
 
 
+def test_what_failed_for_no_fault_of_its_file_is_tried_again_on_request(tmp_path, folder, engine):
+    class Broken(FakeEngine):
+        def run(self, pixels):
+            rows = super().run(pixels)
+            rows[1] = np.nan
+            return rows
+
+    output = tmp_path / "out.h5"
+    assert [failure.id for failure in extract(folder, Broken(), output).failures] == ["p1", "p5"]
+    (folder / "p7.png").unlink()
+    assert extract(folder, engine, output).computed == 0
+    made = extract(folder, engine, output, retry_failed=True)
+    assert made.note == "0 new, 0 changed, 0 gone, 5 as they were, 2 that failed tried again"
+    assert (made.computed, made.count) == (2, 7)
+    assert output.read_bytes() == fresh(folder, tmp_path / "fresh.h5")
+
+
+def test_fewer_or_more_of_the_same_are_an_update_too(tmp_path, folder, engine):
+    output = tmp_path / "out.h5"
+    extract(folder, engine, output, limit=5)
+    assert extract(folder, engine, output).note == "3 new, 0 changed, 0 gone, 5 as they were"
+    assert extract(folder, engine, output, limit=6).count == 6
+
+
 def test_notes_follow_their_photos(tmp_path, folder, engine):
     Image.new("RGB", (40, 40), "red").save(folder / "p0.png")
     Image.new("RGB", (40, 40), "blue").save(folder / "x.png")
