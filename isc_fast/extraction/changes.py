@@ -89,11 +89,12 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
         known = np.flatnonzero(sorted_hashes[place] == wanted) if len(order) else np.empty(0, np.int64)
         old = order[place[known]]
         # Two ids of one hash are as good as never met; then the image counts as new.
-        equal = np.array([block[i].id == id_ for i, id_ in zip(known, _ids(whole, old), strict=True)], bool)
+        known_ids = zip(known.tolist(), _ids(whole, old), strict=True)
+        equal = np.array([block[number].id == id_ for number, id_ in known_ids], np.bool_)
         known, old = known[equal], old[equal]
         met[old] = True
         new += len(block) - len(known)
-        right = same(old_stamps[old], stamps_of([block[i].path for i in known]))
+        right = same(old_stamps[old], stamps_of([block[number].path for number in known.tolist()]))
         found = old[right]
         origin[start + known[right]] = np.where(found < rows, found, failure_of(found - rows))
     changed = int((origin == TODO).sum()) - new
