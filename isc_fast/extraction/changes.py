@@ -56,7 +56,7 @@ class Changes:
 
 
 def failure_of(origin: int) -> int:
-    """The number of the failure that an origin below `TODO` stands for, and the other way round."""
+    """The number of the failure that an origin below `TODO` stands for."""
     return -2 - origin
 
 
@@ -96,7 +96,7 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
         new += len(block) - len(known)
         right = same(old_stamps[old], stamps_of([block[number].path for number in known.tolist()]))
         found = old[right]
-        origin[start + known[right]] = np.where(found < rows, found, failure_of(found - rows))
+        origin[start + known[right]] = np.where(found < rows, found, rows + TODO - 1 - found)
     changed = int((origin == TODO).sum()) - new
     return Changes(origin, new, changed, int((~met).sum()), np.flatnonzero(~met[:rows]))
 
