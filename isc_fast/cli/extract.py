@@ -7,7 +7,16 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..progress import duration
-from .flags import ENGINE_HELP, add_json, add_run_flags, engine_flags, given
+from .flags import (
+    ENGINE_HELP,
+    PHOTOS_HELP,
+    add_choice_flags,
+    add_json,
+    add_run_flags,
+    choice,
+    engine_flags,
+    given,
+)
 from .output import note, progress, show
 
 if TYPE_CHECKING:
@@ -19,9 +28,7 @@ _FAILURES_SHOWN = 10
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument(
-        "inputs", nargs="+", metavar="PHOTOS", help="folder, image, or list file (.txt: one path a line)"
-    )
+    parser.add_argument("inputs", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
     parser.add_argument(
@@ -43,6 +50,7 @@ def add(parser: ArgumentParser) -> None:
         action="store_true",
         help="decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone",
     )
+    add_choice_flags(parser)
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -60,6 +68,7 @@ def run(arguments: Namespace) -> int:
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             isolated=arguments.isolate,
+            choice=choice(arguments),
             progress=printer,
             **engine_flags(arguments),
             **options,
@@ -68,6 +77,7 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
+        found |= {"excluded": dict(made.excluded)}
         show(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
@@ -78,12 +88,19 @@ def run(arguments: Namespace) -> int:
 
 
 def _note_what_is_missing(made: Extraction) -> None:
-    from ..sources.listing import in_words
+    from ..sources.listing import containers_among, in_words, patterns_in_words
 
     if made.note:
         note(f"note: {made.note}")
     if made.ignored:
         note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
+    if packed := containers_among(made.ignored_suffixes):
+        note(f"note: {packed} of them are archives or tables beside images; to describe their photos, name them")
+    if made.excluded:
+        left = patterns_in_words(made.excluded)
+        note(
+            f"note: files and folders left out by patterns: {left}; --no-default-excludes takes what no --exclude names"
+        )
     if unread := _unread(made):
         note(
             f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"

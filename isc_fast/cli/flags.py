@@ -6,11 +6,18 @@ Defaults stand in the library, not here: a flag that the user leaves out is not 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
+if TYPE_CHECKING:
+    from ..sources.choice import Choice
+
+PHOTOS_HELP = (
+    "folder, image, list (.txt: one path a line; .csv, .jsonl; - is standard input), .tar, .zip, .parquet, or .arrow of "
+    "Hugging Face"
+)
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
 
 
@@ -65,6 +72,43 @@ def add_run_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--provider", choices=PROVIDERS, help="what ONNX Runtime computes with on a GPU (default: cuda)"
     )
+
+
+def add_choice_flags(parser: ArgumentParser) -> None:
+    """Add which of the inputs' photos are taken, as `isc_fast.Choice` has it."""
+    for name, what in (("include", "take only"), ("exclude", "leave out")):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            metavar="GLOB",
+            help=f"in folders and archives, {what} what this pattern fits, such as '*.jpg' or 'drafts/*'; may be repeated",
+        )
+    parser.add_argument(
+        "--no-default-excludes",
+        action="store_true",
+        help="take also what programs keep beside photos, such as @eaDir, .thumbnails, ._* and trash",
+    )
+    parser.add_argument(
+        "--sniff",
+        action="store_true",
+        help="in folders, take files without an image's name too, where their first bytes are an image's",
+    )
+    parser.add_argument(
+        "--image-column", metavar="NAME", help="of Parquet, Arrow, .csv and .jsonl: where the photos are"
+    )
+    parser.add_argument("--id-column", metavar="NAME", help="likewise: where the ids are (default: row numbers)")
+
+
+def choice(arguments: Namespace) -> Choice | None:
+    """Return which photos are taken; None where the user gave none of the flags."""
+    from ..sources.choice import Choice
+
+    options = given(arguments, "include", "exclude", "image_column", "id_column")
+    if arguments.sniff:
+        options["sniff"] = True
+    if arguments.no_default_excludes:
+        options["default_excludes"] = False
+    return Choice(**options) if options else None
 
 
 def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
