@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterator
 from itertools import repeat
@@ -72,8 +73,9 @@ def _belongs(file: str) -> bool:
 @contextlib.contextmanager
 def _opened(file: str) -> Iterator[Any]:
     """The file as pyarrow reads it, mapped: bytes of photos are not read before somebody looks at them."""
-    with arrow("pyarrow").memory_map(file) as opened:
-        yield opened
+    with open_regular(file) as stream:
+        whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # pyarrow's own takes no name that is not UTF-8
+    yield arrow("pyarrow").BufferReader(whole)
 
 
 def _next_batch(library: Any, opened: Any, schema: Any, stream: Container) -> tuple[Any, bool]:

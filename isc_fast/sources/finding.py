@@ -96,8 +96,10 @@ class Finder:
             status = os.stat(path)
         except OSError:
             return
-        before = self._opened.setdefault((status.st_dev, status.st_ino), path)
-        if before is not path:
+        key = status.st_dev, status.st_ino
+        before = self._opened.get(key)
+        self._opened[key] = path
+        if before is not None:
             also = "" if before == path else f", also as {before}"
             raise InputError(f"{path} is given twice{also}; name it once")
 

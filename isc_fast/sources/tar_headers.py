@@ -68,7 +68,7 @@ def members(read: Read, length: int) -> Iterator[Member]:
     while True:
         header = read(BLOCK, at)
         if len(header) < BLOCK:
-            if zeros and not header and special.is_empty:
+            if zeros and special.is_empty and not header.strip(b"\0"):
                 return
             raise EndOfTar(f"the archive is cut short at byte {length}: it lacks its end", at)
         if header == _ZEROS:

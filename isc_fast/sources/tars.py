@@ -64,7 +64,7 @@ def _refuse_others(file: str, tar: Container) -> None:
         next(members(tar.read, tar.length), None)
     except EndOfTar as end:
         if end.at < BLOCK:
-            raise InputError(f"{file} is not a tar archive ({end}); expected one, such as WebDataset writes") from end
+            raise InputError(f"cannot read {file}: {end}; expected a tar archive, such as WebDataset writes") from end
 
 
 def _entry(tar: Container, member: Member, sieve: Sieve) -> Entry | None:
