@@ -22,7 +22,7 @@ PARQUET_SUFFIXES = frozenset((".parquet", ".pq"))
 CACHE_BYTES = 1 << 29
 """Bytes of row groups that a process keeps; two of them stay whatever their size."""
 MAX_GROUP_BYTES = 1 << 30
-"""Bytes of a row group's photos: it is read whole."""
+"""Bytes of a row group: its photos are read all together."""
 
 _GroupKey = tuple[str, tuple[int, int], str, int]
 
@@ -45,7 +45,7 @@ def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
             first = 0
             for group in range(opened.metadata.num_row_groups):
                 rows = opened.metadata.row_group(group).num_rows
-                _refuse_large(opened, group, column, file)
+                _refuse_large(opened, group, file)
                 ids = _column(opened, group, choice.id_column, rows)
                 paths = _column(opened, group, column if by_path else None, rows)
                 values = zip(ids, paths if by_path else repeat(None, rows), strict=True)
@@ -61,16 +61,14 @@ def _column(opened: Any, group: int, name: str | None, rows: int) -> list[str | 
     return [None] * rows if name is None else id_texts(opened.read_row_group(group, columns=[name]).column(name))
 
 
-def _refuse_large(opened: Any, group: int, column: str, file: str) -> None:
-    about = opened.metadata.row_group(group)
-    chunks = [about.column(number) for number in range(about.num_columns)]
-    size = sum(
-        chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == column.split(".")[0]
-    )
+def _refuse_large(opened: Any, group: int, file: str) -> None:
+    size = opened.metadata.row_group(
+        group
+    ).total_byte_size  # asked by column, pyarrow ends the process over a damaged file
     if size > MAX_GROUP_BYTES:
         raise InputError(
-            f"{file} has row groups of {size} bytes of photos, limit {MAX_GROUP_BYTES}: write it again with smaller ones, "
-            "such as row_group_size=100"
+            f"{file} has row groups of {size} bytes, limit {MAX_GROUP_BYTES}: write it again with smaller ones, such as "
+            "row_group_size=100"
         )
 
 
