@@ -86,7 +86,7 @@ def extract(
     bytes of the result depend on the images, the engine, the decoder and the batch size alone. They do not depend on
     ``workers``, on interruptions or on the number of devices of one kind. An image that cannot be read becomes a row in
     the file's ledger of failures. Images are told apart by their paths: an image that replaces another one under the
-    same name is not noticed, and ``overwrite`` describes it again.
+    same name is not noticed, and ``overwrite`` describes it again. An archive or a table that was changed is noticed.
 
     Args:
         inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any

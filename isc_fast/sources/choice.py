@@ -20,8 +20,8 @@ class Choice:
     """What of an input is taken. Patterns hold for what lies in folders and archives, not for what a list names.
 
     A pattern is a glob: ``*``, ``?`` and ``[abc]``, and upper case counts. Without a slash it is compared with the name of
-        each file
-    and of each folder on the way to it; with one, with the whole path below the input, where ``*`` stands for slashes too.
+    each file and of each folder on the way to it; with one, with the whole path below the input, where ``*`` stands for
+    slashes too.
 
     Args:
         include: where there are any, only files that one of these patterns fits are taken.

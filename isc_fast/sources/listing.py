@@ -116,7 +116,7 @@ def open_path(path: str) -> Photo:
 def _kind_of(path: str) -> Kind | None:
     """The kind whose scheme a path begins with, or None for a path in the file system."""
     scheme, found, _ = path.partition("://")
-    return next((kind for kind in KINDS if found and kind.scheme == scheme), None)
+    return next((kind for kind in KINDS if kind.scheme == scheme), None) if found and scheme else None
 
 
 def absolute(path: str) -> str:
@@ -166,7 +166,7 @@ def list_images(
 
     Args:
         inputs: one input or several. With several, ids begin with the name of the folder they came from. Ids of photos in a
-            container always begin with its name: ``container/key``.
+            container begin with its name too: ``container/key``.
         ids: ``"auto"``: the path relative to its folder without suffix, with suffix for those that would be equal
             (``a.jpg`` beside ``a.png``); ``"path"``: always with suffix; ``"stem"``: the file name alone.
         limit: keep the first so many.
