@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from ..progress import duration
 from .flags import (
     ENGINE_HELP,
+    ID_RULES,
+    IDS_HELP,
+    ISOLATE_HELP,
     PHOTOS_HELP,
     add_choice_flags,
     add_json,
@@ -17,13 +20,12 @@ from .flags import (
     engine_flags,
     given,
 )
-from .output import note, progress, show
+from .output import note_what_is_missing, progress, show, unread
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
-_FAILURES_SHOWN = 10
 
 
 def add(parser: ArgumentParser) -> None:
@@ -31,11 +33,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
-    parser.add_argument(
-        "--ids",
-        choices=("auto", "path", "stem"),
-        help="ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)",
-    )
+    parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--shard-size", type=int, metavar="N", help="images of one part, the unit of resuming")
     parser.add_argument(
@@ -45,11 +43,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
-    parser.add_argument(
-        "--isolate",
-        action="store_true",
-        help="decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone",
-    )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
     add_run_flags(parser)
     add_json(parser, "the result as ")
@@ -73,7 +67,7 @@ def run(arguments: Namespace) -> int:
             **engine_flags(arguments),
             **options,
         )
-    _note_what_is_missing(made)
+    note_what_is_missing(made)
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
@@ -84,41 +78,7 @@ def run(arguments: Namespace) -> int:
         show(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
         show(f"{made.path}: {_counts(made)}, complete already")
-    return 1 if arguments.strict and (made.failures or _unread(made)) else 0
-
-
-def _note_what_is_missing(made: Extraction) -> None:
-    from ..sources.listing import containers_among, in_words, patterns_in_words
-
-    if made.note:
-        note(f"note: {made.note}")
-    if made.ignored:
-        note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
-    if packed := containers_among(made.ignored_suffixes):
-        note(f"note: {packed} of them are archives or tables beside images; to describe their photos, name them")
-    if made.excluded:
-        left = patterns_in_words(made.excluded)
-        note(
-            f"note: files and folders left out by patterns: {left}; --no-default-excludes takes what no --exclude names"
-        )
-    if unread := _unread(made):
-        note(
-            f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
-        )
-    for failure in made.failures[:_FAILURES_SHOWN]:
-        note(f"failed: {failure.path}: {failure.reason}")
-    if len(made.failures) > _FAILURES_SHOWN:
-        note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
-    if made.notes:
-        count = "1 image is" if len(made.notes) == 1 else f"{len(made.notes)} images are"
-        note(f"note: {count} of one single colour, and match every other such image: isc-fast info {made.path} --notes")
-
-
-def _unread(made: Extraction) -> int:
-    """How many of the files that were left out are pictures all the same, by their names."""
-    from ..sources.folders import UNREAD_SUFFIXES
-
-    return sum(count for suffix, count in made.ignored_suffixes.items() if suffix in UNREAD_SUFFIXES)
+    return 1 if arguments.strict and (made.failures or unread(made)) else 0
 
 
 def _counts(made: Extraction) -> str:

@@ -12,6 +12,7 @@ from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
 if TYPE_CHECKING:
+    from ..runs.describing import Describing
     from ..sources.choice import Choice
 
 PHOTOS_HELP = (
@@ -19,6 +20,11 @@ PHOTOS_HELP = (
     "Hugging Face"
 )
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
+
+
+ID_RULES = ("auto", "path", "stem")
+IDS_HELP = "ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)"
+ISOLATE_HELP = "decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone"
 
 
 def given(arguments: Namespace, *names: str) -> dict[str, Any]:
@@ -109,6 +115,27 @@ def choice(arguments: Namespace) -> Choice | None:
     if arguments.no_default_excludes:
         options["default_excludes"] = False
     return Choice(**options) if options else None
+
+
+def add_describing(parser: ArgumentParser) -> None:
+    """Add what the verbs have in common that describe photos before they compare them."""
+    parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
+    parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
+    )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_choice_flags(parser)
+    add_run_flags(parser)
+
+
+def describing_of(arguments: Namespace) -> Describing:
+    """How photos are described, by the flags of `add_describing`."""
+    from ..runs.describing import Describing
+
+    options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
+    options |= {"isolated": arguments.isolate, "overwrite": arguments.overwrite, "choice": choice(arguments)}
+    return Describing(**engine_flags(arguments), **options)
 
 
 def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
