@@ -4,8 +4,8 @@
     python bench/sources.py --smoke    takes seconds and shows only that it runs
 
 Three costs stand beside each other: JPEG files to descriptors with the demo's engine, as a user calls it; opening and reading
-a photo without decoding it, in microseconds of processor time; and listing a member, likewise. The accuracy is the cosine with the folder's
-descriptors, which is 1 where every source gives the same bytes.
+a photo without decoding it, in microseconds of processor time; and listing a member, likewise. The accuracy is the cosine
+with the folder's descriptors, which is 1 where every source gives the same bytes.
 """
 
 from __future__ import annotations
