@@ -23,6 +23,7 @@ from ..files.lazy import Lazy
 from ..items import Failure, Item
 from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
+from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from .job import Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
@@ -46,6 +47,7 @@ class Extraction:
         note: what the user should know about the listing, or what an update found; None for nothing.
         notes: images in the file whose descriptor says little, in order: those of one single colour.
         ignored_suffixes: by suffix, in lower case, how many of the ignored files have it.
+        excluded: how many files and folders each pattern of the choice left out.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Extraction:
     note: str | None = None
     notes: Sequence[Failure] = ()
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
 
 def extract(
@@ -74,6 +77,7 @@ def extract(
     retry_failed: bool = False,
     isolated: bool = False,
     keep_gone: bool = False,
+    choice: Choice | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -86,11 +90,12 @@ def extract(
     the file's ledger of failures.
 
     A finished output is brought up to date: images that are new, or whose file has another size or time than when it was
-    described, are described; the others keep their rows, in the order of the listing; those that are gone are left out. The
-    folder of the images may have moved. An output that shares no image with the inputs is refused.
+    described, are described; the others keep their rows, in the order of the listing; those that are gone are left out.
+    The folder of the images may have moved. Photos in an archive or a table count as changed if that file was. An output
+    that shares no image with the inputs is refused.
 
     Args:
-        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
+        inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
             `isc_fast.sources.base.Source`.
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
@@ -123,7 +128,7 @@ def extract(
             no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
-    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone)
+    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice)
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
@@ -148,9 +153,9 @@ def extract_with(
     began = time.monotonic()
     parts = PartsFolder(_checked(Path(output)))
     check_decoder(request.decoder)
-    source = as_source(inputs, request.ids)
+    source = as_source(inputs, request.ids, request.choice)
     listed = _listed(source, request.limit)
-    ignored, by_suffix = listed.ignored, listed.ignored_suffixes
+    left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
         update = find_update(request, listed, facts, parts)
@@ -167,8 +172,9 @@ def extract_with(
             made = bring_up_to_date(update, facts, parts) if update else _assembled(parts, job.plan, facts)
         parts.remove()
     seconds = time.monotonic() - began
+    ignored, by_suffix, excluded = left_out
     return Extraction(
-        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix
+        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix, excluded
     )
 
 
@@ -199,7 +205,8 @@ def _listed(source: Source, limit: int | None) -> Listed:
     """List the images that a call is about."""
     listing = source.list()
     found = listing.found if limit is None else _First(listing.found, limit)
-    return Listed(found, [*source.inputs, f"limit={limit}"], listing.ignored, listing.ignored_suffixes)
+    inputs = [*source.inputs, f"limit={limit}"]
+    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded)
 
 
 @contextlib.contextmanager

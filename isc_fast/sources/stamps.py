@@ -7,14 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..items import Ints
+from ..items import Ints, Problem
+from .containers import place_of
 
 UNKNOWN = (-1, 0)
 """The stamp of a photo that cannot be looked at. It equals no other, not even another unknown one: see `same`."""
 
 
 def stamp_of(path: str) -> tuple[int, int]:
-    """The size of a photo's file in bytes, and the time of its last change in nanoseconds; `UNKNOWN` if there is none."""
+    """The size of a photo's file in bytes, and the time of its last change in nanoseconds; `UNKNOWN` if there is none.
+
+    A photo in a container has the stamp of the container, as it was when it was listed.
+    """
+    if "://" in path:
+        place = place_of(path)
+        return UNKNOWN if isinstance(place, Problem) else place.stamp
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # a ValueError: the path holds a zero byte
