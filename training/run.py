@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import require
 from ..progress import ProgressCallback
-from .checks import check_start, collect_all
+from .checks import check_loaders, check_start, collect_all
 from .data.held_out import read_held_out
 from .launched import world_size
 from .names import STATE_FILE, checkpoint_path
@@ -77,6 +77,7 @@ def train_stage(
     if final.exists() and not overwrite:
         return final
     # All that needs no torch comes before its import, which takes seconds.
+    check_loaders(options.workers)
     if overwrite or not (folder / STATE_FILE).exists():
         check_start(start)
     (collection,) = collect_all(
