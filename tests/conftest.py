@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+# Torch's and faiss' idle threads would spin, and keep the cores from the tests that run beside them. It is read once, when
+# the first of their libraries is loaded; processes that tests start inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from isc_fast.assets import demo_photos
 
