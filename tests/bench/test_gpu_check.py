@@ -362,7 +362,8 @@ def test_what_the_tests_found_is_known_however_they_end(
     (tmp_path / "tests" / "test_some.py").write_text(SOME_TESTS.replace("assert 1 == 2", "assert 1 == 1") + ENDS[end])
     (tmp_path / "tests" / "test_more.py").write_text("def test_without_mark(): assert False")
     monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
-    monkeypatch.setenv("STEP_LIMIT_S", str(gpu_check._TESTS_END_S + 6))
+    seconds = 12 if end in ("hangs", "deaf") else 120  # pytest has to reach the last test on a busy machine too
+    monkeypatch.setenv("STEP_LIMIT_S", str(gpu_check._TESTS_END_S + seconds))
     row = gpu_check.tests(Settings(str(tmp_path)))
     counts = {"passed": 4, "skipped": 1}
     last = None if end == "well" else "tests/test_some.py::test_last"
@@ -374,7 +375,7 @@ def test_what_the_tests_found_is_known_however_they_end(
         assert "status -6" in row["reason"]
     elif end != "well":
         assert row["state"] == SKIPPED
-        assert "were ended after 6 s" in row["reason"]
+        assert f"were ended after {seconds} s" in row["reason"]
 
 
 def test_a_test_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
