@@ -85,7 +85,8 @@ def train_stage(
     )
     held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
     artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
-    require("isc_fast.training.loop.stage_run", "train").run_stage(
+    work = require("isc_fast.training.loop.stage_run", "train")
+    run = work.StageRun(
         stage,
         folder,
         collection,
@@ -97,6 +98,7 @@ def train_stage(
         progress=progress,
         log=log,
     )
+    work.run_stage(run)
     return final
 
 
