@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast torture coverage lint types docs bench wheel clean
+.PHONY: demo test test-training test-fast torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -15,9 +15,13 @@ TRAINING := tests/training/test_training.py
 
 BESIDE := -n logical --maxprocesses 4 --dist worksteal
 
-test: $(VENV)/.dev lint types  ## lint, types and every test
-	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
+test: $(VENV)/.dev lint  ## lint, types and every test
+	$(MAKE) --jobs=2 --output-sync types test-training
 	$(BIN)/python -m pytest $(BESIDE) $(TRAINING:%=--ignore=%)
+
+# mypy has one thread, so these run beside it.
+test-training: $(VENV)/.dev
+	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
 
 # The same in every environment: torch and its friends are out of reach even where they are installed.
 test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch, in under three minutes
@@ -43,7 +47,7 @@ lint: $(VENV)/.fast
 
 # mypy does not know that training/ and export/ are installed inside isc_fast: it is shown a folder where they are.
 types: $(VENV)/.dev
-	@rm -rf build/types && mkdir -p build/types/isc_fast
+	@rm -rf build/types/isc_fast && mkdir -p build/types/isc_fast
 	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
 
