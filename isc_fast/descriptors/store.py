@@ -34,7 +34,7 @@ from ..files.lazy import Lazy, Texts
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
-from .hdf5 import create_hdf5, dataset, open_hdf5
+from .hdf5 import DAMAGE, create_hdf5, damage_in_words, dataset, open_hdf5
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
@@ -43,12 +43,6 @@ ATTRIBUTE = "isc_fast"
 BLOCK_ROWS = 16_384
 _BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
-DAMAGE = (
-    *(KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError),
-    *(OverflowError, MemoryError),  # of sizes that no machine has
-    FormatError,
-)
-"""The errors that reading an HDF5 file raises where it finds something unexpected."""
 _FAILURE_FIELDS = ("id", "path", "stage", "reason")
 
 
@@ -252,7 +246,9 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = parse_json(file.attrs[ATTRIBUTE])
         version = meta.pop("version")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DamageError:
+        raise
+    except DAMAGE as error:
         raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
     if version != FORMAT_VERSION:
         raise FormatError(f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION}")
@@ -275,7 +271,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     """
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
-        try:
+        with damage_in_words(path):
             vectors = dataset(file, "vectors")
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
@@ -286,10 +282,6 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
                 failures=_ledger(file, "failures"),
                 notes=_ledger(file, "notes") if "notes" in file else (),
             )
-        except DamageError:
-            raise
-        except DAMAGE as error:
-            raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
         yield found
 
 

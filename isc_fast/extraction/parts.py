@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.hdf5 import check_hdf5
+from ..descriptors.hdf5 import DAMAGE, check_hdf5
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import DAMAGE, Descriptors, open_descriptors, write_blocks
+from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import check_hdf5, damaged_places
-from ..descriptors.store import DAMAGE, Descriptors, open_descriptors
+from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
