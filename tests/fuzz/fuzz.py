@@ -5,8 +5,8 @@
 
 Each reader of `readers.py` runs in a process of its own. What a reader must not do (see there) is a finding, and is kept once for
 each place in the code. Its bytes lie in build/fuzz/findings; a finding that is mended belongs into tests/fuzz/findings, which
-`test_fuzz.py` runs. The corpus stays in build/fuzz, so a later run goes on from there. The last line is JSON; the exit status is 1 if
-anything was found.
+`test_fuzz.py` runs. The corpus stays in build/fuzz, so a later run goes on from there. The last line is JSON; the exit status is
+1 if anything was found.
 """
 
 from __future__ import annotations
