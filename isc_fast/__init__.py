@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from .review.page import write_report as write_report
     from .runs.challenge import run_challenge as run_challenge
     from .runs.demo import run_demo as run_demo
+    from .runs.describing import Describing as Describing
+    from .runs.find import FindResult as FindResult
+    from .runs.find import find_copies as find_copies
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
@@ -60,6 +63,11 @@ if TYPE_CHECKING:
 _HOME = {
     "runs.challenge": ("run_challenge",),
     "runs.demo": ("run_demo",),
+    "runs.describing": ("Describing",),
+    "runs.find": (
+        "FindResult",
+        "find_copies",
+    ),
     "descriptors.formats.submission": ("write_submission",),
     "descriptors.formats.table": (
         "convert",

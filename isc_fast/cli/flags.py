@@ -6,12 +6,20 @@ Defaults stand in the library, not here: a flag that the user leaves out is not 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
+if TYPE_CHECKING:
+    from ..runs.describing import Describing
+
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
+
+
+ID_RULES = ("auto", "path", "stem")
+IDS_HELP = "ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)"
+ISOLATE_HELP = "decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone"
 
 
 def given(arguments: Namespace, *names: str) -> dict[str, Any]:
@@ -65,6 +73,25 @@ def add_run_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--provider", choices=PROVIDERS, help="what ONNX Runtime computes with on a GPU (default: cuda)"
     )
+
+
+def add_describing(parser: ArgumentParser) -> None:
+    """Add what the verbs have in common that describe photos before they compare them."""
+    parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
+    parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
+    )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_run_flags(parser)
+
+
+def describing_of(arguments: Namespace) -> Describing:
+    """How photos are described, by the flags of `add_describing`."""
+    from ..runs.describing import Describing
+
+    options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
+    return Describing(isolated=arguments.isolate, overwrite=arguments.overwrite, **engine_flags(arguments), **options)
 
 
 def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
