@@ -417,4 +417,7 @@ def make_ready(reader: Reader, folder: Path) -> list[bytes]:
     seeds = list(reader.seeds(made))
     reader.beside(folder)
     (folder / reader.file).parent.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:  # what libraries load at their first use counts for no input
+        (folder / reader.file).write_bytes(seed)
+        reader.read(folder / reader.file)
     return seeds
