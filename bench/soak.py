@@ -146,6 +146,13 @@ def search_again(rounds: int, rows: int, dim: int, folder: Path) -> dict[str, An
     }
 
 
+def show(title: str, figures: dict[str, Any]) -> None:
+    """Print the figures of a part as soon as it is done."""
+    print(title)
+    for name, figure in figures.items():
+        print(f"  {name.replace('_', ' '):<28}{figure:>14,}", flush=True)
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,12 +168,10 @@ def main() -> int:
         given.minutes, given.images, given.rounds, given.rows = 0.1, 5000, 10, 2000
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         extracting = drift_of(extract_for(60 * given.minutes, given.images, given.dim, Path(folder)))
+    show("extract", extracting)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         searching = search_again(given.rounds, given.rows, given.dim, Path(folder))
-    for title, figures in (("extract", extracting), ("search", searching)):
-        print(title)
-        for name, figure in figures.items():
-            print(f"  {name.replace('_', ' '):<28}{figure:>14,}")
+    show("search", searching)
     finish(
         {
             "bench": "soak",
