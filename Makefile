@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-training test-fast torture coverage lint types docs bench wheel clean
+.PHONY: demo test test-training test-fast fuzz torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -40,6 +40,12 @@ coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/cov
 torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousands of picture files with what was written
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
+
+# Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev  ## fuzz every reader of a file for FUZZ_SECONDS, guided by coverage
+	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['fuzz'])")
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/.fast
 	$(BIN)/ruff check .

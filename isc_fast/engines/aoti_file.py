@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..errors import EngineError
-from ..files.reading import parse_json
+from ..files.reading import one_line, parse_json
 from ..machine.cores import processor_flags
 from .header import parse_spec
 from .spec import METADATA_KEY, EngineSpec
@@ -76,9 +76,10 @@ def read_package(path: Path) -> tuple[EngineSpec, MadeFor]:
             found = {key: _extra(package, key) for key in (METADATA_KEY, MADE_FOR_KEY)}
     except OSError as error:
         raise EngineError(f"cannot read {path}: {error.strerror or error}") from error
-    # NotImplementedError and RuntimeError stand for a compression or an encryption that torch never writes.
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise EngineError(f"{path} is not a .pt2 package, or it is damaged ({error}); export it again") from error
+    except Exception as error:  # a damaged directory or entry can raise nearly any error
+        raise EngineError(
+            f"{path} is not a .pt2 package, or it is damaged ({one_line(error)}); export it again"
+        ) from error
     spec_text, made_for_text = found[METADATA_KEY], found[MADE_FOR_KEY]
     if spec_text is None or made_for_text is None:
         raise EngineError(

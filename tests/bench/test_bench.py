@@ -13,7 +13,7 @@ import pytest
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SHARED = (
     *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
-    *("gpu.py", "gpu_engines.py", "steps.py"),
+    *("gpu.py", "gpu_engines.py", "steps.py", "stand_in.py"),
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
     "profiles.py",  # a table for decision 0027, which compares nothing with a reference way
