@@ -79,7 +79,7 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
     order = np.argsort(hashes, kind="stable")
     sorted_hashes = hashes[order]
     del hashes
-    old_stamps = np.concatenate([whole.stamps[:], whole.failure_stamps])
+    old_stamps = np.concatenate([whole.stamps[:], whole.failure_stamps[:]])
     met = np.zeros(len(order), bool)
     origin = np.full(len(items), TODO, np.int64)
     new = 0

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, write_blocks
 from ..files.lazy import BLOCK, Lazy
+from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints, Item
 from ..sources.stamps import UNKNOWN
 from .changes import TODO, Changes, failure_of, find_changes
@@ -172,41 +173,47 @@ class _Merge:
         self.files: list[Path] = [parts.part(index) for index in range(update.job.plan.shard_count)]
         self.output, self.scratch = parts.output, parts.folder
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
-        self.failures: list[Failure] = []
+        self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
         self.failure_stamps: list[Ints] = []
-        self.notes: list[Failure] = []
         self.gone = update.changes.gone_rows if update.keep_gone else np.empty(0, np.int64)
         self._read_ledgers()
 
     def _read_ledgers(self) -> None:
         """Find out which images have a descriptor, and gather failures and notes in the order of the plan."""
         whole, origin, items = self.whole, self.update.changes.origin, self.update.plan.items
-        old_stamps = np.empty((0, 2), np.int64) if whole.failure_stamps is None else whole.failure_stamps
-        noted = {note.id: note for note in whole.notes}
-        failed: dict[str, tuple[Failure, Ints]] = {}
+        old_failures, old_stamps = _Near(whole.failures), _table(whole.failure_stamps)
+        failed, noted = TemporaryLedger(), TemporaryLedger(whole.notes)
+        new_stamps: list[Ints] = []
+        places = {note.id: place for place, note in enumerate(noted)}  # of the notes that hold
         for file in self.files:
             with open_descriptors(file) as part:
-                stamps = np.empty((0, 2), np.int64) if part.failure_stamps is None else part.failure_stamps
-                failed |= {row.id: (row, stamp) for row, stamp in zip(part.failures, stamps, strict=True)}
+                failed.extend(part.failures)
+                new_stamps += list(_table(part.failure_stamps))
                 for id_ in part.ids:
-                    noted.pop(id_, None)  # what was noted of the photo that it was before
-                noted |= {note.id: note for note in part.notes}
+                    places.pop(id_, None)  # it is of the photo that had the name before
+                places |= {note.id: len(noted) + place for place, note in enumerate(part.notes)}
+                noted.extend(part.notes)
+        rows, notes = _Near(failed), _Near(noted)
+        failure_of_id = {row.id: place for place, row in enumerate(failed)}
         for start in range(0, len(items), BLOCK):
+            found, kept_notes = list[Failure](), list[Failure]()
             for number, item in enumerate(items[start : start + BLOCK], start):
                 source = int(origin[number])
-                if source == TODO and item.id in failed:
-                    row, stamp = failed[item.id]
-                elif source < TODO:
-                    row, stamp = whole.failures[failure_of(source)], old_stamps[failure_of(source)]
+                if source < TODO:
+                    row, stamp = old_failures[failure_of(source)], old_stamps[failure_of(source)]
+                elif source == TODO and item.id in failure_of_id:
+                    row, stamp = rows[failure_of_id[item.id]], new_stamps[failure_of_id[item.id]]
                 else:
                     self.has[number] = True
-                    if item.id in noted:
-                        self.notes.append(replace(noted.pop(item.id), path=item.path))
+                    if item.id in places:
+                        kept_notes.append(replace(notes[places.pop(item.id)], path=item.path))
                     continue
-                self.failures.append(replace(row, path=item.path))
+                found.append(replace(row, path=item.path))
                 self.failure_stamps.append(stamp)
-        gone = set(ids_at(whole.ids, self.gone)) & noted.keys()
-        self.notes += [note for note in whole.notes if note.id in gone]
+            self.failures.extend(found)
+            self.notes.extend(kept_notes)
+        gone = set(ids_at(whole.ids, self.gone)) & places.keys() if len(self.gone) else set()
+        self.notes.extend(note for note in whole.notes if note.id in gone)
 
     def write(self, facts: Facts) -> Outcome:
         """Write the output, and say what it holds.
@@ -229,7 +236,7 @@ class _Merge:
                 failure_stamps=np.array(self.failure_stamps, np.int64).reshape(-1, 2),
                 scratch=self.scratch,
             )
-        return Outcome(len(ids), self.failures, self.notes)
+        return Outcome(len(ids), keep(self.failures), keep(self.notes))
 
     def _rows(self, column: Callable[[Descriptors], Rows], old: Any) -> Iterator[Rows]:
         """A column of the new output, in blocks."""
@@ -247,6 +254,24 @@ class _Merge:
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
             yield _at(old, self.gone[start : start + BLOCK_ROWS])
+
+
+class _Near:
+    """Rows of a ledger one by one; those near the last one are in memory."""
+
+    def __init__(self, rows: Sequence[Failure]) -> None:
+        self._rows, self._start, self._block = rows, 0, list[Failure]()
+
+    def __getitem__(self, place: int) -> Failure:
+        if not self._start <= place < self._start + len(self._block):
+            self._start = place - place % BLOCK
+            self._block = list(self._rows[self._start : self._start + BLOCK])
+        return self._block[place - self._start]
+
+
+def _table(stamps: Any) -> Ints:
+    """Stamps of a file as an array ``(m, 2)``."""
+    return np.empty((0, 2), np.int64) if stamps is None else np.asarray(stamps[:], np.int64)
 
 
 def _at(table: Any, rows: Ints) -> Rows:
