@@ -60,7 +60,7 @@ def test_a_file_without_them_is_what_it_was(folder, tmp_path):
     made = extract(folder, FakeEngine(), tmp_path / "out.h5")
     assert not made.notes
     with h5py.File(made.path) as file:
-        assert set(file) == {"failures", "ids", "vectors"}
+        assert set(file) == {"failures", "ids", "stamps", "vectors"}
 
 
 def test_they_survive_reading_and_writing(folder, tmp_path):
