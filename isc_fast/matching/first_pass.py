@@ -60,11 +60,12 @@ class _Tile:
     length: Doubles
 
 
-def _tiles(xq: Floats) -> Iterator[_Tile]:
+def _tiles(xq: Floats, largest: int) -> Iterator[_Tile]:
+    """Round queries to signed bytes of at most that size."""
     for first in range(0, len(xq), _TILE):
         rows = xq[first : first + _TILE]
         exact = rows.astype(np.float64)
-        step = np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30) / 127
+        step = np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30) / largest
         rounded = np.rint(exact / step)
         error, length = np.linalg.norm(exact - rounded * step, axis=1), np.linalg.norm(exact, axis=1)
         as_bytes = np.ascontiguousarray(rounded.T.astype(np.int8))
@@ -121,7 +122,7 @@ class FirstPass:
         pays = len(queries.rows) >= _QUERIES and LEAST_DIM <= queries.rows.shape[1] <= MOST_DIM
         self._product = load_byte_product() if pays else None
         self._metric, self._threads = queries.metric, threads
-        self._tiles = list(_tiles(queries.rows)) if self.usable else []
+        self._tiles = [] if self._product is None else list(_tiles(queries.rows, self._product.largest))
         self._centre: Floats = np.empty(0, np.float32)  # not known before the first block
         self._at_centre: list[Doubles] = []
 
@@ -171,7 +172,7 @@ class FirstPass:
         same: Ints | None = None
         for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
             low = lowest[tile.first : tile.first + len(tile.rows)]
-            sums = product(part.bytes, tile.bytes)
+            sums = product.multiply(part.bytes, tile.bytes)
             left = np.flatnonzero(sums >= _least_sums(tile, at_centre, part, low, self._metric))
             columns, rows = np.divmod(left, len(tile.rows))
             if len(left) * _MANY > sums.size:
