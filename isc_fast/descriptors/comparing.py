@@ -264,7 +264,9 @@ def compare_in_itself(descriptors: Descriptors) -> Verdict:
     Raises:
         FormatError: the set describes itself in a way that this version cannot read.
     """
-    pair = _Pair(("descriptors", "descriptors"), (descriptors, descriptors), different_engines="", different_dimensions="")
+    pair = _Pair(
+        ("descriptors", "descriptors"), (descriptors, descriptors), different_engines="", different_dimensions=""
+    )
     return _judge(pair, (_no_negatives, _no_sides))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Floats, Ints, Pairs, join
+from .best import rising
 
 _AT_ONCE = 1 << 22  # pairs that are gone through at a time
 _LEVELS = (1 / 16, 1 / 8, 1 / 4)  # of the way from the threshold to 1
@@ -86,34 +87,33 @@ def _strongest(pairs: Pairs, count: int) -> tuple[Pairs, Ints]:
     In each round every group takes its strongest pair with another one. Pairs are numbered by strength, so no two are equally
     strong and the pairs that are taken close no ring.
     """
-    by_strength = np.argsort(-pairs[2], kind="stable")
-    first, second = pairs[0][by_strength], pairs[1][by_strength]
-    number = np.arange(len(first))
+    # Score and number in one key sort several times as fast as an order of the scores alone.
+    keys = (~rising(pairs[2])).astype(np.uint64) << np.uint64(32) | np.arange(len(pairs[2]), dtype=np.uint64)
+    by_strength = (np.sort(keys) & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    number, taken = np.arange(len(keys)), np.zeros(len(keys), bool)
+    del keys
     label = np.arange(count)
-    taken = [number[:0]]
+    one, other = pairs[0][by_strength], pairs[1][by_strength]  # the two groups of each pair
     while True:
-        groups = label[first[number]], label[second[number]]
-        apart = groups[0] != groups[1]
-        number, one, other = number[apart], groups[0][apart], groups[1][apart]
+        apart = one != other
+        number, one, other = number[apart], one[apart], other[apart]
         if not len(number):
             break
-        best = np.full(count, len(first))
-        for side in (one, other):  # of several values for one place numpy keeps the last one
-            mine = np.full(count, len(first))
-            mine[side[::-1]] = number[::-1]
-            best = np.minimum(best, mine)
-        these = np.flatnonzero(best < len(first))
-        links = best[these]
-        to = label[first[links]] + label[second[links]] - these
-        taken.append(np.unique(links))
+        best, place = np.full(count, len(number)), np.arange(len(number))
+        np.minimum.at(best, one, place)
+        np.minimum.at(best, other, place)
+        these = np.flatnonzero(best < len(number))
+        place = best[these]
+        taken[number[place]] = True
+        to = one[place] + other[place] - these
         parent = np.arange(count)
         parent[these] = to
         mutual = these[(parent[to] == these) & (these < to)]
         parent[mutual] = mutual
         while (parent[parent] != parent).any():
             parent = parent[parent]
-        label = parent[label]
-    links = by_strength[np.sort(np.concatenate(taken))]
+        label, one, other = parent[label], parent[one], parent[other]
+    links = by_strength[taken]
     return (pairs[0][links], pairs[1][links], pairs[2][links]), label
 
 

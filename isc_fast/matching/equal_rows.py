@@ -43,7 +43,9 @@ def same_rows_of(blocks: Callable[[], Iterable[Floats]]) -> Ints:
             hold the first ones of the rows that seem equal.
     """
     hashes = [_hashes(block) for block in blocks()]
-    _, first, inverse = np.unique(np.concatenate(hashes or [np.empty(0, np.uint64)]), return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(
+        np.concatenate(hashes or [np.empty(0, np.uint64)]), return_index=True, return_inverse=True
+    )
     same: Ints = first[inverse]
     del hashes, first, inverse
     others = np.flatnonzero(same != np.arange(len(same)))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Ints, Pairs
+from .best import rising, scores_from
 
 _AT_ONCE = 1 << 24  # links that are gone through at a time: 128 MB
 _LOW = np.uint64(0xFFFFFFFF)
@@ -65,7 +66,9 @@ def choose_leaders(pairs: Iterable[Pairs], order: Ints, same: Ints | None = None
     of = best[same]
     scores = np.full(count, np.nan, np.float32)
     found = gone[of]
-    scores[found], of[found] = _scores(nearest[of[found]]), (nearest[of[found]] & _LOW ^ _LOW).astype(np.int64)
+    to = nearest[of[found]]
+    scores[found] = scores_from((to >> np.uint64(32)).astype(np.uint32))
+    of[found] = (to & _LOW ^ _LOW).astype(np.int64)
     of = order[of]
     for first, second, score in pairs:  # of equal rows of which one is kept
         equal = same[first] == same[second]
@@ -108,14 +111,8 @@ def _nearest_kept(links: Any, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.uin
     """For the row of each rank that goes: the best kept one, as score and rank in one number that rises with both."""
     nearest = np.zeros(len(gone), np.uint64)
     for low, high, scores in links():
-        bits = (scores + np.float32(0)).view(np.uint32)
-        rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64) << np.uint64(32)
+        high_bits = rising(scores).astype(np.uint64) << np.uint64(32)
         for one, other in ((low, high), (high, low)):
             counts = ~gone[one] & gone[other]
-            np.maximum.at(nearest, other[counts], rising[counts] | (one[counts].astype(np.uint64) ^ _LOW))
+            np.maximum.at(nearest, other[counts], high_bits[counts] | (one[counts].astype(np.uint64) ^ _LOW))
     return nearest
-
-
-def _scores(nearest: npt.NDArray[np.uint64]) -> Floats:
-    rising = (nearest >> np.uint64(32)).astype(np.uint32)
-    return np.where(rising >> 31, rising & np.uint32(0x7FFFFFFF), ~rising).view(np.float32)

@@ -100,7 +100,9 @@ def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
 def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
     """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
     largest = 127 if rounded == "references" else module.load_byte_product().largest
-    halfway = ((np.arange(96) % largest + 0.5 - np.arange(96) % 2) / 128).astype(np.float32)  # rounded down, all of them
+    halfway = ((np.arange(96) % largest + 0.5 - np.arange(96) % 2) / 128).astype(
+        np.float32
+    )  # rounded down, all of them
     halfway[0] = largest / 128  # the largest number, so that a step is 1/128
     ones = np.ones(96, np.float32)
     one, other = (halfway, ones) if rounded == "references" else (ones, halfway)

@@ -123,7 +123,11 @@ def test_a_block_that_is_dense_does_not_slow_down_the_others():
         ({}, -1.01, "the threshold is a cosine"),
         ({}, float("nan"), "the threshold is a cosine, .* and was nan"),
         ({"smoothing": {"k": 10}}, 0.5, "the descriptors are smoothed negatives"),
-        ({"normalization": {"method": "score", "role": "query"}}, 0.5, "normalised by scores as a query, .* --method nes"),
+        (
+            {"normalization": {"method": "score", "role": "query"}},
+            0.5,
+            "normalised by scores as a query, .* --method nes",
+        ),
     ],
 )
 def test_what_cannot_be_joined_is_one_line(change, threshold, message):
