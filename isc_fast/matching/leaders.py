@@ -52,18 +52,19 @@ def choose_leaders(pairs: Iterable[Pairs], order: Ints, same: Ints | None = None
     same = np.arange(count) if same is None else same
     rank = np.empty(count, np.int64)
     rank[order] = np.arange(count)
-    best = np.full(count, count)  # of the rows that stand for others: the rank of the most preferred of their equals
+    best = np.full(count, count)  # the rank of the most preferred of its equals
     np.minimum.at(best, same, rank)
+    best = best[same]
 
     def links() -> Iterable[tuple[Ints, Ints, Floats]]:
         for first, second, scores in pairs:
-            ranks = best[same[first]], best[same[second]]
+            ranks = best[first], best[second]
             apart = ranks[0] != ranks[1]
             yield np.minimum(*ranks)[apart], np.maximum(*ranks)[apart], scores[apart]
 
     gone = _passed_over(links, count)
     nearest = _nearest_kept(links, gone)
-    of = best[same]
+    of = best.copy()
     scores = np.full(count, np.nan, np.float32)
     found = gone[of]
     to = nearest[of[found]]

@@ -9,7 +9,8 @@ from oracles import named, near_ties, similarity, unit_rows
 
 from isc_fast.descriptors.store import open_descriptors, write_descriptors
 from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError, OutputError
-from isc_fast.matching import equal_rows, self_join as module
+from isc_fast.matching import equal_rows
+from isc_fast.matching import self_join as module
 from isc_fast.matching.equal_rows import same_rows, same_rows_of
 from isc_fast.matching.exact import scores_of
 from isc_fast.matching.mutual import mutual_pairs
