@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .matching.two_sides import search as search
     from .review.page import write_report as write_report
     from .runs.challenge import run_challenge as run_challenge
+    from .runs.dedup import DedupResult as DedupResult
+    from .runs.dedup import find_duplicates as find_duplicates
     from .runs.demo import run_demo as run_demo
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
@@ -59,6 +61,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "runs.challenge": ("run_challenge",),
+    "runs.dedup": (
+        "DedupResult",
+        "find_duplicates",
+    ),
     "runs.demo": ("run_demo",),
     "descriptors.formats.submission": ("write_submission",),
     "descriptors.formats.table": (

@@ -15,7 +15,21 @@ from typing import Protocol
 
 from .. import __version__
 from ..errors import IscFastError
-from . import challenge, convert, demo, doctor, evaluate, export, extract, info, negatives, normalize, report, search
+from . import (
+    challenge,
+    convert,
+    dedup,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    extract,
+    info,
+    negatives,
+    normalize,
+    report,
+    search,
+)
 
 from . import train, tune, verify  # isort: skip
 from .output import one_printable_line, print_error
@@ -41,6 +55,7 @@ class Verb(Protocol):
 
 
 VERBS: dict[str, Verb] = {
+    "dedup": dedup,
     "train": train,
     "export": export,
     "extract": extract,
