@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..engines.operating_point import OperatingPoint
 from ..engines.spec import EngineSpec
 
 
@@ -61,6 +62,9 @@ class ExportReport:
             )
         if spec.accuracy:
             rows += _accuracy_rows(spec)
+        point = OperatingPoint.read(spec.operating_point)
+        if point:
+            rows.append(("threshold", str(point)))
         return "\n".join(f"{key:<11}{value}" for key, value in rows)
 
 

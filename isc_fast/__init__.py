@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from .runs.dedup import DedupResult as DedupResult
     from .runs.dedup import find_duplicates as find_duplicates
     from .runs.demo import run_demo as run_demo
+    from .runs.describing import Describing as Describing
+    from .runs.find import FindResult as FindResult
+    from .runs.find import find_copies as find_copies
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
@@ -66,6 +69,11 @@ _HOME = {
         "find_duplicates",
     ),
     "runs.demo": ("run_demo",),
+    "runs.describing": ("Describing",),
+    "runs.find": (
+        "FindResult",
+        "find_copies",
+    ),
     "descriptors.formats.submission": ("write_submission",),
     "descriptors.formats.table": (
         "convert",

@@ -18,6 +18,7 @@ from ...engines.spec import EngineSpec
 from ...errors import EngineError, ParityError
 from ...networks.model import DescriptorNet
 from ..agree import agree
+from ..operating_point import measure_operating_point
 from ..origin import Origin
 from ..request import Request
 from ..verify import as_standard
@@ -160,7 +161,10 @@ class AotiMaking(Making):
             min_cosine=min(request.min_cosine, MIN_COSINE[precision]),
             remedy=_REMEDIES.get(precision),
         )
-        return Verdict({"parity": agree(self._load(), standard, request.photos, request.say)})
+        engine = self._load()
+        parity = agree(engine, standard, request.photos, request.say)
+        point = measure_operating_point(engine, request.photos, request.say)
+        return Verdict({"parity": parity, "operating_point": point})
 
     def stamp(self, verdict: Verdict) -> EngineSpec:
         """Put the figures into the package: the same code in another wrapping, so that it loads is all there is to see."""

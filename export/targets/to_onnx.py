@@ -19,6 +19,7 @@ from ...engines.spec import EngineSpec
 from ...errors import EngineError, ParityError
 from ...networks.model import DescriptorNet
 from ..agree import agree
+from ..operating_point import measure_operating_point
 from ..origin import Origin
 from ..request import Request
 from ..verify import as_standard
@@ -75,7 +76,8 @@ class OnnxMaking(Making):
             request.say(
                 "warning: the network describes all photos nearly alike, so verifying says little; is it trained?"
             )
-        return Verdict({"parity": parity})
+        point = measure_operating_point(self._engine, request.photos, request.say)
+        return Verdict({"parity": parity, "operating_point": point})
 
     def stamp(self, verdict: Verdict) -> EngineSpec:
         """Write the file again with the figures in it, and compare the two."""

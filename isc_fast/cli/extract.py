@@ -7,14 +7,13 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..progress import duration
-from .flags import ENGINE_HELP, add_json, add_run_flags, engine_flags, given
-from .output import note, progress, show
+from .flags import ENGINE_HELP, ID_RULES, IDS_HELP, ISOLATE_HELP, add_json, add_run_flags, engine_flags, given
+from .output import note_what_is_missing, progress, show, unread
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
-_FAILURES_SHOWN = 10
 
 
 def add(parser: ArgumentParser) -> None:
@@ -24,11 +23,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
-    parser.add_argument(
-        "--ids",
-        choices=("auto", "path", "stem"),
-        help="ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)",
-    )
+    parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--shard-size", type=int, metavar="N", help="images of one part, the unit of resuming")
     parser.add_argument(
@@ -38,11 +33,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
-    parser.add_argument(
-        "--isolate",
-        action="store_true",
-        help="decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone",
-    )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -64,7 +55,7 @@ def run(arguments: Namespace) -> int:
             **engine_flags(arguments),
             **options,
         )
-    _note_what_is_missing(made)
+    note_what_is_missing(made)
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
@@ -74,34 +65,7 @@ def run(arguments: Namespace) -> int:
         show(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
         show(f"{made.path}: {_counts(made)}, complete already")
-    return 1 if arguments.strict and (made.failures or _unread(made)) else 0
-
-
-def _note_what_is_missing(made: Extraction) -> None:
-    from ..sources.listing import in_words
-
-    if made.note:
-        note(f"note: {made.note}")
-    if made.ignored:
-        note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
-    if unread := _unread(made):
-        note(
-            f"note: {unread} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
-        )
-    for failure in made.failures[:_FAILURES_SHOWN]:
-        note(f"failed: {failure.path}: {failure.reason}")
-    if len(made.failures) > _FAILURES_SHOWN:
-        note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
-    if made.notes:
-        count = "1 image is" if len(made.notes) == 1 else f"{len(made.notes)} images are"
-        note(f"note: {count} of one single colour, and match every other such image: isc-fast info {made.path} --notes")
-
-
-def _unread(made: Extraction) -> int:
-    """How many of the files that were left out are pictures all the same, by their names."""
-    from ..sources.folders import UNREAD_SUFFIXES
-
-    return sum(count for suffix, count in made.ignored_suffixes.items() if suffix in UNREAD_SUFFIXES)
+    return 1 if arguments.strict and (made.failures or unread(made)) else 0
 
 
 def _counts(made: Extraction) -> str:

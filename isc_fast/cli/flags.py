@@ -6,12 +6,20 @@ Defaults stand in the library, not here: a flag that the user leaves out is not 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
+if TYPE_CHECKING:
+    from ..runs.describing import Describing
+
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
+
+
+ID_RULES = ("auto", "path", "stem")
+IDS_HELP = "ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)"
+ISOLATE_HELP = "decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone"
 
 
 def given(arguments: Namespace, *names: str) -> dict[str, Any]:
@@ -67,6 +75,25 @@ def add_run_flags(parser: ArgumentParser) -> None:
     )
 
 
+def add_describing(parser: ArgumentParser) -> None:
+    """Add what the verbs have in common that describe photos before they compare them."""
+    parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
+    parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
+    )
+    parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_run_flags(parser)
+
+
+def describing_of(arguments: Namespace) -> Describing:
+    """How photos are described, by the flags of `add_describing`."""
+    from ..runs.describing import Describing
+
+    options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
+    return Describing(isolated=arguments.isolate, overwrite=arguments.overwrite, **engine_flags(arguments), **options)
+
+
 def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
     """Add the device that searches; ``flag`` is its name where ``--device`` is the engine's."""
     parser.add_argument(
@@ -74,4 +101,26 @@ def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
         metavar="DEVICE",
         help="what searches: cpu (the default), cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all; pairs and scores are the "
         "same",
+    )
+
+
+def add_threshold(parser: ArgumentParser) -> None:
+    """Add the lowest score of a pair."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="S",
+        help="lowest score of a pair, a cosine (default: what the engine carries)",
+    )
+
+
+def add_tables(parser: ArgumentParser) -> None:
+    """Add in which formats lists are written."""
+    parser.add_argument(
+        "--format", dest="form", choices=("csv", "json", "jsonl", "parquet"), help="of the lists (default: csv)"
+    )
+    parser.add_argument(
+        "--nemo",
+        action="store_true",
+        help="also write the list of what could go as NeMo Curator takes it: Parquet, column id",
     )

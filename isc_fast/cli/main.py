@@ -24,6 +24,7 @@ from . import (
     evaluate,
     export,
     extract,
+    find,
     info,
     negatives,
     normalize,
@@ -56,6 +57,7 @@ class Verb(Protocol):
 
 VERBS: dict[str, Verb] = {
     "dedup": dedup,
+    "find": find,
     "train": train,
     "export": export,
     "extract": extract,

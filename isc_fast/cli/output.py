@@ -17,6 +17,9 @@ from ..progress import ProgressPrinter
 
 if TYPE_CHECKING:
     from ..descriptors.comparing import Verdict
+    from ..extraction.pipeline import Extraction
+
+_FAILURES_SHOWN = 10
 
 
 # Control characters, and those that turn the direction of writing; not the line end and the tab.
@@ -89,3 +92,33 @@ def named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPri
     """Give printers for the steps of a longer run; each line ends when the run is done or breaks off."""
     with contextlib.ExitStack() as stack:
         yield lambda label: stack.enter_context(progress(label, unit))
+
+
+def note_what_is_missing(made: Extraction) -> None:
+    """Print what an extraction left out, could not read, or has doubts about."""
+    from ..sources.listing import in_words
+
+    if made.note:
+        note(f"note: {made.note}")
+    if made.ignored:
+        note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
+    if count := unread(made):
+        note(
+            f"note: {count} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
+        )
+    for failure in made.failures[:_FAILURES_SHOWN]:
+        note(f"failed: {failure.path}: {failure.reason}")
+    if len(made.failures) > _FAILURES_SHOWN:
+        note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
+    if made.notes:
+        images = "1 image is" if len(made.notes) == 1 else f"{len(made.notes)} images are"
+        note(
+            f"note: {images} of one single colour, and match every other such image: isc-fast info {made.path} --notes"
+        )
+
+
+def unread(made: Extraction) -> int:
+    """How many of the files that were left out are pictures all the same, by their names."""
+    from ..sources.folders import UNREAD_SUFFIXES
+
+    return sum(count for suffix, count in made.ignored_suffixes.items() if suffix in UNREAD_SUFFIXES)

@@ -125,7 +125,18 @@ class PlanFacts(Record):
 
 
 _NOT_THE_NETWORK = frozenset(
-    ("name", "precision", "fp32_layers", "weights_as", "runtime", "parity", "accuracy", "tools", "version")
+    (
+        "name",
+        "precision",
+        "fp32_layers",
+        "weights_as",
+        "runtime",
+        "parity",
+        "accuracy",
+        "operating_point",
+        "tools",
+        "version",
+    )
 )
 """Facts of an engine that may differ between two engines of the same network. Every other fact counts, also one that only a
 newer version writes: a fact that nobody here understands must not pass for a harmless one."""
@@ -145,6 +156,7 @@ class EngineFacts(Record):
     checkpoint_sha256: str | None = None
     parity: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
+    operating_point: Mapping[str, Any] | None = None
 
     @property
     def network(self) -> dict[str, Any]:

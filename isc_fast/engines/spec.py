@@ -36,7 +36,7 @@ _TYPES: dict[Any, tuple[str, ...]] = {
     (str, type(None)): ("arch", "augmentation"),
     str: ("name", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
     list: ("fp32_layers",),
-    dict: ("parity", "accuracy", "tools"),
+    dict: ("parity", "accuracy", "tools", "operating_point"),
 }
 
 
@@ -69,6 +69,8 @@ class EngineSpec:
         tools: versions of the libraries that made the engine.
         augmentation: which views of a photo the engine makes and sums, such as
             `isc_fast.networks.augmented.SCALES_AND_MIRROR`; None for the photo alone.
+        operating_point: the score from which on two photos count as copies, as `isc_fast.engines.operating_point` reads it;
+            empty where it was not measured.
         version: of this specification.
     """
 
@@ -88,6 +90,7 @@ class EngineSpec:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     augmentation: str | None = None
+    operating_point: Mapping[str, Any] = field(default_factory=dict)
     version: int = SPEC_VERSION
 
     @property
@@ -102,8 +105,9 @@ class EngineSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON. A fact that came later is left out where it says nothing, so that files stay the same."""
         values = asdict(self)
-        if self.augmentation is None:
-            del values["augmentation"]
+        for name in ("augmentation", "operating_point"):
+            if not values[name]:
+                del values[name]
         return values
 
     def to_json(self) -> str:

@@ -1,0 +1,128 @@
+"""Measuring the score at which an engine tells copies from other photos; see `isc_fast.engines.operating_point`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..decoders.opening import ImageProblem
+from ..decoders.rules import fit, load_rgb
+from ..engines.base import Engine
+from ..engines.operating_point import PRECISION, OperatingPoint
+from ..errors import InputError
+from ..evaluation.edits.held_out import HELD_OUT_EDITS
+from ..items import Pixels, Vectors
+from .telling import Say
+
+SEED = 2021
+_FEWEST_PHOTOS, _MOST_PHOTOS = 16, 60
+_STRANGERS = 0.25  # share of the photos that are no references; they lend what an edit puts beside a photo
+_COPIES = 5  # of each photo, so that a large network needs minutes on two cores, not an hour
+_LONGEST_SIDE = 512  # photos are shrunk to this before they are edited
+_BATCH = 8
+_TAIL_SHARE = 0.003
+
+Scores = npt.NDArray[np.float32]
+
+
+def measure_operating_point(engine: Engine, photos: Sequence[Path], say: Say) -> dict[str, Any]:
+    """Find the score from which on 99 % of the pairs of held-out copies and photos are right.
+
+    Args:
+        engine: describes the copies and the photos.
+        photos: at most 60 are taken. The same photos give the same copies.
+        say: gets one line when this begins.
+
+    Returns:
+        what `OperatingPoint.to_dict` gives; empty where there are fewer than 16 photos, or no score has that precision.
+
+    Raises:
+        InputError: a photo cannot be decoded.
+    """
+    chosen = list(photos)
+    Random(SEED).shuffle(chosen)
+    chosen = chosen[:_MOST_PHOTOS]
+    if len(chosen) < _FEWEST_PHOTOS:
+        return {}
+    say(f"describing {_COPIES * len(chosen)} edited copies, for a default threshold")
+    references = len(chosen) - round(len(chosen) * _STRANGERS)
+    queries, described, originals = _describe(engine, chosen, references)
+    scores = queries @ described.T
+    true = np.zeros(scores.shape, bool)
+    copies = np.flatnonzero(originals < references)
+    true[copies, originals[copies]] = True
+    return point_of(scores[true], scores[~true], references)
+
+
+def point_of(true: Scores, false: Scores, references: int) -> dict[str, Any]:
+    """The operating point of measured scores; empty where no score has the precision, or they are not finite.
+
+    Args:
+        true: scores of copies with their originals, one for each copy.
+        false: scores of all other pairs.
+        references: how many photos the copies were compared with.
+    """
+    if not (np.isfinite(true).all() and np.isfinite(false).all()):
+        return {}
+    falling = np.sort(true)[::-1]
+    right = np.arange(1, len(falling) + 1)
+    wrong = len(false) - np.searchsorted(np.sort(false), falling, side="left")
+    precision = right / (right + wrong)
+    reached = np.flatnonzero(precision >= PRECISION)
+    beyond = np.sort(false)[-max(2, round(_TAIL_SHARE * len(false))) :].astype(np.float64)
+    scale = float((beyond - beyond[0]).mean())
+    if not len(reached) or not scale > 0:
+        return {}
+    last = int(reached[-1])
+    found = OperatingPoint(
+        score=float(falling[last]),
+        precision=float(precision[last]),
+        recall=float((last + 1) / len(true)),
+        copies=len(true),
+        references=references,
+        edits=len(HELD_OUT_EDITS),
+        tail_from=float(beyond[0]),
+        tail_share=len(beyond) / len(false),
+        tail_scale=scale,
+    )
+    return found.to_dict() if OperatingPoint.read(found.to_dict()) else {}
+
+
+def _describe(
+    engine: Engine, photos: Sequence[Path], references: int
+) -> tuple[Vectors, Vectors, npt.NDArray[np.int64]]:
+    """Descriptors of the copies and of the references, and for each copy the number of its photo."""
+    wanted = engine.spec.input
+    images = [_open(photo) for photo in photos]
+    strangers = range(references, len(images))
+    kinds = list(HELD_OUT_EDITS)
+    copies: list[Pixels] = []
+    for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
+        for turn in range(_COPIES):
+            kind = kinds[(number + turn * len(kinds) // _COPIES) % len(kinds)]
+            random = Random(f"{SEED} {photo.name} {kind}")
+            # What lies beside the photo in its copy is no reference: it would be found, and rightly so.
+            others = [images[other] for other in random.sample([row for row in strangers if row != number], 3)]
+            copies.append(fit(HELD_OUT_EDITS[kind](image, others, random), wanted))
+    originals = np.repeat(np.arange(len(images)), _COPIES)
+    return _run(engine, copies), _run(engine, [fit(image, wanted) for image in images[:references]]), originals
+
+
+def _run(engine: Engine, pixels: Sequence[Pixels]) -> Vectors:
+    starts = range(0, len(pixels), _BATCH)
+    return np.concatenate([engine.run(np.stack(pixels[start : start + _BATCH])) for start in starts])
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = load_rgb(str(path))
+    except ImageProblem as error:
+        raise InputError(f"the photo {path} cannot be used to measure the engine: {error}") from error
+    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BICUBIC)
+    return image

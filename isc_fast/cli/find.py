@@ -1,0 +1,65 @@
+"""``isc-fast find``: from two folders to the pairs and a page."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from .flags import add_describing, add_json, add_search_device, describing_of, given
+from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
+
+HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    photos = "folders, images or list files; or one descriptor file"
+    parser.add_argument("queries", nargs="+", metavar="QUERIES", help=f"photos that may be copies: {photos}")
+    parser.add_argument(
+        "--in", dest="references", nargs="+", required=True, metavar="REFERENCES", help=f"the originals: {photos}"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, pairs and page"
+    )
+    parser.add_argument("--threshold", type=float, metavar="S", help="lowest score (default: what the engine carries)")
+    parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
+    parser.add_argument("--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold")
+    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
+    parser.add_argument("--view", action="store_true", help="open the page")
+    add_describing(parser)
+    add_search_device(parser, "--search-device")
+    add_json(parser, "the result as ")
+
+
+def run(arguments: Namespace) -> int:
+    """Find, print how many pairs there are, and open the page if it is wanted."""
+    from ..runs.find import find_copies
+
+    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device")
+    with named_progress() as printers, told_in_one_line():
+        found = find_copies(
+            arguments.queries,
+            arguments.references,
+            arguments.output,
+            describing=describing_of(arguments),
+            progress=printers,
+            **options,
+        )
+    for side in found.sides:
+        if side.made:
+            note_what_is_missing(side.made)
+    tell(found.verdict)
+    if arguments.json:
+        show(json.dumps(found.to_dict()))
+    else:
+        show(
+            f"{found.matches}: {found.pairs} pairs; {found.matched} of {found.queries} queries match one of {found.references}"
+        )
+        show(f"threshold {found.threshold:g}: {found.said}")
+        show(f"Look at {found.page}" if found.page else "no page: it shows pairs of photos, and there are none to show")
+    if arguments.view and found.page:
+        import webbrowser
+
+        if not webbrowser.open(found.page.resolve().as_uri()):
+            note(f"note: no browser was found to open {found.page}")
+    return 0

@@ -1,0 +1,168 @@
+"""Sides of a comparison: photos that are described first, or descriptors that are there already.
+
+Every run that takes photos or descriptors (`isc_fast.runs.find` and its neighbours) begins here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..assets import DEMO_ENGINE
+from ..decoders.base import AUTO
+from ..descriptors.formats.table import find_format
+from ..descriptors.store import Descriptors
+from ..engines.base import Engine
+from ..engines.operating_point import OperatingPoint
+from ..errors import FormatError, InputError, MismatchError
+from ..extraction.job import Request
+from ..extraction.pipeline import Extraction, extract_with
+from ..extraction.runners.base import Runner
+from ..extraction.runners.choose import choose_runner
+from ..items import Photo
+from ..progress import ProgressCallback
+from ..sources.base import Source, opener
+from ..sources.listing import Inputs, as_source
+
+DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
+
+Progress = Callable[[str], ProgressCallback]
+"""Takes the name of a step and returns the callback for it."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    Attributes:
+        name: in messages, such as ``"queries"``.
+        path: the descriptor file.
+        source: opens the photos; None where only descriptors were given.
+        made: what the extraction did; None where nothing was extracted.
+    """
+
+    name: str
+    path: Path
+    source: Source | None = None
+    made: Extraction | None = None
+
+    def photos(self, ids: Collection[str]) -> dict[str, Photo]:
+        """The photos of these ids; empty where only descriptors were given."""
+        if self.source is None:
+            return {}
+        wanted, open_photo = set(ids), opener(self.source)
+        return {item.id: open_photo(item) for item in self.source.list().found if item.id in wanted}
+
+
+@dataclass(frozen=True)
+class Describing:
+    """How photos are described before they are compared; the same for all sides of one run.
+
+    Attributes:
+        engine: a loaded engine, or the path of an engine file; by default the small engine inside the package.
+        ids: see `isc_fast.list_images`.
+        batch_size, workers, decoder, isolated, devices, engine_options: see `isc_fast.extract`.
+        overwrite: replace descriptors in the output folder that come from other photos or another engine.
+    """
+
+    engine: Engine | str | os.PathLike[str] = DEMO_ENGINE
+    ids: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    decoder: str = AUTO
+    isolated: bool = False
+    devices: str | Sequence[str] | None = None
+    engine_options: Mapping[str, Any] | None = field(default=None)
+    overwrite: bool = False
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What computes; it serves all sides, so that the engine is loaded once."""
+        return choose_runner(self.engine, self.devices, self.engine_options, self.workers, isolated=self.isolated)
+
+    def side(self, name: str, inputs: Inputs | Source, folder: Path, progress: Progress | None = None) -> Side:
+        """Describe photos into ``FOLDER/NAME.h5``; or take the descriptors that were given in their place.
+
+        An interrupted call goes on where it was.
+
+        Args:
+            name: of the side, and of its file.
+            inputs: photos, as `isc_fast.extract` takes them; or one descriptor file of any format.
+            folder: exists.
+            progress: see `Progress`.
+
+        Raises:
+            IscFastError: see `isc_fast.extract`.
+            InputError: descriptors were given together with other inputs.
+            MismatchError: the folder has descriptors of other photos, or by another engine.
+        """
+        given = descriptors_among(inputs)
+        if given is not None:
+            return Side(name, given)
+        listing = as_source(inputs, self.ids).list()
+        request = Request(batch_size=self.batch_size, decoder=self.decoder, overwrite=False)
+        output = folder / f"{name}.h5"
+        try:
+            made = extract_with(self.runner, listing, output, request, progress(name) if progress else None)
+        except MismatchError:
+            if not self.overwrite:
+                raise
+            again = replace(request, overwrite=True)
+            made = extract_with(self.runner, listing, output, again, progress(name) if progress else None)
+        return Side(name, output, listing, made)
+
+
+def descriptors_among(inputs: Inputs | Source) -> Path | None:
+    """The descriptor file, or folder, that was given in the place of photos; None where photos were given.
+
+    Raises:
+        InputError: it stands among other inputs.
+    """
+    if isinstance(inputs, Source):
+        return None
+    names = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
+    found = [path for path in names if _holds_descriptors(path)]
+    if found and len(names) > 1:
+        raise InputError(
+            f"{found[0]} holds descriptors and stands among {len(names) - 1} other inputs; give photos alone, or one file of "
+            "descriptors"
+        )
+    return found[0] if found else None
+
+
+def _holds_descriptors(path: Path) -> bool:
+    if not path.is_dir():
+        return path.suffix.lower() in DESCRIPTOR_SUFFIXES
+    try:
+        return find_format(path).is_folder
+    except FormatError:
+        return False
+
+
+def default_threshold(sides: Sequence[Descriptors], pairs: float) -> tuple[float, OperatingPoint]:
+    """The threshold that the sides' engine carries, for so many compared pairs, and what it was measured at.
+
+    Args:
+        sides: what is compared; one set that is compared with itself stands here once.
+        pairs: that are compared.
+
+    Raises:
+        InputError: the engine carries none, or the descriptors are normalised, for which it does not hold.
+    """
+    first = sides[0].provenance
+    if first.normalization is not None:
+        raise InputError(
+            "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
+            "threshold)"
+        )
+    point = OperatingPoint.read(first.engine.operating_point) if first.engine else None
+    if point is None:
+        raise InputError(
+            "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "
+            "or export the engine again, which measures it"
+        )
+    return point.threshold(sum(map(len, sides)), pairs), point
