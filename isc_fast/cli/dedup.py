@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> int:
     from ..runs.dedup import find_duplicates
 
     names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
-    with named_progress() as printers, told_in_one_line():
+    with named_progress(compare="million pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
             arguments.output,

@@ -14,7 +14,6 @@ from ..items import Ints, Item
 from ..matching.arrays import Pairs
 from ..matching.components import Components, find_components
 from ..matching.leaders import Leaders, choose_leaders
-from ..sources.listing import open_item
 from .describing import Side
 from .photo_facts import NEEDS_HEADERS, PhotoFacts, Sameness, find_equal, order_of, read_facts
 
@@ -137,10 +136,11 @@ def decide(
         number += len(first)
     rows = np.flatnonzero(matched)
     names = ids_at(descriptors.ids, rows)
-    items = _items(side, names)
+    items = side.items(names)
     facts: list[PhotoFacts] = []
     if side.source is not None:
-        photos = [open_item(items[name]) for name in names]
+        opened = side.open(items)
+        photos = [opened[name] for name in names]
         facts = read_facts(photos, headers=exact or rule in NEEDS_HEADERS)
         order = order_of(count, rows, facts, rule)
     else:
@@ -160,13 +160,6 @@ def decide(
     return Collection(
         descriptors.ids, side, pairs, number, rows, names, items, facts, order, leaders, components, sameness, spared
     )
-
-
-def _items(side: Side, names: Sequence[str]) -> dict[str, Item]:
-    if side.source is None:
-        return {}
-    wanted = set(names)
-    return {item.id: item for item in side.source.list().found if item.id in wanted}
 
 
 def _spared(leaders: Leaders, rows: Ints, facts: Sequence[PhotoFacts]) -> tuple[Leaders, int]:

@@ -242,7 +242,7 @@ def _joined(join: SelfJoin, folder: Path, progress: Progress | None) -> PairFile
     sizes = [-(-join.comparisons(number) // 1_000_000) for number in range(join.blocks)]
     missing = files.missing()
     done = sum(sizes) - sum(sizes[number] for number in missing)
-    tell = progress("compare, million pairs") if progress else None
+    tell = progress("compare") if progress else None
     if tell:
         tell(done, sum(sizes), 0)
     for number in missing:

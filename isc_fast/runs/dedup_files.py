@@ -13,7 +13,6 @@ import numpy as np
 from ..files.atomic import make_folder
 from ..files.rows import remove_rows, write_rows
 from ..review.page import Section, write_page
-from ..sources.listing import open_item
 from .deciding import Collection
 from .dedup_links import write_links
 
@@ -135,7 +134,8 @@ def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: 
             for name, kept, score, kind in made.stands(shown)
         ]
         sections.append(Section(f"Group {number}: {len(rows)} photos", lead, captions))
-    photos = {id_: open_item(made.items[id_]) for part in sections for row in part.rows for id_ in row[:2] if id_}
+    shown_ids = {id_ for part in sections for row in part.rows for id_ in row[:2] if id_}
+    photos = made.side.open({id_: made.items[id_] for id_ in shown_ids})
     lead = (
         f"{count} groups of photos that match at {threshold:g} or above, {len(sections)} of them here, the largest first; left "
         f"the photo that stays, right one that could go, the least alike first; {removed} could go in all"
