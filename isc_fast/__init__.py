@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from .runs.describing import Describing as Describing
     from .runs.find import FindResult as FindResult
     from .runs.find import find_copies as find_copies
+    from .runs.leaks import LeaksResult as LeaksResult
+    from .runs.leaks import find_leaks as find_leaks
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
@@ -115,6 +117,10 @@ _HOME = {
         "Descriptors",
         "open_descriptors",
         "write_descriptors",
+    ),
+    "runs.leaks": (
+        "LeaksResult",
+        "find_leaks",
     ),
     "runs.tuner": ("tune",),
     "runs.verification": (

@@ -26,6 +26,7 @@ from . import (
     extract,
     find,
     info,
+    leaks,
     negatives,
     normalize,
     report,
@@ -58,6 +59,7 @@ class Verb(Protocol):
 VERBS: dict[str, Verb] = {
     "dedup": dedup,
     "find": find,
+    "leaks": leaks,
     "train": train,
     "export": export,
     "extract": extract,

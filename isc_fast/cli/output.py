@@ -93,10 +93,10 @@ def named_progress(unit: str = "images", **units: str) -> Iterator[Callable[[str
 
     Args:
         unit: what a step counts.
-        units: the same of the steps of these names.
+        units: the same of the steps whose names begin with these words.
     """
     with contextlib.ExitStack() as stack:
-        yield lambda label: stack.enter_context(progress(label, units.get(label, unit)))
+        yield lambda label: stack.enter_context(progress(label, units.get(label.split()[0], unit)))
 
 
 def note_what_is_missing(made: Extraction) -> None:

@@ -6,7 +6,6 @@ are missing. A pair takes twelve bytes: two row numbers ``uint32`` and a score `
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -76,10 +75,3 @@ class PairFiles:
                 while content := file.read(_AT_ONCE * _PAIR.itemsize):
                     pairs = np.frombuffer(content, _PAIR)
                     yield pairs["first"].astype(np.int64), pairs["second"].astype(np.int64), pairs["score"].copy()
-
-    def remove(self) -> None:
-        """Remove the files of all pieces, and the folder if nothing else is in it."""
-        for piece in range(self.pieces):
-            self._path(piece).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors
 from ..errors import InputError
 from ..files.atomic import make_folder, try_to_write, write_text
 from ..files.one_run import one_run
 from ..files.rows import check_format
-from ..matching.arrays import Pairs
 from ..matching.components import Chain, find_chain
 from ..matching.mutual import mutual_pairs
 from ..matching.pair_files import PairFiles
@@ -30,6 +24,7 @@ from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_links
 from .describing import Describing, Progress, Side, default_threshold
+from .joining import compute, place_of, remove
 from .photo_facts import check_order
 
 MAX_GROUP = 12
@@ -168,15 +163,12 @@ def find_duplicates(
                 threshold, point = default_threshold([descriptors], count)
                 said = f"the default for {len(descriptors)} photos; {point}"
             join = SelfJoin(descriptors, threshold, device=searcher)
-            pieces = folder / "pairs.parts" / _job(descriptors, threshold)
-            found = _joined(join, pieces, progress)
-            pairs: Iterable[Pairs] = found
-            chosen = None
+            place = place_of(folder, threshold, descriptors)
+            parts = [compute(join, place, progress)]
             if mutual is not None:
-                chosen = PairFiles(pieces / f"mutual-{mutual}", 1)
-                chosen.write(0, mutual_pairs(found, mutual, join.same))
-                pairs = chosen
-            made = decide(descriptors, side, pairs, join.same, rule, exact=exact)
+                parts.insert(0, PairFiles(place / f"mutual-{mutual}", 1))
+                parts[0].write(0, mutual_pairs(parts[1], mutual, join.same))
+            made = decide(descriptors, side, parts[0], join.same, rule, exact=exact)
             chain = find_chain(made.components, threshold)
             files = write_everything(
                 made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
@@ -187,10 +179,7 @@ def find_duplicates(
             rule, threshold, said, chain, page, files, side,
         )  # fmt: skip
         write_text(folder / "dedup.json", json.dumps(result.to_dict(), indent=2) + "\n")
-        for parts in (chosen, found):
-            if parts is not None:
-                parts.remove()
-        _remove_empty(pieces.parent)
+        remove(folder)
     return result
 
 
@@ -229,33 +218,3 @@ def _rule(side: Side, keep: str | None, *, exact: bool, links: bool) -> str:
                 "it out"
             )
     return "first"
-
-
-def _job(descriptors: Descriptors, threshold: float) -> str:
-    """A name for the join of these rows at this threshold: an interrupted run goes on with pieces of the same name."""
-    return hashlib.sha256(f"{descriptors.content_id()} {np.float32(threshold)!r}".encode()).hexdigest()[:24]
-
-
-def _joined(join: SelfJoin, folder: Path, progress: Progress | None) -> PairFiles:
-    """Compute the pieces of a join that are missing, one file each."""
-    files = PairFiles(folder, join.blocks)
-    sizes = [-(-join.comparisons(number) // 1_000_000) for number in range(join.blocks)]
-    missing = files.missing()
-    done = sum(sizes) - sum(sizes[number] for number in missing)
-    tell = progress("compare") if progress else None
-    if tell:
-        tell(done, sum(sizes), 0)
-    for number in missing:
-        files.write(number, join.pairs(number))
-        done += sizes[number]
-        if tell:
-            tell(done, sum(sizes), 0)
-    return files
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the folder of pieces if no other job has pieces there."""
-    try:
-        folder.rmdir()
-    except OSError:
-        return
