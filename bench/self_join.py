@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,21 +138,24 @@ def groups_row(photos: int, pairs: int) -> dict[str, Any]:
         (first[at : at + 2**20], second[at : at + 2**20], scores[at : at + 2**20]) for at in range(0, pairs, 2**20)
     ]
     before, row = peak_mb(), dict[str, Any](photos=photos, pairs=pairs)
-    began = time.perf_counter()
-    leaders = choose_leaders(blocks, rng.permutation(photos))
-    row["leaders_s"], began = time.perf_counter() - began, time.perf_counter()
-    label = find_components(blocks, photos).label
-    row["components_s"], row["beyond_the_pairs_mb"] = time.perf_counter() - began, peak_mb() - before
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        began, used = time.perf_counter(), time.process_time()
+        made = work()
+        row[f"{name}_s"], row[f"{name}_cpu_s"] = time.perf_counter() - began, time.process_time() - used
+        return made
+
+    order = rng.permutation(photos)
+    leaders = timed("leaders", lambda: choose_leaders(blocks, order))
+    label = timed("components", lambda: find_components(blocks, photos)).label
+    row["beyond_the_pairs_mb"] = peak_mb() - before
     row["kept"], row["groups"] = int(leaders.kept.sum()), len(np.unique(label))
     if importlib.util.find_spec("scipy") is not None:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        began = time.perf_counter()
-        count, theirs = connected_components(
-            coo_array((np.ones(pairs, bool), (first, second)), (photos, photos)), directed=False
-        )
-        row["scipy_components_s"] = time.perf_counter() - began
+        links = coo_array((np.ones(pairs, bool), (first, second)), (photos, photos))
+        count, theirs = timed("scipy_components", lambda: connected_components(links, directed=False))
         row["same_groups"] = count == row["groups"] == len(np.unique(label * photos + theirs))
     return row
 
@@ -187,10 +190,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 last = f"{row['ratio']:>9.2f}  {row['same_pairs']}" if way == OURS and "ratio" in row else ""
                 print(f"{line}{told['pairs']:>10.0f}{last}")
     groups = groups_row(max(100, given.pairs // 10), given.pairs)
-    print(
-        f"{groups['pairs']} pairs of {groups['photos']} photos: leaders {groups['leaders_s']:.2f} s, components with their "
-        f"weakest links {groups['components_s']:.2f} s, scipy's components {groups.get('scipy_components_s', float('nan')):.2f} s"
-    )
+    print(f"\n{groups['pairs']} pairs of {groups['photos']} photos")
+    for name, words in (
+        ("leaders", "leaders"),
+        ("components", "components with their weakest links"),
+        ("scipy_components", "scipy's components"),
+    ):
+        if f"{name}_s" in groups:
+            print(f"{words:<36}{groups[f'{name}_s']:>9.2f} s{groups[f'{name}_cpu_s']:>9.2f} CPU s")
     compared = [row for row in joins.values() if "ratio" in row]
     finish(
         {

@@ -174,10 +174,26 @@ def find_duplicates(
                 made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
             )
         page = files.pop("page", None)
+        groups, largest = made.group_counts()
+        removed, removed_bytes, equal = made.removed_counts()
         result = DedupResult(
-            folder, len(made.ids), made.pair_count, *made.group_counts(), *made.removed_counts(), made.spared,
-            rule, threshold, said, chain, page, files, side,
-        )  # fmt: skip
+            folder=folder,
+            photos=len(made.ids),
+            pairs=made.pair_count,
+            groups=groups,
+            largest=largest,
+            removed=removed,
+            removed_bytes=removed_bytes,
+            equal=equal,
+            spared=made.spared,
+            keep=rule,
+            threshold=threshold,
+            said=said,
+            chain=chain,
+            page=page,
+            files=files,
+            side=side,
+        )
         write_text(folder / "dedup.json", json.dumps(result.to_dict(), indent=2) + "\n")
         remove(folder)
     return result
@@ -198,7 +214,7 @@ def _refuse_repeated(photos: Inputs | Source) -> None:
     if isinstance(photos, (str, os.PathLike, Source)):
         return
     seen: dict[str, str] = {}
-    for name in map(os.fspath, photos):
+    for name in [os.fspath(given) for given in photos]:
         real = os.path.realpath(name)
         if real in seen:
             raise InputError(
