@@ -18,6 +18,7 @@ Columns = Mapping[str, type]
 Rows = Iterable[Sequence[Any]]
 
 _ROWS_AT_ONCE = 1 << 16
+_NOUNS = {"csv": "CSV", "parquet": "Parquet"}
 
 
 def _plain(row: Sequence[Any]) -> list[Any]:
@@ -32,11 +33,13 @@ def _write_csv(path: Path, columns: Columns, rows: Rows) -> None:
         try:
             writer.writerows(rows)
         except UnicodeEncodeError as error:
-            raise FormatError(_half(error.object)) from error
+            raise FormatError(_no_place("csv", error)) from error
 
 
-def _half(text: str) -> str:
-    return f"the name {text[:200]!r} holds a lone surrogate (half of a character), which CSV cannot hold; use --format jsonl"
+def _no_place(form: str, error: UnicodeEncodeError) -> str:
+    why = "holds a lone surrogate (half of a character)" if form == "csv" else "is not UTF-8"
+    name = error.object.split("\0")[error.object.count("\0", 0, error.start)]
+    return f"the name {name[:200]!r} {why}, which {_NOUNS[form]} cannot hold; use --format jsonl"
 
 
 def _objects(columns: Columns, rows: Rows) -> Iterator[str]:
@@ -71,9 +74,7 @@ def _write_parquet(path: Path, columns: Columns, rows: Rows) -> None:
                     for column, field in zip(zip(*block, strict=True), schema, strict=True)
                 ]
             except UnicodeEncodeError as error:
-                raise FormatError(
-                    f"the name {error.object[:200]!r} is not UTF-8, which Parquet cannot hold; use --format jsonl"
-                ) from error
+                raise FormatError(_no_place("parquet", error)) from error
             writer.write_table(arrow.table(arrays, schema=schema))
 
 
@@ -97,6 +98,23 @@ def check_format(form: str) -> None:
         raise InputError(f"there is no format {form!r}; choose one of {', '.join(FORMATS)}")
     if form == "parquet":
         require("pyarrow", "parquet")
+
+
+def check_names(form: str, names: Sequence[str]) -> None:
+    """See before the work that names can stand in tables of a format.
+
+    Raises:
+        FormatError: one cannot.
+    """
+    if form not in _NOUNS:
+        return
+    for start in range(0, len(names), _ROWS_AT_ONCE):
+        try:
+            "\0".join(names[start : start + _ROWS_AT_ONCE]).encode(
+                "utf-8", "surrogateescape" if form == "csv" else "strict"
+            )
+        except UnicodeEncodeError as error:
+            raise FormatError(_no_place(form, error)) from error
 
 
 def write_rows(folder: Path, name: str, form: str, columns: Columns, rows: Rows) -> Path:

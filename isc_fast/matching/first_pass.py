@@ -160,35 +160,39 @@ class FirstPass:
         if not len(self._centre):  # any row would do; the closer it is to all rows, the fewer pairs are left
             with np.errstate(over="ignore", invalid="ignore"):  # faiss gets rows that are so large
                 self.measure_from(block.rows.mean(axis=0))
-        parts = (block.cut(start, _PART) for start in range(0, len(block), _PART))
+        parts = [block.cut(start, _PART) for start in range(0, len(block), _PART)]
+        rounded = list(self._threads.map(lambda part: _rounded(part.rows, self._centre), parts))
+        # One piece of work for each part and tile: a search of many queries has few parts at a time, and many cores want work.
+        work = [
+            (part, made, number)
+            for part, made in zip(parts, rounded, strict=True)
+            for number in range(len(self._tiles))
+        ]
         found: list[Pairs] = []
-        for pairs in self._threads.map(lambda part: self._of_part(part, lowest, product), parts):
+        for pairs in self._threads.map(lambda piece: self._of_tile(*piece, lowest, product), work):
             if pairs is None:
                 return None
-            found.extend(pairs)
+            found.append(pairs)
         return join(found)
 
-    def _of_part(self, block: Block, lowest: Floats, product: ByteProduct) -> list[Pairs] | None:
-        part = _rounded(block.rows, self._centre)
+    def _of_tile(
+        self, block: Block, part: _Part | None, number: int, lowest: Floats, product: ByteProduct
+    ) -> Pairs | None:
         if part is None:
             return None
-        found = []
-        same: Ints | None = None
-        for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
-            low = lowest[tile.first : tile.first + len(tile.rows)]
-            sums = product.multiply(part.bytes, tile.bytes)
-            columns, rows = _reaching(sums, _least_sums(tile, at_centre, part, low, self._metric))
-            if len(rows) * _MANY > sums.size:
-                same = same_rows(part.rows) if same is None else same
-                one, other, number = distinct_pairs(rows, columns, tile.same, same)
-                if len(one) * _DENSE > sums.size:
-                    return None
-                scores = scores_of(tile.rows[one], part.rows[other], self._metric)[number]
-            else:
-                scores = scores_of(tile.rows[rows], part.rows[columns], self._metric)
-            keep = scores >= low[rows]
-            found.append(block.numbered((rows[keep] + tile.first, columns[keep], scores[keep])))
-        return found
+        tile = self._tiles[number]
+        low = lowest[tile.first : tile.first + len(tile.rows)]
+        sums = product.multiply(part.bytes, tile.bytes)
+        columns, rows = _reaching(sums, _least_sums(tile, self._at_centre[number], part, low, self._metric))
+        if len(rows) * _MANY > sums.size:
+            one, other, pair = distinct_pairs(rows, columns, tile.same, same_rows(part.rows))
+            if len(one) * _DENSE > sums.size:
+                return None
+            scores = scores_of(tile.rows[one], part.rows[other], self._metric)[pair]
+        else:
+            scores = scores_of(tile.rows[rows], part.rows[columns], self._metric)
+        keep = scores >= low[rows]
+        return block.numbered((rows[keep] + tile.first, columns[keep], scores[keep]))
 
 
 def _reaching(sums: Any, least: Any) -> tuple[Ints, Ints]:

@@ -12,7 +12,7 @@ from ..descriptors.lengths import check_lengths
 from ..errors import InputError
 from ..files.atomic import make_folder, try_to_write, write_text
 from ..files.one_run import one_run
-from ..files.rows import check_format
+from ..files.rows import check_format, check_names
 from ..matching.components import Chain, find_chain
 from ..matching.mutual import mutual_pairs
 from ..matching.pair_files import PairFiles
@@ -157,6 +157,7 @@ def find_duplicates(
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         with open_any(side.path) as descriptors:
             check_lengths(descriptors, "photo's")
+            check_names("parquet" if nemo else form, descriptors.ids)
             said = "as given"
             if threshold is None:
                 count = len(descriptors) * (len(descriptors) - 1) / 2

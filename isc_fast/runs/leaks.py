@@ -17,7 +17,7 @@ from ..descriptors.store import Descriptors
 from ..errors import InputError
 from ..files.atomic import make_folder, try_to_write, write_text
 from ..files.one_run import one_run
-from ..files.rows import check_format
+from ..files.rows import check_format, check_names
 from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
@@ -157,6 +157,7 @@ def find_leaks(
         opened = [stack.enter_context(open_any(side.path)) for side in sides]
         for side, found in zip(sides, opened, strict=True):
             check_lengths(found, side.name)
+            check_names("parquet" if nemo else form, found.ids)
         said = "as given"
         if threshold is None:
             count = len(opened[0]) * sum(map(len, opened[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import threading
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from isc_fast.errors import FormatError, InputError, OutputError
 from isc_fast.files.one_run import one_run
-from isc_fast.files.rows import FORMATS, check_format, remove_rows, write_rows
+from isc_fast.files.rows import FORMATS, check_format, check_names, remove_rows, write_rows
 
 COLUMNS = {"id": str, "score": float, "bytes": int, "kind": str}
 ROWS = [
@@ -90,6 +91,22 @@ def test_an_interrupted_table_leaves_the_old_one(tmp_path):
     assert (tmp_path / "table.csv").read_bytes() == before
     remove_rows(tmp_path, "table")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_looked_at_before_the_work():
+    half, latin = "\ud800", b"caf\xe9".decode("utf-8", "surrogateescape")
+    many = [f"photo {number}" for number in range(70_000)]
+    for form, name, fits in (
+        ("csv", half, False),
+        ("csv", latin, True),
+        ("parquet", latin, False),
+        ("jsonl", half, True),
+    ):
+        if fits:
+            check_names(form, [*many, name])
+        else:
+            with pytest.raises(FormatError, match=f"the name {re.escape(repr(name))} .* cannot hold"):
+                check_names(form, [*many, name, "another"])
 
 
 def test_formats_that_there_are():
