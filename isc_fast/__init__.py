@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
+    from .sources.choice import Choice as Choice
     from .sources.listing import list_images as list_images
 
 _HOME = {
@@ -111,6 +112,7 @@ _HOME = {
         "extract",
     ),
     "review.page": ("write_report",),
+    "sources.choice": ("Choice",),
     "sources.listing": ("list_images",),
     "engines.spec": ("EngineSpec",),
     "descriptors.store": (

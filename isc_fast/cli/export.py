@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from ..engines.spec import PRECISIONS, RUNTIMES
 from ..errors import require
@@ -104,9 +103,9 @@ def run(arguments: Namespace) -> int:
     options = given(arguments, "name", "size", "gem_p", "weights_as", "tta", "precision", "runtime", "device")
     options |= given(arguments, "batch", "timing_cache", "version_compatible", "hardware_compatible")
     if arguments.photos:
-        from ..sources.listing import list_images
+        from ..sources.listing import list_files
 
-        options["photos"] = [Path(item.path) for item in list_images(arguments.photos).items]
+        options["photos"] = list_files(arguments.photos)
     with progress("download", "MB") as printer:
         report = library.export_engine(
             arguments.ckpt,

@@ -7,7 +7,19 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..progress import duration
-from .flags import ENGINE_HELP, ID_RULES, IDS_HELP, ISOLATE_HELP, add_json, add_run_flags, engine_flags, given
+from .flags import (
+    ENGINE_HELP,
+    ID_RULES,
+    IDS_HELP,
+    ISOLATE_HELP,
+    PHOTOS_HELP,
+    add_choice_flags,
+    add_json,
+    add_run_flags,
+    choice,
+    engine_flags,
+    given,
+)
 from .output import note_what_is_missing, progress, show, unread
 
 if TYPE_CHECKING:
@@ -18,9 +30,7 @@ HELP = "describe photos; interrupt it at any time, the same command resumes"
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument(
-        "inputs", nargs="+", metavar="PHOTOS", help="folder, image, or list file (.txt: one path a line)"
-    )
+    parser.add_argument("inputs", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
     parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
@@ -34,6 +44,7 @@ def add(parser: ArgumentParser) -> None:
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_choice_flags(parser)
     add_run_flags(parser)
     add_json(parser, "the result as ")
 
@@ -51,6 +62,7 @@ def run(arguments: Namespace) -> int:
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             isolated=arguments.isolate,
+            choice=choice(arguments),
             progress=printer,
             **engine_flags(arguments),
             **options,
@@ -59,6 +71,7 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
+        found |= {"excluded": dict(made.excluded)}
         show(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_describing, add_json, add_search_device, describing_of, given
+from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, describing_of, given
 from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
@@ -13,7 +13,7 @@ HELP = "find the photos that others were copied from, in one command: describe b
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    photos = "folders, images or list files; or one descriptor file"
+    photos = f"{PHOTOS_HELP}; or one descriptor file"
     parser.add_argument("queries", nargs="+", metavar="QUERIES", help=f"photos that may be copies: {photos}")
     parser.add_argument(
         "--in", dest="references", nargs="+", required=True, metavar="REFERENCES", help=f"the originals: {photos}"

@@ -13,7 +13,12 @@ from ..engines.spec import RUNTIMES
 
 if TYPE_CHECKING:
     from ..runs.describing import Describing
+    from ..sources.choice import Choice
 
+PHOTOS_HELP = (
+    "folder, image, list (.txt: one path a line; .csv, .jsonl; - is standard input), .tar, .zip, .parquet, or .arrow of "
+    "Hugging Face"
+)
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
 
 
@@ -75,6 +80,43 @@ def add_run_flags(parser: ArgumentParser) -> None:
     )
 
 
+def add_choice_flags(parser: ArgumentParser) -> None:
+    """Add which of the inputs' photos are taken, as `isc_fast.Choice` has it."""
+    for name, what in (("include", "take only"), ("exclude", "leave out")):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            metavar="GLOB",
+            help=f"in folders and archives, {what} what this pattern fits, such as '*.jpg' or 'drafts/*'; may be repeated",
+        )
+    parser.add_argument(
+        "--no-default-excludes",
+        action="store_true",
+        help="take also what programs keep beside photos, such as @eaDir, .thumbnails, ._* and trash",
+    )
+    parser.add_argument(
+        "--sniff",
+        action="store_true",
+        help="in folders, take files without an image's name too, where their first bytes are an image's",
+    )
+    parser.add_argument(
+        "--image-column", metavar="NAME", help="of Parquet, Arrow, .csv and .jsonl: where the photos are"
+    )
+    parser.add_argument("--id-column", metavar="NAME", help="likewise: where the ids are (default: row numbers)")
+
+
+def choice(arguments: Namespace) -> Choice | None:
+    """Return which photos are taken; None where the user gave none of the flags."""
+    from ..sources.choice import Choice
+
+    options = given(arguments, "include", "exclude", "image_column", "id_column")
+    if arguments.sniff:
+        options["sniff"] = True
+    if arguments.no_default_excludes:
+        options["default_excludes"] = False
+    return Choice(**options) if options else None
+
+
 def add_describing(parser: ArgumentParser) -> None:
     """Add what the verbs have in common that describe photos before they compare them."""
     parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
@@ -83,6 +125,7 @@ def add_describing(parser: ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_choice_flags(parser)
     add_run_flags(parser)
 
 
@@ -91,7 +134,8 @@ def describing_of(arguments: Namespace) -> Describing:
     from ..runs.describing import Describing
 
     options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
-    return Describing(isolated=arguments.isolate, overwrite=arguments.overwrite, **engine_flags(arguments), **options)
+    options |= {"isolated": arguments.isolate, "overwrite": arguments.overwrite, "choice": choice(arguments)}
+    return Describing(**engine_flags(arguments), **options)
 
 
 def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:

@@ -101,12 +101,19 @@ def named_progress(unit: str = "images", **units: str) -> Iterator[Callable[[str
 
 def note_what_is_missing(made: Extraction) -> None:
     """Print what an extraction left out, could not read, or has doubts about."""
-    from ..sources.listing import in_words
+    from ..sources.listing import containers_among, in_words, patterns_in_words
 
     if made.note:
         note(f"note: {made.note}")
     if made.ignored:
         note(f"note: {made.ignored} files were left out by their names: {in_words(made.ignored_suffixes)}")
+    if packed := containers_among(made.ignored_suffixes):
+        note(f"note: {packed} of them are archives or tables beside images; to describe their photos, name them")
+    if made.excluded:
+        left = patterns_in_words(made.excluded)
+        note(
+            f"note: files and folders left out by patterns: {left}; --no-default-excludes takes what no --exclude names"
+        )
     if count := unread(made):
         note(
             f"note: {count} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"

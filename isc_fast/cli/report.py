@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..items import Photo
-from .flags import given
+from .flags import add_choice_flags, choice, given
 from .output import show
 
 HELP = "make a page of matches with their pictures"
@@ -20,6 +20,7 @@ def add(parser: ArgumentParser) -> None:
         )
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
     parser.add_argument("--ids", choices=("auto", "path", "stem"), help="as given to extract")
+    add_choice_flags(parser)
     parser.add_argument("--truth", metavar="CSV", help="ground truth, to colour right and wrong")
     parser.add_argument("--threshold", type=float, metavar="S", help="lowest score shown")
     parser.add_argument("--max-rows", type=int, metavar="N", help="pairs shown at most (default: 200)")
@@ -32,7 +33,8 @@ def run(arguments: Namespace) -> int:
     from ..sources.listing import list_images, open_item
 
     def photos(inputs: list[str]) -> dict[str, Photo]:
-        return {item.id: open_item(item) for item in list_images(inputs, **given(arguments, "ids")).items}
+        found = list_images(inputs, **given(arguments, "ids"), choice=choice(arguments))
+        return {item.id: open_item(item) for item in found.items}
 
     truth = read_truth(arguments.truth) if arguments.truth else None
     shown = write_report(

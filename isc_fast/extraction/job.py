@@ -20,6 +20,7 @@ from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
 from ..items import Failure, Item
+from ..sources.choice import Choice
 from .parts import PartsFolder
 from .plan import Plan, default_shard_size
 from .runners.base import Facts
@@ -40,6 +41,7 @@ class Request:
     shard_size: int | None = None
     overwrite: bool = False
     retry_failed: bool = False
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
@@ -55,13 +57,14 @@ class Listed:
     Attributes:
         items: the images, with absolute paths.
         inputs: where and how they were listed, as the plan writes it down.
-        ignored, ignored_suffixes: see `isc_fast.sources.listing.Listing`.
+        ignored, ignored_suffixes, excluded: see `isc_fast.sources.listing.Listing`.
     """
 
     items: Sequence[Item]
     inputs: Sequence[str]
     ignored: int
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ..files.lazy import Lazy
 from ..items import Failure, Item
 from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
+from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from .job import Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
@@ -45,6 +46,7 @@ class Extraction:
         note: what the user should know about the listing, or None.
         notes: images in the file whose descriptor says little, in order: those of one single colour.
         ignored_suffixes: by suffix, in lower case, how many of the ignored files have it.
+        excluded: how many files and folders each pattern of the choice left out.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Extraction:
     note: str | None = None
     notes: Sequence[Failure] = ()
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
 
 def extract(
@@ -72,6 +75,7 @@ def extract(
     overwrite: bool = False,
     retry_failed: bool = False,
     isolated: bool = False,
+    choice: Choice | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -82,10 +86,10 @@ def extract(
     bytes of the result depend on the images, the engine, the decoder and the batch size alone. They do not depend on
     ``workers``, on interruptions or on the number of devices of one kind. An image that cannot be read becomes a row in
     the file's ledger of failures. Images are told apart by their paths: an image that replaces another one under the
-    same name is not noticed, and ``overwrite`` describes it again.
+    same name is not noticed, and ``overwrite`` describes it again. An archive or a table that was changed is noticed.
 
     Args:
-        inputs, ids, limit: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
+        inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
             `isc_fast.sources.base.Source`.
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
@@ -117,7 +121,7 @@ def extract(
             no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
-    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed)
+    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, choice)
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
@@ -142,9 +146,9 @@ def extract_with(
     began = time.monotonic()
     parts = PartsFolder(_checked(Path(output)))
     check_decoder(request.decoder)
-    source = as_source(inputs, request.ids)
+    source = as_source(inputs, request.ids, request.choice)
     listed = _listed(source, request.limit)
-    ignored, by_suffix = listed.ignored, listed.ignored_suffixes
+    left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
         job = find_job(request, listed, facts, parts)
@@ -159,8 +163,9 @@ def extract_with(
             made = _assembled(parts, job.plan, facts)
         parts.remove()
     seconds = time.monotonic() - began
+    ignored, by_suffix, excluded = left_out
     return Extraction(
-        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix
+        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix, excluded
     )
 
 
@@ -191,7 +196,8 @@ def _listed(source: Source, limit: int | None) -> Listed:
     """List the images that a call is about."""
     listing = source.list()
     found = listing.found if limit is None else _First(listing.found, limit)
-    return Listed(found, [*source.inputs, f"limit={limit}"], listing.ignored, listing.ignored_suffixes)
+    inputs = [*source.inputs, f"limit={limit}"]
+    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded)
 
 
 @contextlib.contextmanager

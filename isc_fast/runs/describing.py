@@ -26,6 +26,7 @@ from ..extraction.runners.choose import choose_runner
 from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
+from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 
 DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
@@ -73,7 +74,7 @@ class Describing:
 
     Attributes:
         engine: a loaded engine, or the path of an engine file; by default the small engine inside the package.
-        ids: see `isc_fast.list_images`.
+        ids, choice: see `isc_fast.list_images`.
         batch_size, workers, decoder, isolated, devices, engine_options: see `isc_fast.extract`.
         overwrite: replace descriptors in the output folder that come from other photos or another engine.
     """
@@ -87,6 +88,7 @@ class Describing:
     devices: str | Sequence[str] | None = None
     engine_options: Mapping[str, Any] | None = field(default=None)
     overwrite: bool = False
+    choice: Choice | None = None
 
     @cached_property
     def runner(self) -> Runner:
@@ -112,7 +114,7 @@ class Describing:
         given = descriptors_among(inputs)
         if given is not None:
             return Side(name, given)
-        listing = as_source(inputs, self.ids).list()
+        listing = as_source(inputs, self.ids, self.choice).list()
         request = Request(batch_size=self.batch_size, decoder=self.decoder, overwrite=False)
         output = folder / f"{name}.h5"
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..items import Item, Photo
 from .catalog import Entry as Entry
+from .choice import Choice
 
 if TYPE_CHECKING:
     from .listing import Listing
@@ -62,16 +63,21 @@ class Kind:
     Attributes:
         noun: in messages, ``"a folder"``.
         takes: whether an input, as the user names it, is of this kind.
-        entries: the images of an input. For each other file that is in it, an entry with an empty path, or None.
+        entries: the images of an input, and of the choice what concerns this kind. For each other file that is in it, an
+            entry with an empty path, or None.
         holds: whether it holds images under names of its own, as a folder does: they are sorted by name, and with several
             inputs their ids begin with the name of the input. Otherwise images stay in their order, and keep their names.
         scheme: the paths of its images begin with ``scheme://``; empty for paths in the file system.
         open: the photo of a path, for a kind that has a scheme. The decoder's threads call it.
+        packs: the suffixes of its files, if one of them is a container of photos: a folder of nothing but containers, and a
+            list that names some, give their photos. The ids of these begin with the container's name, and their paths are
+            made by `isc_fast.sources.containers`.
     """
 
     noun: str
     takes: Callable[[str], bool]
-    entries: Callable[[str], Iterator[Entry | None]]
+    entries: Callable[[str, Choice], Iterator[Entry | None]]
     holds: bool = False
     scheme: str = ""
     open: Callable[[str], Photo] = str
+    packs: frozenset[str] = frozenset()

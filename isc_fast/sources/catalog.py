@@ -9,7 +9,8 @@ from ..files.table import TemporaryTable
 from ..items import Item
 
 Entry = tuple[str, str, str]
-"""The name of an image, its path, and the id that the user gave, or "". A file that is left out has the path ""."""
+"""The name of an image, its path, and the id that the user gave, or "". A file that is left out has the path "", and in
+place of the id the pattern that leaves it out, or "" where its name is not an image's."""
 
 
 def _without_suffix(name: bytes) -> bytes:
@@ -65,6 +66,30 @@ class Catalog(TemporaryTable):
             else:
                 db.executemany(f"{insert} VALUES (?1, ?2, ?3, first_id(?1))", rows)
         self._count_rows()
+
+    def settle_repeats(self, container_of: Callable[[str], str], repeated: Callable[[str], str]) -> None:
+        """Give images whose name was in the same container before another path, and ids of their own: ``name#2``, ``name#3``.
+
+        Args:
+            container_of: the container of a path; "" where it is in none.
+            repeated: the path of such an image, from its path until now.
+
+        Raises:
+            OutputError: there is no room for temporary files.
+        """
+        equal = "SELECT name FROM images GROUP BY name HAVING count(*) > 1"
+        query = f"SELECT row, name, path FROM images WHERE name IN ({equal}) ORDER BY row"
+        seen = dict[tuple[str, bytes], int]()
+        rows = list[tuple[bytes, bytes, bytes, int]]()
+        with self.connected() as db:
+            for row, name, path in db.execute(query):
+                container = container_of(self.decode(path))
+                if container:
+                    seen[container, name] = number = seen.get((container, name), 0) + 1
+                    if number > 1:
+                        new = self.encode(repeated(self.decode(path)))
+                        rows.append((name + b"/#%d" % number, name + b"#%d" % number, new, row))
+            db.executemany("UPDATE images SET name = ?1, id = ?1, given = ?2, path = ?3 WHERE row = ?4", rows)
 
     def settle_ids(self) -> tuple[Item, Item] | None:
         """Give every image its id, once all images are there.

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from ..errors import InputError
 from .base import Entry, Kind
+from .choice import Choice, Sieve
+from .sniffing import is_image_content
 
 IMAGE_SUFFIXES = frozenset(
     """
@@ -49,8 +51,10 @@ def _order_of_links(name: str) -> tuple[list[bytes], bytes]:
     return [bytes(255 - byte for byte in folder) + b"\xff" for folder in folders], last
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
-    """Yield (name relative to the root, path) of every file below it, and ``name/`` of each folder that cannot be listed.
+def _walk(root: str, sieve: Sieve) -> Iterator[Entry]:
+    """Yield name relative to the root and path of every file below it, and ``name/`` of each folder that cannot be listed.
+
+    What a pattern leaves out has the path "" and the pattern. Folders that it leaves out are not looked into.
 
     The order means nothing, and memory holds the names of folders, not of files. No folder is listed twice, so that links in
     a circle end and links across do not multiply. Links come last, so that a folder that lies below the root is listed under
@@ -69,15 +73,20 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
                 seen.add((status.st_dev, status.st_ino))
                 with os.scandir(path) as entries:
                     for entry in entries:
-                        inner = name + entry.name, os.path.join(path, entry.name)
-                        if _is_folder(entry):
-                            (links if entry.is_symlink() else below).append((inner[0] + "/", inner[1]))
+                        inner, is_folder = name + entry.name, _is_folder(entry)
+                        pattern = sieve.excluded(inner)
+                        if pattern is not None:
+                            yield inner, "", pattern
+                        elif is_folder:
+                            (links if entry.is_symlink() else below).append(
+                                (inner + "/", os.path.join(path, entry.name))
+                            )
                         else:
-                            yield inner
+                            yield inner, os.path.join(path, entry.name), ""
         except OSError as error:
             if not name:
                 raise InputError(f"cannot list the folder {root}: {error.strerror or error}") from error
-            yield name, path
+            yield name, path, ""
         below.sort(key=lambda folder: os.fsencode(folder[0]), reverse=True)
         folders += below
         if not folders:
@@ -86,12 +95,18 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
             links.clear()
 
 
-def _images_below(root: str) -> Iterator[Entry | None]:
-    for name, path in _walk(root):
-        yield name, (path if name.endswith("/") or is_image_name(name) else ""), ""
+def _images_below(root: str, choice: Choice) -> Iterator[Entry | None]:
+    sieve, sniff = Sieve(choice), choice.sniff
+    for name, path, pattern in _walk(root, sieve):
+        if pattern or name.endswith("/"):
+            yield name, path, pattern
+        elif sieve.included(name) and (is_image_name(name) or (sniff and is_image_content(path))):
+            yield name, path, ""
+        else:
+            yield name, "", ""
 
 
-def _one_image(path: str) -> Iterator[Entry | None]:
+def _one_image(path: str, _choice: Choice) -> Iterator[Entry | None]:
     yield os.path.basename(path), path, ""
 
 

@@ -5,19 +5,30 @@ from __future__ import annotations
 import builtins
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 
 from ..errors import InputError
 from ..files.lazy import Lazy
 from ..items import Item, Photo
-from .base import Entry, Kind, Source
+from .arrow_files import ARROW
+from .base import Kind, Source
 from .catalog import ID_RULES, Catalog
+from .choice import Choice
+from .containers import container_of, repeated
+from .finding import Finder
 from .folders import FOLDER, IMAGE, IMAGE_SUFFIXES
 from .lists import LIST
+from .paths import absolute_file
+from .records import RECORDS
+from .standard_input import NAME, STANDARD_INPUT
+from .tables import PARQUET
+from .tars import TAR
+from .zips import ZIP
 
-KINDS: tuple[Kind, ...] = (FOLDER, IMAGE, LIST)
+KINDS: tuple[Kind, ...] = (STANDARD_INPUT, FOLDER, IMAGE, LIST, RECORDS, TAR, ZIP, PARQUET, ARROW)
 """The kinds of input; the first that takes an input lists it."""
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -34,12 +45,14 @@ class Listing(Source):
             listing that `list_images` made, they lie in a temporary file where they are many.
         ignored: number of files in the folders whose name is not an image's.
         ignored_suffixes: how many of them have which suffix, in lower case; ``""`` where there is none. The most frequent first.
+        excluded: how many files and folders each pattern of `Choice` left out, the most frequent first.
         items: the items as a list. The list is made when it is first asked for, and takes about 300 bytes an item.
     """
 
     found: Sequence[Item]
     ignored: int = 0
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
     by_path = True
 
@@ -50,7 +63,7 @@ class Listing(Source):
 
     def list(self) -> Listing:
         """The same images under names that hold from any working directory."""
-        return Listing(_Absolute(self.found), self.ignored, self.ignored_suffixes)
+        return Listing(_Absolute(self.found), self.ignored, self.ignored_suffixes, self.excluded)
 
     def open(self, item: Item) -> Photo:
         """See `open_item`."""
@@ -61,14 +74,15 @@ class Files(Source):
     """The photos of inputs that are given by their names.
 
     Args:
-        inputs, ids: see `list_images`.
+        inputs, ids, choice: see `list_images`.
     """
 
     by_path = True
 
-    def __init__(self, inputs: Inputs, ids: str = "auto") -> None:
-        self._given, self._ids = inputs, ids
-        self.inputs = [*map(absolute, _names(inputs)), f"ids={ids}"]
+    def __init__(self, inputs: Inputs, ids: str = "auto", choice: Choice | None = None) -> None:
+        self._given, self._ids, self._choice = inputs, ids, choice
+        names = [name if name == NAME else absolute(name) for name in _names(inputs)]
+        self.inputs = [*names, f"ids={ids}", *(choice.texts() if choice else ())]
 
     def list(self) -> Listing:
         """See `list_images`.
@@ -76,16 +90,16 @@ class Files(Source):
         Raises:
             InputError: as `list_images`.
         """
-        return list_images(self._given, ids=self._ids).list()
+        return list_images(self._given, ids=self._ids, choice=self._choice).list()
 
     def open(self, item: Item) -> Photo:
         """See `open_item`."""
         return open_item(item)
 
 
-def as_source(inputs: Inputs | Source, ids: str = "auto") -> Source:
-    """The source of what a user gave: names of inputs, or a source already, whose ids stay."""
-    return inputs if isinstance(inputs, Source) else Files(inputs, ids)
+def as_source(inputs: Inputs | Source, ids: str = "auto", choice: Choice | None = None) -> Source:
+    """The source of what a user gave: names of inputs, or a source already, whose images and ids stay."""
+    return inputs if isinstance(inputs, Source) else Files(inputs, ids, choice)
 
 
 def open_item(item: Item) -> Photo:
@@ -102,22 +116,12 @@ def open_path(path: str) -> Photo:
 def _kind_of(path: str) -> Kind | None:
     """The kind whose scheme a path begins with, or None for a path in the file system."""
     scheme, found, _ = path.partition("://")
-    return next((kind for kind in KINDS if found and kind.scheme == scheme), None)
+    return next((kind for kind in KINDS if kind.scheme == scheme), None) if found and scheme else None
 
 
 def absolute(path: str) -> str:
     """A path as it holds from any working directory, leading to the same file as the system would open."""
-    if _kind_of(path):
-        return path
-    return os.path.join(os.getcwd(), path) if _leaves_link(path) else os.path.abspath(path)
-
-
-def _leaves_link(path: str) -> bool:
-    """Whether ``..`` comes behind a link to a folder: there it leads to the parent of the folder, not of the link."""
-    if "/.." not in path:
-        return False
-    parts = path.split("/")
-    return any(os.path.islink("/".join(parts[:number])) for number, part in enumerate(parts) if part == ".." and number)
+    return path if _kind_of(path) else absolute_file(path)
 
 
 class _Absolute(Lazy[Item]):
@@ -144,41 +148,34 @@ def in_words(suffixes: Mapping[str, int], most: int = 6) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} other suffixes" if len(shown) > most else "")
 
 
-def _add_input(catalog: Catalog, root: str, left_out: Counter[str], *, several: bool) -> None:
-    """Add the images of one input, and count the suffixes of the other files in it."""
-    kind = next((kind for kind in KINDS if kind.takes(root)), None)
-    if kind is None:
-        if not os.path.lexists(root):
-            raise InputError(f"there is no {root}; expected a folder of images, an image or a list file")
-        raise InputError(f"{root} is neither {', nor '.join(kind.noun for kind in KINDS)}")
-    prefix = os.path.basename(os.path.abspath(root)) + "/" if several and kind.holds else ""
-
-    def images() -> Iterator[Entry]:
-        for entry in kind.entries(root):
-            name, path, given = entry or ("", "", "")
-            if path:
-                yield prefix + name, path, given
-            else:
-                left_out[os.path.splitext(name)[1].lower()] += 1
-
-    catalog.add(images(), by_name=kind.holds)
-
-
-def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) -> Listing:
+def list_images(
+    inputs: Inputs, *, ids: str = "auto", limit: int | None = None, choice: Choice | None = None
+) -> Listing:
     """List the images of one or several inputs, in a fixed order and with ids that are unique.
 
-    An input is a folder (searched recursively, symbolic links followed, each folder once), an image file, or a list
-    file (``.txt``, ``.lst``, ``.list``, ``.tsv``): one path per line, relative to the list file, optionally
-    ``id<TAB>path``; where a file holds NUL bytes (``find -print0``) they separate the entries instead of line ends.
+    An input is one of these:
+
+    * a folder, searched recursively. Symbolic links are followed, each folder once;
+    * an image file;
+    * a list file (``.txt``, ``.lst``, ``.list``, ``.tsv``), or ``-`` for one on standard input: one path per line, relative
+      to the list file, optionally ``id<TAB>path``. Where it holds NUL bytes (``find -print0``) they separate the entries
+      instead of line ends;
+    * a list with named columns (``.csv`` with a header, ``.jsonl``): a column ``path`` and, where there is one, a column ``id``;
+    * a container: ``.tar``, ``.zip``, ``.parquet``, or the ``.arrow`` of Hugging Face's ``save_to_disk``. A list may name
+      containers too, and a folder that holds no image but containers gives their photos.
 
     Args:
-        inputs: one input or several. With several, ids begin with the name of the folder they came from.
+        inputs: one input or several. With several, ids begin with the name of the folder they came from. Ids of photos in a
+            container begin with its name too: ``container/key``.
         ids: ``"auto"``: the path relative to its folder without suffix, with suffix for those that would be equal
             (``a.jpg`` beside ``a.png``); ``"path"``: always with suffix; ``"stem"``: the file name alone.
         limit: keep the first so many.
+        choice: what of the inputs is taken; by default `Choice()`.
 
     Raises:
-        InputError: an input does not exist, is of no known kind or holds no image, or two images would have the same id.
+        InputError: an input does not exist, is of no known kind, cannot be read or holds no image, a table lacks the
+            column, or two images would have the same id.
+        MissingExtraError: pyarrow, which reads Parquet and Arrow files, is not installed.
     """
     if ids not in ID_RULES:
         raise InputError(f"there is no id rule {ids!r}; choose one of {', '.join(ID_RULES)}")
@@ -186,15 +183,18 @@ def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) 
         raise InputError(f"the limit must be at least 1, not {limit}")
     roots = _names(inputs)
     catalog = Catalog(ids)
-    left_out = Counter[str]()
+    finder = Finder(KINDS, catalog, choice or Choice())
     for root in roots:
-        _add_input(catalog, root, left_out, several=len(roots) > 1)
-    by_suffix = dict(sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0])))
+        finder.add(root, several=len(roots) > 1)
+    by_suffix, excluded = _most_first(finder.left_out), _most_first(finder.excluded)
     if not len(catalog):
         shown = ", ".join(roots) or "the inputs"
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        others = f"{left_out.total()} other files" + (f": {in_words(by_suffix)}" if by_suffix else "")
+        others = f"{finder.left_out.total()} other files" + (f": {in_words(by_suffix)}" if by_suffix else "")
+        others += f", {finder.excluded.total()} left out by patterns: {patterns_in_words(excluded)}" if excluded else ""
         raise InputError(f"found no image in {shown} ({others}); looked for {known}")
+    if finder.has_containers:
+        catalog.settle_repeats(container_of, repeated)
     equal = catalog.settle_ids()
     if equal is not None:
         first, second = equal
@@ -204,4 +204,33 @@ def list_images(inputs: Inputs, *, ids: str = "auto", limit: int | None = None) 
         )
     if limit is not None:
         catalog.cut(limit)
-    return Listing(catalog, left_out.total(), by_suffix)
+    return Listing(catalog, finder.left_out.total(), by_suffix, excluded)
+
+
+def list_files(inputs: Inputs) -> builtins.list[Path]:
+    """List images as `list_images` does, for what takes files only.
+
+    Raises:
+        InputError: as `list_images`, or images lie in archives or tables.
+    """
+    paths = [item.path for item in list_images(inputs).found]
+    inside = next(filter(_kind_of, paths), None)
+    if inside is not None:
+        raise InputError(
+            f"{container_of(inside).partition('://')[2]} holds its photos inside: unpack it, and give the folder"
+        )
+    return [Path(path) for path in paths]
+
+
+def containers_among(suffixes: Mapping[str, int]) -> int:
+    """How many of the files that were left out are containers of photos, by their suffixes."""
+    return sum(count for suffix, count in suffixes.items() if any(suffix in kind.packs for kind in KINDS))
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def patterns_in_words(excluded: Mapping[str, int]) -> str:
+    """Say how many files and folders which pattern left out: ``12 by '._*', 1 by '.git'``."""
+    return ", ".join(f"{count} by {pattern!r}" for pattern, count in excluded.items())

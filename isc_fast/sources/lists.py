@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ..errors import InputError
 from ..files.reading import open_regular
 from .base import Entry, Kind
+from .choice import Choice
 
 LIST_SUFFIXES = frozenset((".txt", ".lst", ".list", ".tsv"))
 
@@ -40,9 +41,20 @@ def _lines(list_file: str) -> Iterator[str]:
             yield rest
 
 
-def _from_list(list_file: str) -> Iterator[Entry | None]:
-    """Yield the images that a list file names; see `isc_fast.list_images` for the format."""
-    folder = os.path.dirname(list_file)
+def _from_list(list_file: str, _choice: Choice) -> Iterator[Entry | None]:
+    return entries_of(list_file, os.path.dirname(list_file))
+
+
+def entries_of(list_file: str, folder: str) -> Iterator[Entry]:
+    """Yield the images that a list file names; see `isc_fast.list_images` for the format.
+
+    Args:
+        list_file: its path.
+        folder: paths in it are relative to this one.
+
+    Raises:
+        InputError: it cannot be read, or an entry is none.
+    """
     try:
         for number, line in enumerate(_lines(list_file), 1):
             if not line.strip(string.whitespace):

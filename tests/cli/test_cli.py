@@ -193,7 +193,10 @@ def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("extract nowhere --engine demo -o out.h5", "there is no nowhere; expected a folder of images"),
+        (
+            "extract nowhere --engine demo -o out.h5",
+            "there is no nowhere; expected a list on standard input (-), a folder, an image, ",
+        ),
         ("extract empty --engine demo -o out.h5", "found no image in empty (0 other files)"),
         ("extract photos --engine v107.pth -o out.h5", "run: isc-fast export --ckpt v107.pth -o v107.onnx"),
         ("extract photos --engine none.onnx -o out.h5", "make one: isc-fast export"),

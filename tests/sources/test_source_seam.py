@@ -24,6 +24,7 @@ from isc_fast.errors import InputError
 from isc_fast.items import Item, Photo, Problem
 from isc_fast.sources import listing
 from isc_fast.sources.base import Entry, Kind, Source, opener
+from isc_fast.sources.choice import Choice
 from isc_fast.sources.listing import Listing, as_source, list_images, open_item
 
 SIZE = Preprocessing(20, 28)
@@ -216,7 +217,7 @@ def test_files_are_a_source_too(tmp_path, photos, folder_of, monkeypatch):
 # --- a toy kind of input: one row of the table, and nothing else changes ---
 
 
-def _entries(archive: str) -> Iterator[Entry | None]:
+def _entries(archive: str, _choice: Choice) -> Iterator[Entry | None]:
     for line in Path(archive).read_text().splitlines():
         name, _, _ = line.partition(" ")
         yield (name, f"toy://{os.path.abspath(archive)}!{name}", "") if name != "README" else None

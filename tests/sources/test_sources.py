@@ -16,7 +16,7 @@ from isc_fast.errors import InputError
 from isc_fast.items import Item, Problem
 from isc_fast.sources import lists
 from isc_fast.sources.folders import IMAGE_SUFFIXES
-from isc_fast.sources.listing import list_images
+from isc_fast.sources.listing import KINDS, list_images
 
 Tree = Callable[..., Path]
 
@@ -375,7 +375,8 @@ def test_a_limit_does_not_change_ids(tree):
 
 def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     folder = tree("notes.txt", "b/c.doc", root="empty")
-    gone = f"there is no {tmp_path}/gone; expected a folder of images, an image or a list file"
+    kinds = [kind.noun for kind in KINDS]
+    gone = f"there is no {tmp_path}/gone; expected {', '.join(kinds[:-1])} or {kinds[-1]}"
     assert refusal(tmp_path / "gone") == gone
     assert refusal(folder, tmp_path / "gone") == gone
     assert refusal(folder).startswith(
@@ -383,8 +384,8 @@ def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     )
     assert refusal([]).startswith("found no image in the inputs (0 other files)")
     assert refusal("").startswith("there is no ;")
-    wrong = f"{folder}/b/c.doc is neither a folder, nor an image, nor a list file (.list, .lst, .tsv, .txt)"
-    assert refusal(folder / "b" / "c.doc") == wrong
+    wrong = f"{folder}/b/c.doc is neither a list on standard input (-), nor a folder, nor an image, nor a list file ("
+    assert refusal(folder / "b" / "c.doc").startswith(wrong)
     assert refusal(folder, ids="name") == "there is no id rule 'name'; choose one of auto, path, stem"
     deny_reading = tmp_path / "list.txt"
     deny_reading.symlink_to("/proc/self/mem")

@@ -1,0 +1,145 @@
+"""Photos in the Arrow files that Hugging Face's `save_to_disk` writes: streams of record batches, not Arrow's file format."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..files.reading import one_line, open_regular, parse_json
+from ..items import Photo, Problem
+from .base import Entry, Kind
+from .cache import Cache
+from .choice import Choice
+from .containers import Container, OpenFile, Place, reading
+from .table_columns import arrow, id_texts, image_column, kind_of, photo_of, refused, row_entries
+from .tables import CACHE_BYTES, MAX_GROUP_BYTES
+
+ARROW_SUFFIXES = frozenset((".arrow",))
+_STATE = "state.json"
+_CONTINUES = b"\xff\xff\xff\xff"
+
+_BatchKey = tuple[str, tuple[int, int], str, int]
+
+
+def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
+    if not _belongs(file):
+        yield os.path.basename(file), "", ""
+        return
+    stream = Container("arrow", file)
+    begin = stream.read(8, 0)
+    if begin.startswith(b"ARROW1"):
+        raise InputError(f"{file} is in Arrow's file format; expected a stream, as save_to_disk writes it, or Parquet")
+    if not begin.startswith(_CONTINUES):
+        raise InputError(f"{file} is not a stream of Arrow record batches, which save_to_disk writes")
+    library, whole, rows = arrow("pyarrow"), False, 0
+    try:
+        with _opened(file) as opened:
+            schema = library.ipc.read_schema(opened)
+            column = image_column(schema, choice, file)
+            by_path = kind_of(schema.field(column)) == "text"
+            while True:
+                at = opened.tell()
+                batch, whole = _next_batch(library, opened, schema, stream)
+                if batch is None:
+                    break
+                ids = _texts(batch, choice.id_column)
+                paths = [path or "" for path in _texts(batch, column)] if by_path else repeat(None, batch.num_rows)
+                values = zip(ids, paths, strict=True)
+                yield from row_entries(stream, values, lambda row, at=at: (at, row), column, rows)  # type: ignore[misc]
+                rows += batch.num_rows
+    except Exception as error:
+        raise refused(error, file, "a stream of Arrow record batches") from error
+    if not whole:
+        yield stream.end(f"the stream is cut short or damaged behind row {rows}")
+
+
+def _belongs(file: str) -> bool:
+    """Whether an Arrow file is one of a data set's, and not what a program keeps beside them: ``state.json`` names those."""
+    state = Path(file).with_name(_STATE)
+    try:
+        with open_regular(state) as stream:
+            names = [entry["filename"] for entry in parse_json(stream.read(), any_number=True)["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return os.path.basename(file) in names
+
+
+@contextlib.contextmanager
+def _opened(file: str) -> Iterator[Any]:
+    """The file as pyarrow reads it, mapped: bytes of photos are not read before somebody looks at them."""
+    with open_regular(file) as stream:
+        whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # pyarrow's own takes no name that is not UTF-8
+    yield arrow("pyarrow").BufferReader(whole)
+
+
+def _next_batch(library: Any, opened: Any, schema: Any, stream: Container) -> tuple[Any, bool]:
+    """The next record batch of a stream; or None, and whether the stream has its end there."""
+    at = opened.tell()
+    if stream.read(8, at) == _CONTINUES + bytes(4):
+        return None, True
+    try:
+        message = library.ipc.read_message(opened)
+        if message.body.size > MAX_GROUP_BYTES:
+            raise InputError(
+                f"{stream.file} has record batches of {message.body.size} bytes, limit {MAX_GROUP_BYTES}: write it again "
+                "with fewer rows in each"
+            )
+        return library.ipc.read_record_batch(message, schema), True
+    except InputError:
+        raise
+    except Exception:
+        return None, False
+
+
+def _texts(batch: Any, name: str | None) -> list[str | None]:
+    return [None] * batch.num_rows if name is None else id_texts(_sound(batch.column(name)))
+
+
+def _sound(column: Any) -> Any:
+    """A column whose offsets were looked at: without that, a damaged file would let pyarrow read beyond its memory."""
+    column.validate(full=True)
+    return column
+
+
+def _read(file: OpenFile, place: Place) -> Photo:
+    at, row = place.numbers
+    values = _BATCHES.get((place.container, place.stamp, place.name, at))
+    if isinstance(values, Problem):
+        return values
+    changed = file.changed(place)
+    return changed or photo_of(values[row].as_py(), place.container)
+
+
+def _batch(key: _BatchKey) -> Any:
+    """The column of photos of a record batch, or the problem because of which there is none."""
+    file, _, column, at = key
+    library = arrow("pyarrow")
+    try:
+        with open_regular(file) as plain, library.PythonFile(plain, "r") as opened:  # not mapped: files may be cut
+            schema = library.ipc.read_schema(opened)
+            opened.seek(at)
+            return _sound(library.ipc.read_record_batch(library.ipc.read_message(opened), schema).column(column))
+    except Exception as error:
+        return Problem("read", f"its record batch cannot be read: {one_line(error)}")
+
+
+def _size(values: Any) -> int:
+    return 1 if isinstance(values, Problem) else int(values.nbytes)
+
+
+_BATCHES: Cache[_BatchKey, Any] = Cache(_batch, limit=CACHE_BYTES, size_of=_size)
+
+ARROW = Kind(
+    "an Arrow file of save_to_disk (.arrow)",
+    lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in ARROW_SUFFIXES,
+    _entries,
+    scheme="arrow",
+    open=reading(_read),
+    packs=ARROW_SUFFIXES,
+)
