@@ -169,7 +169,7 @@ class FirstPass:
             for number in range(len(self._tiles))
         ]
         found: list[Pairs] = []
-        for pairs in self._threads.map(lambda piece: self._of_tile(*piece, lowest, product), work):
+        for pairs in self._threads.map(lambda one: self._of_tile(one[0], one[1], one[2], lowest, product), work):
             if pairs is None:
                 return None
             found.append(pairs)

@@ -22,7 +22,7 @@ from ..sources.base import Source
 from ..sources.listing import Inputs
 from .deciding import decide
 from .dedup_files import write_everything
-from .dedup_links import check_links
+from .dedup_links import check_files, check_links
 from .describing import Describing, Progress, Side, default_threshold
 from .joining import compute, place_of, remove
 from .photo_facts import check_order
@@ -155,6 +155,8 @@ def find_duplicates(
     with one_run(folder):
         side = (describing or Describing()).side("photos", photos, folder, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
+        if link_to is not None and side.source is not None:
+            check_files(side.source.list().found)
         with open_any(side.path) as descriptors:
             check_lengths(descriptors, "photo's")
             check_names("parquet" if nemo else form, descriptors.ids)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..files.atomic import output_error
+from ..items import Item
 from ..sources.base import Source
 from ..sources.listing import Inputs
 from .deciding import Collection
@@ -36,6 +38,18 @@ def check_links(link_to: str | os.PathLike[str], photos: Inputs | Source) -> Non
             )
 
 
+def check_files(items: Iterable[Item]) -> None:
+    """See before the work whether photos are files of their own, by the first of them.
+
+    Raises:
+        InputError: it is not.
+    """
+    for item in items:
+        if not os.path.lexists(item.path):
+            raise InputError(f"{item.id} is no file of its own, and cannot be linked to; leave out --link-to")
+        return
+
+
 def write_links(made: Collection, folder: Path, most: tuple[int, int]) -> Path:
     """Make a folder for each group with a link to each of its photos, the preferred first. It appears whole or not at all."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
@@ -47,8 +61,7 @@ def write_links(made: Collection, folder: Path, most: tuple[int, int]) -> Path:
             group.mkdir()
             for place, (name, _, score, _) in enumerate(made.stands(rows[: most[1]]), 1):
                 target = made.items[name].path
-                if not os.path.lexists(target):
-                    raise InputError(f"{target} is no file of its own, and cannot be linked to; leave out --link-to")
+                check_files([made.items[name]])
                 word = "keep" if score is None else f"{score:.3f}"
                 (group / f"{place:03d}-{word}-{os.path.basename(target)}").symlink_to(os.path.abspath(target))
         temporary.chmod(0o755)

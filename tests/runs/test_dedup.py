@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -237,6 +238,31 @@ def test_names_of_one_file_are_not_to_be_removed(tmp_path, folder, engine, capsy
     assert found.spared >= 1
     everything = {str(path.resolve()) for path in folder.rglob("*.*g")}
     assert {os.path.realpath(path) for path in removed | kept} == everything
+
+
+def test_photos_in_a_tar(tmp_path, folder, engine, capsys):
+    """Their sizes and pixels are looked at as those of files are; only links need files."""
+    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, path.name)
+    found = find_duplicates(
+        tmp_path / "shard.tar", tmp_path / "out", describing=Describing(engine), threshold=0.9, exact=True
+    )
+    removed = by_id(tmp_path / "out" / "remove.csv")
+    assert set(removed) == {f"shard/{name}" for name in ("a", "file-a", "small-a", "small-b")}
+    assert found.removed_bytes == sum((folder / f"{name[6:]}.jpg").stat().st_size for name in removed)
+    assert found.equal == {"file": 0, "pixels": 2}
+    arguments = [
+        "dedup",
+        str(tmp_path / "shard.tar"),
+        "-o",
+        str(tmp_path / "new"),
+        "--link-to",
+        str(tmp_path / "links"),
+    ]
+    assert main(arguments) == 1
+    assert "is no file of its own, and cannot be linked to" in capsys.readouterr().err
+    assert not list(tmp_path.glob("new/*.csv"))
 
 
 # --- bad input ---
