@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-fast torture coverage lint types docs bench wheel clean
+.PHONY: demo test test-training test-fast fuzz torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -15,9 +15,13 @@ TRAINING := tests/training/test_training.py
 
 BESIDE := -n logical --maxprocesses 4 --dist worksteal
 
-test: $(VENV)/.dev lint types  ## lint, types and every test
-	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
+test: $(VENV)/.dev lint  ## lint, types and every test
+	$(MAKE) --jobs=2 --output-sync types test-training
 	$(BIN)/python -m pytest $(BESIDE) $(TRAINING:%=--ignore=%)
+
+# mypy has one thread, so these run beside it.
+test-training: $(VENV)/.dev
+	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
 
 # The same in every environment: torch and its friends are out of reach even where they are installed.
 test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch, in under three minutes
@@ -37,13 +41,19 @@ torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousa
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
 
+# Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.dev  ## fuzz every reader of a file for FUZZ_SECONDS, guided by coverage
+	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['fuzz'])")
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
 lint: $(VENV)/.fast
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # mypy does not know that training/ and export/ are installed inside isc_fast: it is shown a folder where they are.
 types: $(VENV)/.dev
-	@rm -rf build/types && mkdir -p build/types/isc_fast
+	@rm -rf build/types/isc_fast && mkdir -p build/types/isc_fast
 	@ln -s $(CURDIR)/isc_fast/* $(CURDIR)/training $(CURDIR)/export build/types/isc_fast/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --python-executable $(abspath $(BIN))/python
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from harness import PHOTO_SIZE, finish, interleaved
-from steps import BAD, OK, Result, Row, Step, run_steps, say, serve, with_needs
+from steps import BAD, OK, Result, Row, Step, import_ahead, run_steps, say, serve, with_needs
 
 if TYPE_CHECKING:
     from isc_fast.networks.model import DescriptorNet
@@ -344,14 +344,16 @@ def run_check(chosen: Sequence[Step], given: argparse.Namespace, budget_s: float
     ends = began + budget_s
     with tempfile.TemporaryDirectory(prefix="isc-fast-bench-") as work:
         settings = settings_of(given, work, given.device or "cuda")
-        found = run_steps([MACHINE], settings.to_json(), ends=ends, gpu=False)
+        if given.smoke:
+            import_ahead(("torch", "timm"))
+        found = run_steps([MACHINE], settings.to_json(), ends=ends, gpu=False, fork=given.smoke)
         machine = found[MACHINE.name]
         gpu, why = machine.get("gpu"), machine.get("why") or machine.get("reason", "")
         if not given.device and given.smoke and not gpu:
             settings = replace(settings, device="cpu")
         rest = [step for step in chosen if step.name != MACHINE.name]
         can = bool(gpu) or settings.device == "cpu"
-        run_steps(rest, settings.to_json(), ends=ends, gpu=can, why_no_gpu=why, found=found)
+        run_steps(rest, settings.to_json(), ends=ends, gpu=can, why_no_gpu=why, found=found, fork=given.smoke)
     add_ratios(found)
     plain = {key: value for key, value in asdict(settings).items() if key != "work"}
     used = gpu if settings.device == "cuda" else None

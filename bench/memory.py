@@ -23,16 +23,12 @@ from typing import Any
 import numpy as np
 from harness import finish
 from rows import blocks_of
+from stand_in import Dark, Network, decode_with, name_of, write_list
 
 BLOCK = 8192
 ROWS = ("extract", "search", "normalize", "search, all in memory")
 OWN, REFERENCE = ROWS[1], ROWS[3]
 QUERIES = 1000
-
-
-def name_of(row: int) -> str:
-    """Return a path for the image of a row. Each row has another path."""
-    return f"photos/{row % 1000:04d}/{row:012d}.jpg"
 
 
 def vectors(count: int, dim: int, seed: int) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
@@ -60,31 +56,11 @@ def write_rows(path: Path, count: int, dim: int) -> None:
 
 def extract_list(folder: Path, count: int, dim: int) -> None:
     """Run an extraction from a list file to the descriptor file."""
-    import isc_fast.extraction.pipeline
-    from isc_fast.decoders.base import Batch
-    from isc_fast.decoders.preprocessing import Preprocessing
-    from isc_fast.engines.spec import EngineSpec
+    from isc_fast.extraction.pipeline import extract
 
-    class Network:
-        spec = EngineSpec(name="none", arch="none", height=8, width=8, dim=dim, gem_p=1.0)
-        id, path, default_batch_size = "e" * 64, Path("none"), 64
-
-        def run(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-            return np.full((len(pixels), dim), dim**-0.5, np.float32)
-
-    class Black:
-        name = "none"
-
-        def batches(self, jobs: Any, preprocessing: Preprocessing) -> Iterator[Batch]:
-            for job in jobs:
-                yield Batch(
-                    np.zeros((len(job), preprocessing.height, preprocessing.width, 3), np.uint8), [None] * len(job)
-                )
-
-    isc_fast.extraction.runners.here.make_decoder = lambda *_, **__: Black()  # type: ignore[assignment,return-value]
-    with open(folder / "list.txt", "w", encoding="utf-8") as out:
-        out.writelines(name_of(row) + "\n" for row in range(count))
-    made = isc_fast.extraction.pipeline.extract(folder / "list.txt", Network(), folder / "out.h5")  # type: ignore[arg-type]
+    decode_with(Dark())
+    write_list(folder / "list.txt", count)
+    made = extract(folder / "list.txt", Network(dim), folder / "out.h5")  # type: ignore[arg-type]
     assert made.count == count
 
 

@@ -8,8 +8,12 @@ the steps loads no library that could crash.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import importlib
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -17,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 OK, ABSENT, FAILED, ABORTED, TIMEOUT, SKIPPED, NO_GPU = (
     "ok",
@@ -104,12 +108,57 @@ def _says_not_installed(error: BaseException) -> bool:
     return isinstance(error, ModuleNotFoundError)
 
 
-def run_step(command: Sequence[str], limit_s: float) -> Result:
+class _Running(Protocol):
+    """A process that works on a step, alone in a session of its own."""
+
+    pid: int
+
+    def wait(self, timeout: float | None) -> int | None:
+        """Return the exit status, negative after a signal; None or `subprocess.TimeoutExpired` if it still runs."""
+
+
+class _Fork:
+    """A step in a fork of this process. It runs a Python script as `subprocess.Popen` would, with what is imported already."""
+
+    def __init__(self, command: Sequence[str], out: IO[bytes], err: IO[bytes], environment: Mapping[str, str]) -> None:
+        self._process = multiprocessing.get_context("fork").Process(
+            target=_become, args=(command[1:], out.fileno(), err.fileno(), environment)
+        )
+        self._process.start()
+        self.pid = int(self._process.pid or 0)
+
+    def wait(self, timeout: float | None) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
+
+
+def _become(arguments: Sequence[str], out: int, err: int, environment: Mapping[str, str]) -> None:
+    """Run a script in this process, a fork, as if Python had been started with these arguments."""
+    faulthandler.disable()  # pytest has switched it on, and it would tell pytest
+    os.setsid()
+    with open(os.devnull, "rb") as nothing:
+        for stream, place in ((nothing.fileno(), 0), (out, 1), (err, 2)):
+            os.dup2(stream, place)
+    sys.stdout, sys.stderr = (open(place, "w", buffering=1, closefd=False) for place in (1, 2))  # noqa: SIM115
+    os.environ.update(environment)
+    sys.argv = list(arguments)
+    runpy.run_path(arguments[0], run_name="__main__")
+
+
+def import_ahead(names: Sequence[str]) -> None:
+    """Import libraries that forks of this process need. Those that are not installed are left out; their rows say so."""
+    for name in names:
+        with contextlib.suppress(ImportError, OSError):
+            importlib.import_module(name)
+
+
+def run_step(command: Sequence[str], limit_s: float, *, fork: bool = False) -> Result:
     """Run a command and return how it ended, whatever it does.
 
     Args:
         command: a command that prints its result as the last line of JSON. The environment variable `LIMIT` gives its limit.
         limit_s: after this many seconds, the command and all processes that it started are killed.
+        fork: run the command, which has to be this Python with a script, in a fork of this process.
 
     Returns:
         the last result that the command printed, with ``state``, ``seconds`` and, unless it is done, ``reason``.
@@ -118,18 +167,22 @@ def run_step(command: Sequence[str], limit_s: float) -> Result:
     environment = {**os.environ, LIMIT: str(limit_s)}
     # The output goes into files and not into pipes, because a process that the command left behind keeps a pipe open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, env=environment
+        process: _Running = (
+            _Fork(command, out, err, environment)
+            if fork
+            else subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, env=environment
+            )
         )
         code: int | None = None
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                code = process.wait(timeout=limit_s)
+                code = process.wait(limit_s)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=10)  # a driver that hangs keeps even a killed process alive
+                process.wait(10)  # a driver that hangs keeps even a killed process alive
         found, said = _last_object(out), _last_line(err)
     seconds = round(time.monotonic() - began, 1)
     if code is None:
@@ -196,6 +249,7 @@ def run_steps(
     gpu: bool,
     why_no_gpu: str = "needs an NVIDIA GPU",
     found: dict[str, Result] | None = None,
+    fork: bool = False,
 ) -> dict[str, Result]:
     """Run steps one after the other until the time is used up. Whatever a step does, this raises nothing.
 
@@ -206,6 +260,7 @@ def run_steps(
         gpu: whether steps that need a GPU can run.
         why_no_gpu: the reason for steps that cannot run without one.
         found: results of earlier steps; the new ones are added to it.
+        fork: run them in forks of this process; see `import_ahead`.
 
     Returns:
         ``found``, by the names of steps.
@@ -225,7 +280,7 @@ def run_steps(
         else:
             say(f"{step.name} … ({min(step.limit_s, left):.0f} s at most)")
             command = [sys.executable, step.script, "--row", step.row, "--settings", settings_json]
-            rows[step.name] = run_step(command, min(step.limit_s, left))
+            rows[step.name] = run_step(command, min(step.limit_s, left), fork=fork)
         row = rows[step.name]
         if row["state"] != NO_GPU:
             say(f"{step.name}: {row['state']}{', ' + row['reason'] if row.get('reason') else ''}")

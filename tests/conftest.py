@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+# Torch's and faiss' idle threads would spin, and keep the cores from the tests that run beside them. It is read once, when
+# the first of their libraries is loaded; processes that tests start inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from isc_fast.assets import demo_photos
 
@@ -36,6 +42,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Thousands of tests and torch's modules live to the end. Tests that count what is left collect garbage, and would look
+    # through all of it each time, for half a second.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

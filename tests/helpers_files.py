@@ -9,7 +9,8 @@ from isc_fast.files.sums import read_sums
 
 
 def cut_sums(file: Path) -> None:
-    """Leave what version 0.2 wrote: a plan without checksums."""
-    with open(file, "rb") as stream:
+    """Leave what version 0.2 wrote: a plan without checksums, and without the application id that says it has some."""
+    with open(file, "r+b") as stream:
         sums = read_sums(stream.fileno(), file.name)
+        os.pwrite(stream.fileno(), bytes(4), 68)
     os.truncate(file, sums.length)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 from onnx import TensorProto, helper, numpy_helper
 
+from isc_fast.assets import DEMO_ENGINE
+from isc_fast.engines.header import read_spec
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec
+from isc_fast.export.targets.model_file import write_engine
 
 DIM = 8
 
@@ -109,3 +114,20 @@ def noise(count: int, size: int = 16, seed: int = 0) -> Any:
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (count, size // 4, size // 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
     return np.clip(coarse + random.normal(0, 25, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def first_blocks(path: Path, last: str = "add_514") -> Path:
+    """Write the demo's trained network cut off behind one of its sums, pooled and normalised as the whole one is."""
+    model = onnx.load(DEMO_ENGINE)
+    by_output = {node.output[0]: node for node in model.graph.node}
+    by_kind = {node.op_type: node for node in model.graph.node}
+    pooled = by_kind["Gemm"].input[0]
+    by_output["clamp"].input[0] = last
+    by_kind["ReduceL2"].input[0] = by_kind["Div"].input[0] = pooled
+    convolution = by_output[by_output[last].input[0]]
+    (dim,) = (tensor.dims[0] for tensor in model.graph.initializer if tensor.name == convolution.input[2])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = dim
+    model.graph.ClearField("value_info")
+    short = onnx.utils.Extractor(model).extract_model(["pixels"], ["descriptors"])
+    write_engine(short, replace(read_spec(DEMO_ENGINE), name="first-blocks", dim=dim), path)
+    return path

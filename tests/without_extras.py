@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def run_python(code: str, *arguments: str) -> str:
     """Run code in a new Python in the repository's root, and return what it printed."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=400, cwd=ROOT).stdout
 
 
 BLOCK = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from ..networks.torch_files import refuse_other_files
 from .data.collection import Collection, collect
 from .data.sampling import steps_per_epoch
 from .stages import Stage
+
+SOCKET_PATH_BYTES = 107
+"""The longest path of a socket that Linux takes, see unix(7)."""
 
 
 def check(stage: Stage, collection: Collection, world_size: int, accumulate: int = 1) -> None:
@@ -65,6 +69,30 @@ def check_start(start: str | os.PathLike[str]) -> None:
     """
     if start != "imagenet" and Path(start).suffix != ".safetensors":
         refuse_other_files(Path(start))
+
+
+def check_loaders(workers: int | None) -> None:
+    """Check that loader processes can hand their batches over, for which each listens on a socket in the temporary folder.
+
+    Where the socket's path is too long for the system, torch loses the batch, and training would wait for it for ever.
+
+    Args:
+        workers: see `isc_fast.training.options.RunOptions`; 0 needs no socket.
+
+    Raises:
+        InputError: the path of the temporary folder is too long.
+    """
+    if workers == 0:
+        return
+    from multiprocessing import connection
+
+    # Newer versions of Python choose a shorter folder by themselves, so the path is asked for and not computed.
+    length = len(os.fsencode(connection.arbitrary_address("AF_UNIX")))  # type: ignore[attr-defined]
+    if length > SOCKET_PATH_BYTES:
+        raise InputError(
+            f"the temporary folder {tempfile.gettempdir()} makes the path of a loader's socket {length} bytes long; expected "
+            f"at most {SOCKET_PATH_BYTES}; set TMPDIR to a shorter folder, or make views in the training process: --workers 0"
+        )
 
 
 def _refuse(problems: Sequence[str]) -> None:

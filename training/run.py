@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import require
 from ..progress import ProgressCallback
-from .checks import check_start, collect_all
+from .checks import check_loaders, check_start, collect_all
 from .data.held_out import read_held_out
 from .launched import world_size
 from .names import STATE_FILE, checkpoint_path
@@ -77,6 +77,7 @@ def train_stage(
     if final.exists() and not overwrite:
         return final
     # All that needs no torch comes before its import, which takes seconds.
+    check_loaders(options.workers)
     if overwrite or not (folder / STATE_FILE).exists():
         check_start(start)
     (collection,) = collect_all(
@@ -84,7 +85,8 @@ def train_stage(
     )
     held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
     artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
-    require("isc_fast.training.loop.stage_run", "train").run_stage(
+    work = require("isc_fast.training.loop.stage_run", "train")
+    run = work.StageRun(
         stage,
         folder,
         collection,
@@ -96,6 +98,7 @@ def train_stage(
         progress=progress,
         log=log,
     )
+    work.run_stage(run)
     return final
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from ... import __version__
-from ...engines.aoti import GRAPH_KEY, AotiEngine, MadeFor, graph_name, vector_instructions, write_package
+from ...engines.aoti import AotiEngine
+from ...engines.aoti_file import GRAPH_KEY, MadeFor, graph_name, vector_instructions, write_package
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, ParityError
 from ...networks.model import DescriptorNet

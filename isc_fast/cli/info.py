@@ -88,8 +88,7 @@ def _about_descriptors(file: str) -> dict[str, Any]:
 
 def _shape(file: Any, name: str) -> str:
     """What there is to say of an entry of a foreign file."""
-    from ..descriptors.hdf5 import dataset
-    from ..descriptors.store import DAMAGE
+    from ..descriptors.hdf5 import DAMAGE, dataset
 
     try:
         data = dataset(file, name)

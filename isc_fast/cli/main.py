@@ -137,7 +137,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _leave_decoders() -> None:
     """End the process at once if a photo is still being decoded: Python would wait for it, and a library may hang in it."""
-    if any(thread.name.startswith("decode") for thread in threading.enumerate()):
+    decoding = sys.modules.get("isc_fast.decoders.threads")  # a run that decodes has imported it
+    if decoding and any(thread.name.startswith(decoding.THREADS) for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

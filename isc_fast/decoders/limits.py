@@ -11,6 +11,8 @@ photos are decoded in processes (`isc_fast.decoders.isolated`).
 | a side | 1,048,576 | the tables of a resize are as long as a side: 16 bytes a pixel of it |
 | bytes of a file | 1 GiB | some libraries read it whole; JPEG and TIFF are read as far as their pixels need |
 | pixels × scans of a progressive JPEG | 16 × the pixels | each scan goes through the whole photo; real ones have about ten |
+| chunks of a PNG, strips or tiles of a TIFF | 262,144 | each is a step of Python, of some microseconds |
+| bytes of all tags of a TIFF | twice the file | tags that lie over each other are read again and again |
 | pixels that Pillow decodes in Python | 1,048,576 | PPM whose values do not end at 255 or 65,535, BMP in runs |
 | bytes of all photos at once | 4 GiB, or half the memory | 9 a pixel, 5 for JPEG, and the file; one alone may always begin |
 """
@@ -35,6 +37,7 @@ MAX_JPEG_PIXELS = 2 * MAX_PIXELS
 
 MAX_SIDE = 1 << 20
 MAX_FILE_BYTES = 1 << 30
+MAX_CHUNKS = 1 << 18
 MAX_SCANNED_PIXELS = 16 * MAX_PIXELS
 MAX_PYTHON_PIXELS = 1 << 20
 
@@ -44,6 +47,7 @@ _PIXEL_BYTES, _JPEG_PIXEL_BYTES = 9, 5
 _READ_IN_PART = (b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how JPEG and TIFF begin
 _PIECE_BYTES = 1 << 20
 _SPARE_BYTES = 1 << 26  # of a JPEG file beside its pixels: profiles, thumbnails, further images
+_PNG, _CHUNK_BYTES = b"\x89PNG\r\n\x1a\n", 12  # how a PNG begins; bytes of an empty chunk
 _SCAN = b"\xff\xda"
 
 
@@ -62,11 +66,24 @@ def _file_bytes(stream: IO[bytes]) -> int:
 def too_large(stream: IO[bytes]) -> str | None:
     """Say why a file is refused before Pillow opens it, or None; the stream is at the beginning, and stays there."""
     size = _file_bytes(stream)
-    if size <= MAX_FILE_BYTES:
+    if size <= _CHUNK_BYTES * MAX_CHUNKS:
         return None
-    head = stream.read(4)
+    head = stream.read(8)
     stream.seek(0)
+    if size <= MAX_FILE_BYTES:
+        return f"a PNG of more than {MAX_CHUNKS} chunks" if head == _PNG and _has_many_chunks(stream) else None
     return None if head.startswith(_READ_IN_PART) else f"the file has {size} bytes, limit {MAX_FILE_BYTES}"
+
+
+def _has_many_chunks(stream: IO[bytes]) -> bool:
+    """Whether a PNG has more chunks than `MAX_CHUNKS`; the stream is at the beginning, and stays there."""
+    stream.seek(len(_PNG))
+    count = 0
+    while count <= MAX_CHUNKS and len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
+        stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+        count += 1
+    stream.seek(0)
+    return count > MAX_CHUNKS
 
 
 def _scans(stream: IO[bytes], most: int, length: int) -> int:

@@ -14,7 +14,7 @@ from typing import IO
 
 from PIL import Image
 
-from .limits import jpeg_bytes
+from .limits import jpeg_bytes, too_much
 
 _PNG, _SOI, _EOI = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"\xff\xd9"
 _KEPT_CHUNKS = (b"tRNS", b"eXIf")
@@ -32,7 +32,10 @@ def mended(stream: IO[bytes]) -> Image.Image | None:
     stream.seek(0)
     head = stream.read(8)
     if head == _PNG:
-        image = Image.open(io.BytesIO(b"".join(_pixels_of_png(stream))), formats=("PNG",))
+        made = io.BytesIO(b"".join(_pixels_of_png(stream)))
+        image = Image.open(made, formats=("PNG",))
+        if (reason := too_much(image, made)) is not None:
+            raise ValueError(reason)
         image.load()
         return image
     if head.startswith(_SOI):

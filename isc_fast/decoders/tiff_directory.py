@@ -8,12 +8,40 @@ from dataclasses import dataclass
 from typing import IO
 
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of whole numbers: byte, short, long, and offsets
+_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}  # by type
 _MOST_ENTRIES = 4096
+_SPARE_BYTES = 1 << 24
+_MOST_VALUES = 1 << 18
+"""Values of a tag, such as the places of strips: each costs Python some microseconds. A page in tiles of 128 × 128 has 11,000."""
 
 SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 COLOUR_MAP, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, SUBDIRECTORIES = 320, 322, 323, 324, 325, 330
 INKS, EXTRA, FORMAT, SUBSAMPLING, DNG = 332, 338, 339, 530, 50706
+_READ = frozenset(
+    (
+        *(SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS),
+        *(STRIP_BYTES, PLANAR, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_LENGTH, TILES, TILE_BYTES, SUBDIRECTORIES),
+        *(INKS, EXTRA, FORMAT, SUBSAMPLING, DNG),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ def read_directory(stream: IO[bytes]) -> Directory:
     """Read the first directory of a TIFF.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged, or its tags together are larger than the file: whoever reads them all would be busy for long.
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -62,13 +90,19 @@ def read_directory(stream: IO[bytes]) -> Directory:
             raise ValueError(f"a TIFF with {count} entries in its directory")
         entries = stream.read(count * length)
         tags: dict[int, tuple[int, ...]] = {}
+        outside = 0
         for at in range(0, len(entries) - length + 1, length):
             tag, kind, many = struct.unpack_from(order + ("HHQ" if big else "HHI"), entries, at)
-            if kind not in _WHOLE:
-                continue
+            outside += min(size, many * _BYTES.get(kind, 0))
+            if outside > 2 * size + _SPARE_BYTES:
+                raise ValueError("a TIFF whose tags lie over each other")
+            if kind not in _WHOLE or tag not in _READ or tag in tags or many * _BYTES[kind] > size:
+                continue  # of no use, or damaged, such as one of metadata
+            if many > _MOST_VALUES:
+                raise ValueError(f"a TIFF of {many} strips or tiles, limit {_MOST_VALUES}")
             code = f"{order}{many}{_WHOLE[kind]}"
             needed = many * struct.calcsize("=" + _WHOLE[kind])
-            if not 0 < needed <= size:  # a damaged tag, such as one of metadata
+            if not needed:
                 continue
             if needed <= room:
                 values = entries[at + length - room : at + length - room + needed]
@@ -77,7 +111,7 @@ def read_directory(stream: IO[bytes]) -> Directory:
                 stream.seek(place)
                 values = stream.read(needed)
             if len(values) == needed:
-                tags.setdefault(tag, struct.unpack(code, values))
+                tags[tag] = struct.unpack(code, values)
     except (struct.error, OverflowError, OSError) as error:
         raise ValueError("a TIFF whose directory is damaged") from error
     return Directory(order, tags, size, big)

@@ -19,9 +19,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import FormatError, OutputError
+from ..errors import DamageError, FormatError, OutputError
 from ..files.atomic import replacing
-from ..files.reading import open_regular
+from ..files.reading import one_line, open_regular
 from ..files.sums import check_whole, damage, damaged_runs, read_sums
 from ..files.verified import PlainFile, VerifiedFile
 from .patient import PatientFile
@@ -107,7 +107,9 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     with contextlib.closing(_opened(path)) as stream:
         try:
             with _as_hdf5(path, stream) as file:
-                if not isinstance(stream, VerifiedFile) and CHECKSUMS in file.attrs:
+                with damage_in_words(path):
+                    has_lost_sums = not isinstance(stream, VerifiedFile) and CHECKSUMS in file.attrs
+                if has_lost_sums:
                     raise damage(os.fspath(path), "it has lost its checksums, or another program has changed it")
                 yield file
         except Exception as error:
@@ -116,6 +118,25 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             raise
     if stream.error is not None:
         raise stream.error
+
+
+DAMAGE = (
+    *(KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError),
+    MemoryError,  # of sizes that no machine has
+    FormatError,
+)
+"""The errors that reading an HDF5 file raises where it finds something unexpected."""
+
+
+@contextlib.contextmanager
+def damage_in_words(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what reading an HDF5 file raises into a FormatError. A DamageError, which says where, stays as it is."""
+    try:
+        yield
+    except DamageError:
+        raise
+    except DAMAGE as error:
+        raise FormatError(f"{os.fspath(path)} is damaged ({one_line(error)})") from error
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:

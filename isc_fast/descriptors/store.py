@@ -31,10 +31,11 @@ import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
 from ..files.lazy import Lazy, Texts
+from ..files.ledger import keep
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
-from .hdf5 import create_hdf5, dataset, open_hdf5
+from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
@@ -43,12 +44,6 @@ ATTRIBUTE = "isc_fast"
 BLOCK_ROWS = 16_384
 _BLOCK_IDS = 4096
 _TEXT = h5py.string_dtype("utf-8")
-DAMAGE = (
-    *(KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError),
-    *(OverflowError, MemoryError),  # of sizes that no machine has
-    FormatError,
-)
-"""The errors that reading an HDF5 file raises where it finds something unexpected."""
 _FAILURE_FIELDS = ("id", "path", "stage", "reason")
 
 
@@ -61,7 +56,7 @@ class Descriptors:
         ids: the n ids, in the order of the rows; those of an open file are read when they are needed.
         meta: how they were made, as the file says it: ``engine_id``, ``engine``, ``plan``, ``normalization``, …; empty for a
             foreign file. `provenance` is the same, typed.
-        failures: the images that got no descriptor.
+        failures: the images that got no descriptor; those of an open file are read when they are needed, and so are the notes.
         notes: images that got one which says little, such as those of one single colour. Files of earlier versions have none.
     """
 
@@ -134,12 +129,13 @@ class StoredIds(Lazy[str]):
 
     Attributes:
         unique: whether the file says that no two are equal.
+
+    Raises:
+        FormatError: reading them, where the file is damaged.
     """
 
-    def __init__(self, column: h5py.Dataset) -> None:
-        if column.ndim != 1 or h5py.check_string_dtype(column.dtype) is None:
-            raise FormatError(f"ids of type {column.dtype} and shape {column.shape}, not a row of strings")
-        self._column, self._count = column, len(column)
+    def __init__(self, column: h5py.Dataset, path: str | os.PathLike[str]) -> None:
+        self._column, self._count, self._path = _strings(column), len(column), path
         self.unique = bool(column.attrs.get("unique", False))
 
     def __len__(self) -> int:
@@ -147,11 +143,13 @@ class StoredIds(Lazy[str]):
 
     def read(self, start: int, stop: int) -> list[str]:
         """See `Lazy`."""
-        return _to_text(self._column[start:stop])
+        with damage_in_words(self._path):
+            return _to_text(self._column[start:stop])
 
     def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
         """The ids of rows in rising order."""
-        return _to_text(self._column[rows]) if len(rows) else []
+        with damage_in_words(self._path):
+            return _to_text(self._column[rows]) if len(rows) else []
 
 
 def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
@@ -217,9 +215,19 @@ def write_blocks(
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
         for group, rows_ in (("failures", failures), ("notes", notes)):
-            for name in _FAILURE_FIELDS if rows_ or group == "failures" else ():
-                column = np.array([_note_bytes(getattr(row, name)) for row in rows_], dtype=object)
-                file.create_dataset(f"{group}/{name}", data=column, dtype=_TEXT)
+            if len(rows_) or group == "failures":
+                _write_ledger(writer, group, rows_)
+
+
+def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> None:
+    """Write a ledger in blocks, so that its rows are gone through once."""
+    for start in range(0, max(len(rows), 1), _BLOCK_IDS):
+        some = rows[start : start + _BLOCK_IDS]
+        for name in _FAILURE_FIELDS:
+            place = f"{group}/{name}"
+            column = writer.file[place] if start else writer.file.create_dataset(place, (len(rows),), _TEXT)
+            column[start : start + len(some)] = np.array([_note_bytes(getattr(row, name)) for row in some], object)
+        writer.check()
 
 
 def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
@@ -252,16 +260,49 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = parse_json(file.attrs[ATTRIBUTE])
         version = meta.pop("version")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DamageError:
+        raise
+    except DAMAGE as error:
         raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
     if version != FORMAT_VERSION:
         raise FormatError(f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION}")
     return meta
 
 
-def _ledger(file: h5py.File, group: str) -> list[Failure]:
-    columns = [_to_text(dataset(file, f"{group}/{name}")[:]) for name in _FAILURE_FIELDS]
-    return [Failure(*row) for row in zip(*columns, strict=True)]
+class StoredLedger(Lazy[Failure]):
+    """The failures or the notes of an open file. Memory holds only those that were asked for.
+
+    Raises:
+        FormatError: reading them, where the file is damaged.
+    """
+
+    def __init__(self, file: h5py.File, group: str, path: str | os.PathLike[str]) -> None:
+        self._columns = [_strings(dataset(file, f"{group}/{name}")) for name in _FAILURE_FIELDS]
+        self._path = path
+        lengths = {len(column) for column in self._columns}
+        if len(lengths) > 1:
+            raise FormatError(f"{group} whose columns have the lengths {sorted(lengths)}")
+        (self._count,) = lengths
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, start: int, stop: int) -> list[Failure]:
+        """See `Lazy`."""
+        with damage_in_words(self._path):
+            columns = [_to_text(column[start:stop]) for column in self._columns]
+        return [Failure(*row) for row in zip(*columns, strict=True)]
+
+
+def _strings(column: h5py.Dataset) -> h5py.Dataset:
+    """A data set that is a row of strings.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    if column.ndim != 1 or h5py.check_string_dtype(column.dtype) is None:
+        raise FormatError(f"{column.name} of type {column.dtype} and shape {column.shape}, not a row of strings")
+    return column
 
 
 @contextlib.contextmanager
@@ -275,21 +316,17 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     """
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
-        try:
+        with damage_in_words(path):
             vectors = dataset(file, "vectors")
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
             found = Descriptors(
                 vectors=vectors,
-                ids=StoredIds(dataset(file, "ids")),
+                ids=StoredIds(dataset(file, "ids"), path),
                 meta=meta,
-                failures=_ledger(file, "failures"),
-                notes=_ledger(file, "notes") if "notes" in file else (),
+                failures=StoredLedger(file, "failures", path),
+                notes=StoredLedger(file, "notes", path) if "notes" in file else (),
             )
-        except DamageError:
-            raise
-        except DAMAGE as error:
-            raise FormatError(f"{os.fspath(path)} is damaged ({error})") from error
         yield found
 
 
@@ -327,4 +364,5 @@ def repeated_id(ids: Sequence[str], folder: Path | None = None) -> str | None:
 def in_memory(descriptors: Descriptors) -> Descriptors:
     """The same descriptors with their vectors as an array, and ids that outlast the file."""
     vectors = np.asarray(descriptors.vectors[:], dtype=np.float32)
-    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, descriptors.failures, descriptors.notes)
+    ledger = keep(descriptors.failures), keep(descriptors.notes)
+    return Descriptors(vectors, kept_ids(descriptors.ids), descriptors.meta, *ledger)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _describe(path: Path) -> Described:
-    from .aoti import read_package
+    from .aoti_file import read_package
 
     spec, made_for = read_package(path)  # the package is not loaded: that would run what is in it
     return Described(path, file_sha256(path), spec, {"made_for": asdict(made_for)})

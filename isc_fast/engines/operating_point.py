@@ -82,6 +82,6 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         return (
-            f"at {self.score:.2f} the engine finds {self.recall:.0%} of {self.copies:.0f} copies by {self.edits:.0f} kinds of "
-            f"edit among {self.references:.0f} photos, and {self.precision:.0%} of the pairs are right"
+            f"at {self.score:.2f} it finds {self.recall:.0%} of {self.copies:.0f} copies by {self.edits:.0f} edits among "
+            f"{self.references:.0f} photos; {self.precision:.0%} of its pairs are right"
         )

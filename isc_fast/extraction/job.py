@@ -19,6 +19,7 @@ from ..decoders.base import AUTO, choose_decoder
 from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
+from ..files.ledger import keep
 from ..items import Failure, Item
 from ..sources.choice import Choice
 from .parts import PartsFolder
@@ -118,13 +119,13 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
     Raises:
         MismatchError: the output, or the folder of parts, belongs to another job, and the request does not overwrite
             it.
-        FormatError: the folder of parts is damaged.
+        FormatError: the plan in the folder of parts is damaged, and the images are not those of the finished parts.
         OutputError: the plan cannot be written.
     """
     if parts.output.exists() and not request.overwrite:
         with _opened(parts.output) as (whole, made):
             return _job_of_finished(request, listed, facts, parts, whole, made)
-    begun = parts.stored_plan()
+    begun = parts.readable_plan()
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
     plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
@@ -140,7 +141,7 @@ def _job_of_finished(
             f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
-        return Job(plan, finished=Outcome(len(whole), whole.failures, whole.notes))
+        return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
     plan = parts.begin_again(plan, whole)
     return Job(plan, parts.missing(plan))
 

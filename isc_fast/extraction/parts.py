@@ -6,21 +6,22 @@ import contextlib
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.hdf5 import check_hdf5
+from ..descriptors.hdf5 import DAMAGE, check_hdf5
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import DAMAGE, Descriptors, open_descriptors, write_blocks
+from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.lazy import Lazy
+from ..files.ledger import TemporaryLedger, keep
 from ..files.locks import locked, same_file
 from ..items import NOTED, Failure
 from .json_plan import read_json_plan
@@ -29,6 +30,8 @@ from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 _OURS = re.compile(r"lock|plan\.json|(plan|wanted)\.sqlite|part-\d+\.h5|\..*\.tmp|tmp\w{8}|\.nfs\w+", re.DOTALL)
 """Names in a folder of parts, of this version and of those before: temporary files are among them, also those that a killed run
 left, and names that network file systems give to files that were removed while they were open."""
+Assembled: TypeAlias = tuple[int, Sequence[Failure], Sequence[Failure]]
+"""The number of descriptors, and all failures and all notes in the order of the plan."""
 PARTS = ".parts"
 """What the name of the folder beside an output ends with."""
 
@@ -64,6 +67,22 @@ def holds_shard(part: Descriptors, shard: Shard) -> bool:
     failed = {failure.id for failure in part.failures}
     ids = [item.id for item in shard.items if item.id not in failed]
     return list(part.ids) == ids and bool(np.isfinite(part.vectors[:]).all())
+
+
+class _InOrder:
+    """A ledger in the order of its plan, taken shard by shard, so that it is gone through once."""
+
+    def __init__(self, ledger: Sequence[Failure]) -> None:
+        self._rows = iter(ledger)
+        self._next = next(self._rows, None)
+
+    def next_of(self, ids: Collection[str]) -> list[Failure]:
+        """The next rows, as far as they are of these images."""
+        found: list[Failure] = []
+        while self._next is not None and self._next.id in ids:
+            found.append(self._next)
+            self._next = next(self._rows, None)
+        return found
 
 
 @contextlib.contextmanager
@@ -162,6 +181,12 @@ class PartsFolder:
             self._json_file.unlink()
         return self.found_plan()
 
+    def readable_plan(self) -> Plan | None:
+        """The plan that was begun here, or None, also where it is damaged: `begin_or_resume` says what follows."""
+        with contextlib.suppress(FormatError):
+            return self.stored_plan()
+        return None
+
     def found_plan(self) -> Plan | None:
         """The plan that was begun here by this version or by 0.2, or None; changes nothing.
 
@@ -195,16 +220,29 @@ class PartsFolder:
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool) -> tuple[Plan, str | None]:
         """Resume the plan that was begun here if it has the same inputs, else begin the wanted plan.
 
+        A damaged plan is replaced by the wanted one where finished parts belong to that one, which they say themselves.
+
         Returns:
-            the plan to work on, whose items are in its file here; and a note if the inputs list other images by now, else None.
+            the plan to work on, whose items are in its file here; and a note for the user if the inputs list other images by now
+            or the plan was damaged, else None.
 
         Raises:
             MismatchError: another plan was begun here, and ``overwrite`` is not given.
-            FormatError: the plan that was begun here is damaged.
+            FormatError: the plan that was begun here is damaged, and the finished parts belong to other images or settings.
             OutputError: the wanted plan cannot be written.
         """
         wanted.write(self._wanted_file)
-        begun = self.stored_plan()
+        try:
+            begun = self.stored_plan()
+        except FormatError:
+            if overwrite:
+                return self._begin(), None
+            if self.has_parts() and not self._has_part_of(Plan.read(self._wanted_file).id):
+                raise
+            return (
+                self._take_wanted(),
+                "the plan of this extraction was damaged; it was made again, and finished parts are kept",
+            )
         if begun is None:
             return self._begin(), None
         if begun.id == Plan.read(self._wanted_file).id:
@@ -220,6 +258,13 @@ class PartsFolder:
                 "another output, or start again with --overwrite"
             )
         return self._begin(), None
+
+    def _has_part_of(self, plan_id: str) -> bool:
+        for file in self.folder.glob("part-*.h5"):
+            with contextlib.suppress(*DAMAGE), open_descriptors(file) as part:
+                if part.provenance.plan_id == plan_id:
+                    return True
+        return False
 
     def part(self, index: int) -> Path:
         """The file of a shard's part. It exists once the shard is done."""
@@ -272,35 +317,34 @@ class PartsFolder:
                 return self._take_wanted()
         plan = self._begin()
         row = 0
-        failures = {failure.id for failure in whole.failures}
+        failures, notes = _InOrder(whole.failures), _InOrder(whole.notes)
         for index in range(plan.shard_count):
             shard = plan.shard(index)
-            rows = sum(item.id not in failures for item in shard.items)
-            if rows == len(shard.items):
-                ids = {item.id for item in shard.items}
-                notes = [note for note in whole.notes if note.id in ids]
-                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), notes)
+            ids = {item.id for item in shard.items}
+            failed, noted = failures.next_of(ids), notes.next_of(ids)
+            rows = len(ids) - len(failed)
+            if not failed:
+                self.write_part(plan.id, shard, np.asarray(whole.vectors[row : row + rows], np.float32), noted)
             row += rows
         return plan
 
-    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure], list[Failure]]:
+    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> Assembled:
         """Make the output from the parts.
 
         Returns:
-            the number of descriptors, and all failures and all notes in the order of the plan.
+            see `Assembled`; it stays after the parts are removed.
 
         Raises:
-            OutputError: the output cannot be written. The parts stay.
+            OutputError: the output cannot be written, or there is no room for temporary files. The parts stay.
             DamageError: a part is damaged, and there is no output.
         """
         with _parts_read():
             return self._assemble(plan, dim, meta)
 
-    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> tuple[int, list[Failure], list[Failure]]:
+    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> Assembled:
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []
-        failures: list[Failure] = []
-        notes: list[Failure] = []
+        failures, notes = TemporaryLedger(), TemporaryLedger()
         for file in files:
             with open_descriptors(file) as part:
                 counts.append(len(part))
@@ -311,7 +355,7 @@ class PartsFolder:
             blocks = (block for file in files for block in _blocks(file))
             ledger = {"failures": failures, "notes": notes}
             write_blocks(self.output, blocks, ids=ids, dim=dim, meta=meta, **ledger, scratch=self.folder)
-        return len(ids), failures, notes
+        return len(ids), keep(failures), keep(notes)
 
     def remove(self) -> None:
         """Remove the folder, as far as its files are isc-fast's."""

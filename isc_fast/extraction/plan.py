@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..files.atomic import replacing
 from ..files.lazy import BLOCK
-from ..files.reading import parse_json
+from ..files.reading import one_line, parse_json
 from ..files.table import StoredTable, write_table
 from ..items import Item
 
@@ -56,7 +56,7 @@ def damage_in_words(file: str | os.PathLike[str]) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         folder = os.path.dirname(file)
         raise FormatError(
-            f"the plan of this extraction is damaged ({error}); remove the folder {folder} to start again"
+            f"the plan of this extraction is damaged ({one_line(error)}); remove the folder {folder} to start again"
         ) from error
 
 

@@ -32,12 +32,20 @@ if TYPE_CHECKING:
 _TEMPORARY_KB, _STORED_KB = 8192, 2048  # caches; a stored table is written and read in order, and needs less
 _COLUMNS = "row INTEGER PRIMARY KEY, id BLOB NOT NULL, path BLOB NOT NULL"
 _IMAGES, _HEAD = f"CREATE TABLE images ({_COLUMNS})", "CREATE TABLE head (text TEXT NOT NULL)"
+_MARK = int.from_bytes(b"ISCf")
+"""SQLite's application id of a table with checksums. A file that has it and no checksums was cut."""
+_MARK_PLACE = 68  # in the header of SQLite's files, 4 bytes
 _INSERT = "INSERT INTO images (id, path) VALUES (?, ?)"
 _LONGEST_PATH = 512  # bytes; SQLite opens no file whose path is longer
 _NEED = "the list of images"
 
 
-def _sqlite() -> ModuleType:
+def sqlite_module() -> ModuleType:
+    """Python's module for SQLite.
+
+    Raises:
+        MissingExtraError: this Python was built without it.
+    """
     try:
         return importlib.import_module("sqlite3")
     except ImportError as error:
@@ -58,9 +66,9 @@ _WRITE = "mode=rw&nolock=1"
 _SETTINGS = {"journal_mode": "OFF", "synchronous": "OFF", "secure_delete": "OFF", "trusted_schema": "OFF"}
 
 
-def _open(uri: str = "", cache_kb: int = _STORED_KB) -> Connection:
+def open_database(uri: str = "", cache_kb: int = _STORED_KB) -> Connection:
     """Open a database. Without a name, it is in memory while it is small, then in a temporary file that nobody else sees."""
-    db: Connection = _sqlite().connect(uri, isolation_level=None, check_same_thread=False, uri=True)
+    db: Connection = sqlite_module().connect(uri, isolation_level=None, check_same_thread=False, uri=True)
     for name, value in {"cache_size": -cache_kb, **_SETTINGS}.items():
         db.execute(f"PRAGMA {name} = {value}")
     return db
@@ -116,7 +124,7 @@ class Table(Lazy[Item]):
             OutputError: there is no room for temporary files.
         """
         pairs = "SELECT row, lag(row) OVER (PARTITION BY id ORDER BY row) AS earlier FROM images"
-        with self.connected() as db, needs_scratch(_NEED, _sqlite().OperationalError):
+        with self.connected() as db, needs_scratch(_NEED, sqlite_module().OperationalError):
             found = db.execute(f"SELECT earlier, row FROM ({pairs}) WHERE earlier NOTNULL ORDER BY row LIMIT 1")
             pair = found.fetchone()
         return pair and (self[pair[0] - 1], self[pair[1] - 1])
@@ -130,10 +138,10 @@ class TemporaryTable(Table):
     """
 
     def __init__(self, more_columns: str = "") -> None:
-        sqlite = _sqlite()
+        sqlite = sqlite_module()
         self._errors: type[Exception] = sqlite.OperationalError
         self._lock = threading.Lock()
-        self._db = _open("", _TEMPORARY_KB)
+        self._db = open_database("", _TEMPORARY_KB)
         weakref.finalize(self, self._db.close)
         self._db.execute(f"CREATE TABLE images ({_COLUMNS}{more_columns})")
         self._db.execute("BEGIN")  # never committed
@@ -203,7 +211,10 @@ class StoredTable(Table):
         """The file's descriptor, and its checksums."""
         with open_regular(self.file) as stream:
             try:
-                yield stream.fileno(), read_sums(stream.fileno(), self.file)
+                sums = read_sums(stream.fileno(), self.file)
+                if sums is None and os.pread(stream.fileno(), 4, _MARK_PLACE) == _MARK.to_bytes(4):
+                    raise ValueError("it has lost its checksums")
+                yield stream.fileno(), sums
             except DamageError as error:
                 raise ValueError(error.place) from error
 
@@ -221,7 +232,7 @@ class StoredTable(Table):
     def connected(self) -> Iterator[Connection]:
         """See `Table`."""
         self._check()
-        with _damage(), contextlib.closing(_open(_uri(self.file, _READ))) as db:
+        with _damage(), contextlib.closing(open_database(_uri(self.file, _READ))) as db:
             _check_tables(db)
             yield db
 
@@ -239,13 +250,13 @@ class StoredTable(Table):
         both = "SELECT 0 AS side, id, path FROM old.images UNION ALL SELECT 1, id, path FROM new.images"
         sides = f"SELECT min(side) AS first, max(side) AS last FROM ({both}) GROUP BY id, path"
         counts = "SELECT count(*) FILTER (WHERE first = 1), count(*) FILTER (WHERE last = 0)"
-        with _damage(), contextlib.closing(_open()) as db:
+        with _damage(), contextlib.closing(open_database()) as db:
             for name, table in (("old", self), ("new", newer)):
                 table._check()
                 db.execute(f"ATTACH ? AS {name}", (_uri(table.file, _READ),))
                 _check_tables(db, name)
             [(equal,)] = db.execute("SELECT count(*) FROM old.images JOIN new.images USING (row, id, path)")
-            with needs_scratch(_NEED, _sqlite().OperationalError):
+            with needs_scratch(_NEED, sqlite_module().OperationalError):
                 [(new, gone)] = db.execute(f"{counts} FROM ({sides})")
         return new, gone, equal == len(self) == len(newer)
 
@@ -264,7 +275,7 @@ def _check_tables(db: Connection, schema: str = "main") -> None:
 def _damage() -> Iterator[None]:
     try:
         yield
-    except _sqlite().Error as error:
+    except sqlite_module().Error as error:
         raise ValueError(str(error)) from error
 
 
@@ -299,9 +310,10 @@ def write_table(file: str | os.PathLike[str]) -> Iterator[TableWriter]:
     length = len(os.path.abspath(os.fsencode(file)))
     if length > _LONGEST_PATH:
         raise OSError(errno.ENAMETOOLONG, f"its path has {length} bytes, and SQLite takes at most {_LONGEST_PATH}")
-    sqlite = _sqlite()
+    sqlite = sqlite_module()
     try:
-        with contextlib.closing(_open(_uri(file, _WRITE))) as db:
+        with contextlib.closing(open_database(_uri(file, _WRITE))) as db:
+            db.execute(f"PRAGMA application_id = {_MARK}")
             writer = TableWriter(db)
             yield writer
         append_sums(file, writer.head.encode("utf-8", "surrogatepass"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..descriptors.store import Descriptors, kept_ids, write_blocks
 from ..errors import InputError
+from ..files.ledger import keep
 from .arrays import Floats, Ints
 from .row_sums import stacked
 from .searcher import Searcher
@@ -70,7 +71,7 @@ def normalized(
     made = method.blocks(blocks, negatives, searcher)
     vectors = stacked(made, len(descriptors), method.made_dim(descriptors.dim))
     meta = method.meta(descriptors, negatives)
-    return Descriptors(vectors, kept_ids(descriptors.ids), meta, descriptors.failures)
+    return Descriptors(vectors, kept_ids(descriptors.ids), meta, keep(descriptors.failures))
 
 
 def write_normalized(

@@ -19,6 +19,7 @@ import torch
 
 from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
+from ..files.reading import one_line
 from .digests import digest_file, kept_digest
 from .model import DescriptorNet
 from .torch_files import refuse_other_files
@@ -62,9 +63,9 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _one_line(error: Exception) -> str:
-    text = re.split(r"(?<=[.!])\s|\n", " ".join(str(error).split(" ")).strip())[0]
-    return text[:160] or type(error).__name__
+def _first_sentence(error: Exception) -> str:
+    """Return what torch says is wrong, without its advice, which would not be ours."""
+    return re.split(r"(?<=[.!])\s", one_line(error))[0]
 
 
 def _refused_globals(path: Path, error: Exception) -> list[str]:
@@ -113,7 +114,7 @@ def read_safely(path: Path) -> tuple[Any, str]:
                 "needs tensors, plain values and argparse.Namespace only; get the weights from a source you trust"
             ) from error
         raise CheckpointError(
-            f"{path} is damaged, cut short or not a checkpoint ({_one_line(error)}); copy or download it again"
+            f"{path} is damaged, cut short or not a checkpoint ({_first_sentence(error)}); copy or download it again"
         ) from error
 
 
@@ -310,4 +311,4 @@ def save_atomically(path: str | os.PathLike[str], content: Any) -> None:
             with open(temporary, "wb") as stream:
                 torch.save(content, stream)
         except RuntimeError as error:  # torch's own writer does not raise OSError when the disk is full
-            raise OutputError(f"cannot write {os.fspath(path)}: {_one_line(error)}") from error
+            raise OutputError(f"cannot write {os.fspath(path)}: {_first_sentence(error)}") from error

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files.reading import one_line
 
 _TORCH_ZIP = b"PK\x03\x04"
 
@@ -59,6 +60,6 @@ def damage_of(path: Path) -> str | None:
             try:
                 with zipfile.ZipFile(stream):
                     pass
-            except zipfile.BadZipFile as error:
-                return f"what arrived is damaged ({error})"
+            except Exception as error:  # a damaged directory can raise nearly any error
+                return f"what arrived is damaged ({one_line(error)})"
     return None

@@ -6,13 +6,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ..descriptors.formats.table import open_any
-from ..descriptors.hdf5 import check_hdf5, damaged_places
-from ..descriptors.store import DAMAGE, Descriptors, open_descriptors
+from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
+from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
@@ -167,8 +168,12 @@ def _of_vectors(found: Descriptors) -> Iterator[Finding]:
 
 
 def _of_ledger(found: Descriptors) -> Finding:
-    failed = {failure.id for failure in found.failures}
-    both = [id_ for id_ in found.ids if id_ in failed] if failed else []
+    both: list[str] = []
+    if found.failures:
+        count = len(found)
+        rows = repeated_rows(chain(found.ids, (failure.id for failure in found.failures))).tolist()
+        failed = {found.failures[row - count].id for row in rows if row >= count}
+        both = [id_ for id_ in (found.ids[row] for row in rows if row < count) if id_ in failed]
     plan = found.provenance.plan
     of = f"; of plan {plan.id[:12]}" if plan is not None and plan.id is not None else ""
     if both:
@@ -176,7 +181,7 @@ def _of_ledger(found: Descriptors) -> Finding:
         return Finding(
             "ledger", PROBLEM, f"{names} have a descriptor and a failure{of}; extract again with --overwrite"
         )
-    return Finding("ledger", OK, f"{len(failed)} failures, none of them an image with a descriptor{of}")
+    return Finding("ledger", OK, f"{len(found.failures)} failures, none of them an image with a descriptor{of}")
 
 
 def _of_folder(folder: Path) -> Iterator[Finding]:
@@ -194,7 +199,7 @@ def _of_folder(folder: Path) -> Iterator[Finding]:
                 f"its images are not those that it was written with; remove the folder {folder} to start again"
             )
     except FormatError as error:
-        yield Finding("plan", PROBLEM, str(error))
+        yield Finding("plan", PROBLEM, f"{error}, or {again}: it makes the plan anew if the images are the same")
         return
     yield Finding("plan", OK, f"{plan.id[:12]}: {len(plan.items)} images in {plan.shard_count} parts")
     missing = parts.missing(plan)

@@ -37,6 +37,23 @@ def png(width: int, height: int, *more: bytes, rows: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + chunk(b"IDAT", rows) + chunk(b"IEND")
 
 
+DAMAGED_CHUNK = chunk(b"pHYs", bytes(9))[:-1] + b"x"
+"""Pillow refuses a file with it, and `mending` does not."""
+
+
+def tiff(entries: list[tuple[int, int, int, int]], size: int) -> bytes:
+    """A TIFF of these entries (tag, type, number of values, value or place) that has so many bytes."""
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + table).ljust(size, b"\0")
+
+
+def tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """The entries of a page of 12-bit grey, which Pillow does not read, in tiles of one pixel."""
+    sizes = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 12), (259, 3, 1, 1), (262, 3, 1, 1)]
+    each = [(322, 3, 1, 1), (323, 3, 1, 1), (324, 1, width * height, 512), (325, 1, width * height, 512)]
+    return [*sizes, (277, 3, 1, 1), *each]
+
+
 def many_scans(count: int) -> bytes:
     """A progressive JPEG with scans that add nothing."""
     data = encode(noise(1500, 2000), "JPEG", progressive=True)
@@ -84,8 +101,13 @@ def bounded():
         (lambda: b"P6 3000 3000 100 " + bytes(27_000_000), "slow to decode"),
         (lambda: b"P3 3000 3000 255 " + b"0 " * 27_000_000, "slow to decode"),
         (lambda: png(8, 8, chunk(b"tEXt", b"a\0b", claimed=0x7FFFFFFF)), ""),
+        (lambda: png(1, 178_000_000, DAMAGED_CHUNK), "a side is longer than the limit"),
+        (lambda: png(8, 8, chunk(b"tEXt") * 3_000_000), "a PNG of more than 262144 chunks"),
+        (lambda: png(8, 8, DAMAGED_CHUNK + chunk(b"IDAT") * 3_000_000), "a PNG of more than 262144 chunks"),
+        (lambda: tiff([(65000 + n % 500, 1, 10_000_000, 200) for n in range(4000)], 10_000_000), "lie over each other"),
+        (lambda: tiff(tiles(8000, 8000), 64_000_000), "a TIFF of 64000000 strips or tiles"),
     ],
-    ids=["narrow", "scans", "maxval", "plain", "chunk"],
+    ids=["narrow", "scans", "maxval", "plain", "chunk", "mended", "chunks", "data chunks", "tags", "tiles"],
 )
 def test_a_hostile_photo_costs_a_line(tmp_path, name, made, words):
     (tmp_path / "x").write_bytes(made())

@@ -29,7 +29,8 @@ import isc_fast
 from isc_fast.cli.main import main
 from isc_fast.decoders.rules import load_input
 from isc_fast.engines import aoti
-from isc_fast.engines.aoti import MADE_FOR_KEY, AotiEngine, read_package, write_package
+from isc_fast.engines.aoti import AotiEngine
+from isc_fast.engines.aoti_file import MADE_FOR_KEY, read_package, write_package
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.engines.spec import METADATA_KEY
 from isc_fast.errors import EngineError, ParityError

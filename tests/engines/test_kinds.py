@@ -99,7 +99,7 @@ def package(folder: Path) -> Path:
     """A package without code, with what isc-fast writes into one."""
     import zipfile
 
-    from isc_fast.engines.aoti import MadeFor, write_package
+    from isc_fast.engines.aoti_file import MadeFor, write_package
 
     with zipfile.ZipFile(folder / "compiled.pt2", "w") as compiled:
         compiled.writestr("model/data.txt", "nothing")

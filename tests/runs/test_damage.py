@@ -100,7 +100,7 @@ def test_damaged_parts_are_computed_again(begun, injured):
 
 
 @pytest.mark.timeout(36_000)
-def test_a_damaged_plan_is_made_anew_or_refused(begun, injured):
+def test_a_damaged_plan_is_made_anew_and_costs_no_part(begun, injured):
     folder, output, whole = begun
     parts = PartsFolder(output)
     kept = {file: file.read_bytes() for file in parts.folder.iterdir()}
@@ -109,17 +109,33 @@ def test_a_damaged_plan_is_made_anew_or_refused(begun, injured):
         for file, content in kept.items():
             file.write_bytes(content)
         (parts.folder / "plan.sqlite").write_bytes(damaged)
-        refusal = ""
-        try:
-            computed = extract(folder, FakeEngine(), output).computed
-        except FormatError as error:
-            refusal = str(error)
-        if refusal:
-            assert refusal.endswith(f"remove the folder {parts.folder} to start again"), what
-        else:
-            assert computed == 3, what
-            assert output.read_bytes() == whole, what
-            output.unlink()
+        assert extract(folder, FakeEngine(), output, batch_size=2, shard_size=4).computed == 3, what
+        assert output.read_bytes() == whole, what
+        output.unlink()
+
+
+def test_a_damaged_plan_of_other_images_is_refused(begun):
+    """The finished parts are of images that nobody can name any more: the user decides."""
+    folder, output, whole = begun
+    parts = PartsFolder(output)
+    plan = parts.folder / "plan.sqlite"
+    plan.write_bytes(plan.read_bytes()[:5000])
+    (folder / "broken.jpg").rename(folder / "also.jpg")
+    with pytest.raises(FormatError, match=f"lost its checksums.*; remove the folder {parts.folder} to start again"):
+        extract(folder, FakeEngine(), output, batch_size=2, shard_size=4)
+    assert parts.has_parts()
+    (folder / "also.jpg").rename(folder / "broken.jpg")
+    made = extract(folder, FakeEngine(), output, batch_size=2, shard_size=4)
+    assert made.computed == 3
+    assert "made again" in made.note
+    assert output.read_bytes() == whole
+
+
+def test_overwrite_begins_again_beside_a_damaged_plan(begun):
+    folder, output, whole = begun
+    (PartsFolder(output).folder / "plan.sqlite").write_bytes(b"no plan")
+    assert extract(folder, FakeEngine(), output, batch_size=2, shard_size=4, overwrite=True).computed == 11
+    assert output.read_bytes() == whole
 
 
 def test_a_part_that_is_damaged_while_the_run_goes_on_publishes_nothing(begun):

@@ -109,9 +109,6 @@ def damaged_part(scene: Scene, rng: Random) -> None:
             content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         file.write_bytes(content)
     ended = scene.run(*scene.command("out.h5", output))
-    if "remove the folder" in ended.words:  # the plan is damaged, and this is the advice
-        shutil.rmtree(f"{output}.parts")
-        ended = scene.run(*scene.command("out.h5", output))
     if ended.status:
         raise Failed(ended.words)
     scene.compare("out.h5", output)
@@ -168,6 +165,44 @@ def no_room_for_temporary_files(scene: Scene, rng: Random) -> None:
     scene.finish("out.h5", output)
 
 
+def _small(room: Path, size: str, fill: bool = False) -> tuple[str, ...]:
+    """What starts a run in a namespace where a folder is a file system of that size, filled or not."""
+    filled = f"cat /dev/zero > '{room}/filled' 2> /dev/null;" if fill else ""
+    room.mkdir(exist_ok=True)
+    return (*NAMESPACE, "sh", "-c", f"mount -t tmpfs -o size={size} none '{room}' && {{ {filled} exec \"$@\"; }}", "sh")
+
+
+def full_temporary_folder(scene: Scene, rng: Random) -> None:
+    """TMPDIR is full. Small runs need none of it; a run that does need it says so."""
+    room = scene.home / "room"
+    for name in VERBS:
+        output = scene.fresh() / name
+        scene.run(*scene.command(name, output), before=_small(room, "16k", fill=True), TMPDIR=str(room))
+        scene.finish(name, output)
+
+
+def too_small_temporary_folder(scene: Scene, rng: Random) -> None:
+    """TMPDIR has no room for the list of images or for the ledger: one line says so, and another TMPDIR gives the same bytes."""
+    folder, room = scene.fresh(), scene.home / "room"
+    photos = [str(photo) for photo in sorted(scene.photos.iterdir())]
+    gone = [f"{'gone' * 50}/{number:06d}.jpg" for number in range(15_000)]
+    (scene.home / "list.txt").write_text("\n".join(photos + gone) + "\n")
+    command = ("extract", str(scene.home / "list.txt"), "--engine", "demo", "--shard-size", "1024", "-o")
+    expected, output = scene.home / "expected.h5", folder / "out.h5"
+    if not expected.exists() and scene.run(*command, str(expected)).status:
+        raise Failed("without an injury")
+    for size in ("64k", f"{rng.randint(1, 20)}m"):
+        ended = scene.run(*command, str(output), before=_small(room, size), TMPDIR=str(room))
+        if ended.status and "TMPDIR" not in ended.words:
+            raise Failed(f"{size}: {ended.words}")
+        if size == "64k" and not ended.status:
+            raise Failed("this list fits into 64 kB, and shows nothing")
+    if scene.run(*command, str(output)).status:
+        raise Failed("with room")
+    if output.read_bytes() != expected.read_bytes():
+        raise Failed("other bytes")
+
+
 def vanishing_output_folder(scene: Scene, rng: Random) -> None:
     """The folder of the output is removed during the run."""
     folder = scene.fresh()
@@ -218,10 +253,15 @@ INJURIES: dict[str, Injury] = {
     "full disk": full_disk,
     "read-only folder": read_only_folder,
     "no room for temporary files": no_room_for_temporary_files,
+    "full temporary folder": full_temporary_folder,
+    "too small temporary folder": too_small_temporary_folder,
     "vanishing output folder": vanishing_output_folder,
     "changing photos": changing_photos,
 }  # fmt: skip
-NEEDS_NAMESPACES = {"two runs in two process-id namespaces", "full disk", "read-only folder"}
+NEEDS_NAMESPACES = {
+    *("two runs in two process-id namespaces", "full disk", "read-only folder"),
+    *("full temporary folder", "too small temporary folder"),
+}
 
 
 def has_namespaces() -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +79,31 @@ def test_views_get_harder():
     assert three.edge_enhance == two.edge_enhance == 0.30
     assert one.overlay_opacity > two.overlay_opacity > three.overlay_opacity
     assert STAGES["v107"].hard_view is None
+
+
+@pytest.mark.parametrize("socket_bytes", [107, 108, 200])
+def test_a_temporary_folder_is_refused_if_loaders_cannot_make_their_sockets_in_it(socket_bytes):
+    """Otherwise a loader's batch would be lost, and training would wait for it for ever."""
+    room = tempfile.mkdtemp(prefix="isc-fast-")  # pytest's folder may be too long itself
+    folder = Path(room, "x" * (socket_bytes - len("/pymp-12345678/listener-12345678") - len(room) - 1))
+    folder.mkdir()
+    code = (
+        "import multiprocessing.connection as c; from isc_fast.training.checks import check_loaders; check_loaders(0)\n"
+        "try: c.Listener(family='AF_UNIX').close(); print('works')\n"
+        "except OSError as error: print(error)\n"
+        "check_loaders(1); check_loaders(None); print('not refused')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    folder.rmdir()
+    os.rmdir(room)
+    if done.stdout == "AF_UNIX path too long\n":  # newer versions of Python take another folder by themselves
+        assert socket_bytes > 107
+        assert f"socket {socket_bytes} bytes long; expected at most 107; set TMPDIR to a shorter folder" in done.stderr
+    else:
+        assert (done.stdout, done.stderr) == ("works\nnot refused\n", "")

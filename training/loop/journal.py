@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError
+from ...errors import OutputError, TrainingError
 from ...files.atomic import replacing, write_text
+from ...files.reading import one_line, parse_json
 from .state import Position
 
 
@@ -47,16 +49,31 @@ class LogRow:
 _COLUMNS = [field.name for field in fields(LogRow)]
 
 
+@contextlib.contextmanager
+def _damage_in_words(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        raise TrainingError(
+            f"{os.fspath(path)} is damaged ({one_line(error)}); move it away to continue with a new one"
+        ) from error
+
+
 def read_log(path: str | os.PathLike[str]) -> list[LogRow]:
-    """Read the rows of a ``log.csv``. An incomplete last line is left out."""
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if None not in row.values()]
+    """Read the rows of a ``log.csv``. An incomplete last line is left out.
+
+    Raises:
+        TrainingError: it cannot be read, or is damaged.
+    """
     whole = {"epoch", "step", "skipped"}
 
     def values(row: Mapping[str, str]) -> dict[str, Any]:
         return {name: (int if name in whole else float)(row[name]) for name in _COLUMNS}
 
-    return [LogRow(**values(row)) for row in rows]
+    with _damage_in_words(path), open(path, newline="", encoding="utf-8") as stream:
+        return [LogRow(**values(row)) for row in csv.DictReader(stream) if None not in row.values()]
 
 
 class Journal:
@@ -80,11 +97,10 @@ class Journal:
             place = (start.epoch, start.step)
             self._rewrite([row for row in kept if (row.epoch, row.step) < place])
             if self._evaluation.exists():
-                lines = self._evaluation.read_text("utf-8").splitlines()
-                write_text(
-                    self._evaluation,
-                    "".join(f"{line}\n" for line in lines if json.loads(line)["epoch"] < start.epoch),
-                )
+                with _damage_in_words(self._evaluation):
+                    lines = self._evaluation.read_text("utf-8").splitlines()
+                    kept_lines = [line for line in lines if parse_json(line)["epoch"] < start.epoch]
+                write_text(self._evaluation, "".join(f"{line}\n" for line in kept_lines))
 
     def _rewrite(self, rows: Iterable[LogRow]) -> None:
         with replacing(self._log) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,59 +57,53 @@ def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def run_stage(
-    stage: Stage,
-    folder: Path,
-    collection: Collection,
-    options: RunOptions,
-    *,
-    start: str | os.PathLike[str],
-    held_out: HeldOut | None,
-    artwork: Artwork | None,
-    overwrite: bool,
-    progress: Progress | None,
-    log: Callable[[str], None] | None,
-) -> None:
-    """Run a stage whose images were collected and checked, in this process and those that torchrun started beside it.
+@dataclass(frozen=True)
+class StageRun:
+    """A stage whose images were collected and checked, with all that it is run with.
 
-    Args:
+    Attributes:
         stage, start, overwrite, options, progress, log: see `isc_fast.training.run.train_stage`.
         folder: the folder of the stage's files.
         collection: the stage's images.
         held_out: the images to evaluate on, or None.
         artwork: fonts and emoji, or None if the stage has no hard views.
+    """
+
+    stage: Stage
+    folder: Path
+    collection: Collection
+    options: RunOptions
+    start: str | os.PathLike[str]
+    held_out: HeldOut | None
+    artwork: Artwork | None
+    overwrite: bool
+    progress: Progress | None
+    log: Callable[[str], None] | None
+
+
+def run_stage(run: StageRun) -> None:
+    """Run a stage in this process and those that torchrun started beside it.
 
     Raises:
         IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
     """
-    with joined(options.device) as process:
-        check(stage, collection, process.world_size, options.accumulate)
+    with joined(run.options.device) as process:
+        check(run.stage, run.collection, process.world_size, run.options.accumulate)
         # The work runs in its own function: when that returns, Python frees the networks before the process group ends.
-        _run(stage, folder, collection, options, process, start, held_out, artwork, overwrite, progress, log)
+        _run(run, process)
 
 
-def _run(
-    stage: Stage,
-    folder: Path,
-    collection: Collection,
-    options: RunOptions,
-    process: Process,
-    start: str | os.PathLike[str],
-    held_out: HeldOut | None,
-    artwork: Artwork | None,
-    overwrite: bool,
-    progress: Progress | None,
-    log: Callable[[str], None] | None,
-) -> None:
-    identity = Identity(stage, collection.digest(), options.seed, options.accumulate, options.ema_decay)
+def _run(run: StageRun, process: Process) -> None:
+    stage, folder, options = run.stage, run.folder, run.options
+    identity = Identity(stage, run.collection.digest(), options.seed, options.accumulate, options.ema_decay)
     make_folder(folder)
-    resume = (folder / STATE_FILE).exists() and not overwrite
+    resume = (folder / STATE_FILE).exists() and not run.overwrite
     wait_for_all()  # every process must look for the state before the first process starts to write
-    dataset = SampleDataset(collection, stage, seed=options.seed, artwork=artwork, views_on=options.views_on)
+    dataset = SampleDataset(run.collection, stage, seed=options.seed, artwork=run.artwork, views_on=options.views_on)
     if process.first:
-        _describe(folder, identity, collection, options, start)
+        _describe(run, identity)
     with _cores_shared(options, process.device) as workers:
-        learner = _begin(stage, start, process, options, dataset, workers, anew=not resume)
+        learner = _begin(stage, run.start, process, options, dataset, workers, anew=not resume)
         trainer = Trainer(
             learner,
             dataset,
@@ -117,9 +111,9 @@ def _run(
             options,
             folder,
             workers=workers,
-            held_out=held_out,
-            progress=progress(stage.name) if progress and process.first else None,
-            log=log,
+            held_out=run.held_out,
+            progress=run.progress(stage.name) if run.progress and process.first else None,
+            log=run.log,
         )
         trainer.run(resume=resume)
 
@@ -158,15 +152,13 @@ def _begin(
     return learner
 
 
-def _describe(
-    folder: Path, identity: Identity, collection: Collection, options: RunOptions, start: str | os.PathLike[str]
-) -> None:
+def _describe(run: StageRun, identity: Identity) -> None:
     content: dict[str, Any] = {
         "stage": asdict(identity.stage),
-        "start": os.fspath(start),
-        "samples": len(collection.samples),
-        "negatives": len(collection.negatives),
+        "start": os.fspath(run.start),
+        "samples": len(run.collection.samples),
+        "negatives": len(run.collection.negatives),
         "images_sha256": identity.data,
-        "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(options).items()},
+        "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(run.options).items()},
     }
-    write_text(folder / "stage.json", json.dumps(content, indent=2) + "\n")
+    write_text(run.folder / "stage.json", json.dumps(content, indent=2) + "\n")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ...errors import FormatError
 from ...files.atomic import replacing
 from ...files.reading import one_line, open_regular
-from ..hdf5 import open_hdf5
+from ..hdf5 import damage_in_words, open_hdf5
 from ..store import Descriptors, is_ours, repeated_id
 
 _NPY = b"\x93NUMPY"
@@ -57,7 +57,7 @@ def contents_of(path: str | os.PathLike[str]) -> Contents:
     with contextlib.suppress(OSError), open_regular(path) as file:
         if file.read(len(_NPY)) == _NPY:
             return Contents(Path(path), ("a numpy array",), is_array=True)
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, damage_in_words(path):
         return Contents(Path(path), sorted(file), is_ours=is_ours(file))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError
-from ..hdf5 import create_hdf5, dataset, open_hdf5
-from ..store import DAMAGE, Descriptors
+from ..hdf5 import create_hdf5, damage_in_words, dataset, open_hdf5
+from ..store import Descriptors
 from .base import Contents, Format, as_text, ascii_ids, only_set, refuse_repeated
 
 
@@ -24,12 +24,9 @@ def _kit_id(name: str) -> str:
 
 
 def _read(path: Path, _which: str | None) -> Descriptors:
-    with open_hdf5(path) as file:
-        try:
-            ids = [_kit_id(name) for name in as_text(dataset(file, "image_names")[:])]
-            found = Descriptors(np.asarray(dataset(file, "vectors")[:], np.float32), ids)
-        except DAMAGE as error:
-            raise FormatError(f"{path} is damaged ({error})") from error
+    with open_hdf5(path) as file, damage_in_words(path):
+        ids = [_kit_id(name) for name in as_text(dataset(file, "image_names")[:])]
+        found = Descriptors(np.asarray(dataset(file, "vectors")[:], np.float32), ids)
     refuse_repeated(ids, f"{path}, folders and suffixes stripped as the evaluation kit does")
     return found
 

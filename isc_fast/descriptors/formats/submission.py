@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import FormatError
-from ..hdf5 import create_hdf5, dataset, open_hdf5
-from ..store import BLOCK_ROWS, DAMAGE, Descriptors, rows_at
+from ..hdf5 import create_hdf5, damage_in_words, dataset, open_hdf5
+from ..store import BLOCK_ROWS, Descriptors, rows_at
 from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated
 
 MAX_DIM = 256
@@ -42,7 +42,8 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
         beside = train_file(path)
         if not beside.exists():
             beside = path.with_name(TRAIN_FILE)
-        names = set(file)
+        with damage_in_words(path):
+            names = set(file)
         held = [name for name in SETS if name in names]
         if "train" not in held and beside.exists():
             held.append("train")
@@ -51,7 +52,7 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
         if which not in held:
             asked = f"has no set {which!r}" if which else "holds several sets"
             raise FormatError(f"{path} {asked}; choose one of {', '.join(held)} (--set, in Python which=)")
-        try:
+        with damage_in_words(path):
             if which != "train":
                 vectors = np.asarray(dataset(file, str(which))[:], np.float32)
                 return Descriptors(vectors, as_text(dataset(file, f"{which}_ids")[:]))
@@ -59,8 +60,6 @@ def read_submission(path: Path, which: str | None) -> Descriptors:
                 vectors = np.asarray(dataset(file, "train")[:], np.float32)
                 ids = as_text(dataset(file, "train_ids")[:]) if "train_ids" in names else row_ids(len(vectors))
                 return Descriptors(vectors, ids)
-        except DAMAGE as error:
-            raise FormatError(f"{path} is damaged ({error})") from error
     vectors = read_npy(beside)
     return Descriptors(vectors, row_ids(len(vectors)))
 
