@@ -51,10 +51,14 @@ if TYPE_CHECKING:
     from .matching.two_sides import search as search
     from .review.page import write_report as write_report
     from .runs.challenge import run_challenge as run_challenge
+    from .runs.dedup import DedupResult as DedupResult
+    from .runs.dedup import find_duplicates as find_duplicates
     from .runs.demo import run_demo as run_demo
     from .runs.describing import Describing as Describing
     from .runs.find import FindResult as FindResult
     from .runs.find import find_copies as find_copies
+    from .runs.leaks import LeaksResult as LeaksResult
+    from .runs.leaks import find_leaks as find_leaks
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
@@ -63,6 +67,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "runs.challenge": ("run_challenge",),
+    "runs.dedup": (
+        "DedupResult",
+        "find_duplicates",
+    ),
     "runs.demo": ("run_demo",),
     "runs.describing": ("Describing",),
     "runs.find": (
@@ -111,6 +119,10 @@ _HOME = {
         "Descriptors",
         "open_descriptors",
         "write_descriptors",
+    ),
+    "runs.leaks": (
+        "LeaksResult",
+        "find_leaks",
     ),
     "runs.tuner": ("tune",),
     "runs.verification": (

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from isc_fast.descriptors.store import Descriptors
+from isc_fast.matching.byte_product import ByteProduct
 
 # This must be set before faiss is loaded. Otherwise its threads spin while they wait for each other, and on a busy
 # machine the hundreds of tiny searches of these tests take minutes instead of seconds (measured on two cores beside two
@@ -33,9 +34,9 @@ def similarity(xq, xb, metric="ip"):
     return xq @ xb.T if metric == "ip" else -((xq[:, None] - xb[None]) ** 2).sum(axis=2)
 
 
-def exact_byte_product(a, b):
-    """Multiply matrices of bytes on any processor. Double precision holds these sums exactly."""
-    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int32)
+def exact_byte_product(largest=127):
+    """Make a product of bytes that is exact on any processor: double precision holds these sums."""
+    return ByteProduct(lambda a, b: (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int32), largest)
 
 
 def norm(rows):

@@ -146,3 +146,25 @@ def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
         help="what searches: cpu (the default), cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all; pairs and scores are the "
         "same",
     )
+
+
+def add_threshold(parser: ArgumentParser) -> None:
+    """Add the lowest score of a pair."""
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="S",
+        help="lowest score of a pair, a cosine (default: what the engine carries)",
+    )
+
+
+def add_tables(parser: ArgumentParser) -> None:
+    """Add in which formats lists are written."""
+    parser.add_argument(
+        "--format", dest="form", choices=("csv", "json", "jsonl", "parquet"), help="of the lists (default: csv)"
+    )
+    parser.add_argument(
+        "--nemo",
+        action="store_true",
+        help="also write the list of what could go as NeMo Curator takes it: Parquet, column id",
+    )

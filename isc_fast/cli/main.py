@@ -18,6 +18,7 @@ from ..errors import IscFastError
 from . import (
     challenge,
     convert,
+    dedup,
     demo,
     doctor,
     evaluate,
@@ -25,6 +26,7 @@ from . import (
     extract,
     find,
     info,
+    leaks,
     negatives,
     normalize,
     report,
@@ -55,7 +57,9 @@ class Verb(Protocol):
 
 
 VERBS: dict[str, Verb] = {
+    "dedup": dedup,
     "find": find,
+    "leaks": leaks,
     "train": train,
     "export": export,
     "extract": extract,

@@ -88,10 +88,15 @@ def progress(label: str, unit: str = "images") -> Iterator[ProgressPrinter]:
 
 
 @contextlib.contextmanager
-def named_progress(unit: str = "images") -> Iterator[Callable[[str], ProgressPrinter]]:
-    """Give printers for the steps of a longer run; each line ends when the run is done or breaks off."""
+def named_progress(unit: str = "images", **units: str) -> Iterator[Callable[[str], ProgressPrinter]]:
+    """Give printers for the steps of a longer run; each line ends when the run is done or breaks off.
+
+    Args:
+        unit: what a step counts.
+        units: the same of the steps whose names begin with these words.
+    """
     with contextlib.ExitStack() as stack:
-        yield lambda label: stack.enter_context(progress(label, unit))
+        yield lambda label: stack.enter_context(progress(label, units.get(label.split()[0], unit)))
 
 
 def note_what_is_missing(made: Extraction) -> None:

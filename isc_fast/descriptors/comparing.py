@@ -258,6 +258,28 @@ def compare(queries: Descriptors, references: Descriptors) -> Verdict:
     return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _normalisations))
 
 
+def compare_in_itself(descriptors: Descriptors) -> Verdict:
+    """Whether the rows of one set may be compared with each other.
+
+    Raises:
+        FormatError: the set describes itself in a way that this version cannot read.
+    """
+    pair = _Pair(
+        ("descriptors", "descriptors"), (descriptors, descriptors), different_engines="", different_dimensions=""
+    )
+    return _judge(pair, (_no_negatives, _no_sides))
+
+
+def _no_sides(pair: _Pair) -> Remark | None:
+    normalized = pair.left.normalization
+    if normalized is None or not normalized.by_score:
+        return None
+    return _no(
+        f"the descriptors are normalised by scores as a {normalized.role}, so they are one side of two and cannot be compared "
+        "with each other; use the extracted ones, or normalise these with --method nes"
+    )
+
+
 def compare_with_negatives(descriptors: Descriptors, negatives: Descriptors) -> Verdict:
     """Whether descriptors may be normalised with these negatives, which may be smoothed.
 

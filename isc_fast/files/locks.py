@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_UNKNOWN = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL))
-"""What `flock` gives where the file system has no locks: some network file systems, and some in user space."""
+_UNKNOWN = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF))
+"""What `flock` gives where the file system has no locks: some network file systems, and some in user space. Some have none for
+what is only read, as a folder is (EBADF)."""
 
 
 class NoLocks(Exception):

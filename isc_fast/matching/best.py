@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import InputError
 from .arrays import Floats, Ints, Pairs
 
 
+def rising(scores: Floats) -> npt.NDArray[np.uint32]:
+    """Integers that are ordered as the scores are, ``uint32 (n,)``."""
+    # A float's bits, read as an integer, rise with the float if the bits of negative numbers are flipped and positive numbers
+    # are put above them. Adding 0.0 turns -0.0 into 0.0, which it is equal to.
+    bits = (scores + np.float32(0)).view(np.uint32)
+    ordered: npt.NDArray[np.uint32] = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    return ordered
+
+
+def scores_from(ordered: npt.NDArray[np.uint32]) -> Floats:
+    """The scores of which `rising` made these integers."""
+    bits: npt.NDArray[np.uint32] = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
+    return bits.view(np.float32)
+
+
 def _best_first(queries: Ints, indices: Ints, scores: Floats) -> Ints:
     """The order of pairs by query, then from the best score down. Equal scores are ordered by index."""
-    # A float's bits, read as an integer, rise with the float if the bits of negative numbers are flipped and positive numbers
-    # are put above them. Query and score then make one key, which sorts several times as fast as three keys do. Adding 0.0
-    # turns -0.0 into 0.0, which it is equal to.
-    bits = (scores + np.float32(0)).view(np.uint32)
-    falling = np.where(bits >> 31, bits, ~bits & np.uint32(0x7FFFFFFF))
-    keys = queries.astype(np.uint64) << np.uint64(32) | falling
+    # Query and score make one key, which sorts several times as fast as three keys do.
+    keys = queries.astype(np.uint64) << np.uint64(32) | ~rising(scores)
     order: Ints = np.argsort(keys)
     keys = keys[order]
     equal = keys[1:] == keys[:-1]

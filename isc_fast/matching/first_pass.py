@@ -34,6 +34,7 @@ _QUERIES = 32  # for fewer queries, rounding the references costs more than it s
 _TILE = 2048  # queries × 1024 references: 8 MB of sums, which stay in the cache
 _PART = 1024
 _MANY = 256  # if more than one pair in 256 is left, equal rows are looked for
+_FEW = 8  # if one query in 8 may have a pair, all are looked at
 _DENSE = 32  # if more than one distinct pair in 32 is left, faiss is faster
 
 
@@ -46,6 +47,7 @@ class _Tile:
         rows: ``float32 (n, d)``.
         same: what `same_rows` gives for them.
         bytes: ``int8 (d, n)``; ``step · bytes`` is the rounded form.
+        shift: what the shift of the references by 128 adds to each query's sums ``(n,)``.
         step: one for each query ``(n,)``.
         error: distance of each query from its rounded form ``(n,)``.
         length: of each query ``(n,)``.
@@ -55,20 +57,23 @@ class _Tile:
     rows: Floats
     same: Ints
     bytes: npt.NDArray[np.int8]
+    shift: Ints
     step: Doubles
     error: Doubles
     length: Doubles
 
 
-def _tiles(xq: Floats) -> Iterator[_Tile]:
+def _tiles(xq: Floats, largest: int) -> Iterator[_Tile]:
+    """Round queries to signed bytes of at most that size."""
     for first in range(0, len(xq), _TILE):
         rows = xq[first : first + _TILE]
         exact = rows.astype(np.float64)
-        step = np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30) / 127
+        step = np.maximum(np.abs(exact).max(axis=1, keepdims=True), 1e-30) / largest
         rounded = np.rint(exact / step)
         error, length = np.linalg.norm(exact - rounded * step, axis=1), np.linalg.norm(exact, axis=1)
         as_bytes = np.ascontiguousarray(rounded.T.astype(np.int8))
-        yield _Tile(first, rows, same_rows(rows), as_bytes, step[:, 0], error, length)
+        shift = 128 * as_bytes.sum(axis=0, dtype=np.int64)
+        yield _Tile(first, rows, same_rows(rows), as_bytes, shift, step[:, 0], error, length)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class FirstPass:
         pays = len(queries.rows) >= _QUERIES and LEAST_DIM <= queries.rows.shape[1] <= MOST_DIM
         self._product = load_byte_product() if pays else None
         self._metric, self._threads = queries.metric, threads
-        self._tiles = list(_tiles(queries.rows)) if self.usable else []
+        self._tiles = [] if self._product is None else list(_tiles(queries.rows, self._product.largest))
         self._centre: Floats = np.empty(0, np.float32)  # not known before the first block
         self._at_centre: list[Doubles] = []
 
@@ -155,36 +160,52 @@ class FirstPass:
         if not len(self._centre):  # any row would do; the closer it is to all rows, the fewer pairs are left
             with np.errstate(over="ignore", invalid="ignore"):  # faiss gets rows that are so large
                 self.measure_from(block.rows.mean(axis=0))
-        parts = (block.cut(start, _PART) for start in range(0, len(block), _PART))
+        parts = [block.cut(start, _PART) for start in range(0, len(block), _PART)]
+        rounded = list(self._threads.map(lambda part: _rounded(part.rows, self._centre), parts))
+        # One piece of work for each part and tile: a search of many queries has few parts at a time, and many cores want work.
+        work = [
+            (part, made, number)
+            for part, made in zip(parts, rounded, strict=True)
+            for number in range(len(self._tiles))
+        ]
         found: list[Pairs] = []
-        for pairs in self._threads.map(lambda part: self._of_part(part, lowest, product), parts):
+        for pairs in self._threads.map(lambda one: self._of_tile(one[0], one[1], one[2], lowest, product), work):
             if pairs is None:
                 return None
-            found.extend(pairs)
+            found.append(pairs)
         return join(found)
 
-    def _of_part(self, block: Block, lowest: Floats, product: ByteProduct) -> list[Pairs] | None:
-        part = _rounded(block.rows, self._centre)
+    def _of_tile(
+        self, block: Block, part: _Part | None, number: int, lowest: Floats, product: ByteProduct
+    ) -> Pairs | None:
         if part is None:
             return None
-        found = []
-        same: Ints | None = None
-        for tile, at_centre in zip(self._tiles, self._at_centre, strict=True):
-            low = lowest[tile.first : tile.first + len(tile.rows)]
-            sums = product(part.bytes, tile.bytes)
-            left = np.flatnonzero(sums >= _least_sums(tile, at_centre, part, low, self._metric))
-            columns, rows = np.divmod(left, len(tile.rows))
-            if len(left) * _MANY > sums.size:
-                same = same_rows(part.rows) if same is None else same
-                one, other, number = distinct_pairs(rows, columns, tile.same, same)
-                if len(one) * _DENSE > sums.size:
-                    return None
-                scores = scores_of(tile.rows[one], part.rows[other], self._metric)[number]
-            else:
-                scores = scores_of(tile.rows[rows], part.rows[columns], self._metric)
-            keep = scores >= low[rows]
-            found.append(block.numbered((rows[keep] + tile.first, columns[keep], scores[keep])))
-        return found
+        tile = self._tiles[number]
+        low = lowest[tile.first : tile.first + len(tile.rows)]
+        sums = product.multiply(part.bytes, tile.bytes)
+        columns, rows = _reaching(sums, _least_sums(tile, self._at_centre[number], part, low, self._metric))
+        if len(rows) * _MANY > sums.size:
+            one, other, pair = distinct_pairs(rows, columns, tile.same, same_rows(part.rows))
+            if len(one) * _DENSE > sums.size:
+                return None
+            scores = scores_of(tile.rows[one], part.rows[other], self._metric)[pair]
+        else:
+            scores = scores_of(tile.rows[rows], part.rows[columns], self._metric)
+        keep = scores >= low[rows]
+        return block.numbered((rows[keep] + tile.first, columns[keep], scores[keep]))
+
+
+def _reaching(sums: Any, least: Any) -> tuple[Ints, Ints]:
+    """The places ``(reference, query)`` of all sums ``int32 (m, n)`` that reach the least sum of their query ``(n,)``.
+
+    For most queries no sum does. Which ones are left, the largest sum of each tells in half the time of a comparison of all.
+    """
+    queries = np.flatnonzero(sums.max(axis=0) >= least)
+    if len(queries) * _FEW > sums.shape[1]:
+        columns, rows = np.divmod(np.flatnonzero(sums >= least), sums.shape[1])
+        return columns, rows
+    columns, places = np.divmod(np.flatnonzero(sums[:, queries] >= least[queries]), max(1, len(queries)))
+    return columns, queries[places]
 
 
 def _least_sums(tile: _Tile, at_centre: Doubles, part: _Part, lowest: Floats, metric: Metric) -> Any:
@@ -207,5 +228,5 @@ def _least_sums(tile: _Tile, at_centre: Doubles, part: _Part, lowest: Floats, me
         wanted = (low + tile.length**2 + part.shortest**2) / 2 - unit * (tile.length + part.longest) ** 2
     wanted -= at_centre + part.error * tile.length + tile.error * (part.farthest + part.error)
     least = np.floor(np.clip(wanted / part.step / tile.step, -(2.0**30), 2.0**30))
-    least += 128 * tile.bytes.sum(axis=0, dtype=np.int64)
+    least += tile.shift
     return least.astype(np.int32)

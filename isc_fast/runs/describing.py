@@ -23,7 +23,7 @@ from ..extraction.job import Request
 from ..extraction.pipeline import Extraction, extract_with
 from ..extraction.runners.base import Runner
 from ..extraction.runners.choose import choose_runner
-from ..items import Photo
+from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
@@ -51,12 +51,21 @@ class Side:
     source: Source | None = None
     made: Extraction | None = None
 
-    def photos(self, ids: Collection[str]) -> dict[str, Photo]:
-        """The photos of these ids; empty where only descriptors were given."""
+    def items(self, ids: Collection[str]) -> dict[str, Item]:
+        """The images of these ids; empty where only descriptors were given."""
         if self.source is None:
             return {}
-        wanted, open_photo = set(ids), opener(self.source)
-        return {item.id: open_photo(item) for item in self.source.list().found if item.id in wanted}
+        wanted = set(ids)
+        return {item.id: item for item in self.source.list().found if item.id in wanted}
+
+    def photos(self, ids: Collection[str]) -> dict[str, Photo]:
+        """The photos of these ids; empty where only descriptors were given."""
+        return self.open(self.items(ids))
+
+    def open(self, items: Mapping[str, Item]) -> dict[str, Photo]:
+        """The photos of what `items` gave."""
+        open_photo = None if self.source is None else opener(self.source)
+        return {} if open_photo is None else {id_: open_photo(item) for id_, item in items.items()}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ..files.atomic import make_folder, try_to_write, write_text
 from ..matching.matches import Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
+from ..matching.self_join import check_threshold
 from ..matching.two_sides import search
 from ..review.page import DEFAULT_ROWS, write_report
 from ..sources.base import Source
@@ -105,8 +106,8 @@ def find_copies(
         raise InputError(
             "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
         )
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise InputError(f"the threshold is {threshold:g}; a score is a cosine, from -1 to 1")
+    if threshold is not None:
+        check_threshold(threshold)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
     try_to_write(folder / "find.json")

@@ -49,7 +49,8 @@ def test_smoke(script, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["bench"] == script.removesuffix(".py")
-    assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
+    if script != "dedup.py":  # compares what is found, not descriptors
+        assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
 

@@ -201,7 +201,7 @@ def scored(monkeypatch):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("first_pass", [True, False])
 def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pass):
-    product = (load_byte_product() or exact_byte_product) if first_pass else None
+    product = (load_byte_product() or exact_byte_product()) if first_pass else None
     monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     expected = plain(xq, xb, 5, metric)
@@ -214,7 +214,7 @@ def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pas
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_equal_pairs_above_a_score_are_scored_once(monkeypatch, scored, metric):
-    product = load_byte_product() or exact_byte_product
+    product = load_byte_product() or exact_byte_product()
     monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     lowest = np.float32(0.99 if metric == "ip" else -0.01)

@@ -23,10 +23,15 @@ knn, within = CpuSearcher().knn, CpuSearcher().within
 WIDE_QUERIES, WIDE = unit_rows(11, 60, 96), unit_rows(12, 900, 96)
 
 
-@pytest.fixture
-def first_pass(monkeypatch):
-    """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None)."""
-    product = load_byte_product() or exact_byte_product
+@pytest.fixture(params=[127, 63])
+def first_pass(request, monkeypatch):
+    """Let the first pass work on small data too; gives what it was asked for: (rows, pairs it gave or None).
+
+    It runs with the bytes of processors that sum products in 32 bits (127), and of those that do so in 16 (63).
+    """
+    product = load_byte_product()
+    if product is None or product.largest != request.param:
+        product = exact_byte_product(request.param)
     monkeypatch.setattr(module, "load_byte_product", lambda: product)
     for name, size in {"_QUERIES": 1, "_TILE": 16, "_PART": 32}.items():
         monkeypatch.setattr(module, name, size)
@@ -94,8 +99,11 @@ def test_the_first_pass_loses_nothing(first_pass, data, metric, rows):
 @pytest.mark.parametrize(("rounded", "middle"), [("references", 0), ("queries", 0), ("references", 4), ("queries", -4)])
 def test_the_first_pass_bears_the_worst_rounding(first_pass, metric, rounded, middle):
     """Every number but one lies halfway between two steps, and the other side points where that hurts most."""
-    halfway = ((np.arange(96) + 0.5 - np.arange(96) % 2) / 128).astype(np.float32)  # rounded down, all of them
-    halfway[0] = 127 / 128  # the largest number, so that a step is 1/128
+    largest = 127 if rounded == "references" else module.load_byte_product().largest
+    halfway = ((np.arange(96) % largest + 0.5 - np.arange(96) % 2) / 128).astype(
+        np.float32
+    )  # rounded down, all of them
+    halfway[0] = largest / 128  # the largest number, so that a step is 1/128
     ones = np.ones(96, np.float32)
     one, other = (halfway, ones) if rounded == "references" else (ones, halfway)
     xb = np.zeros((64, 96), np.float32)

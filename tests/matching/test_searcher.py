@@ -25,7 +25,7 @@ from fake_searcher import FakeSearcher
 
 def in_bytes(monkeypatch) -> Searcher:
     """The processor with its first pass, where this one's products of bytes are not exact too."""
-    monkeypatch.setattr(first_pass, "load_byte_product", lambda: exact_byte_product)
+    monkeypatch.setattr(first_pass, "load_byte_product", exact_byte_product)
     monkeypatch.setattr(first_pass, "_PART", 64)
     return open_searcher("cpu")
 

@@ -1,0 +1,98 @@
+"""``isc-fast dedup``: from one folder to the copies in it, and to what stays and what could go."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
+from .output import named_progress, note, note_what_is_missing, show, told_in_one_line
+
+if TYPE_CHECKING:
+    from ..runs.dedup import DedupResult
+
+HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTOS", help="folders, images or list files; or one descriptor file"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, lists and page"
+    )
+    add_threshold(parser)
+    parser.add_argument(
+        "--keep",
+        choices=("largest", "oldest", "first", "best-quality", "newest"),
+        help="which of several copies stays: largest: most pixels (default for photos); oldest, newest: by the time of the file; "
+        "best-quality: most bytes for each pixel; first: in the order of the ids (default for descriptors)",
+    )
+    parser.add_argument(
+        "--mutual", type=int, metavar="K", help="only pairs of which each is among the K nearest of the other"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="tell equal files and equal pixels from near copies, in the column kind"
+    )
+    add_tables(parser)
+    parser.add_argument(
+        "--link-to", metavar="FOLDER", help="make this new folder, with a folder of symbolic links for each group"
+    )
+    parser.add_argument(
+        "--max-group", type=int, metavar="N", help="photos of a group that page and links show (default: 12)"
+    )
+    parser.add_argument("--max-groups", type=int, metavar="N", help="groups that page and links show (default: 100)")
+    add_describing(parser)
+    add_search_device(parser, "--search-device")
+    add_json(parser, "the result as ")
+
+
+def run(arguments: Namespace) -> int:
+    """Find the copies, and print how many photos and bytes could go."""
+    from ..runs.dedup import find_duplicates
+
+    names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
+    with named_progress(compare="million pairs") as printers, told_in_one_line():
+        found = find_duplicates(
+            arguments.photos,
+            arguments.output,
+            describing=describing_of(arguments),
+            exact=arguments.exact,
+            nemo=arguments.nemo,
+            progress=printers,
+            **given(arguments, *names),
+        )
+    if found.side.made:
+        note_what_is_missing(found.side.made)
+    if chain := found.chain:
+        note(
+            f"warning: the largest group has {chain.size} photos and hangs together by weak links: at {chain.threshold:.2f} the "
+            f"largest has {chain.left}; look at the page, and try --threshold {chain.threshold:.2f}"
+        )
+    if found.spared:
+        note(
+            f"note: {found.spared} names lead to a file that stays under another name; they are not on the list of what could go"
+        )
+    if arguments.json:
+        show(json.dumps(found.to_dict()))
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: DedupResult) -> None:
+    size = "" if found.removed_bytes is None else f" ({found.removed_bytes / 1e6:.1f} MB)"
+    show(
+        f"{found.folder}: of {found.photos} photos {found.removed} could go{size}, {found.photos - found.removed} stay"
+    )
+    if found.equal is not None:
+        show(
+            f"of those that could go, {found.equal['file']} have an equal file and {found.equal['pixels']} equal pixels"
+        )
+    show(f"{found.pairs} pairs, {found.groups} groups, the largest of {found.largest} photos")
+    show(f"threshold {found.threshold:g}: {found.said}")
+    show("nothing was removed; the lists: " + ", ".join(str(found.files[name]) for name in ("remove", "keep")))
+    if found.page:
+        show(f"Look at {found.page}")

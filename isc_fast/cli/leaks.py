@@ -1,0 +1,78 @@
+"""``isc-fast leaks``: which photos of evaluation sets have a copy in a training set."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
+from .output import named_progress, note_what_is_missing, show, told_in_one_line
+
+HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the flags."""
+    photos = "folder, list file or descriptor file"
+    parser.add_argument(
+        "--train", nargs="+", required=True, metavar="PHOTOS", help=f"the training set: {photos}; several are one set"
+    )
+    parser.add_argument(
+        "--eval",
+        dest="evaluations",
+        nargs="+",
+        required=True,
+        metavar="PHOTOS",
+        help=f"evaluation sets: a {photos} each",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, lists and page"
+    )
+    add_threshold(parser)
+    parser.add_argument(
+        "--recipe",
+        choices=("direct", "dinov2"),
+        help="what goes from the training set: direct (default): what matches a photo of an evaluation set; dinov2: every "
+        "group that hangs together with such a photo, and of every other group all but one",
+    )
+    add_tables(parser)
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="pairs of each set on the page at most (default: 200)"
+    )
+    add_describing(parser)
+    add_search_device(parser, "--search-device")
+    add_json(parser, "the result as ")
+
+
+def run(arguments: Namespace) -> int:
+    """Find the leaks, and print the share of each evaluation set."""
+    from ..runs.leaks import find_leaks
+
+    with named_progress(compare="million pairs") as printers, told_in_one_line():
+        found = find_leaks(
+            arguments.train,
+            arguments.evaluations,
+            arguments.output,
+            describing=describing_of(arguments),
+            nemo=arguments.nemo,
+            progress=printers,
+            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device"),
+        )
+    for side in found.sides:
+        if side.made:
+            note_what_is_missing(side.made)
+    if arguments.json:
+        show(json.dumps(found.to_dict()))
+        return 0
+    for one in found.sets:
+        show(
+            f"{one.name}: {one.leaked} of {one.photos} photos ({one.share:.1%}) have a copy among the {found.train} of training"
+        )
+    show(f"threshold {found.threshold:g}: {found.said}")
+    show(
+        f"{found.removed} photos would go from the training set by the recipe {found.recipe}: {found.files['remove-train']}"
+    )
+    show(f"nothing was removed; {found.pairs} pairs: {found.files['pairs']}")
+    if found.page:
+        show(f"Look at {found.page}")
+    return 0

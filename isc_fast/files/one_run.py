@@ -1,0 +1,36 @@
+"""One run at a time in an output folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import OutputError
+from .atomic import output_error
+from .locks import locked
+
+
+@contextlib.contextmanager
+def one_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder while the block runs. The lock is on the folder itself and leaves no file.
+
+    Raises:
+        OutputError: another run holds it, or the folder cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(descriptor, folder))
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"another run is writing to {folder}; wait until it ends, or choose another output: -o FOLDER"
+                ) from error
+            yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+"""The pairs of two collections that reach a score. Rows that are equal in every bit count as one, as in `self_join`.
+
+Of equal rows on a side, each is paired with the first of the equal rows on the other side, and the first with each of them. So
+every row that has a match is in a pair, and a thousand blank pages on each side are two thousand pairs, not a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..descriptors.comparing import compare
+from ..descriptors.store import Descriptors
+from ..errors import InputError
+from .arrays import Floats, Ints, Pairs
+from .cpu_searcher import CPU
+from .equal_rows import same_rows_of
+from .searcher import Searcher, open_searcher
+from .self_join import check_threshold
+
+
+class CrossJoin:
+    """The search of one collection for rows of another one.
+
+    Args:
+        queries, references: ``(nq, d)`` and ``(nr, d)``; they may be open on disk. The references are read once for each block
+            of queries.
+        threshold: the lowest score of a pair, a cosine.
+        device: what searches; see `isc_fast.search`.
+
+    Attributes:
+        blocks: number of blocks of queries.
+
+    Raises:
+        InputError: a side is empty, or the threshold is not a cosine.
+        MismatchError: the two may not be compared.
+        EngineError: there is no such device, or faiss does not work on it.
+    """
+
+    def __init__(
+        self, queries: Descriptors, references: Descriptors, threshold: float, *, device: str | Searcher = CPU
+    ) -> None:
+        self._lowest = check_threshold(threshold)
+        for side, found in (("query", queries), ("reference", references)):
+            if not len(found):
+                raise InputError(f"there is no {side} descriptor to compare")
+        compare(queries, references).require()
+        self._searcher = open_searcher(device)
+        sizes = self._searcher.block_rows(queries.dim)
+        self._rows, self._reference_rows = sizes.queries, sizes.references
+        self._sides = (queries, references)
+        self._equal = (_Equal(queries, self._rows), _Equal(references, self._reference_rows))
+        self.blocks = -(-len(queries) // self._rows)
+
+    def comparisons(self, number: int) -> int:
+        """How many pairs of rows a block is compared in, at most: the measure of its work."""
+        queries, references = self._sides
+        return min(self._rows, len(queries) - number * self._rows) * len(references)
+
+    def pairs(self, number: int) -> Iterator[Pairs]:
+        """The pairs of a block of queries: row numbers of both sides, and scores, each ``(pairs,)``.
+
+        Raises:
+            InputError: a number in a row is not finite, or a score does not fit into float32.
+            EngineError: faiss fails on the device.
+            MissingExtraError: faiss is not installed.
+        """
+        start = number * self._rows
+        block = np.ascontiguousarray(self._sides[0].vectors[start : start + self._rows], np.float32)
+        numbers, rows = self._equal[0].distinct(block, start)
+        if not len(rows):
+            return
+        others = np.flatnonzero(self._equal[1].alone)
+        for first, second, scores in self._searcher.within(rows, self._references(), self._lowest):
+            one, other = numbers[first], others[second]
+            yield one, other, scores
+            for place, (mine, its) in enumerate(((one, other), (other, one))):
+                members, of = self._equal[place].others(mine)
+                pair = (members, its[of]) if place == 0 else (its[of], members)
+                yield *pair, scores[of]
+
+    def _references(self) -> Iterator[Floats]:
+        start = 0
+        for block in self._sides[1].blocks(self._reference_rows):
+            yield self._equal[1].distinct(block, start)[1]
+            start += len(block)
+
+
+class _Equal:
+    """Which rows of a side equal an earlier one.
+
+    Attributes:
+        alone: whether each row is the first of its kind ``(n,)``.
+    """
+
+    def __init__(self, side: Descriptors, block_rows: int) -> None:
+        same = same_rows_of(lambda: side.blocks(block_rows))
+        self.alone = same == np.arange(len(same))
+        self._members = np.flatnonzero(~self.alone)
+        self._members = self._members[np.argsort(same[self._members], kind="stable")]
+        self._first = same[self._members]
+
+    def distinct(self, block: Floats, start: int) -> tuple[Ints, Floats]:
+        """The numbers and the rows of a block that are the first of their kind."""
+        alone = self.alone[start : start + len(block)]
+        numbers = np.flatnonzero(alone) + start
+        return numbers, block if alone.all() else block[alone]
+
+    def others(self, rows: Ints) -> tuple[Ints, Ints]:
+        """The later rows that equal each of some rows, and the place among these that each of them belongs to."""
+        begin, end = (np.searchsorted(self._first, rows, side=side) for side in ("left", "right"))
+        counts = end - begin
+        of = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self._members[begin[of] + within], of

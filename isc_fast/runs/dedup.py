@@ -1,0 +1,239 @@
+"""Finding the copies in one collection, in one call from photos to the lists of what stays and what could go."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..descriptors.formats.table import open_any
+from ..descriptors.lengths import check_lengths
+from ..errors import InputError
+from ..files.atomic import make_folder, try_to_write, write_text
+from ..files.one_run import one_run
+from ..files.rows import check_format, check_names
+from ..matching.components import Chain, find_chain
+from ..matching.mutual import mutual_pairs
+from ..matching.pair_files import PairFiles
+from ..matching.searcher import Searcher, open_searcher
+from ..matching.self_join import SelfJoin, check_threshold
+from ..sources.base import Source
+from ..sources.listing import Inputs
+from .deciding import decide
+from .dedup_files import write_everything
+from .dedup_links import check_files, check_links
+from .describing import Describing, Progress, Side, default_threshold
+from .joining import compute, place_of, remove
+from .photo_facts import check_order
+
+MAX_GROUP = 12
+MAX_GROUPS = 100
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """What `find_duplicates` found.
+
+    Attributes:
+        folder: with everything that was written.
+        photos: how many were compared.
+        pairs: how many pairs match. Of photos that are equal, each has one pair with the first of them alone.
+        groups: how many groups of two photos or more hang together by pairs.
+        largest: photos of the largest one.
+        removed: photos that could go, each of which matches one that stays.
+        removed_bytes: of their files; None where only descriptors were given.
+        equal: of the photos that could go, how many have the same file as the one that stays, and how many the same pixels;
+            None where nobody asked.
+        spared: photos that match one that stays, and are the same file under another name: they are not to be removed.
+        keep: the rule for what stays.
+        threshold: the lowest score of a pair.
+        said: where the threshold comes from, in words.
+        chain: says that the largest group hangs together by weak links; None where it does not.
+        page: the page of the groups; None where there are no photos, or no groups.
+        files: what was written, by name.
+        side: the photos, with what the extraction says of them.
+    """
+
+    folder: Path
+    photos: int
+    pairs: int
+    groups: int
+    largest: int
+    removed: int
+    removed_bytes: int | None
+    equal: dict[str, int] | None
+    spared: int
+    keep: str
+    threshold: float
+    said: str
+    chain: Chain | None
+    page: Path | None
+    files: dict[str, Path]
+    side: Side
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        names = (
+            "photos",
+            "pairs",
+            "groups",
+            "largest",
+            "removed",
+            "removed_bytes",
+            "equal",
+            "spared",
+            "keep",
+            "threshold",
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "threshold_comes_from": self.said,
+            "chain": None if self.chain is None else vars(self.chain),
+            "failures": len(self.side.made.failures) if self.side.made else 0,
+            "page": None if self.page is None else str(self.page),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+
+def find_duplicates(
+    photos: Inputs | Source,
+    output: str | os.PathLike[str],
+    *,
+    describing: Describing | None = None,
+    threshold: float | None = None,
+    keep: str | None = None,
+    mutual: int | None = None,
+    exact: bool = False,
+    form: str = "csv",
+    nemo: bool = False,
+    link_to: str | os.PathLike[str] | None = None,
+    max_group: int = MAX_GROUP,
+    max_groups: int = MAX_GROUPS,
+    search_device: str | Searcher = "cpu",
+    progress: Progress | None = None,
+) -> DedupResult:
+    """Find the copies in a collection: describe it, compare it with itself, and say what stays and what could go.
+
+    Nothing is removed. In the order of the rule ``keep``, a photo stays unless one that stays already matches it directly. An
+    interrupted call goes on where it was.
+
+    Args:
+        photos: as `isc_fast.extract` takes them, or a descriptor file.
+        output: a folder; it gets ``photos.h5`` where photos were given, the tables ``pairs``, ``groups``, ``keep`` and
+            ``remove``, ``dedup.html`` and ``dedup.json``.
+        describing: how photos are described.
+        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
+            ``"newest"`` (by the time of the file), ``"best-quality"`` (most bytes for each pixel), or ``"first"`` (in the
+            order of the ids; the only rule for descriptors without photos).
+        mutual: only pairs of photos of which each is among so many nearest of the other.
+        exact: tell photos with equal files and with equal pixels from near copies, in the column ``kind``.
+        form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
+        nemo: also write ``remove-nemo/``, a folder of Parquet with a column ``id``, as NeMo Curator takes it.
+        link_to: a new folder, which gets a folder of symbolic links for each group.
+        max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
+        search_device: see ``device`` of `isc_fast.search`.
+        progress: see `isc_fast.runs.describing.Progress`.
+
+    Raises:
+        InputError: there is no photo, an input is given twice, a number or a rule is out of range, or no threshold was given
+            and the engine carries none.
+        MismatchError: the descriptors may not be compared with each other.
+        OutputError: something cannot be written, or another run is writing there.
+        IscFastError: as `isc_fast.extract` and `isc_fast.search`.
+    """
+    _check(threshold, mutual, keep, max_group, max_groups)
+    check_format("parquet" if nemo else form)
+    check_format(form)
+    _refuse_repeated(photos)
+    if link_to is not None:
+        check_links(link_to, photos)
+    searcher = open_searcher(search_device)
+    folder = make_folder(output)
+    try_to_write(folder / "dedup.json")
+    with one_run(folder):
+        side = (describing or Describing()).side("photos", photos, folder, progress)
+        rule = _rule(side, keep, exact=exact, links=link_to is not None)
+        if link_to is not None and side.source is not None:
+            check_files(side.source.list().found)
+        with open_any(side.path) as descriptors:
+            check_lengths(descriptors, "photo's")
+            check_names("parquet" if nemo else form, descriptors.ids)
+            said = "as given"
+            if threshold is None:
+                count = len(descriptors) * (len(descriptors) - 1) / 2
+                threshold, point = default_threshold([descriptors], count)
+                said = f"the default for {len(descriptors)} photos; {point}"
+            join = SelfJoin(descriptors, threshold, device=searcher)
+            place = place_of(folder, threshold, descriptors)
+            parts = [compute(join, place, progress)]
+            if mutual is not None:
+                parts.insert(0, PairFiles(place / f"mutual-{mutual}", 1))
+                parts[0].write(0, mutual_pairs(parts[1], mutual, join.same))
+            made = decide(descriptors, side, parts[0], join.same, rule, exact=exact)
+            chain = find_chain(made.components, threshold)
+            files = write_everything(
+                made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
+            )
+        page = files.pop("page", None)
+        groups, largest = made.group_counts()
+        removed, removed_bytes, equal = made.removed_counts()
+        result = DedupResult(
+            folder=folder,
+            photos=len(made.ids),
+            pairs=made.pair_count,
+            groups=groups,
+            largest=largest,
+            removed=removed,
+            removed_bytes=removed_bytes,
+            equal=equal,
+            spared=made.spared,
+            keep=rule,
+            threshold=threshold,
+            said=said,
+            chain=chain,
+            page=page,
+            files=files,
+            side=side,
+        )
+        write_text(folder / "dedup.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        remove(folder)
+    return result
+
+
+def _check(threshold: float | None, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
+    if threshold is not None:
+        check_threshold(threshold)
+    if keep is not None:
+        check_order(keep)
+    for name, value in (("mutual", mutual), ("max_group", max_group), ("max_groups", max_groups)):
+        if value is not None and value < 1:
+            raise InputError(f"{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def _refuse_repeated(photos: Inputs | Source) -> None:
+    """A folder that is given twice would find every photo to be a copy of itself."""
+    if isinstance(photos, (str, os.PathLike, Source)):
+        return
+    seen: dict[str, str] = {}
+    for name in [os.fspath(given) for given in photos]:
+        real = os.path.realpath(name)
+        if real in seen:
+            raise InputError(
+                f"{name} is given twice" + (f", also as {seen[real]}" if seen[real] != name else "") + "; give it once"
+            )
+        seen[real] = name
+
+
+def _rule(side: Side, keep: str | None, *, exact: bool, links: bool) -> str:
+    """The rule for what stays, and whether it can be followed."""
+    if side.source is not None:
+        return keep or "largest"
+    for wanted, flag in ((keep not in (None, "first"), f"keep {keep}"), (exact, "exact"), (links, "link-to")):
+        if wanted:
+            raise InputError(
+                f"{side.path} holds descriptors without their photos, and --{flag} looks at photos; give the photos, or leave "
+                "it out"
+            )
+    return "first"

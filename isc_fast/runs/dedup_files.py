@@ -1,0 +1,151 @@
+"""What a de-duplication writes: tables of pairs, groups, what stays and what could go; and the page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files.atomic import make_folder
+from ..files.rows import remove_rows, write_rows
+from ..review.page import Section, write_page
+from .deciding import Collection
+from .dedup_links import write_links
+
+TABLES = ("pairs", "groups", "keep", "remove")
+NEMO = "remove-nemo"
+_ROWS = 1 << 16
+
+
+def write_everything(
+    made: Collection,
+    folder: Path,
+    *,
+    form: str,
+    nemo: bool,
+    link_to: str | os.PathLike[str] | None,
+    most: tuple[int, int],
+    threshold: float,
+) -> dict[str, Path]:
+    """Write all files of a de-duplication; returns them by name.
+
+    Args:
+        made: what was decided.
+        folder: exists. Tables of an earlier run are removed from it.
+        form, nemo, link_to: see `isc_fast.runs.dedup.find_duplicates`.
+        most: groups, and photos of each, that the page and the links show.
+        threshold: for the words of the page.
+
+    Raises:
+        OutputError: a file or link cannot be written.
+        FormatError: an id cannot stand in a table of this format.
+    """
+    for name in TABLES:
+        remove_rows(folder, name)
+    shutil.rmtree(folder / NEMO, ignore_errors=True)
+    (folder / "dedup.html").unlink(missing_ok=True)
+    at = {"path": str} if made.side.source is not None else {}
+    columns: dict[str, dict[str, type]] = {
+        "pairs": {"id": str, "other_id": str, "score": float, "kind": str},
+        "groups": {
+            "group": int,
+            "id": str,
+            "size": int,
+            "weakest_link": float,
+            "kept_id": str,
+            "score": float,
+            "kind": str,
+        },
+        "keep": {"id": str, **at},
+        "remove": {"id": str, "kept_id": str, "score": float, "kind": str, "bytes": int, **at},
+    }
+    rows = {
+        "pairs": _pair_rows(made),
+        "groups": _group_rows(made),
+        "keep": _keep_rows(made),
+        "remove": _remove_rows(made),
+    }
+    files = {name: write_rows(folder, name, form, columns[name], rows[name]) for name in TABLES}
+    if nemo:
+        part = ((name,) for name in made.names_of(made.removed))
+        files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
+    if made.side.source is not None and len(made.removed):
+        files["page"] = _write_page(made, folder / "dedup.html", most, threshold)
+    if link_to is not None:
+        files["links"] = write_links(made, Path(link_to), most)
+    return files
+
+
+def _pair_rows(made: Collection) -> Iterator[Sequence[Any]]:
+    for first, second, scores in made.pairs:
+        kinds = made.kinds(first, second)
+        yield from zip(made.names_of(first), made.names_of(second), scores, kinds, strict=True)
+
+
+def _group_rows(made: Collection) -> Iterator[Sequence[Any]]:
+    sizes, weakest = made.components.sizes(), made.components.weakest()
+    for number, rows in enumerate(made.groups(), 1):
+        label = made.components.label[rows[0]]
+        for name, kept, score, kind in made.stands(rows):
+            yield number, name, int(sizes[label]), weakest[label], kept, score, kind
+
+
+def _keep_rows(made: Collection) -> Iterator[Sequence[Any]]:
+    removed = made.removed
+    if made.side.source is None:
+        kept = made.leaders.kept
+        for start in range(0, len(made.ids), _ROWS):
+            some = made.ids[start : start + _ROWS]
+            yield from ((id_,) for id_, stays in zip(some, kept[start : start + _ROWS].tolist(), strict=True) if stays)
+        return
+    gone = set(made.names_of(removed))
+    failed = {failure.id for failure in made.side.made.failures} if made.side.made else set()
+    for item in made.side.source.list().found:
+        if item.id not in gone and item.id not in failed:
+            yield item.id, item.path
+
+
+def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
+    for row, (name, kept, score, kind) in zip(made.removed.tolist(), made.stands(made.removed), strict=True):
+        facts = made.fact(row)
+        place = (made.items[name].path,) if made.items else ()
+        yield name, kept, score, kind, None if facts is None else facts.bytes, *place
+
+
+def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: float) -> Path:
+    """Write the page of the groups, the largest first, and in each the photos that could go, the least alike first."""
+    sections: list[Section] = []
+    weakest = made.components.weakest()
+    count, removed = made.group_counts()[0], len(made.removed)
+    for number, rows in enumerate(made.groups(), 1):
+        if number > most[0]:
+            break
+        going = rows[~made.leaders.kept[rows]]
+        shown = going[np.argsort(made.leaders.scores[going], kind="stable")][: most[1]]
+        more = f"; {len(going) - len(shown)} more that could go are not shown" if len(going) > len(shown) else ""
+        link = weakest[made.components.label[rows[0]]]
+        lead = f"{len(rows) - len(going)} stay, {len(going)} could go; weakest link {link:.3f}{more}"
+        captions = [
+            (kept, name, f"{score:.3f}" + (f", equal {kind}" if kind in ("file", "pixels") else ""), "quiet")
+            for name, kept, score, kind in made.stands(shown)
+        ]
+        sections.append(Section(f"Group {number}: {len(rows)} photos", lead, captions))
+    shown_ids = {id_ for part in sections for row in part.rows for id_ in row[:2] if id_}
+    photos = made.side.open({id_: made.items[id_] for id_ in shown_ids})
+    lead = (
+        f"{count} groups of photos that match at {threshold:g} or above, {len(sections)} of them here, the largest first; left "
+        f"the photo that stays, right one that could go, the least alike first; {removed} could go in all"
+    )
+    write_page(
+        path,
+        title="isc-fast: copies in one collection",
+        lead=lead,
+        sections=sections,
+        queries=photos,
+        references=photos,
+    )
+    return path

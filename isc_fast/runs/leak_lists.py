@@ -1,0 +1,255 @@
+"""What a search for leaks decides and writes: which photos have a copy on the other side, and what goes by which recipe."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..descriptors.store import ids_at
+from ..files.atomic import make_folder
+from ..files.rows import FORMATS, write_rows
+from ..items import Floats, Ints, Photo
+from ..matching.arrays import Pairs
+from ..matching.components import find_components
+from ..matching.pair_files import PairFiles
+from ..review.page import Section, write_page
+from .dedup_files import NEMO
+from .describing import Side
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What goes from a training set.
+
+    Attributes:
+        groups: whether groups count, so that the training set is compared with itself too.
+    """
+
+    groups: bool
+
+
+RECIPES = {"direct": Recipe(groups=False), "dinov2": Recipe(groups=True)}
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One evaluation set and its pairs with the training set.
+
+    Attributes:
+        name: of the set.
+        side: where it comes from.
+        ids: of its photos.
+        pairs: rows of the set, rows of the training set, scores.
+    """
+
+    name: str
+    side: Side
+    ids: Sequence[str]
+    pairs: PairFiles
+
+    @cached_property
+    def best(self) -> tuple[Floats, Ints]:
+        """For each photo of the set, the best score with a photo of the training set, and its row; −∞ where there is none."""
+        return best_of(len(self.ids), self.pairs)
+
+    def leaked(self) -> int:
+        """How many photos have a copy in the training set."""
+        return int(np.isfinite(self.best[0]).sum())
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """A training set and what it shares with evaluation sets.
+
+    Attributes:
+        side, ids: of the training set.
+        sets: the evaluation sets.
+    """
+
+    side: Side
+    ids: Sequence[str]
+    sets: tuple[Matched, ...]
+
+
+@dataclass(frozen=True)
+class Going:
+    """A photo that goes from the training set.
+
+    Attributes:
+        row: its number.
+        reason: ``"evaluation"``: it matches a photo of an evaluation set; ``"group"``: it hangs together with one that does;
+            ``"train"``: another photo of its group stays in the training set.
+        other: name of the evaluation set, or ``"train"``.
+        other_id: the photo that it matches best there, or the one that stays; None for ``"group"``.
+        score: with that photo; None for a photo that is not compared with it directly.
+    """
+
+    row: int
+    reason: str
+    other: str | None
+    other_id: str | None
+    score: Any
+
+
+def best_of(count: int, pairs: Iterable[Pairs]) -> tuple[Floats, Ints]:
+    """For each first row: its best score, −∞ where there is none, and the second row that has it, each ``(count,)``."""
+    best, to = np.full(count, -np.inf, np.float32), np.full(count, -1)
+    for first, second, scores in pairs:
+        rising = np.argsort(scores, kind="stable")
+        better = rising[scores[rising] > best[first[rising]]]
+        best[first[better]], to[first[better]] = scores[better], second[better]  # of several, numpy keeps the last one
+    return best, to
+
+
+def _turned(pairs: Iterable[Pairs]) -> Iterator[Pairs]:
+    return ((second, first, scores) for first, second, scores in pairs)
+
+
+def follow(leaks: Leaks, within: Iterable[Pairs] | None) -> list[Going]:
+    """What goes from the training set, in the order of its photos.
+
+    Args:
+        leaks: what was found.
+        within: the pairs of the training set in itself, where groups count.
+    """
+    count = len(leaks.ids)
+    best, to, of = np.full(count, -np.inf, np.float32), np.full(count, -1), np.full(count, -1)
+    for number, one in enumerate(leaks.sets):
+        scores, rows = best_of(count, _turned(one.pairs))
+        better = scores > best
+        best[better], to[better], of[better] = scores[better], rows[better], number
+    goes = {
+        int(row): Going(int(row), "evaluation", one.name, id_, best[row])
+        for number, one in enumerate(leaks.sets)
+        for row, id_ in zip(np.flatnonzero(of == number), ids_at(one.ids, to[of == number]), strict=True)
+    }
+    if within is not None:
+        label = find_components(_together(leaks, within), count + sum(len(one.ids) for one in leaks.sets)).label
+        touched = np.isin(label[:count], label[count:])
+        for row in np.flatnonzero(touched).tolist():
+            goes.setdefault(row, Going(row, "group", None, None, None))
+        others = np.flatnonzero(~touched & (label[:count] != np.arange(count)))
+        for row, id_ in zip(others.tolist(), ids_at(leaks.ids, label[others]), strict=True):
+            goes[row] = Going(row, "train", "train", id_, None)
+    return [goes[row] for row in sorted(goes)]
+
+
+def _together(leaks: Leaks, within: Iterable[Pairs]) -> Iterator[Pairs]:
+    """All pairs, with the rows of the training set first and those of the evaluation sets behind them."""
+    yield from within
+    start = len(leaks.ids)
+    for one in leaks.sets:
+        for first, second, scores in one.pairs:
+            yield first + start, second, scores
+        start += len(one.ids)
+
+
+def write_everything(
+    leaks: Leaks, goes: Sequence[Going], folder: Path, *, form: str, nemo: bool, max_rows: int
+) -> dict[str, Path]:
+    """Write all files of a search for leaks; returns them by name.
+
+    Args:
+        leaks: what was found.
+        goes: from the training set.
+        folder: exists. Tables of an earlier run are removed from it.
+        form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
+
+    Raises:
+        OutputError: a file cannot be written.
+        FormatError: an id cannot stand in a table of this format.
+    """
+    _remove_earlier(folder)
+    files = {
+        "leaks": write_rows(
+            folder,
+            "leaks",
+            form,
+            {"evaluation": str, "photos": int, "leaked": int, "share": float},
+            ((one.name, len(one.ids), one.leaked(), one.leaked() / len(one.ids)) for one in leaks.sets),
+        ),
+        "pairs": write_rows(
+            folder, "pairs", form, {"evaluation": str, "id": str, "train_id": str, "score": float}, _pair_rows(leaks)
+        ),
+        "remove-train": write_rows(
+            folder,
+            "remove-train",
+            form,
+            {"id": str, "reason": str, "other": str, "other_id": str, "score": float},
+            (
+                (id_, one.reason, one.other, one.other_id, one.score)
+                for id_, one in zip(_ids_of(leaks, goes), goes, strict=True)
+            ),
+        ),
+    }
+    for one in leaks.sets:
+        name = f"remove-{one.name}"
+        files[name] = write_rows(
+            folder, name, form, {"id": str, "train_id": str, "score": float}, _best_rows(leaks, one)
+        )
+    if nemo:
+        part = ((id_,) for id_ in _ids_of(leaks, goes))
+        files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
+    page = _write_page(leaks, folder / "leaks.html", max_rows)
+    return {**files, "page": page} if page else files
+
+
+def _remove_earlier(folder: Path) -> None:
+    for form in FORMATS:
+        for path in (folder / f"leaks.{form}", folder / f"pairs.{form}", *folder.glob(f"remove-*.{form}")):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder / NEMO, ignore_errors=True)
+    (folder / "leaks.html").unlink(missing_ok=True)
+
+
+def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:
+    return ids_at(leaks.ids, np.array([one.row for one in goes], np.int64))
+
+
+def _pair_rows(leaks: Leaks) -> Iterator[Sequence[Any]]:
+    for one in leaks.sets:
+        for first, second, scores in one.pairs:
+            yield from zip(
+                [one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), scores, strict=True
+            )
+
+
+def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
+    scores, to = one.best
+    rows = np.flatnonzero(to >= 0)
+    yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
+
+
+def _write_page(leaks: Leaks, path: Path, max_rows: int) -> Path | None:
+    """Write the page of the best pair of each photo that leaked; None where there are no photos to show, or no pairs."""
+    if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
+        return None
+    sections, queries = list[Section](), dict[str, Photo]()
+    for one in leaks.sets:
+        found = sorted(_best_rows(leaks, one), key=lambda row: -row[2])[:max_rows]
+        if not found:
+            continue
+        queries.update(
+            {f"{one.name}/{id_}": photo for id_, photo in one.side.photos([row[0] for row in found]).items()}
+        )
+        rows = [(f"{one.name}/{id_}", train, f"{score:.3f}", "quiet") for id_, train, score in found]
+        lead = f"{one.leaked()} of {len(one.ids)} photos have a copy in the training set; {len(rows)} of them here, best first"
+        sections.append(Section(one.name, lead, rows))
+    if not sections:
+        return None
+    references = leaks.side.photos([row[1] for part in sections for row in part.rows if row[1]])
+    write_page(
+        path,
+        title="isc-fast: photos of evaluation sets in the training set",
+        lead="left the photo of the evaluation set, right the one of the training set that it matches best",
+        sections=sections,
+        queries=queries,
+        references=references,
+    )
+    return path

@@ -1,0 +1,227 @@
+"""Finding photos of evaluation sets that have a copy in a training set, in one call from photos to lists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from ..descriptors.formats.table import open_any
+from ..descriptors.lengths import check_lengths
+from ..descriptors.store import Descriptors
+from ..errors import InputError
+from ..files.atomic import make_folder, try_to_write, write_text
+from ..files.one_run import one_run
+from ..files.rows import check_format, check_names
+from ..matching.cross_join import CrossJoin
+from ..matching.pair_files import PairFiles
+from ..matching.searcher import Searcher, open_searcher
+from ..matching.self_join import SelfJoin, check_threshold
+from ..review.page import DEFAULT_ROWS
+from ..sources.base import Source
+from ..sources.listing import Inputs
+from .describing import Describing, Progress, Side, default_threshold
+from .joining import compute, place_of, remove
+from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
+
+
+@dataclass(frozen=True)
+class SetLeak:
+    """What leaked of one evaluation set.
+
+    Attributes:
+        name: of the set.
+        photos: how many it has.
+        leaked: how many of them have a copy in the training set.
+    """
+
+    name: str
+    photos: int
+    leaked: int
+
+    @property
+    def share(self) -> float:
+        """The share that leaked."""
+        return self.leaked / self.photos
+
+
+@dataclass(frozen=True)
+class LeaksResult:
+    """What `find_leaks` found.
+
+    Attributes:
+        folder: with everything that was written.
+        train: how many photos the training set has.
+        sets: the evaluation sets, in the order in which they were given.
+        pairs: how many pairs of a photo of an evaluation set and one of the training set match.
+        removed: photos that the recipe would take from the training set.
+        recipe: see `isc_fast.runs.leak_lists.RECIPES`.
+        threshold: the lowest score of a pair.
+        said: where the threshold comes from, in words.
+        page: the page of the best pairs; None where there are no photos, or no pairs.
+        files: what was written, by name.
+        sides: the training set and the evaluation sets, with what the extraction says of them.
+    """
+
+    folder: Path
+    train: int
+    sets: tuple[SetLeak, ...]
+    pairs: int
+    removed: int
+    recipe: str
+    threshold: float
+    said: str
+    page: Path | None
+    files: dict[str, Path]
+    sides: tuple[Side, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        names = ("train", "pairs", "removed", "recipe", "threshold")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "threshold_comes_from": self.said,
+            "sets": [{**vars(one), "share": one.share} for one in self.sets],
+            "failures": {side.name: len(side.made.failures) for side in self.sides if side.made},
+            "page": None if self.page is None else str(self.page),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+
+def find_leaks(
+    train: Inputs | Source,
+    evaluations: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    describing: Describing | None = None,
+    threshold: float | None = None,
+    recipe: str = "direct",
+    form: str = "csv",
+    nemo: bool = False,
+    max_rows: int = DEFAULT_ROWS,
+    search_device: str | Searcher = "cpu",
+    progress: Progress | None = None,
+) -> LeaksResult:
+    """Find which photos of evaluation sets have a copy in a training set, and list what to remove on either side.
+
+    Nothing is removed. An interrupted call goes on where it was.
+
+    Args:
+        train: photos, as `isc_fast.extract` takes them, or a descriptor file.
+        evaluations: one folder, list file or descriptor file for each set.
+        output: a folder; it gets descriptors where photos were given, the tables ``leaks`` (a row for each set), ``pairs``,
+            ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``.
+        describing: how photos are described.
+        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        recipe: what goes from the training set, one of `isc_fast.runs.leak_lists.RECIPES`: ``"direct"``: what matches a photo
+            of an evaluation set; ``"dinov2"``: every group of the training set that hangs together with such a photo, and of
+            every other group all but one, as the data of DINOv2 were made. The threshold is on the scale of this engine, not
+            on that of the network which its authors used.
+        form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
+        nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
+        max_rows: pairs of each set that the page shows at most.
+        search_device: see ``device`` of `isc_fast.search`.
+        progress: see `isc_fast.runs.describing.Progress`.
+
+    Raises:
+        InputError: a set is empty, inputs overlap, a number or a name is not known, or no threshold was given and the engine
+            carries none.
+        MismatchError: the sets were not made by the same engine.
+        OutputError: something cannot be written, or another run is writing there.
+        IscFastError: as `isc_fast.extract` and `isc_fast.search`.
+    """
+    if threshold is not None:
+        check_threshold(threshold)
+    if recipe not in RECIPES:
+        raise InputError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+    if max_rows < 1:
+        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
+    check_format("parquet" if nemo else form)
+    check_format(form)
+    names = _names(evaluations)
+    _refuse_overlap(train, evaluations)
+    searcher = open_searcher(search_device)
+    folder = make_folder(output)
+    try_to_write(folder / "leaks.json")
+    with one_run(folder), ExitStack() as stack:
+        chosen = describing or Describing()
+        sides = [chosen.side("train", train, folder, progress)]
+        sides += [
+            chosen.side(f"eval-{name}", given, folder, progress) for name, given in zip(names, evaluations, strict=True)
+        ]
+        opened = [stack.enter_context(open_any(side.path)) for side in sides]
+        for side, found in zip(sides, opened, strict=True):
+            check_lengths(found, side.name)
+            check_names("parquet" if nemo else form, found.ids)
+        said = "as given"
+        if threshold is None:
+            count = len(opened[0]) * sum(map(len, opened[1:]))
+            threshold, point = default_threshold(opened, count)
+            said = f"the default for {count} pairs; {point}"
+        matched = []
+        for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
+            join = CrossJoin(found, opened[0], threshold, device=searcher)
+            files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
+            matched.append(Matched(name, side, found.ids, files))
+        within = _in_itself(folder, opened[0], threshold, searcher, progress) if RECIPES[recipe].groups else None
+        leaks = Leaks(sides[0], opened[0].ids, tuple(matched))
+        goes = follow(leaks, within)
+        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
+        page = written.pop("page", None)
+        sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
+        pairs = sum(len(one.pairs) for one in matched)
+        result = LeaksResult(
+            folder, len(opened[0]), sets, pairs, len(goes), recipe, threshold, said, page, written, tuple(sides)
+        )
+        write_text(folder / "leaks.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        remove(folder)
+    return result
+
+
+def _in_itself(
+    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None
+) -> PairFiles:
+    """The pairs of the training set in itself."""
+    join = SelfJoin(train, threshold, device=searcher)
+    return compute(join, place_of(folder, threshold, train), progress, "compare train")
+
+
+def _names(evaluations: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A name for each evaluation set: the last part of its path; with a number where that is taken.
+
+    Raises:
+        InputError: there is no set.
+    """
+    if not evaluations:
+        raise InputError("there is no evaluation set; name at least one: --eval PHOTOS")
+    found = ["train"]  # which is taken by the training set
+    for given in evaluations:
+        base = Path(os.path.abspath(given))
+        plain = re.sub(r"[^\w.-]+", "_", base.name if base.is_dir() else base.stem) or "set"
+        found.append(next(name for name in _numbered(plain) if name not in found))
+    return found[1:]
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _refuse_overlap(train: Inputs | Source, evaluations: Sequence[str | os.PathLike[str]]) -> None:
+    """A folder in another one would find each of its photos to have leaked."""
+    given = [] if isinstance(train, Source) else [train] if isinstance(train, (str, os.PathLike)) else [*train]
+    for one, other in combinations([*given, *evaluations], 2):
+        places = Path(os.path.realpath(one)), Path(os.path.realpath(other))
+        if places[0] == places[1] or places[0] in places[1].parents or places[1] in places[0].parents:
+            raise InputError(
+                f"{os.fspath(one)} and {os.fspath(other)} hold the same photos, which would all count as copies; give folders "
+                "that do not overlap"
+            )
