@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from .descriptors.formats.table import convert as convert
     from .descriptors.formats.table import read_descriptors as read_descriptors
     from .descriptors.lengths import to_unit_length as to_unit_length
+    from .descriptors.rewriting import Rewritten as Rewritten
+    from .descriptors.rewriting import merge_descriptors as merge_descriptors
+    from .descriptors.rewriting import remove_descriptors as remove_descriptors
+    from .descriptors.rewriting import rename_descriptors as rename_descriptors
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
     from .descriptors.store import write_descriptors as write_descriptors
@@ -115,6 +119,12 @@ _HOME = {
     "sources.choice": ("Choice",),
     "sources.listing": ("list_images",),
     "engines.spec": ("EngineSpec",),
+    "descriptors.rewriting": (
+        "Rewritten",
+        "merge_descriptors",
+        "remove_descriptors",
+        "rename_descriptors",
+    ),
     "descriptors.store": (
         "Descriptors",
         "open_descriptors",

@@ -35,7 +35,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Convert, and print how many descriptors each set has."""
-    from ..descriptors.comparing import compare
+    from ..descriptors.comparing import compare, compare_to_merge
     from ..descriptors.concatenation import concatenate
     from ..descriptors.formats.base import SETS
     from ..descriptors.formats.table import FORMATS, convert, find_format, read_descriptors
@@ -52,7 +52,11 @@ def run(arguments: Namespace) -> int:
         several = bool(find_format(file).needs)
         return read_descriptors(file, which=arguments.set or (name if several and name else None))
 
-    sets = {name: concatenate([read(name, file) for file in group]) for name, group in files.items()}
+    found = {name: [read(name, file) for file in group] for name, group in files.items()}
+    with told_in_one_line():
+        sets = {name: concatenate(group, names=files[name]) for name, group in found.items()}
+    for name, group in found.items():
+        tell(compare_to_merge(group, files[name]))
     if arguments.unit_length:
         sets = {name: to_unit_length(part) for name, part in sets.items()}
     target = arguments.to or "isc-fast"

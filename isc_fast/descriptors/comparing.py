@@ -10,6 +10,7 @@ what a user should know.
 | made by two engine files of one network, in one precision | yes, with a note |
 | decoded by decoders whose pixels differ | yes, with a note |
 | made in two precisions of one network | yes, with a warning that names the measured cosine |
+| a side was put together from rows of two precisions | yes, with a warning |
 | made by two networks, or normalised differently, or smoothed, or of different dimensions | no |
 
 Two engines are the same network if both name the same checkpoint and agree in everything else that decides what they
@@ -255,7 +256,7 @@ def compare(queries: Descriptors, references: Descriptors) -> Verdict:
         different_engines="queries and references were made by different engines ({} and {})",
         different_dimensions="queries have {} dimensions and references {}; extract both with one engine",
     )
-    return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _normalisations))
+    return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _merged, _normalisations))
 
 
 def compare_in_itself(descriptors: Descriptors) -> Verdict:
@@ -267,7 +268,63 @@ def compare_in_itself(descriptors: Descriptors) -> Verdict:
     pair = _Pair(
         ("descriptors", "descriptors"), (descriptors, descriptors), different_engines="", different_dimensions=""
     )
-    return _judge(pair, (_no_negatives, _no_sides))
+    return _judge(pair, (_no_negatives, _merged, _no_sides))
+
+
+def _merged(pair: _Pair) -> Remark | None:
+    for name, side in zip(pair.names, pair.sets, strict=True):
+        arithmetics = side.provenance.arithmetics
+        if len(arithmetics) > 1:
+            return Remark(
+                Grade.WARNING,
+                f"the {name} were put together from rows made in {' and '.join(arithmetics)} by the same network, so their "
+                "scores are not exact; extract all of them with one engine",
+            )
+    return None
+
+
+def compare_to_merge(sets: Sequence[Descriptors], names: Sequence[str] = ()) -> Verdict:
+    """Whether the rows of several sets may stand in one file.
+
+    Args:
+        sets: at least one.
+        names: what they are called in the remarks.
+
+    Raises:
+        FormatError: a set describes itself in a way that this version cannot read.
+    """
+    called = list(names) or [f"the rows of set {number}" for number in range(1, len(sets) + 1)]
+    remarks: dict[Remark, None] = {}
+    for name, other in zip(called[1:], sets[1:], strict=True):
+        pair = _Pair(
+            (called[0], name),
+            (sets[0], other),
+            different_engines="their engines are {} and {}",
+            different_dimensions=f"{called[0]} has {{}} dimensions and {name} {{}}",
+        )
+        remarks |= dict.fromkeys(_judge(pair, (_dimensions, _made_alike, _decoders)).remarks)
+    return Verdict(tuple(sorted(remarks, key=lambda remark: remark.grade)))
+
+
+def _made_alike(pair: _Pair) -> Remark | None:
+    left, right = pair.left.belonging, pair.right.belonging
+    if left == right:
+        return None
+    for what, values in (
+        ("normalised by", (left.normalization, right.normalization)),
+        ("smoothed with", (left.smoothing, right.smoothing)),
+    ):
+        if values[0] != values[1]:
+            shown = [str(value or "nothing") for value in values]
+            return _apart(f"{pair.names[0]} are {what} {shown[0]} and {pair.names[1]} {what} {shown[1]}")
+    if left.engine_id is None or right.engine_id is None:
+        return _apart("not all of them say which engine made them")
+    found = _engines(pair)
+    return _apart(found.words) if found and found.grade is Grade.NO else found
+
+
+def _apart(why: str) -> Remark:
+    return _no(f"these sets were made by different engines or normalised differently ({why}); keep them apart")
 
 
 def _no_sides(pair: _Pair) -> Remark | None:

@@ -197,6 +197,8 @@ class Provenance(Record):
         normalization: by negatives; None for plain descriptors.
         smoothing: None for descriptors of photos.
         plan_id, shard: of a part file, the plan that it belongs to and its number there.
+        merged: of a set that was put together: the other engine files that made rows of it, each with ``engine_id``, ``name`` and
+            ``arithmetic``.
     """
 
     engine_id: str | None = None
@@ -207,6 +209,7 @@ class Provenance(Record):
     smoothing: Smoothing | None = None
     plan_id: str | None = None
     shard: int | None = None
+    merged: list[Any] | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
@@ -246,6 +249,13 @@ class Provenance(Record):
         if self.normalization or self.smoothing or None in facts:
             return None
         return ExtractionFacts(*facts)  # type: ignore[arg-type]  # none of them is None
+
+    @property
+    def arithmetics(self) -> list[str]:
+        """In which precisions its rows were made; see `EngineFacts.arithmetic`."""
+        others = [row.get("arithmetic") for row in self.merged or [] if isinstance(row, Mapping)]
+        own = [self.engine.arithmetic] if self.engine else []
+        return sorted({*own, *(name for name in others if isinstance(name, str))})
 
     @property
     def belonging(self) -> Self:

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
-from ..files.lazy import Lazy, Texts
+from ..files.lazy import Chosen, Lazy, Texts
 from ..files.ledger import keep
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
@@ -162,7 +162,10 @@ class StoredIds(Lazy[str]):
 def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
     """The ids of rows, in any order. A row that is named several times gives the same string object each time."""
     wanted, places = np.unique(rows, return_inverse=True)
-    found = ids.at(wanted) if isinstance(ids, StoredIds) else [ids[row] for row in wanted.tolist()]
+    if isinstance(ids, Lazy):
+        found = ids.at(wanted) if isinstance(ids, StoredIds) else [*Chosen(ids, wanted)]
+    else:
+        found = [ids[row] for row in wanted.tolist()]
     made: list[str] = np.array(found, object)[places].tolist()
     return made
 
@@ -249,7 +252,7 @@ def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> No
 
 
 def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
-    """Write a descriptor file, atomically.
+    """Write a descriptor file, atomically and block by block. It may replace the one that the descriptors are read from.
 
     Raises:
         OutputError: it cannot be written.
@@ -266,7 +269,13 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
         meta=descriptors.meta,
         failures=descriptors.failures,
         notes=descriptors.notes,
+        stamps=None if descriptors.stamps is None else _in_blocks(descriptors.stamps),
+        failure_stamps=None if descriptors.failure_stamps is None else descriptors.failure_stamps[:],
     )
+
+
+def _in_blocks(stamps: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    return (stamps[start : start + BLOCK_ROWS] for start in range(0, len(stamps), BLOCK_ROWS))
 
 
 def is_ours(file: h5py.File) -> bool:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..descriptors.assembling import rows_of
 from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, write_blocks
-from ..files.lazy import BLOCK, Lazy
+from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
-from ..items import Failure, Ints, Item
+from ..items import Failure, Ints
 from ..sources.stamps import UNKNOWN
 from .changes import TODO, Changes, failure_of, find_changes
 from .job import Job, Listed, Outcome, Request, made_by, opened_output, plan_like
@@ -31,27 +32,6 @@ Rows = npt.NDArray[Any]
 
 UPDATE = "update"
 """The input that the plan of an update has, so that it is no other plan."""
-
-
-class Chosen(Lazy[Item]):
-    """Some images of a sequence, by their rising numbers."""
-
-    def __init__(self, items: Sequence[Item], numbers: Ints) -> None:
-        self._items, self._numbers = items, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def read(self, start: int, stop: int) -> list[Item]:
-        """See `Lazy`."""
-        numbers = self._numbers[start:stop].tolist()
-        found: list[Item] = []
-        while len(found) < len(numbers):  # those that lie near each other come in one reading
-            first = numbers[len(found)]
-            near = [number for number in numbers[len(found) :] if number < first + BLOCK]
-            read = self._items[first : near[-1] + 1]
-            found += [read[number - first] for number in near]
-        return found
 
 
 @dataclass(frozen=True)
@@ -108,24 +88,6 @@ def bring_up_to_date(update: Update, facts: Facts, parts: PartsFolder) -> Outcom
     """
     with opened_output(parts.output) as (whole, _):
         return _Merge(update, whole, parts).write(facts)
-
-
-class _Ids(Lazy[str]):
-    """The ids of images, and behind them those of some rows of a set. They differ: a gone image is not in the listing."""
-
-    unique = True
-
-    def __init__(self, images: Sequence[Item], whole: Descriptors, rows: Ints) -> None:
-        self._images, self._whole, self._rows = images, whole, rows
-
-    def __len__(self) -> int:
-        return len(self._images) + len(self._rows)
-
-    def read(self, start: int, stop: int) -> list[str]:
-        """See `Lazy`."""
-        count = len(self._images)
-        gone = self._rows[max(0, start - count) : max(0, stop - count)]
-        return [item.id for item in self._images[start : min(stop, count)]] + ids_at(self._whole.ids, gone)
 
 
 class _Fresh:
@@ -222,7 +184,9 @@ class _Merge:
             OutputError: it cannot be written.
         """
         plan = self.update.plan
-        ids = _Ids(Chosen(plan.items, np.flatnonzero(self.has)), self.whole, self.gone)
+        described = Mapped(Chosen(plan.items, np.flatnonzero(self.has)), lambda item: item.id)
+        # They differ: an image that is gone is not in the listing.
+        ids = Joined([described, Chosen(self.whole.ids, self.gone)], unique=True)
         if len(ids):
             write_blocks(
                 self.output,
@@ -244,7 +208,7 @@ class _Merge:
         fresh = _Fresh(self.files, column)
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
-            kept = _at(old, block[block != TODO])
+            kept = rows_of(old, block[block != TODO])
             new = fresh.take(int((block == TODO).sum()))
             if new is None:
                 yield kept
@@ -253,7 +217,7 @@ class _Merge:
             made[block != TODO], made[block == TODO] = kept, new
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
-            yield _at(old, self.gone[start : start + BLOCK_ROWS])
+            yield rows_of(old, self.gone[start : start + BLOCK_ROWS])
 
 
 class _Near:
@@ -272,14 +236,3 @@ class _Near:
 def _table(stamps: Any) -> Ints:
     """Stamps of a file as an array ``(m, 2)``."""
     return np.empty((0, 2), np.int64) if stamps is None else np.asarray(stamps[:], np.int64)
-
-
-def _at(table: Any, rows: Ints) -> Rows:
-    """Rows of a data set on disk, in any order. Rows that follow each other are read at once."""
-    if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
-        return np.asarray(table[int(rows[0]) : int(rows[-1]) + 1])
-    wanted, places = np.unique(rows, return_inverse=True)
-    if len(wanted) and wanted[-1] - wanted[0] < 2 * len(wanted):  # one reading of everything between is faster
-        first = int(wanted[0])
-        return np.asarray(table[first : int(wanted[-1]) + 1])[rows - first]
-    return np.asarray(table[wanted])[places]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar, overload
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, overload
+
+from ..items import Ints
 
 BLOCK = 4096
 """Elements that an iteration over a lazy sequence makes at a time."""
 
+S = TypeVar("S")
 T = TypeVar("T", covariant=True)
 
 
@@ -76,3 +80,64 @@ class Texts(Lazy[str]):
             texts.append(whole[begin : end - first].decode("utf-8", "surrogatepass"))
             begin = end - first
         return texts
+
+
+class Chosen(Lazy[T]):
+    """Some elements of a sequence, by their rising numbers ``int64 (m,)``. Those that lie near each other are read at once."""
+
+    def __init__(self, elements: Sequence[T], numbers: Ints) -> None:
+        self._elements, self._numbers = elements, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def read(self, start: int, stop: int) -> list[T]:
+        """See `Lazy`."""
+        numbers: list[int] = self._numbers[start:stop].tolist()
+        found: list[T] = []
+        while len(found) < len(numbers):
+            first = numbers[len(found)]
+            near = numbers[len(found) : bisect_left(numbers, first + BLOCK, len(found))]
+            read = self._elements[first : near[-1] + 1]
+            found += [read[number - first] for number in near]
+        return found
+
+
+class Joined(Lazy[T]):
+    """Several sequences as one, each behind the other.
+
+    Args:
+        sequences: in order.
+        unique: whether it is known that no two elements are equal.
+    """
+
+    def __init__(self, sequences: Sequence[Sequence[T]], *, unique: bool = False) -> None:
+        self._sequences, self.unique = sequences, unique
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sequences))
+
+    def read(self, start: int, stop: int) -> list[T]:
+        """See `Lazy`."""
+        found: list[T] = []
+        for sequence in self._sequences:
+            count = len(sequence)
+            if start < count and stop > 0:
+                found += sequence[max(start, 0) : min(stop, count)]
+            start, stop = start - count, stop - count
+        return found
+
+
+class Mapped(Lazy[T]):
+    """What a function makes of each element of a sequence, when it is asked for."""
+
+    def __init__(self, elements: Sequence[S], function: Callable[[S], T]) -> None:
+        self._elements: Sequence[Any] = elements
+        self._function: Callable[[Any], T] = function
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def read(self, start: int, stop: int) -> list[T]:
+        """See `Lazy`."""
+        return [self._function(element) for element in self._elements[start:stop]]

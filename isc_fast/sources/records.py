@@ -23,22 +23,35 @@ Record = Mapping[str, Any]
 
 
 def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
-    folder, is_csv = os.path.dirname(file), file.lower().endswith(".csv")
+    folder, is_csv = os.path.dirname(file), _is_csv(file)
     columns: tuple[str, str | None] | None = None
+    for number, record in read_records(file):
+        if columns is None or not is_csv:  # each line of JSON has names of its own
+            columns = _columns(record, choice, file, number)
+        path, id_ = (_text(record.get(name), file, number, name) if name else "" for name in columns)
+        if not path:
+            raise InputError(f"entry {number} of {file} has no {columns[0]}")
+        yield path, os.path.join(folder, path), id_
+
+
+def read_records(file: str) -> Iterator[tuple[int, Record]]:
+    """Yield number and record of each line of a CSV with a header, or of JSON lines, as the file's name says.
+
+    Raises:
+        InputError: it cannot be read, or is no such list.
+    """
     try:
-        for number, record in _csv(file) if is_csv else _json_lines(file):
-            if columns is None or not is_csv:  # each line of JSON has names of its own
-                columns = _columns(record, choice, file, number)
-            path, id_ = (_text(record.get(name), file, number, name) if name else "" for name in columns)
-            if not path:
-                raise InputError(f"entry {number} of {file} has no {columns[0]}")
-            yield path, os.path.join(folder, path), id_
+        yield from _csv(file) if _is_csv(file) else _json_lines(file)
     except OSError as error:
         raise InputError(f"cannot read the list {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(
             f"the list {file} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
+
+
+def _is_csv(file: str) -> bool:
+    return file.lower().endswith(".csv")
 
 
 def _columns(record: Record, choice: Choice, file: str, number: int) -> tuple[str, str | None]:
