@@ -13,7 +13,7 @@ HELP = "score matches against a ground truth, in every protocol"
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("matches", metavar="MATCHES.csv")
+    parser.add_argument("matches", metavar="MATCHES", help="matches.csv, .jsonl or .parquet")
     parser.add_argument("truth", metavar="GROUND_TRUTH.csv")
     parser.add_argument("--protocol", choices=("kit", "official", "per-query"), help="only this one")
     add_json(parser)

@@ -23,6 +23,14 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, metavar="S", help="lowest score (default: what the engine carries)")
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
+    parser.add_argument(
+        "--mirror", action="store_true", help="find mirrored copies too: describe the queries mirrored as well"
+    )
+    parser.add_argument(
+        "--turn",
+        action="store_true",
+        help="find turned copies too: describe the queries turned by 90, 180 and 270 degrees",
+    )
     parser.add_argument("--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold")
     parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
     parser.add_argument("--view", action="store_true", help="open the page")
@@ -36,7 +44,8 @@ def run(arguments: Namespace) -> int:
     from ..runs.find import find_copies
 
     options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device")
-    with named_progress() as printers, told_in_one_line():
+    options |= {"mirror": arguments.mirror, "turn": arguments.turn}
+    with named_progress(search="references") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,
@@ -55,6 +64,8 @@ def run(arguments: Namespace) -> int:
         show(
             f"{found.matches}: {found.pairs} pairs; {found.matched} of {found.queries} queries match one of {found.references}"
         )
+        if found.by_view is not None:
+            show("by view: " + ", ".join(f"{count} {view}" for view, count in found.by_view.items()))
         show(f"threshold {found.threshold:g}: {found.said}")
         show(f"Look at {found.page}" if found.page else "no page: it shows pairs of photos, and there are none to show")
     if arguments.view and found.page:

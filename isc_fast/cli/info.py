@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..errors import InputError
 from .flags import add_json
 from .output import show
 
-HELP = "say what an engine or a descriptor file is"
+HELP = "say what an engine, a descriptor file or a file of matches is"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def _about(file: str) -> dict[str, Any]:
     if names_engine(file):
         found = describe_engine(file)
         return {"kind": "engine", "path": str(found.path), "id": found.id, **found.spec.to_dict(), **found.facts}
-    if Path(file).suffix in (".csv", ".jsonl"):
+    if Path(file).suffix.lower() in (".csv", ".jsonl", ".parquet"):
         return _about_matches(file)
     return _about_descriptors(file)
 
@@ -65,7 +66,8 @@ def _about_matches(file: str) -> dict[str, Any]:
     from ..matching.matches import read_matches
 
     matches = read_matches(file)
-    return {"kind": "matches", "path": file, "pairs": len(matches), "queries": len(set(matches.query_ids))}
+    views = {} if matches.views is None else {"views": dict(Counter(matches.views).most_common())}
+    return {"kind": "matches", "path": file, "pairs": len(matches), "queries": len(set(matches.query_ids)), **views}
 
 
 def _about_descriptors(file: str) -> dict[str, Any]:

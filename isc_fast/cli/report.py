@@ -13,7 +13,7 @@ HELP = "make a page of matches with their pictures"
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("matches", metavar="MATCHES.csv")
+    parser.add_argument("matches", metavar="MATCHES", help="matches.csv, .jsonl or .parquet")
     for side in ("queries", "references"):
         parser.add_argument(
             f"--{side}", required=True, nargs="+", metavar="PHOTOS", help=f"what the {side} were extracted from"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_search_device, given
-from .output import show, tell, told_in_one_line
+from .flags import add_json, add_search_device, given
+from .output import progress, show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 
@@ -15,7 +16,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("queries", metavar="QUERIES.h5")
     parser.add_argument("references", metavar="REFERENCES.h5")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE", help="matches.csv, or matches.jsonl for any id"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="matches.csv; matches.jsonl, which holds any id; or matches.parquet",
     )
     parser.add_argument(
         "-k", type=int, metavar="K", help="best references of each query (default: 10, if no other limit)"
@@ -30,6 +35,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
     add_search_device(parser)
+    add_json(parser, "the result as ")
 
 
 def run(arguments: Namespace) -> int:
@@ -48,10 +54,16 @@ def run(arguments: Namespace) -> int:
             check_lengths(queries, "query")
             check_lengths(references, "reference")
         check_output(arguments.output, queries.ids, references.ids)
-        found = search(queries, references, **options)
-        sides = f"{len(queries)} queries and {len(references)} references"
+        with progress("search", "references") as printer:
+            found = search(queries, references, progress=printer, **options)
+        sides = {"queries": len(queries), "references": len(references)}
         verdict = compare(queries, references)
     write_matches(arguments.output, found)
     tell(verdict)
-    show(f"{arguments.output}: {len(found)} pairs of {sides}")
+    if arguments.json:
+        show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))
+    else:
+        show(
+            f"{arguments.output}: {len(found)} pairs of {sides['queries']} queries and {sides['references']} references"
+        )
     return 0

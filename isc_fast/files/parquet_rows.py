@@ -12,8 +12,15 @@ from .reading import one_line, open_regular
 _ROWS_AT_ONCE = 1 << 16
 
 
-def read_parquet_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def read_parquet_rows(
+    path: str | os.PathLike[str], columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[Any, ...]]:
     """Yield the values of some columns, row by row. Its pages are compared with their checksums, where they have any.
+
+    Args:
+        path: the file.
+        columns: that it must have.
+        optional: further columns; their values are None where it does not have them.
 
     Raises:
         FormatError: it cannot be read, is damaged, or lacks a column.
@@ -24,8 +31,12 @@ def read_parquet_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> I
     try:
         with open_regular(path) as stream, parquet.ParquetFile(stream, page_checksum_verification=True) as file:
             _require_columns(file.schema_arrow.names, columns, name)
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
-                yield from zip(*(batch.column(column).to_pylist() for column in columns), strict=True)
+            names = file.schema_arrow.names
+            read = [*columns, *(column for column in optional if names.count(column) == 1)]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=read):
+                values = {column: batch.column(column).to_pylist() for column in read}
+                nothing = [None] * len(batch)
+                yield from zip(*(values.get(column, nothing) for column in (*columns, *optional)), strict=True)
     except (FormatError, MissingExtraError):
         raise
     except Exception as error:  # pyarrow's errors share no base class

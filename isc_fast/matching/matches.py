@@ -1,4 +1,4 @@
-"""Matches and ground truth, and their CSV files in the form that the challenge fixed."""
+"""Matches and ground truth, and their files: the CSV that the challenge fixed, JSON lines, and Parquet."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import contextlib
 import json
 import os
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError
+from ..errors import FormatError, require
 from ..files.atomic import replacing, try_to_write
+from ..files.parquet_rows import read_parquet_rows
 from ..files.reading import parse_json
 
+UPRIGHT = "upright"
+"""The view of a query as it is."""
 HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
 _IDS_AT_ONCE = 4096
+_PAIRS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,17 +36,19 @@ class Matches:
     Attributes:
         query_ids, reference_ids: the two ids of each pair.
         scores: ``float32 (n,)``, or ``float64`` where another tool's scores need it; a higher score means more alike.
+        views: of each pair, which view of the query matched: `UPRIGHT`, ``"mirrored"``, …; None where nobody looked at them.
     """
 
     query_ids: Sequence[str]
     reference_ids: Sequence[str]
     scores: npt.NDArray[np.floating[Any]]
+    views: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.query_ids) == len(self.reference_ids) == len(self.scores):
-            raise FormatError(
-                f"columns of different length: {len(self.query_ids)}, {len(self.reference_ids)}, {len(self.scores)}"
-            )
+        lengths = [len(self.query_ids), len(self.reference_ids), len(self.scores)]
+        lengths += [] if self.views is None else [len(self.views)]
+        if len(set(lengths)) > 1:
+            raise FormatError(f"columns of different length: {', '.join(map(str, lengths))}")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,22 +84,27 @@ def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
     return text
 
 
-def _as_json(path: str | os.PathLike[str]) -> bool:
-    """Whether matches are written as JSON lines to this path, not as CSV.
+_FORMS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+
+
+def _form(path: str | os.PathLike[str]) -> str:
+    """The format in which matches are written to this path.
 
     Raises:
         FormatError: the name is that of another format.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in (".csv", ".jsonl", ".txt", ""):
+    if suffix not in _FORMS:
+        names = [str(Path(path).with_suffix(known)) for known in (".csv", ".jsonl", ".parquet")]
         raise FormatError(
-            f"matches are written as CSV (.csv) or as JSON lines (.jsonl), not as {suffix}: give -o "
-            f"{Path(path).with_suffix('.csv')} or {Path(path).with_suffix('.jsonl')}"
+            f"matches are written as CSV (.csv), as JSON lines (.jsonl) or as Parquet (.parquet), not as {suffix}: give -o "
+            f"{names[0]}, {names[1]} or {names[2]}"
         )
-    return suffix == ".jsonl"
+    return _FORMS[suffix]
 
 
 _NOT_IN_CSV = re.compile('[,"\r\n\ud800-\udc7f\udd00-\udfff]')
+_NOT_IN_PARQUET = re.compile("[\ud800-\udfff]")
 
 
 def check_output(path: str | os.PathLike[str], *ids: Sequence[str]) -> None:
@@ -102,49 +115,98 @@ def check_output(path: str | os.PathLike[str], *ids: Sequence[str]) -> None:
         ids: of both sides, gone through once.
 
     Raises:
-        FormatError: the name is that of another format, or an id cannot stand in the CSV.
+        FormatError: the name is that of another format, or an id cannot stand in it.
         OutputError: the file cannot be written.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    as_json = _as_json(path)
+    form = _form(path)
+    if form == "parquet":
+        require("pyarrow", "parquet")
     try_to_write(path)
-    for side in () if as_json else ids:
+    for side in ids if form in _CHECKS else ():
+        pattern, check = _CHECKS[form]
         for start in range(0, len(side), _IDS_AT_ONCE):
             some = side[start : start + _IDS_AT_ONCE]
-            if _NOT_IN_CSV.search("\0".join(some)):
+            if pattern.search("\0".join(some)):
                 for id_ in some:
-                    _csv_field(id_, path)
+                    check(id_, path)
+
+
+def _parquet_text(text: str, path: str | os.PathLike[str]) -> str:
+    if _NOT_IN_PARQUET.search(text):
+        raise FormatError(
+            f"the id {text!r} is not UTF-8, which Parquet cannot hold; write JSON lines instead: -o "
+            f"{Path(path).with_suffix('.jsonl')}"
+        )
+    return text
+
+
+_CHECKS = {"csv": (_NOT_IN_CSV, _csv_field), "parquet": (_NOT_IN_PARQUET, _parquet_text)}
+"""By format, what an id may not hold, and what says so."""
 
 
 def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     """Write matches, atomically, with enough digits that reading gives the same float32.
 
-    A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. A path that ends in ``.csv`` or ``.txt``, or
-    without a suffix, gets the challenge's CSV with the header ``query_id,reference_id,score``.
+    A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. One that ends in ``.parquet`` gets the
+    columns ``query_id``, ``reference_id`` and ``score``. Both also have ``view`` where the matches have views. A path that ends
+    in ``.csv`` or ``.txt``, or without a suffix, gets the challenge's CSV with the header ``query_id,reference_id,score``.
 
     Raises:
-        FormatError: the path ends otherwise, an id cannot stand in the CSV, or a score is not a number.
+        FormatError: the path ends otherwise, an id cannot stand in the format, or a score is not a number.
         OutputError: the file cannot be written.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    as_json = _as_json(path)
+    form = _form(path)
     if np.isnan(matches.scores).any():
         first = int(np.flatnonzero(np.isnan(matches.scores))[0])
         pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
         raise FormatError(f"the score of {pair} is not a number (nan)")
-    # Every id is checked once, before anything is written: a bad one must not cost half a file.
-    checked = {} if as_json else {id_: _csv_field(id_, path) for id_ in {*matches.query_ids, *matches.reference_ids}}
-    with (
-        replacing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as out,
-    ):
-        if as_json:
-            for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
-                row = {"query_id": query, "reference_id": reference, "score": float(str(score))}
-                out.write(json.dumps(row) + "\n")
-        else:
-            out.write(HEADER + "\n")
-            for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
-                # str() of a number of numpy gives the shortest text that reads back as the same number.
-                out.write(f"{checked[query]},{checked[reference]},{score!s}\n")
+    if form in _CHECKS:
+        # Every id is checked once, before anything is written: a bad one must not cost half a file.
+        for id_ in {*matches.query_ids, *matches.reference_ids}:
+            _CHECKS[form][1](id_, path)
+    with replacing(path) as temporary:
+        _WRITERS[form](temporary, matches)
+
+
+def _write_csv(path: Path, matches: Matches) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+        out.write(HEADER + "\n")
+        for query, reference, score in zip(matches.query_ids, matches.reference_ids, matches.scores, strict=True):
+            # str() of a number of numpy gives the shortest text that reads back as the same number.
+            out.write(f"{query},{reference},{score!s}\n")
+
+
+def _write_jsonl(path: Path, matches: Matches) -> None:
+    views = repeat(None, len(matches)) if matches.views is None else matches.views
+    with open(path, "w", encoding="ascii", newline="") as out:
+        columns = (matches.query_ids, matches.reference_ids, matches.scores, views)
+        for query, reference, score, view in zip(*columns, strict=True):
+            row: dict[str, Any] = {"query_id": query, "reference_id": reference, "score": float(str(score))}
+            out.write(json.dumps(row if view is None else {**row, "view": view}) + "\n")
+
+
+def _write_parquet(path: Path, matches: Matches) -> None:
+    arrow, parquet = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    kinds = {
+        "query_id": arrow.string(),
+        "reference_id": arrow.string(),
+        "score": arrow.from_numpy_dtype(matches.scores.dtype),
+    }
+    columns: list[Any] = [matches.query_ids, matches.reference_ids, matches.scores]
+    if matches.views is not None:
+        kinds["view"] = arrow.string()
+        columns.append(matches.views)
+    schema = arrow.schema([*kinds.items()])
+    with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+        for start in range(0, len(matches), _PAIRS_AT_ONCE):
+            block = [column[start : start + _PAIRS_AT_ONCE] for column in columns]
+            arrays = [arrow.array(values, kind) for values, kind in zip(block, kinds.values(), strict=True)]
+            writer.write_table(arrow.table(arrays, schema=schema))
+
+
+_WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
 
 
 def _lines(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[int, str]]:
@@ -206,37 +268,72 @@ def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Itera
         raise FormatError(f"{name} begins with ''; expected {expected}")
 
 
+_Row = tuple[str, str, float, str | None]
+
+
+def _csv_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
+    for where, (query, reference, score) in _csv_rows(path, HEADER, _EXPECTED):
+        yield query, reference, _score(score, where), None
+
+
+def _jsonl_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
+    for number, line in _lines(path, _EXPECTED):
+        where = f"{os.fspath(path)}, line {number}"
+        try:
+            row = parse_json(line, any_number=True)
+            view = row.get("view") if isinstance(row, dict) else None
+            yield _id(row["query_id"]), _id(row["reference_id"]), _score(row["score"], where), _view(view)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{where}: expected an object with query_id, reference_id and score") from error
+
+
+def _parquet_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
+    rows = read_parquet_rows(path, HEADER.split(","), ("view",))
+    for number, (query, reference, score, view) in enumerate(rows, 1):
+        where = f"{os.fspath(path)}, row {number}"
+        try:
+            yield _id(query), _id(reference), _score(score, where), _view(view)
+        except TypeError as error:
+            raise FormatError(f"{where}: expected texts query_id and reference_id, and a number score") from error
+
+
+def _view(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+_EXPECTED = f"matches: a CSV file that begins with {HEADER}, or .jsonl, or .parquet"
+_READERS = {"jsonl": _jsonl_matches, "parquet": _parquet_matches}
+
+
 def read_matches(path: str | os.PathLike[str]) -> Matches:
     """Read a file of `write_matches`, or any CSV of the challenge's matching track, with its header or without one.
 
     The scores are float32, which is what a search gives; or float64 if some of them differ only beyond float32, so that these do
-    not become ties.
+    not become ties. A file has views if its first pair has one.
 
     Raises:
         FormatError: the header, a row or a number is not what it should be; the message names the line.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    expected = f"matches: a CSV file that begins with {HEADER}, or .jsonl"
-    queries, references, scores = [], [], []
-    if Path(path).suffix.lower() == ".jsonl":
-        for number, line in _lines(path, expected):
-            where = f"{os.fspath(path)}, line {number}"
-            try:
-                row = parse_json(line, any_number=True)
-                queries.append(_id(row["query_id"]))
-                references.append(_id(row["reference_id"]))
-                scores.append(_score(row["score"], where))
-            except (ValueError, KeyError, TypeError) as error:
-                raise FormatError(f"{where}: expected an object with query_id, reference_id and score") from error
-    else:
-        for where, (query, reference, score) in _csv_rows(path, HEADER, expected):
-            queries.append(query)
-            references.append(reference)
-            scores.append(_score(score, where))
+    queries: list[str] = []
+    references: list[str] = []
+    views: list[str] = []
+    scores = array("d")
+    with_views = False
+    for query, reference, score, view in _READERS.get(_FORMS.get(Path(path).suffix.lower(), ""), _csv_matches)(path):
+        with_views = with_views if queries else view is not None
+        queries.append(query)
+        references.append(reference)
+        scores.append(score)
+        if with_views:
+            views.append(view or "")
     exact = np.array(scores, np.float64)
     with np.errstate(over="ignore"):  # a number that is too large for float32 becomes infinity
         short = exact.astype(np.float32)
     same_order = len(np.unique(short)) == len(np.unique(exact))
-    return Matches(queries, references, short if same_order else exact)
+    return Matches(queries, references, short if same_order else exact, views if with_views else None)
 
 
 def read_truth(path: str | os.PathLike[str]) -> Truth:

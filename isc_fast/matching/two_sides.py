@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from ..descriptors.comparing import compare
 from ..descriptors.store import Descriptors, ids_at, repeated_id, rows_at
 from ..errors import InputError, MismatchError
+from ..items import Vectors
+from ..progress import ProgressCallback
 from .arrays import Ints, Pairs, join
 from .cpu_searcher import CPU
 from .exact import Metric
@@ -37,6 +40,7 @@ def search(
     labelled: Truth | None = None,
     metric: Metric = "ip",
     device: str | Searcher = CPU,
+    progress: ProgressCallback | None = None,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
 
@@ -57,6 +61,8 @@ def search(
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
             references of a part may count for a query, the processor finds them. It may also be a searcher that is open
             already (`isc_fast.matching.searcher.open_searcher`).
+        progress: called with how many references were read, and how many will be: each of them once for each block of queries.
+            The best pairs of all may need more of them than was known at first.
 
     Returns:
         with ``k`` and no ``max_pairs``, pairs in the order of the queries, best first; otherwise best first overall.
@@ -77,7 +83,7 @@ def search(
     if k is None and max_pairs is None and threshold is None:
         k, max_pairs = (DEFAULT_K, None) if labelled is None else (None, PAIRS_PER_LABELLED * len(queries))
     lowest = np.float32(-np.inf if threshold is None else threshold)
-    wanted = _Search(queries, references, metric, open_searcher(device))
+    wanted = _Search(queries, _Reading(references, progress), metric, open_searcher(device))
     if k is not None:
         pairs = wanted.nearest(k, lowest)
         if max_pairs is not None:
@@ -145,12 +151,44 @@ def _best(pairs: Pairs, count: int | None) -> Pairs:
     return _keep(pairs, order[:count])
 
 
+class _Reading:
+    """References that are read again and again, and how much of that is done.
+
+    Args:
+        descriptors: the references.
+        callback: see ``progress`` of `search`.
+    """
+
+    def __init__(self, descriptors: Descriptors, callback: ProgressCallback | None) -> None:
+        self.dim, self._descriptors, self._callback = descriptors.dim, descriptors, callback
+        self._done = self._total = 0
+
+    def __len__(self) -> int:
+        return len(self._descriptors)
+
+    def expect(self, times: int) -> None:
+        """They will be read so many times more."""
+        self._total += times * len(self)
+        self._tell(0)
+
+    def blocks(self, rows: int) -> Iterator[Vectors]:
+        """They are read once: see `Descriptors.blocks`."""
+        for block in self._descriptors.blocks(rows):
+            yield block
+            self._tell(len(block))
+
+    def _tell(self, rows: int) -> None:
+        self._done += rows
+        if self._callback:
+            self._callback(self._done, self._total, 0)
+
+
 @dataclass(frozen=True)
 class _Search:
     """Two sides that may be compared, and what searches them."""
 
     queries: Descriptors
-    references: Descriptors
+    references: _Reading
     metric: Metric
     searcher: Searcher
 
@@ -160,6 +198,7 @@ class _Search:
         at_once = self.searcher.block_rows(self.references.dim)
         step = min(at_once.queries, max(1, _ENTRIES // min(k, len(self.references))))
         parts: list[Pairs] = []
+        self.references.expect(-(-len(rows) // step))
         for start in range(0, len(rows), step):
             these = rows[start : start + step]
             blocks = self.references.blocks(at_once.references)
@@ -177,6 +216,7 @@ class _Search:
         at_once = self.searcher.block_rows(self.references.dim)
         parts: list[Pairs] = []
         start = found = 0
+        self.references.expect(-(-len(self.queries) // at_once.queries))
         for block in self.queries.blocks(at_once.queries):
             blocks = self.references.blocks(at_once.references)
             for rows, columns, scores in self.searcher.within(block, blocks, lowest, self.metric):

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..evaluation.metrics import Evaluation
 from ..files.atomic import try_to_write, write_text
 from ..items import Photo
-from ..matching.matches import Matches, Truth
+from ..matching.matches import UPRIGHT, Matches, Truth
 
 THUMBNAIL_PX = 144
 DEFAULT_ROWS = 200
@@ -186,7 +186,8 @@ def write_report(
     for i in chosen:
         pair = (matches.query_ids[i], matches.reference_ids[i])
         css = "quiet" if truth is None else "good" if pair in truth.pairs else "bad"
-        rows.append((*pair, f"{matches.scores[i]:.3f}", css))
+        view = "" if matches.views is None or matches.views[i] == UPRIGHT else f", {matches.views[i]}"
+        rows.append((*pair, f"{matches.scores[i]:.3f}{view}", css))
     lead = f"{len(rows)} of {len(matches)} pairs, best first" + (
         "" if truth is None else "; green: in the ground truth, red: not"
     )

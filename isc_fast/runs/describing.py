@@ -27,7 +27,7 @@ from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
-from ..sources.listing import Inputs, as_source
+from ..sources.listing import Inputs, Listing, as_source
 
 DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
 
@@ -114,17 +114,34 @@ class Describing:
         given = descriptors_among(inputs)
         if given is not None:
             return Side(name, given)
-        listing = as_source(inputs, self.ids, self.choice).list()
+        source = as_source(inputs, self.ids, self.choice)
+        listing = source.list()
+        seen = listing if source.by_path else _Listed(source, listing)
         request = Request(batch_size=self.batch_size, decoder=self.decoder, overwrite=False)
         output = folder / f"{name}.h5"
         try:
-            made = extract_with(self.runner, listing, output, request, progress(name) if progress else None)
+            made = extract_with(self.runner, seen, output, request, progress(name) if progress else None)
         except MismatchError:
             if not self.overwrite:
                 raise
             again = replace(request, overwrite=True)
-            made = extract_with(self.runner, listing, output, again, progress(name) if progress else None)
-        return Side(name, output, listing, made)
+            made = extract_with(self.runner, seen, output, again, progress(name) if progress else None)
+        return Side(name, output, seen, made)
+
+
+class _Listed(Source):
+    """A source that was listed already, and opens its photos itself."""
+
+    def __init__(self, source: Source, listing: Listing) -> None:
+        self._source, self._listing, self.inputs = source, listing, source.inputs
+
+    def list(self) -> Listing:
+        """See `Source`."""
+        return self._listing
+
+    def open(self, item: Item) -> Photo:
+        """See `Source`."""
+        return self._source.open(item)
 
 
 def descriptors_among(inputs: Inputs | Source) -> Path | None:

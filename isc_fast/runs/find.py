@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,20 @@ import numpy as np
 from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.store import ids_at
+from ..descriptors.store import Descriptors, ids_at
 from ..errors import FormatError, InputError
 from ..files.atomic import make_folder, try_to_write, write_text
-from ..matching.matches import Matches, check_output, write_matches
+from ..matching.matches import UPRIGHT, Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
 from ..matching.self_join import check_threshold
 from ..matching.two_sides import search
+from ..matching.views import best_of_views
 from ..review.page import DEFAULT_ROWS, write_report
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .describing import Describing, Progress, Side, default_threshold
+from .describing import Describing, Progress, Side, default_threshold, descriptors_among
+from .views import ViewSource, views_of
 
 K = 10
 """So many references of each query are reported at most."""
@@ -45,6 +47,7 @@ class FindResult:
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
+        by_view: how many pairs each view of the queries gave; None where the queries were compared as they are.
     """
 
     matches: Path
@@ -57,15 +60,16 @@ class FindResult:
     said: str
     sides: tuple[Side, Side]
     verdict: Verdict
+    by_view: Mapping[str, int] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         names = ("pairs", "matched", "queries", "references", "threshold")
         failures = {side.name: len(side.made.failures) for side in self.sides if side.made}
         page = None if self.page is None else str(self.page)
-        return {"matches": str(self.matches), "page": page, "failures": failures} | {
-            name: getattr(self, name) for name in names
-        }
+        made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
+        made |= {name: getattr(self, name) for name in names}
+        return made if self.by_view is None else {**made, "views": dict(self.by_view)}
 
 
 def find_copies(
@@ -77,6 +81,8 @@ def find_copies(
     negatives: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     k: int = K,
+    mirror: bool = False,
+    turn: bool = False,
     search_device: str = "cpu",
     max_rows: int = DEFAULT_ROWS,
     progress: Progress | None = None,
@@ -92,12 +98,16 @@ def find_copies(
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
         threshold: lowest score; by default what the engine carries for so many pairs.
         k: references of each query at most.
+        mirror: describe the queries mirrored as well, which takes as long again. The score of a pair is that of the best view,
+            and ``matches.jsonl``, written in the place of ``matches.csv``, says which one in ``view``.
+        turn: describe them turned by 90, 180 and 270 degrees as well; with ``mirror``, that too for the mirrored ones.
         search_device: see ``device`` of `isc_fast.search`.
         max_rows: pairs on the page at most.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
-        InputError: a side is empty; a number is out of range; or no threshold was given and the engine carries none.
+        InputError: a side is empty; a number is out of range; no threshold was given and the engine carries none; or views
+            are wanted of queries that are descriptors, or in processes of their own.
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
@@ -108,6 +118,8 @@ def find_copies(
         )
     if threshold is not None:
         check_threshold(threshold)
+    names = views_of(mirror=mirror, turn=turn)
+    _check_views(names, queries, describing)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
     try_to_write(folder / "find.json")
@@ -115,54 +127,94 @@ def find_copies(
         describing.side("queries", queries, folder, progress),
         describing.side("references", references, folder, progress),
     )
+    views = {UPRIGHT: sides[0]}
+    if sides[0].source is not None:
+        for name in names:
+            views[name] = describing.side(f"queries-{name}", ViewSource(sides[0].source, name), folder, progress)
     with ExitStack() as stack:
-        query_set, reference_set = (stack.enter_context(open_any(side.path)) for side in sides)
+        reference_set = stack.enter_context(open_any(sides[1].path))
+        view_sets = {name: stack.enter_context(open_any(side.path)) for name, side in views.items()}
+        query_set = view_sets[UPRIGHT]
         for side, found in zip(sides, (query_set, reference_set), strict=True):
             check_lengths(found, side.name)
         verdict = compare(query_set, reference_set)
         said = "as given"
         if threshold is None:
-            pairs = len(query_set) * len(reference_set)
+            pairs = sum(map(len, view_sets.values())) * len(reference_set)
             threshold, point = default_threshold([query_set, reference_set], pairs)
             said = f"the default for {pairs} pairs; {point}"
         counts = len(query_set), len(reference_set)
-        file = matches_file(folder, query_set.ids, reference_set.ids)
+        file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
         if negatives is not None:
             against = stack.enter_context(open_any(negatives))
-            for side, found in zip(sides, (query_set, reference_set), strict=True):
-                normalize_to_file(found, against, _normalized(folder, side), device=searcher)
-            query_set, reference_set = (stack.enter_context(open_any(_normalized(folder, side))) for side in sides)
-        matches = search(query_set, reference_set, k=k, threshold=threshold, device=searcher)
+
+            def normalized(side: Side, found: Descriptors) -> Descriptors:
+                path = folder / f"{side.name}-normalized.h5"
+                normalize_to_file(found, against, path, device=searcher)
+                return stack.enter_context(open_any(path))
+
+            reference_set = normalized(sides[1], reference_set)
+            view_sets = {name: normalized(views[name], found) for name, found in view_sets.items()}
+        by_view = {
+            name: search(
+                found,
+                reference_set,
+                k=k,
+                threshold=threshold,
+                device=searcher,
+                progress=progress(f"search {name}" if names else "search") if progress else None,
+            )
+            for name, found in view_sets.items()
+        }
+        matches = best_of_views(by_view, query_set.ids, k) if names else by_view[UPRIGHT]
     write_matches(file, matches)
     page = _write_page(folder / "matches.html", matches, sides, max_rows)
-    result = FindResult(file, page, len(matches), len(set(matches.query_ids)), *counts, threshold, said, sides, verdict)
+    matched = len(set(matches.query_ids))
+    shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
+    result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
     write_text(folder / "find.json", json.dumps(result.to_dict(), indent=2) + "\n")
     return result
 
 
-def matches_file(folder: Path, *ids: Sequence[str]) -> Path:
-    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV.
+def _check_views(names: Sequence[str], queries: Inputs | Source, describing: Describing) -> None:
+    if names and descriptors_among(queries) is not None:
+        raise InputError(
+            "mirrored and turned copies are found from photos, and the queries are descriptors; give the photos that they were "
+            "extracted from"
+        )
+    if names and describing.isolated:
+        raise InputError(
+            "mirrored and turned photos are decoded in this process, which --isolate (in Python isolated) should keep from them; "
+            "leave out one of the two"
+        )
+
+
+def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
+    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, and for views.
+
+    The other file, which an earlier run may have left, is removed.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    file = folder / "matches.csv"
+    csv, lines = folder / "matches.csv", folder / "matches.jsonl"
     try:
-        check_output(file, *ids)
+        if not with_views:
+            check_output(csv, *ids)
+            lines.unlink(missing_ok=True)
+            return csv
     except FormatError:
-        file = folder / "matches.jsonl"
-        check_output(file, *ids)
-    return file
-
-
-def _normalized(folder: Path, side: Side) -> Path:
-    return folder / f"{side.name}-normalized.h5"
+        pass
+    check_output(lines, *ids)
+    csv.unlink(missing_ok=True)
+    return lines
 
 
 def _write_page(path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int) -> Path | None:
     """Write the page of the best pairs; None where there are no photos to show, or no pairs."""
     best = np.argsort(-matches.scores, kind="stable")[:max_rows]
-    shown = Matches(ids_at(matches.query_ids, best), ids_at(matches.reference_ids, best), matches.scores[best])
+    views = None if matches.views is None else ids_at(matches.views, best)
+    shown = Matches(ids_at(matches.query_ids, best), ids_at(matches.reference_ids, best), matches.scores[best], views)
     queries, references = sides[0].photos(shown.query_ids), sides[1].photos(shown.reference_ids)
     if not (queries and references):
         return None

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from isc_fast.cli.main import main
 from isc_fast.errors import FormatError, OutputError
 from isc_fast.evaluation.metrics import evaluate
 from isc_fast.matching.matches import Matches, Truth, check_output, read_matches, read_truth, write_matches
@@ -34,7 +35,7 @@ def written(path, data):
     return path
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt", "parquet"])
 def test_every_float32_comes_back_bit_for_bit(tmp_path, suffix):
     rng = np.random.default_rng(0)
     anything = rng.integers(0, 2**32, 20_000, dtype=np.uint32).view(np.float32)
@@ -276,13 +277,15 @@ def test_places_that_cannot_be_written(tmp_path, place, message):
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("name", ["m.json", "m.parquet", "m.csv.gz", "M.TSV"])
+@pytest.mark.parametrize("name", ["m.json", "m.csv.gz", "M.TSV"])
 def test_other_formats_are_refused_by_name(tmp_path, name):
     for refuse in (
         lambda path: check_output(path, ["a"]),
         lambda path: write_matches(path, Matches([], [], np.empty(0))),
     ):
-        with pytest.raises(FormatError, match=r"as CSV \(\.csv\) or as JSON lines \(\.jsonl\), not as \."):
+        with pytest.raises(
+            FormatError, match=r"as CSV \(\.csv\), as JSON lines \(\.jsonl\) or as Parquet \(\.parquet\), not as \."
+        ):
             refuse(tmp_path / name)
     assert os.listdir(tmp_path) == []
 
@@ -300,3 +303,79 @@ def test_ids_that_csv_cannot_hold_are_found_before_the_work(tmp_path, bad):
 def test_a_folder_that_does_not_exist_is_found_before_the_work(tmp_path):
     with pytest.raises(OutputError, match="its folder does not exist"):
         check_output(tmp_path / "none" / "m.csv", [])
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_views_and_double_precision_come_back(tmp_path, suffix):
+    path = tmp_path / f"m.{suffix}"
+    scores = np.array([0.5, np.nextafter(0.5, 1)])
+    write_matches(path, Matches(["a,b", "c"], ["ü", "d\ne"], scores, ["upright", "turned-90"]))
+    found = read_matches(path)
+    assert list(found) == [("a,b", "ü", scores[0]), ("c", "d\ne", scores[1])]
+    assert (found.views, found.scores.dtype) == (["upright", "turned-90"], np.float64)
+    write_matches(path, Matches(["a"], ["b"], np.array([0.5], np.float32)))
+    assert read_matches(path).views is None
+    write_matches(path, Matches([], [], np.empty(0, np.float32)))
+    assert len(read_matches(path)) == 0
+    with pytest.raises(FormatError, match="different length: 1, 1, 1, 2"):
+        Matches(["a"], ["b"], np.ones(1, np.float32), ["x", "y"])
+
+
+def test_the_csv_has_three_columns_whatever_matched(tmp_path):
+    write_matches(tmp_path / "m.csv", Matches(["a"], ["b"], np.array([0.5], np.float32), ["mirrored"]))
+    assert (tmp_path / "m.csv").read_text() == HEADER + "a,b,0.5\n"
+
+
+def test_parquet_of_more_than_a_block_and_of_other_tools(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, count = tmp_path / "m.parquet", 70_000
+    many = Matches([f"q{i}" for i in range(count)], ["r"] * count, np.arange(count, dtype=np.float32))
+    write_matches(path, many)
+    assert list(read_matches(path)) == list(many)
+    parquet.write_table(
+        arrow.table({"score": [1, 2], "reference_id": [7, 8], "other": [0, 0], "query_id": ["a", "b"]}), path
+    )
+    assert list(read_matches(path)) == [("a", "7", 1.0), ("b", "8", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"query_id": ["a"], "score": [1.0]}, "has the columns query_id, score; expected one column reference_id"),
+        ({"query_id": ["a"], "reference_id": [None], "score": [1.0]}, "row 1: expected texts"),
+        ({"query_id": ["a"], "reference_id": [b"x"], "score": [1.0]}, "row 1: expected texts"),
+        ({"query_id": ["a"], "reference_id": ["b"], "score": [None]}, "row 1: 'None' is not a number"),
+        ({"query_id": ["a"], "reference_id": ["b"], "score": [float("nan")]}, "row 1: the score is not a number"),
+    ],
+)
+def test_parquet_that_holds_no_matches(tmp_path, columns, message):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table(columns), tmp_path / "m.parquet")
+    with pytest.raises(FormatError, match=message):
+        read_matches(tmp_path / "m.parquet")
+    (tmp_path / "m.parquet").write_bytes((tmp_path / "m.parquet").read_bytes()[:-9])
+    with pytest.raises(FormatError, match=r"cannot read .*m\.parquet"):
+        read_matches(tmp_path / "m.parquet")
+
+
+def test_an_id_that_is_not_utf8_is_in_no_parquet(tmp_path):
+    path, bad = tmp_path / "m.parquet", os.fsdecode(b"\xff")
+    for refuse in (
+        lambda: check_output(path, ["a", bad]),
+        lambda: write_matches(path, Matches(["a"], [bad], np.ones(1, np.float32))),
+    ):
+        with pytest.raises(
+            FormatError, match=r"not UTF-8, which Parquet cannot hold; write JSON lines instead: -o .*m\.jsonl"
+        ):
+            refuse()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_info_and_evaluate_read_every_format(tmp_path, capsys, suffix):
+    path, truth = tmp_path / f"m.{suffix}", written(tmp_path / "t.csv", TRUTH_HEADER + "q,r0\n")
+    write_matches(path, matches([0.9, 0.5]))
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == 2
+    assert main(["evaluate", str(path), str(truth), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kit"]["micro_ap"] == 1.0

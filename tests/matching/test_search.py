@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
 import isc_fast.matching.two_sides
+from isc_fast.cli.main import main
 from isc_fast.descriptors.lengths import check_lengths, to_unit_length
 from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.evaluation.metrics import evaluate
 from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.exact import METRICS
-from isc_fast.matching.matches import Truth
+from isc_fast.matching.matches import Truth, read_matches
 from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
@@ -489,3 +492,28 @@ def test_descriptors_are_made_unit_length_on_request():
     for value in (0.0, np.inf):
         with pytest.raises(InputError, match=r"the descriptor 'e' has length .*, so it has no direction"):
             to_unit_length(Descriptors(np.concatenate([rows[:4], rows[4:] * 0 + np.float32(value)]), [*"abcde"]))
+
+
+@pytest.mark.parametrize("limits", [{"k": 3}, {"threshold": 0.3}, {"max_pairs": 50}, {"k": 3, "max_pairs": 4}])
+def test_progress_counts_what_was_read_of_the_references(limits):
+    queries, references = named(unit_rows(0, 40, 8), "q"), named(unit_rows(1, 300, 8), "r")
+    told = []
+    found = search(queries, references, progress=lambda *counts: told.append(counts), **limits)
+    assert list(found) == list(search(queries, references, **limits))
+    assert told[0] == (0, 300, 0)
+    assert told[-1][0] == told[-1][1] > 0
+    assert told[-1][1] % 300 == 0
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+
+
+def test_search_prints_progress_and_json(tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("q.h5", "r.h5")]
+    for file, prefix, seed, count in zip(files, "qr", (0, 1), (4, 60), strict=True):
+        write_descriptors(file, named(unit_rows(seed, count, 8), prefix))
+    for name in ("m.csv", "m.jsonl", "m.parquet"):
+        output = str(tmp_path / name)
+        assert main(["search", *files, "-o", output, "-k", "2", "--json"]) == 0
+        printed = capsys.readouterr()
+        assert json.loads(printed.out) == {"matches": output, "pairs": 8, "queries": 4, "references": 60}
+        assert "search: 60/60 100%" in printed.err
+        assert len(read_matches(output)) == 8
