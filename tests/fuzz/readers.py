@@ -29,8 +29,9 @@ from isc_fast.descriptors.formats.kit import write_kit
 from isc_fast.descriptors.formats.submission import write_submission
 from isc_fast.descriptors.formats.table import open_any, read_descriptors
 from isc_fast.descriptors.hdf5 import create_hdf5
+from isc_fast.descriptors.id_lists import read_new_names
 from isc_fast.descriptors.store import Descriptors, write_descriptors
-from isc_fast.engines.aoti import MADE_FOR_KEY, MadeFor, read_package, write_package
+from isc_fast.engines.aoti_file import MADE_FOR_KEY, MadeFor, read_package, write_package
 from isc_fast.engines.header import parse_spec, read_spec
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 from isc_fast.engines.trt.sidecar import PlanFacts, network_name, read_sidecar, sidecar_text
@@ -39,6 +40,7 @@ from isc_fast.errors import IscFastError
 from isc_fast.extraction.json_plan import read_json_plan
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.plan import Plan
+from isc_fast.files.rows import write_rows
 from isc_fast.files.sums import read_sums
 from isc_fast.items import NOTED, Failure, Item
 from isc_fast.matching.matches import Matches, read_matches, read_truth, write_matches
@@ -195,6 +197,20 @@ PAIRS = Matches(("q1", "q2"), ("r1", "ö"), np.array([0.5, -1e-7], np.float32))
 
 def _matches(name: str) -> Callable[[Path], Iterator[bytes]]:
     return _made(lambda path: write_matches(path, PAIRS), name)
+
+
+def _parquet_matches(folder: Path) -> Iterator[bytes]:
+    for views in (None, ["upright", "mirrored"]):
+        write_matches(folder / "m.parquet", Matches(["q1", "ü"], ["r1", "r2"], np.array([0.5, -1], np.float32), views))
+        yield (folder / "m.parquet").read_bytes()
+
+
+def _id_lists(form: str) -> Callable[[Path], Iterator[bytes]]:
+    def made(folder: Path) -> Iterator[bytes]:
+        columns = {"id": str, "score": float, "new_id": str}
+        yield write_rows(folder, "i", form, columns, [("a", 0.5, "b, c"), ("ü", None, 'd"e')]).read_bytes()
+
+    return made
 
 
 def _truths(_folder: Path) -> Iterator[bytes]:
@@ -392,6 +408,12 @@ READERS: dict[str, Reader] = {
                                      _read_folder, _clip_folder, "pyarrow"),
     "matches csv": Reader("m.csv", _matches("m.csv"), read_matches),
     "matches jsonl": Reader("m.jsonl", _matches("m.jsonl"), read_matches),
+    "matches parquet": Reader("m.parquet", _parquet_matches, read_matches, needs="pyarrow"),
+    "ids csv": Reader("i.csv", _id_lists("csv"), read_new_names),
+    "ids json": Reader("i.json", _id_lists("json"), read_new_names),
+    "ids jsonl": Reader("i.jsonl", _id_lists("jsonl"), read_new_names),
+    "ids parquet": Reader("i.parquet", _id_lists("parquet"), read_new_names, needs="pyarrow"),
+    "ids text": Reader("i.txt", lambda _folder: iter([b"a\tb\nc\td\n", "\ufeffä\tö\r\n".encode()]), read_new_names),
     "truth": Reader("t.csv", _truths, read_truth),
     "list": Reader("list.txt", _lists, _read_list),
     "plan": Reader("out.parts/plan.sqlite", _made(lambda path: _plan().write(path), "plan.sqlite"), _read_plan),
