@@ -13,7 +13,7 @@ from oracles import unit_rows
 from PIL import Image
 from test_comparing import INT8, NES, PLAIN, V107, other
 
-from isc_fast import Descriptors, extract, open_descriptors, search, write_descriptors
+from isc_fast import Descriptors, extract, open_descriptors, read_descriptors, search, write_descriptors
 from isc_fast.cli.main import main
 from isc_fast.descriptors.comparing import Grade, PrecisionWarning, compare
 from isc_fast.descriptors.concatenation import concatenate
@@ -313,3 +313,20 @@ def test_the_verbs_print_what_they_did(tmp_path, capsys):
 def open_meta(path):
     with open_descriptors(path) as found:
         return dict(found.meta)
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("isc-fast", "x.h5"), ("kit", "x.h5"), ("npy", "x.npy"), ("clip-retrieval", "x"), ("submission", "x.h5")],
+)
+def test_what_is_put_together_can_be_written_in_every_format(tmp_path, form, name):
+    a, b = (write(tmp_path / f"{name}.h5", found) for name, found in (("a", made(1, "ab")), ("b", made(2, "cd"))))
+    named = ["query=", "reference="] if form == "submission" else [""]
+    inputs = [f"{side}{file}" for side in named for file in (a, b)]
+    out = str(tmp_path / name)
+    assert main(["convert", *inputs, "--unit-length", "--to", form, "-o", out]) == 0
+    found = read_descriptors(out, which="query" if form == "submission" else None)
+    assert sorted(found.ids) == list("abcd")
+    rows = dict(zip(found.ids, found.vectors, strict=True))
+    for id_, row in zip("abcd", [*made(1, "ab").vectors, *made(2, "cd").vectors], strict=True):
+        np.testing.assert_allclose(rows[id_], row, atol=1e-6)
