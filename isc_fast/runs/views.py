@@ -1,4 +1,4 @@
-"""Views of photos: mirrored and turned, so that mirrored and turned copies are found. The network itself takes them for others.
+"""Views of photos: mirrored and turned, so that copies are found which a network takes for other photos.
 
 A view is a source of its own, with the ids of the photos. So its descriptors are a file of their own, which resumes and is
 brought up to date as any other.
