@@ -63,7 +63,8 @@ def failure_of(origin: int) -> int:
 def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
     """Compare a listing with a set that was extracted. Beside them, memory holds about 40 bytes an image.
 
-    An image is as it was if the set has its id, and size and time of its file are the same. Its folder may have moved.
+    An image is as it was if the set has its id, and size and time of its file are the same; or if it failed, and there is
+    still no file to look at. Its folder may have moved.
 
     Args:
         items: of the listing.
@@ -94,7 +95,9 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
         known, old = known[equal], old[equal]
         met[old] = True
         new += len(block) - len(known)
-        right = same(old_stamps[old], stamps_of([block[number].path for number in known.tolist()]))
+        stamps = stamps_of([block[number].path for number in known.tolist()])
+        # A photo that was not there, and still is not, is no news. One that has a descriptor may be another by now.
+        right = same(old_stamps[old], stamps) | ((old >= rows) & (old_stamps[old] == stamps).all(axis=1))
         found = old[right]
         origin[start + known[right]] = np.where(found < rows, found, rows + TODO - 1 - found)
     changed = int((origin == TODO).sum()) - new

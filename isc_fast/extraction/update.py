@@ -66,13 +66,14 @@ def find_update(request: Request, listed: Listed, facts: Facts, parts: PartsFold
     with opened_output(parts.output) as (whole, made):
         plan = plan_like(request, listed, facts, made)
         alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
-        if not alike or whole.stamps is None:
+        if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
             return None
         changes = find_changes(plan.items, whole)
         if request.retry_failed:
             changes = changes.without_failures()
-    unchanged = made.plan_id == plan.id and not len(changes.todo)
-    if not changes.kept or (unchanged and (request.keep_gone or not changes.gone)):
+    same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
+    unchanged = same_images and not len(changes.todo)
+    if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
         return None
     wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=Chosen(plan.items, changes.todo))
     todo, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)

@@ -18,6 +18,8 @@ from isc_fast.cli.main import main
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.extraction.changes import TODO, find_changes
 from isc_fast.items import Item
+from isc_fast.sources.base import Source
+from isc_fast.sources.listing import Listing
 from isc_fast.sources.stamps import UNKNOWN, same, stamp_of, stamps_of
 
 
@@ -264,3 +266,31 @@ def test_a_hundred_thousand_photos_are_compared_in_a_second_or_two(tmp_path, fol
         changes = find_changes(items, found)
     assert (changes.new, changes.kept, changes.gone) == (100_000, 0, 8)
     shutil.rmtree(folder)
+
+
+def test_a_collection_of_which_every_photo_was_replaced_is_described_anew(tmp_path, folder, engine):
+    output = tmp_path / "out.h5"
+    extract(folder, engine, output)
+    for number in range(8):
+        picture(folder / f"p{number}.png", 200 + number)
+    assert extract(folder, engine, output).computed == 8
+    assert output.read_bytes() == fresh(folder, tmp_path / "fresh.h5")
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    for number in range(8):
+        picture(other / f"p{number}.png", 300 + number)
+    with pytest.raises(MismatchError):  # the same names somewhere else are no replacement
+        extract(other, engine, output)
+
+
+def test_photos_of_no_file_are_complete_once_they_are_described(tmp_path, engine):
+    class Memory(Source):
+        def list(self):
+            return Listing([Item(name, f"memory {name}") for name in ("a", "b", "bad")])
+
+        def open(self, item):
+            return b"no picture" if item.id == "bad" else (tmp_path / "p.png").read_bytes()
+
+    picture(tmp_path / "p.png", 1)
+    assert extract(Memory(), engine, tmp_path / "out.h5").computed == 3
+    assert extract(Memory(), engine, tmp_path / "out.h5").computed == 0
