@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..files.lazy import Chosen, Joined, Mapped
 from ..items import Failure, Ints
 from ..sources.stamps import UNKNOWN
-from .store import Descriptors
+from .store import Descriptors, some_rows
 
 Rows = npt.NDArray[Any]
 
@@ -54,7 +54,7 @@ class StackedRows:
             count = len(table if rows is None else rows)
             first, last = max(0, start - end + count), min(count, stop - end + count)
             if first < last:
-                found = table[first:last] if rows is None else rows_of(table, rows[first:last])
+                found = table[first:last] if rows is None else some_rows(table, rows[first:last])
                 made.append(np.asarray(found, self.dtype))
         return made[0] if len(made) == 1 else np.concatenate([np.empty((0, self.shape[1]), self.dtype), *made])
 
@@ -64,22 +64,11 @@ class StackedRows:
         for place, (table, rows) in enumerate(self._tables):
             mine = of_table == place
             inside = numbers[mine] - (self._ends[place - 1] if place else 0)
-            made[mine] = rows_of(table, inside if rows is None else rows[inside])
+            made[mine] = some_rows(table, inside if rows is None else rows[inside])
         return made
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Rows:
         return np.asarray(self[:], dtype)
-
-
-def rows_of(table: Any, rows: Ints) -> Rows:
-    """Rows of an array or of a data set on disk, in any order. Rows that follow each other are read at once."""
-    if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
-        return np.asarray(table[int(rows[0]) : int(rows[-1]) + 1])
-    wanted, places = np.unique(rows, return_inverse=True)
-    if len(wanted) and wanted[-1] - wanted[0] < 2 * len(wanted):  # one reading of everything between is faster
-        first = int(wanted[0])
-        return np.asarray(table[first : int(wanted[-1]) + 1])[rows - first]
-    return np.asarray(table[wanted])[places]
 
 
 def assemble(pieces: Sequence[Piece], meta: dict[str, Any], *, unique: bool = False) -> Descriptors:

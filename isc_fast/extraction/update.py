@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.assembling import rows_of
-from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, write_blocks
+from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, some_rows, write_blocks
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints
@@ -209,7 +208,7 @@ class _Merge:
         fresh = _Fresh(self.files, column)
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
-            kept = rows_of(old, block[block != TODO])
+            kept = some_rows(old, block[block != TODO])
             new = fresh.take(int((block == TODO).sum()))
             if new is None:
                 yield kept
@@ -218,7 +217,7 @@ class _Merge:
             made[block != TODO], made[block == TODO] = kept, new
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
-            yield rows_of(old, self.gone[start : start + BLOCK_ROWS])
+            yield some_rows(old, self.gone[start : start + BLOCK_ROWS])
 
 
 class _Near:
