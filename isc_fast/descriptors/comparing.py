@@ -18,6 +18,7 @@ compute (`EngineFacts.network`).
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -311,7 +312,8 @@ def compare_with_index(added: Descriptors, index: Descriptors) -> Verdict:
 
 
 def _one_kind(pair: _Pair) -> Remark | None:
-    if pair.left.belonging == pair.right.belonging:
+    left, right = (json.dumps(record.belonging.write(), sort_keys=True) for record in (pair.left, pair.right))
+    if left == right:  # as files say it, where a tuple is a list
         return None
     return _no(
         "the new rows and those of the index were not made by one engine file; extract them with the engine of the index, or "

@@ -205,7 +205,7 @@ class Index:
     def _described(self, inputs: Inputs | Source) -> Descriptors:
         """Describe photos, all in memory."""
         source = as_source(inputs, self._describing.ids, self._describing.choice)
-        items: Sequence[Item] = source.list().found
+        items: Sequence[Item] = list(source.list().found)
         if not len(items):
             raise InputError("there is no photo among what was asked; give a photo, a folder, or descriptors")
         engine = self._engine

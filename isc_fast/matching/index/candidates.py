@@ -51,10 +51,9 @@ class Candidates:
         """
         faiss = load_faiss()
         dim = sample.shape[1]
-        factory = f"IVF{min(list_count(rows), len(sample))},{kind.code(dim)}"
+        factory = f"IVF{min(list_count(rows), len(sample))},{kind.code}"
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-        for clustering in [index.cp, *([index.pq.cp] if hasattr(index, "pq") else [])]:
-            clustering.niter, clustering.min_points_per_centroid = _ROUNDS, 1  # fewer are no reason for a warning
+        index.cp.niter, index.cp.min_points_per_centroid = _ROUNDS, 1  # fewer points are no reason for a warning
         index.train(sample)
         for block in blocks:
             index.add(block)

@@ -64,7 +64,7 @@ def measure(
         rows = read(named)
         scores = scores_of(np.broadcast_to(sample.rows[query], rows.shape), rows, "ip")
         share[query] = min(k, np.count_nonzero(scores >= sample.least[query])) / k
-    return Recall.of(float(share.mean()), len(share), k)
+    return Recall.of(float(share.mean()), len(share), k, of_all=len(share) == candidates.rows)
 
 
 def settle(

@@ -26,12 +26,14 @@ class Recall:
     k: int
 
     @classmethod
-    def of(cls, mean: float, queries: int, k: int) -> Recall:
-        """A recall with Wilson's interval.
+    def of(cls, mean: float, queries: int, k: int, *, of_all: bool = False) -> Recall:
+        """A recall with Wilson's interval; it has no width if ``of_all`` rows were asked, and nothing is left to chance.
 
         Each query counts as one trial, although k rows were looked for: a query that loses one row of ten often loses others. A
         share between 0 and 1 varies at most as a trial that succeeds or fails, so the interval is rather too wide.
         """
+        if of_all:
+            return cls(mean, mean, mean, queries, k)
         middle = mean + _Z**2 / (2 * queries)
         half = _Z * math.sqrt(mean * (1 - mean) / queries + _Z**2 / (4 * queries**2))
         whole = 1 + _Z**2 / queries

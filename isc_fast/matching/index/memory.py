@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import InputError
@@ -30,26 +29,23 @@ class ListKind:
     """One way in which inverted lists keep rows.
 
     Attributes:
-        code: faiss' name of it, for rows of so many dimensions; None where it cannot keep such rows.
-        code_bytes: of a row.
+        code: faiss' name of it.
+        bits: of one number.
         spread: so many times k candidates are scored by their stored rows, since the coarser ones order worse.
     """
 
-    code: Callable[[int], str | None]
-    code_bytes: Callable[[int], int]
+    code: str
+    bits: int
     spread: int
 
     def bytes(self, rows: int, dim: int) -> int:
         """Memory of the lists of so many rows."""
-        return rows * (self.code_bytes(dim) + _ID_BYTES) + list_count(rows) * dim * 4
+        return rows * (-(-self.bits * dim // 8) + _ID_BYTES) + list_count(rows) * dim * 4
 
 
-LIST_KINDS = (
-    ListKind(lambda _: "SQ8", lambda dim: dim, 4),
-    ListKind(lambda _: "SQ4", lambda dim: -(-dim // 2), 8),
-    ListKind(lambda dim: None if dim % 4 else f"PQ{dim // 4}", lambda dim: dim // 4, 16),
-)
-"""The finest first: the first one that fits into the budget is taken."""
+LIST_KINDS = (ListKind("SQ8", 8, 4), ListKind("SQ6", 6, 6), ListKind("SQ4", 4, 8))
+"""The finest first: the first one that fits into the budget is taken. Product quantizers take less, but faiss 1.15.1 did not end
+training one for 64 dimensions on 3,000 rows (`IVF110,PQ16`)."""
 
 
 def list_count(rows: int) -> int:
@@ -63,12 +59,10 @@ def choose_kind(rows: int, dim: int, memory_bytes: int | None) -> ListKind:
     Raises:
         InputError: none does.
     """
-    able = [kind for kind in LIST_KINDS if kind.code(dim)]
-    for kind in able:
+    for kind in LIST_KINDS:
         if memory_bytes is None or kind.bytes(rows, dim) <= memory_bytes:
             return kind
-    least = min(kind.bytes(rows, dim) for kind in able)
-    least, left = min(kind.bytes(rows, dim) for kind in able), max(0, memory_bytes or 0)
+    least, left = LIST_KINDS[-1].bytes(rows, dim), max(0, memory_bytes or 0)
     raise InputError(
         f"the lists of {rows} rows of {dim} numbers take at least {math.ceil(least / 1e6)} MB, and {left // 10**6} MB are left "
         "for them; build the index with a larger --memory"
