@@ -71,6 +71,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return (time.perf_counter() - began) * 1000, made
 
 
+def tell(step: str) -> None:
+    """Print a step of the building, with the time, to standard error."""
+    print(f"{time.strftime('%H:%M:%S')} {step}", file=sys.stderr, flush=True)
+
+
 def measure(rows: int, queries: int, described: np.ndarray[Any, Any], recall: float, folder: Path) -> dict[str, Any]:
     """Build an index, ask it, and change it."""
     import faiss
@@ -101,7 +106,7 @@ def measure(rows: int, queries: int, described: np.ndarray[Any, Any], recall: fl
     row: dict[str, Any] = {"rows": rows, "dim": dim, "promised": recall}
     flat_below = min(FLAT_BELOW, max(2, rows // 2))
     with open_descriptors(file) as stored:
-        ms, made = timed(lambda: build_index(stored, folder / "index", recall=recall, flat_below=flat_below))
+        ms, made = timed(partial(build_index, stored, folder / "index", recall=recall, flat_below=flat_below, say=tell))
         row["build_s"] = ms / 1000
         exact = search(asked, stored, k=K)
         flat_rows = np.asarray(stored.vectors[:], np.float32)

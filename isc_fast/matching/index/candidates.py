@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import require
+from ...files.verified import VerifiedFile
 from ..arrays import Floats, Ints
 from ..faiss_cpu import load_faiss
 from .memory import ListKind, list_count
-from .summed import damage_first, open_summed, write_summed
+from .summed import damage_first, write_summed
 
 TRAINING_ROWS = 32
 """Rows for each list that the lists are trained on. With twice as many, training takes twice as long and gains nothing."""
@@ -60,15 +60,15 @@ class Candidates:
         return cls(index), factory
 
     @classmethod
-    def read(cls, path: Path, digest: str) -> Candidates:
-        """Read lists. faiss gets no byte before it was compared with its checksum.
+    def read(cls, stream: VerifiedFile) -> Candidates:
+        """Read lists from an open file. faiss gets no byte before it was compared with its checksum.
 
         Raises:
             DamageError: the file is damaged.
             FormatError: it cannot be read, or holds something else.
         """
         faiss = load_faiss()
-        with contextlib.closing(open_summed(path, digest)) as stream, damage_first(stream, path):
+        with damage_first(stream):
             return cls(faiss.read_index(faiss.PyCallbackIOReader(stream.read, _IO_BYTES)))
 
     def write(self, path: Path) -> None:

@@ -78,6 +78,12 @@ class Segment:
             self.stored = StoredRows(path, digest, self.descriptors)
             stack.callback(self.stored.close)
             self.alive = self._read_alive()
+            # Opened now, for somebody may write the index anew before the first query comes.
+            self._lists_file = (
+                open_summed(self._folder / CANDIDATES, facts.files[CANDIDATES]) if facts.lists is not None else None
+            )
+            if self._lists_file is not None:
+                stack.callback(self._lists_file.close)
             self._stack = stack.pop_all()
 
     def _read_alive(self) -> npt.NDArray[np.bool_] | None:
@@ -126,7 +132,10 @@ class Segment:
 
     @cached_property
     def _candidates(self) -> Candidates:
-        found = Candidates.read(self._folder / CANDIDATES, self.facts.files[CANDIDATES])
+        if self._lists_file is None:
+            raise FormatError(f"{self._folder} has no lists; build the index again")
+        self._lists_file.seek(0)
+        found = Candidates.read(self._lists_file)
         if found.rows != self.facts.rows:
             raise damage(
                 str(self._folder / CANDIDATES), f"it holds {found.rows} rows where {self.facts.rows} are expected"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...errors import DamageError, FormatError
 from ...files.atomic import replacing
-from ...files.reading import open_regular
+from ...files.reading import one_line, open_regular
 from ...files.sums import append_sums, damage, read_sums
 from ...files.verified import VerifiedFile
 
@@ -106,7 +106,7 @@ def read_numbers(path: Path, digest: str, kind: npt.DTypeLike, count: int) -> np
 
 
 @contextlib.contextmanager
-def damage_first(stream: VerifiedFile, path: Path) -> Iterator[None]:
+def damage_first(stream: VerifiedFile) -> Iterator[None]:
     """Raise the damage that a library met while it read a file, whatever the library makes of it."""
     try:
         yield
@@ -115,8 +115,6 @@ def damage_first(stream: VerifiedFile, path: Path) -> Iterator[None]:
     except Exception as error:
         if stream.error is not None:
             raise stream.error from error
-        raise FormatError(
-            f"{path} is no file of this index ({str(error).splitlines()[0][:120]}); build it again"
-        ) from error
+        raise FormatError(f"{stream.name} is no file of this index ({one_line(error)}); build it again") from error
     if stream.error is not None:
         raise stream.error
