@@ -15,6 +15,9 @@ from ..searcher import Searcher
 from .candidates import Candidates
 from .measured import Recall
 
+_FEW = 128
+"""Queries that are asked first."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -45,6 +48,10 @@ class Sample:
         k = min(k, wide)
         tied = scores[:, k] == scores[:, k - 1] if wide > k else np.zeros(len(rows), bool)
         return cls(rows, numbers, found[:, :k], scores[:, k - 1], tied)
+
+    def first(self, count: int) -> Sample:
+        """So many of the rows."""
+        return Sample(self.rows[:count], self.numbers[:count], self.best[:count], self.least[:count], self.tied[:count])
 
 
 def measure(
@@ -78,7 +85,11 @@ def settle(
         InputError: even all lists do not find so many.
     """
     best: Recall | None = None
+    few = sample.first(_FEW)
     for nprobe in _numbers(candidates.lists):
+        # Most numbers are too small, which a few queries show.
+        if nprobe < candidates.lists and measure(candidates, few, read, nprobe=nprobe, spread=spread).high < promised:
+            continue
         best = measure(candidates, sample, read, nprobe=nprobe, spread=spread)
         if best.low >= promised:
             return nprobe, best
