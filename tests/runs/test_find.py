@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from fakes import FakeEngine
 from PIL import Image
 
 from isc_fast import Descriptors, read_matches, write_descriptors
@@ -57,12 +58,18 @@ def test_it_goes_on_where_it_was_and_says_what_changed(tmp_path, sides, engine):
     assert again.sides[0].made is not None
     assert (first.sides[0].made.computed, again.sides[0].made.computed) == (4, 0)
     Image.new("RGB", (40, 40), "red").save(sides[0] / "new.png")
-    with pytest.raises(MismatchError):
-        find_copies(*sides, tmp_path / "out", describing=describing, threshold=0.5)
-    changed = find_copies(*sides, tmp_path / "out", describing=Describing(engine, overwrite=True), threshold=0.5)
+    changed = find_copies(*sides, tmp_path / "out", describing=describing, threshold=0.5)
     assert changed.queries == 5
+    assert changed.sides[0].made is not None
     assert changed.sides[1].made is not None
-    assert changed.sides[1].made.computed == 0, "the other side has not changed"
+    assert changed.sides[0].made.note == "1 new, 0 changed, 0 gone, 4 as they were"
+    assert (changed.sides[0].made.computed, changed.sides[1].made.computed) == (1, 0)
+    other = FakeEngine(seed=1)
+    with pytest.raises(MismatchError, match="by another engine"):
+        find_copies(*sides, tmp_path / "out", describing=Describing(other), threshold=0.5)
+    replaced = find_copies(*sides, tmp_path / "out", describing=Describing(other, overwrite=True), threshold=0.5)
+    assert replaced.sides[1].made is not None
+    assert replaced.sides[1].made.computed == 8
 
 
 def test_descriptors_are_taken_as_they_are(tmp_path, sides, capsys):
