@@ -12,7 +12,7 @@ from ...descriptors.comparing import compare
 from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors, ids_at
 from ...errors import FormatError, InputError
-from ..arrays import Floats, join
+from ..arrays import Floats, Ints, join
 from ..best import best_of_each
 from ..inputs import checked_queries
 from ..matches import Matches
@@ -109,7 +109,7 @@ class OpenIndex:
             scores.append(score)
         return Matches(query_ids, reference_ids, np.concatenate(scores))
 
-    def _ids(self, rows: np.ndarray, starts: np.ndarray) -> list[str]:  # type: ignore[type-arg]
+    def _ids(self, rows: Ints, starts: Ints) -> list[str]:
         made = np.empty(len(rows), object)
         number = np.searchsorted(starts, rows, "right") - 1
         for which in np.unique(number).tolist():
