@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, write_blocks
+from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, some_rows, write_blocks
 from ..files.lazy import BLOCK, Lazy
 from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints, Item
@@ -244,7 +244,7 @@ class _Merge:
         fresh = _Fresh(self.files, column)
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
-            kept = _at(old, block[block != TODO])
+            kept = some_rows(old, block[block != TODO])
             new = fresh.take(int((block == TODO).sum()))
             if new is None:
                 yield kept
@@ -253,7 +253,7 @@ class _Merge:
             made[block != TODO], made[block == TODO] = kept, new
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
-            yield _at(old, self.gone[start : start + BLOCK_ROWS])
+            yield some_rows(old, self.gone[start : start + BLOCK_ROWS])
 
 
 class _Near:
@@ -272,14 +272,3 @@ class _Near:
 def _table(stamps: Any) -> Ints:
     """Stamps of a file as an array ``(m, 2)``."""
     return np.empty((0, 2), np.int64) if stamps is None else np.asarray(stamps[:], np.int64)
-
-
-def _at(table: Any, rows: Ints) -> Rows:
-    """Rows of a data set on disk, in any order. Rows that follow each other are read at once."""
-    if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and (np.diff(rows) == 1).all():
-        return np.asarray(table[int(rows[0]) : int(rows[-1]) + 1])
-    wanted, places = np.unique(rows, return_inverse=True)
-    if len(wanted) and wanted[-1] - wanted[0] < 2 * len(wanted):  # one reading of everything between is faster
-        first = int(wanted[0])
-        return np.asarray(table[first : int(wanted[-1]) + 1])[rows - first]
-    return np.asarray(table[wanted])[places]
