@@ -171,9 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recall = row["measured_recall"]
     print(f"{row['rows']} rows of {row['dim']} numbers, {row['lists']}, {row['nprobe']} lists looked into")
     print(
-        f"recall promised {row['promised']}, at build {recall['mean']:.4f} ({recall['low']:.4f} to {recall['high']:.4f}), of new "
+        f"recall promised {row['promised']}, at build {recall['mean']:.4f} ({recall['low']:.4f} to {recall['high']:.4f})"
     )
-    print(f"queries {row['recall']:.4f}; equal scores: {row['same_scores']}")
+    print(f"recall of new queries {row['recall']:.4f}; equal scores: {row['same_scores']}")
     for name, words in (
         ("query_ms", "one query"),
         ("query_ms_p95", "95 of 100 queries are faster than"),
