@@ -68,13 +68,33 @@ def _rows(actions: list[argparse.Action]) -> Iterator[str]:
 def page() -> str:
     """The whole page."""
     lines = [HEAD, "| verb | what it does |", "|---|---|"]
-    (verbs,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    (verbs,) = _inner(make_parser())
     lines += [f"| [{choice.dest}](#{choice.dest}) | {choice.help} |" for choice in verbs._choices_actions]
     for verb, parser in verbs.choices.items():
-        actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-        lines += ["", f"## {verb}", "", str(parser.description), "", "```", _usage(verb, parser), "```", ""]
-        lines += _rows(actions)
+        lines += _section(f"## {verb}", verb, parser)
+        for actions in _inner(parser):
+            for action, inner in actions.choices.items():
+                lines += _section(f"### {verb} {action}", f"{verb} {action}", inner)
     return "\n".join(lines) + "\n"
+
+
+def _inner(parser: argparse.ArgumentParser) -> list[argparse._SubParsersAction[argparse.ArgumentParser]]:
+    """The verbs of the program, or the actions of a verb."""
+    return [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+
+
+def _section(heading: str, name: str, parser: argparse.ArgumentParser) -> list[str]:
+    """What stands of a verb or of one of its actions."""
+    lines = ["", heading, "", str(parser.description)]
+    outer = _inner(parser)
+    if outer:
+        return [
+            *lines,
+            "",
+            *(f"* `isc-fast {name} {choice.dest}`: {choice.help}" for choice in outer[0]._choices_actions),
+        ]
+    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    return [*lines, "", "```", _usage(name, parser), "```", "", *_rows(actions)]
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     from .evaluation.metrics import evaluate as evaluate
     from .extraction.pipeline import Extraction as Extraction
     from .extraction.pipeline import extract as extract
+    from .matching.index.changes import IndexChange as IndexChange
+    from .matching.index.changes import add_to_index as add_to_index
+    from .matching.index.changes import build_index as build_index
+    from .matching.index.changes import compact_index as compact_index
+    from .matching.index.changes import remove_from_index as remove_from_index
     from .matching.matches import Matches as Matches
     from .matching.matches import Truth as Truth
     from .matching.matches import read_matches as read_matches
@@ -54,6 +59,8 @@ if TYPE_CHECKING:
     from .matching.subtraction import subtract_negatives as subtract_negatives
     from .matching.two_sides import search as search
     from .review.page import write_report as write_report
+    from .runs.asking import Index as Index
+    from .runs.asking import IndexAnswer as IndexAnswer
     from .runs.challenge import run_challenge as run_challenge
     from .runs.dedup import DedupResult as DedupResult
     from .runs.dedup import find_duplicates as find_duplicates
@@ -70,6 +77,17 @@ if TYPE_CHECKING:
     from .sources.listing import list_images as list_images
 
 _HOME = {
+    "matching.index.changes": (
+        "IndexChange",
+        "add_to_index",
+        "build_index",
+        "compact_index",
+        "remove_from_index",
+    ),
+    "runs.asking": (
+        "IndexAnswer",
+        "Index",
+    ),
     "runs.challenge": ("run_challenge",),
     "runs.dedup": (
         "DedupResult",

@@ -19,6 +19,7 @@ compute (`EngineFacts.network`).
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -350,3 +351,28 @@ def compare_with_negatives(descriptors: Descriptors, negatives: Descriptors) -> 
         different_dimensions="descriptors have {} dimensions and the negatives have {}; extract both with one engine",
     )
     return _judge(pair, (_engines, _dimensions))
+
+
+def compare_with_index(added: Descriptors, index: Descriptors) -> Verdict:
+    """Whether descriptors may become rows of an index, which holds rows of one engine and one normalisation.
+
+    Raises:
+        FormatError: a side describes itself in a way that this version cannot read.
+    """
+    pair = _Pair(
+        ("the new rows", "those of the index"),
+        (added, index),
+        different_engines="the new rows were made by another engine ({}) than those of the index ({})",
+        different_dimensions="the new rows have {} dimensions and those of the index {}; extract both with one engine",
+    )
+    return _judge(pair, (_dimensions, _no_negatives, _no_sides, _decoders, _engines, _normalisations, _one_kind))
+
+
+def _one_kind(pair: _Pair) -> Remark | None:
+    left, right = (json.dumps(record.belonging.write(), sort_keys=True) for record in (pair.left, pair.right))
+    if left == right:  # as files say it, where a tuple is a list
+        return None
+    return _no(
+        "the new rows and those of the index were not made by one engine file; extract them with the engine of the index, or "
+        "build an index of their own"
+    )

@@ -89,6 +89,11 @@ class VerifiedFile(PlainFile):
         self._sums = sums
         self._cache: OrderedDict[int, memoryview] = OrderedDict()
 
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of the content, without the checksums."""
+        return self._sums.length
+
     def _fill(self, start: int, view: memoryview) -> None:
         size = self._sums.block_bytes
         number, skipped = divmod(start, size)

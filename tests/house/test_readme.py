@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import runpy
@@ -63,8 +64,10 @@ def test_every_command_in_a_sentence_names_a_verb_and_flags_that_exist():
 
 
 def flags_of(verb: str) -> set[str]:
-    """Every way to write a flag of a verb."""
-    return {option for action in VERBS[verb]._actions for option in action.option_strings}
+    """Every way to write a flag of a verb, or of one of its actions."""
+    inner = [action for action in VERBS[verb]._actions if isinstance(action, argparse._SubParsersAction)]
+    parsers = [VERBS[verb], *(parser for action in inner for parser in action.choices.values())]
+    return {option for parser in parsers for action in parser._actions for option in action.option_strings}
 
 
 def choices_of(verb: str, flag: str) -> list[str]:

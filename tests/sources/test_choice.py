@@ -16,7 +16,7 @@ from isc_fast import Choice, extract
 from isc_fast.cli.main import main
 from isc_fast.decoders.opening import ImageProblem
 from isc_fast.decoders.rules import load_rgb
-from isc_fast.errors import InputError, MismatchError
+from isc_fast.errors import InputError
 from isc_fast.sources.choice import DEFAULT_EXCLUDES
 from isc_fast.sources.listing import Files, list_images
 
@@ -166,8 +166,8 @@ def test_the_choice_belongs_to_the_plan(folder, tmp_path):
     made = extract(folder, FakeEngine(), tmp_path / "out.h5", choice=Choice(exclude=("sub",)))
     assert (made.count, made.excluded["sub"]) == (5, 1)
     assert extract(folder, FakeEngine(), tmp_path / "out.h5", choice=Choice(exclude=("sub",))).computed == 0
-    with pytest.raises(MismatchError, match="from other inputs"):
-        extract(folder, FakeEngine(), tmp_path / "out.h5")
+    whole = extract(folder, FakeEngine(), tmp_path / "out.h5")
+    assert (whole.note, whole.count) == ("1 new, 0 changed, 0 gone, 5 as they were", 6)
 
 
 def test_an_extraction_that_version_0_2_began_is_continued(folder, tmp_path, monkeypatch):

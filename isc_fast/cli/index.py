@@ -1,0 +1,155 @@
+"""``isc-fast index``: an index on the disk, which is asked for a few photos at a time."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from .flags import (
+    ENGINE_HELP,
+    ID_RULES,
+    IDS_HELP,
+    ISOLATE_HELP,
+    PHOTOS_HELP,
+    add_choice_flags,
+    add_json,
+    add_run_flags,
+    describing_of,
+    given,
+)
+from .output import note, show
+
+if TYPE_CHECKING:
+    from ..matching.index.changes import IndexChange
+
+HELP = "build an index that answers for one photo in milliseconds, change it, and ask it"
+
+
+def add(parser: ArgumentParser) -> None:
+    """Add the actions and their flags."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    build = _action(actions, "build", "build an index of descriptors")
+    build.add_argument("descriptors", metavar="REFERENCES.h5")
+    build.add_argument("-o", "--output", required=True, metavar="INDEX", help="folder of the index")
+    build.add_argument(
+        "--recall",
+        type=float,
+        metavar="R",
+        help="share of the K nearest rows that a query finds, measured (default: 0.99)",
+    )
+    build.add_argument("-k", type=int, metavar="K", help="neighbours of which recall is measured (default: 10)")
+    build.add_argument("--memory", metavar="SIZE", help="for its lists, such as 8GB (default: no limit)")
+    build.add_argument("--overwrite", action="store_true", help="replace an index that is there")
+    add_json(build, "what it consists of as ")
+    more = _action(actions, "add", "add descriptors of the same engine to an index")
+    more.add_argument("index", metavar="INDEX")
+    more.add_argument("descriptors", metavar="MORE.h5")
+    add_json(more, "what it consists of as ")
+    less = _action(actions, "remove", "remove rows from an index")
+    less.add_argument("index", metavar="INDEX")
+    less.add_argument("--ids", required=True, metavar="FILE", help="text file with one id a line")
+    add_json(less, "what it consists of as ")
+    compact = _action(actions, "compact", "write an index anew as one piece, without what was removed")
+    compact.add_argument("index", metavar="INDEX")
+    add_json(compact, "what it consists of as ")
+    _add_query(_action(actions, "query", "find the rows that are most like photos"))
+
+
+def _action(actions, name: str, words: str) -> ArgumentParser:  # type: ignore[no-untyped-def]  # argparse's type is private
+    made: ArgumentParser = actions.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+    return made
+
+
+def _add_query(query: ArgumentParser) -> None:
+    query.add_argument("index", metavar="INDEX")
+    query.add_argument("photos", nargs="+", metavar="PHOTO", help=f"{PHOTOS_HELP}; or one descriptor file")
+    query.add_argument("-k", type=int, metavar="K", help="rows of each photo at most (default: 10)")
+    query.add_argument("--threshold", type=float, metavar="S", help="lowest score, a cosine (default: any)")
+    query.add_argument("--negatives", metavar="FILE", help="those that were subtracted from the rows of the index")
+    query.add_argument("--engine", metavar="FILE", help=f"the engine of the rows; {ENGINE_HELP} (default: demo)")
+    query.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
+    query.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
+    add_choice_flags(query)
+    add_run_flags(query)
+    add_json(query, "the matches as ")
+    query.set_defaults(overwrite=False)
+
+
+def run(arguments: Namespace) -> int:
+    """Do what the action says, and print the result."""
+    return {"build": _build, "add": _more, "remove": _remove, "compact": _compact, "query": _query}[arguments.action](
+        arguments
+    )
+
+
+def _build(arguments: Namespace) -> int:
+    from ..descriptors.formats.table import open_any
+    from ..matching.index.changes import build_index
+
+    options = given(arguments, "recall", "k", "memory")
+    with open_any(arguments.descriptors) as descriptors:
+        made = build_index(
+            descriptors, arguments.output, overwrite=arguments.overwrite, say=lambda step: note(f"{step} …"), **options
+        )
+    return _tell(arguments.output, made, arguments.json)
+
+
+def _more(arguments: Namespace) -> int:
+    from ..descriptors.formats.table import open_any
+    from ..matching.index.changes import add_to_index
+
+    with open_any(arguments.descriptors) as descriptors:
+        made = add_to_index(arguments.index, descriptors)
+    return _tell(arguments.index, made, arguments.json)
+
+
+def _remove(arguments: Namespace) -> int:
+    from ..matching.index.changes import remove_from_index
+    from ..matching.index.id_files import read_ids
+
+    return _tell(arguments.index, remove_from_index(arguments.index, read_ids(arguments.ids)), arguments.json)
+
+
+def _compact(arguments: Namespace) -> int:
+    from ..matching.index.changes import compact_index
+
+    return _tell(arguments.index, compact_index(arguments.index, say=lambda step: note(f"{step} …")), arguments.json)
+
+
+def _tell(index: str, made: IndexChange, as_json: bool) -> int:
+    """Print what an index consists of."""
+    if made.missing:
+        note(f"note: {made.missing} of the ids are not in the index")
+    if as_json:
+        show(json.dumps(made.to_dict()))
+        return 0
+    changes = [f"{count} {word}" for count, word in ((made.added, "added"), (made.removed, "removed")) if count]
+    show(f"{index}: {made.rows} rows{', ' if changes else ''}{', '.join(changes)}")
+    for segment in made.segments:
+        gone = f" ({segment.gone} of them removed)" if segment.gone else ""
+        how = (
+            "compared one by one"
+            if segment.lists is None
+            else f"{segment.lists.factory}, recall {segment.lists.recall}"
+        )
+        show(f"  {segment.rows} rows{gone}: {how}")
+    return 0
+
+
+def _query(arguments: Namespace) -> int:
+    from ..runs.asking import Index
+
+    options = given(arguments, "k", "threshold")
+    with Index(arguments.index, describing=describing_of(arguments), **given(arguments, "negatives")) as index:
+        answer = index.query(arguments.photos, **options)
+    for failure in answer.failures:
+        note(f"failed: {failure.path}: {failure.reason}")
+    if arguments.json:
+        show(json.dumps(answer.to_dict()))
+        return 0
+    for query, reference, score in answer.matches:
+        show(f"{score:.4f}  {query}  {reference}")
+    matched = len(set(answer.matches.query_ids))
+    note(f"{len(answer.matches)} pairs; {matched} of {answer.queries} queries match")
+    return 0

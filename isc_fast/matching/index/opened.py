@@ -1,0 +1,118 @@
+"""An index that is open for queries."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from ...descriptors.comparing import compare
+from ...descriptors.lengths import check_lengths
+from ...descriptors.store import Descriptors, ids_at
+from ...errors import FormatError, InputError
+from ..arrays import Floats, Ints, join
+from ..best import best_of_each
+from ..inputs import checked_queries
+from ..matches import Matches
+from ..self_join import check_threshold
+from .layout import read_manifest
+from .segment import Segment
+
+_AT_ONCE = 256  # queries, whose candidates are in memory
+_TRIES = 5  # to open an index that somebody changes meanwhile
+
+
+class OpenIndex:
+    """An index as it was when it was opened: it does not see what others change afterwards, until it is opened again.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it consists of.
+
+    Raises:
+        FormatError: there is no index.
+        DamageError: it is damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        for left in reversed(range(_TRIES)):
+            self.manifest = read_manifest(self.folder)
+            try:
+                self._open()
+                return
+            except FormatError:
+                if not left or read_manifest(self.folder) == self.manifest:
+                    raise
+
+    def _open(self) -> None:
+        with ExitStack() as stack:
+            self._segments = [stack.enter_context(Segment(self.folder, facts)) for facts in self.manifest.segments]
+            self._stack = stack.pop_all()
+
+    @property
+    def rows(self) -> Descriptors:
+        """A set without a row that says how the rows of the index were made."""
+        return Descriptors(np.empty((0, self.manifest.dim), np.float32), [], self.manifest.meta)
+
+    def __len__(self) -> int:
+        return self.manifest.live
+
+    def close(self) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def load(self) -> None:
+        """Read what queries need, so that the first one does not wait for it."""
+        for segment in self._segments:
+            segment.load()
+
+    def query(self, queries: Descriptors, *, k: int, threshold: float | None) -> Matches:
+        """The best rows of each query, best first, in the order of the queries.
+
+        Args:
+            queries: ``(n, d)`` rows of unit length.
+            k: rows of each query at most.
+            threshold: lowest score; None for any.
+
+        Raises:
+            MismatchError: the queries were made by another engine, or normalised in another way, than the rows.
+            InputError: a number is out of range or not finite, or the index was closed.
+            DamageError: the index is damaged.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, not {k}")
+        if threshold is not None:
+            check_threshold(threshold)
+        compare(queries, self.rows).require()
+        check_lengths(queries, "query")
+        starts = np.cumsum([0, *(segment.facts.rows for segment in self._segments)])
+        query_ids: list[str] = []
+        reference_ids: list[str] = []
+        scores: list[Floats] = [np.empty(0, np.float32)]
+        for first in range(0, len(queries), _AT_ONCE):
+            xq = checked_queries(queries.vectors[first : first + _AT_ONCE], "ip").rows
+            found = []
+            for segment, start in zip(self._segments, starts.tolist(), strict=False):
+                query, row, score = segment.answer(xq, k)
+                found.append((query, row + start, score))
+            if not found:
+                continue
+            query, row, score = best_of_each(join(found), k)
+            if threshold is not None:
+                enough = score >= np.float32(threshold)
+                query, row, score = query[enough], row[enough], score[enough]
+            query_ids += ids_at(queries.ids, query + first)
+            reference_ids += self._ids(row, starts)
+            scores.append(score)
+        return Matches(query_ids, reference_ids, np.concatenate(scores))
+
+    def _ids(self, rows: Ints, starts: Ints) -> list[str]:
+        made = np.empty(len(rows), object)
+        number = np.searchsorted(starts, rows, "right") - 1
+        for which in np.unique(number).tolist():
+            mine = number == which
+            made[mine] = ids_at(self._segments[which].descriptors.ids, rows[mine] - starts[which])
+        return list(made)

@@ -1,0 +1,119 @@
+"""The files of an index: each has checksums behind it, whose digest the manifest knows. No library reads an unchecked byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import DamageError, FormatError
+from ...files.atomic import replacing
+from ...files.reading import one_line, open_regular
+from ...files.sums import append_sums, damage, read_sums
+from ...files.verified import VerifiedFile
+
+_DIGEST_BYTES = 32
+
+
+def digest_of(path: Path) -> str:
+    """The digest at the end of a file with checksums, in hexadecimal: two files of one digest hold the same bytes.
+
+    Raises:
+        DamageError: the file has no checksums, or they are damaged.
+        FormatError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            return _digest(stream, path)[0]
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _digest(stream: IO[bytes], path: Path) -> tuple[str, Any]:
+    sums = read_sums(stream.fileno(), str(path))
+    if sums is None:
+        raise damage(str(path), "it has lost its checksums")
+    stream.seek(-_DIGEST_BYTES, os.SEEK_END)
+    return stream.read(_DIGEST_BYTES).hex(), sums
+
+
+def open_summed(path: Path, digest: str) -> VerifiedFile:
+    """Open a file whose blocks are compared with their checksums whenever they are read.
+
+    Args:
+        path: the file.
+        digest: what `digest_of` gave when it was written.
+
+    Raises:
+        DamageError: it is damaged, or another file than the manifest names.
+        FormatError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            found, sums = _digest(stream, path)
+            if found != digest:
+                raise damage(str(path), "it is another file than the one that the index names")
+            return VerifiedFile(path, os.dup(stream.fileno()), sums)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def write_summed(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file with checksums, atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as out:
+            write(out)
+        append_sums(temporary)
+
+
+def write_numbers(path: Path, numbers: npt.NDArray[Any]) -> None:
+    """Write an array ``(n,)`` as plain little-endian numbers with checksums.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_summed(path, lambda out: _write_all(out, np.ascontiguousarray(numbers)))
+
+
+def _write_all(out: IO[bytes], numbers: npt.NDArray[Any]) -> None:
+    out.write(numbers.tobytes())
+
+
+def read_numbers(path: Path, digest: str, kind: npt.DTypeLike, count: int) -> npt.NDArray[Any]:
+    """Read what `write_numbers` wrote.
+
+    Raises:
+        DamageError: it is damaged, or holds another count.
+        FormatError: it cannot be read.
+    """
+    made = np.empty(count, kind)
+    with contextlib.closing(open_summed(path, digest)) as stream:
+        if stream.content_bytes != made.nbytes:
+            raise damage(str(path), f"it holds {stream.content_bytes} bytes where {made.nbytes} are expected")
+        if stream.readinto(made.view(np.uint8)) != made.nbytes:
+            raise damage(str(path), "it is shorter than when it was opened")
+    return made
+
+
+@contextlib.contextmanager
+def damage_first(stream: VerifiedFile) -> Iterator[None]:
+    """Raise the damage that a library met while it read a file, whatever the library makes of it."""
+    try:
+        yield
+    except DamageError:
+        raise
+    except Exception as error:
+        if stream.error is not None:
+            raise stream.error from error
+        raise FormatError(f"{stream.name} is no file of this index ({one_line(error)}); build it again") from error
+    if stream.error is not None:
+        raise stream.error
