@@ -167,7 +167,7 @@ def test_the_choice_belongs_to_the_plan(folder, tmp_path):
     assert (made.count, made.excluded["sub"]) == (5, 1)
     assert extract(folder, FakeEngine(), tmp_path / "out.h5", choice=Choice(exclude=("sub",))).computed == 0
     whole = extract(folder, FakeEngine(), tmp_path / "out.h5")
-    assert (whole.note, whole.count) == ("1 new, 0 changed, 0 gone, 5 as they were", 6)
+    assert (whole.note, whole.count) == ("3 new, 0 changed, 0 gone, 5 as they were", 8)
 
 
 def test_an_extraction_that_version_0_2_began_is_continued(folder, tmp_path, monkeypatch):
