@@ -48,7 +48,12 @@ def add(parser: ArgumentParser) -> None:
     add_json(more, "what it consists of as ")
     less = _action(actions, "remove", "remove rows from an index")
     less.add_argument("index", metavar="INDEX")
-    less.add_argument("--ids", required=True, metavar="FILE", help="text file with one id a line")
+    less.add_argument(
+        "--ids",
+        required=True,
+        metavar="FILE",
+        help="list of ids: text, one a line; or CSV, JSON or Parquet with a column id, such as remove.csv of dedup",
+    )
     add_json(less, "what it consists of as ")
     compact = _action(actions, "compact", "write an index anew as one piece, without what was removed")
     compact.add_argument("index", metavar="INDEX")
@@ -105,8 +110,8 @@ def _more(arguments: Namespace) -> int:
 
 
 def _remove(arguments: Namespace) -> int:
+    from ..descriptors.id_lists import read_ids
     from ..matching.index.changes import remove_from_index
-    from ..matching.index.id_files import read_ids
 
     return _tell(arguments.index, remove_from_index(arguments.index, read_ids(arguments.ids)), arguments.json)
 

@@ -48,7 +48,12 @@ class Hdf5Writer:
             raise self._stream.error
 
 
-_OTHERS = frozenset(".csv .tsv .txt .json .jsonl .npy .npz .parquet .html .gz .zip .xz .zst .onnx .pt2 .plan".split())
+_OTHERS = frozenset(
+    (
+        ".csv .tsv .txt .json .jsonl .npy .npz .parquet .html .gz .zip .xz .zst .tar .onnx .pt2 .plan "
+        ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .jp2 .jxl"
+    ).split()
+)
 
 
 def check_name(path: str | os.PathLike[str]) -> None:

@@ -196,6 +196,8 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         OutputError: the folder cannot be made.
     """
+    if not os.fspath(path):
+        raise OutputError("the output has an empty name; give the name of a folder: -o FOLDER")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -137,9 +137,3 @@ def write_rows(folder: Path, name: str, form: str, columns: Columns, rows: Rows)
     with replacing(path) as temporary:
         FORMATS[form](temporary, columns, rows)
     return path
-
-
-def remove_rows(folder: Path, name: str) -> None:
-    """Remove the tables of one name in every format, so that those of an earlier run do not stand beside new ones."""
-    for form in FORMATS:
-        (folder / f"{name}.{form}").unlink(missing_ok=True)

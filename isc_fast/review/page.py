@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..decoders.opening import ImageProblem
 from ..decoders.rules import load_rgb
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from ..evaluation.metrics import Evaluation
 from ..files.atomic import try_to_write, write_text
 from ..items import Photo
@@ -172,6 +172,8 @@ def write_report(
         raise InputError(f"the page must show at least 1 pair, not {max_rows}")
     if threshold is not None and math.isnan(threshold):
         raise InputError("the threshold is not a number")
+    if os.path.splitext(path)[1].lower() not in (".html", ".htm"):
+        raise OutputError(f"cannot write {os.fspath(path)}: a page is HTML; give a name that ends in .html")
     try_to_write(path)
     order = sorted(range(len(matches)), key=lambda i: -float(matches.scores[i]))
     chosen = [i for i in order if threshold is None or matches.scores[i] >= threshold][:max_rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..errors import InputError
-from ..files.atomic import make_folder, try_to_write, write_text
+from ..files.atomic import make_folder
 from ..files.one_run import one_run
+from ..files.own_folder import OwnFolder
 from ..files.rows import check_format, check_names
 from ..matching.components import Chain, find_chain
 from ..matching.mutual import mutual_pairs
@@ -120,8 +120,8 @@ def find_duplicates(
 
     Args:
         photos: as `isc_fast.extract` takes them, or a descriptor file.
-        output: a folder; it gets ``photos.h5`` where photos were given, the tables ``pairs``, ``groups``, ``keep`` and
-            ``remove``, ``dedup.html`` and ``dedup.json``.
+        output: a folder that is new, empty or of an earlier run; it gets ``photos.h5`` where photos were given, the
+            tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``.
         describing: how photos are described.
         threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
         keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
@@ -151,8 +151,8 @@ def find_duplicates(
         check_links(link_to, photos)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
-    try_to_write(folder / "dedup.json")
     with one_run(folder):
+        own = OwnFolder(folder, "dedup.json", r"photos\.h5|pairs")
         side = (describing or Describing()).side("photos", photos, folder, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
@@ -173,6 +173,7 @@ def find_duplicates(
                 parts[0].write(0, mutual_pairs(parts[1], mutual, join.same))
             made = decide(descriptors, side, parts[0], join.same, rule, exact=exact)
             chain = find_chain(made.components, threshold)
+            own.clear()
             files = write_everything(
                 made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
             )
@@ -197,7 +198,7 @@ def find_duplicates(
             files=files,
             side=side,
         )
-        write_text(folder / "dedup.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         remove(folder)
     return result
 

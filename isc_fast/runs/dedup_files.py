@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..files.atomic import make_folder
-from ..files.rows import remove_rows, write_rows
+from ..files.rows import write_rows
 from ..review.page import Section, write_page
 from .deciding import Collection
 from .dedup_links import write_links
@@ -35,7 +34,7 @@ def write_everything(
 
     Args:
         made: what was decided.
-        folder: exists. Tables of an earlier run are removed from it.
+        folder: exists, without tables of an earlier run.
         form, nemo, link_to: see `isc_fast.runs.dedup.find_duplicates`.
         most: groups, and photos of each, that the page and the links show.
         threshold: for the words of the page.
@@ -44,10 +43,6 @@ def write_everything(
         OutputError: a file or link cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
-    for name in TABLES:
-        remove_rows(folder, name)
-    shutil.rmtree(folder / NEMO, ignore_errors=True)
-    (folder / "dedup.html").unlink(missing_ok=True)
     at = {"path": str} if made.side.source is not None else {}
     columns: dict[str, dict[str, type]] = {
         "pairs": {"id": str, "other_id": str, "score": float, "kind": str},

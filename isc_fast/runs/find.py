@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,9 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors, ids_at
 from ..errors import FormatError, InputError
-from ..files.atomic import make_folder, try_to_write, write_text
+from ..files.atomic import make_folder
+from ..files.one_run import one_run
+from ..files.own_folder import OwnFolder
 from ..matching.matches import UPRIGHT, Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
@@ -91,9 +92,9 @@ def find_copies(
 
     Args:
         queries, references: photos, as `isc_fast.extract` takes them, or a descriptor file.
-        output: a folder; it gets ``queries.h5`` and ``references.h5`` where photos were given, ``matches.csv`` (or
-            ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html`` and ``find.json``. An interrupted call goes
-            on.
+        output: a folder that is new, empty or of an earlier run; it gets ``queries.h5`` and ``references.h5`` where
+            photos were given, ``matches.csv`` (or ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html``
+            and ``find.json``. An interrupted call goes on.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
         threshold: lowest score; by default what the engine carries for so many pairs.
@@ -122,58 +123,60 @@ def find_copies(
     _check_views(names, queries, describing)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
-    try_to_write(folder / "find.json")
-    sides = (
-        describing.side("queries", queries, folder, progress),
-        describing.side("references", references, folder, progress),
-    )
-    views = {UPRIGHT: sides[0]}
-    if sides[0].source is not None:
-        for name in names:
-            views[name] = describing.side(f"queries-{name}", ViewSource(sides[0].source, name), folder, progress)
-    with ExitStack() as stack:
-        reference_set = stack.enter_context(open_any(sides[1].path))
-        view_sets = {name: stack.enter_context(open_any(side.path)) for name, side in views.items()}
-        query_set = view_sets[UPRIGHT]
-        for side, found in zip(sides, (query_set, reference_set), strict=True):
-            check_lengths(found, side.name)
-        verdict = compare(query_set, reference_set)
-        said = "as given"
-        if threshold is None:
-            pairs = sum(map(len, view_sets.values())) * len(reference_set)
-            threshold, point = default_threshold([query_set, reference_set], pairs)
-            said = f"the default for {pairs} pairs; {point}"
-        counts = len(query_set), len(reference_set)
-        file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
-        if negatives is not None:
-            against = stack.enter_context(open_any(negatives))
+    with one_run(folder):
+        own = OwnFolder(folder, "find.json", r"(queries|references)[\w-]*\.h5")
+        sides = (
+            describing.side("queries", queries, folder, progress),
+            describing.side("references", references, folder, progress),
+        )
+        views = {UPRIGHT: sides[0]}
+        if sides[0].source is not None:
+            for name in names:
+                views[name] = describing.side(f"queries-{name}", ViewSource(sides[0].source, name), folder, progress)
+        with ExitStack() as stack:
+            reference_set = stack.enter_context(open_any(sides[1].path))
+            view_sets = {name: stack.enter_context(open_any(side.path)) for name, side in views.items()}
+            query_set = view_sets[UPRIGHT]
+            for side, found in zip(sides, (query_set, reference_set), strict=True):
+                check_lengths(found, side.name)
+            verdict = compare(query_set, reference_set)
+            said = "as given"
+            if threshold is None:
+                pairs = sum(map(len, view_sets.values())) * len(reference_set)
+                threshold, point = default_threshold([query_set, reference_set], pairs)
+                said = f"the default for {pairs} pairs; {point}"
+            counts = len(query_set), len(reference_set)
+            file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
+            if negatives is not None:
+                against = stack.enter_context(open_any(negatives))
 
-            def normalized(side: Side, found: Descriptors) -> Descriptors:
-                path = folder / f"{side.name}-normalized.h5"
-                normalize_to_file(found, against, path, device=searcher)
-                return stack.enter_context(open_any(path))
+                def normalized(side: Side, found: Descriptors) -> Descriptors:
+                    path = folder / f"{side.name}-normalized.h5"
+                    normalize_to_file(found, against, path, device=searcher)
+                    return stack.enter_context(open_any(path))
 
-            reference_set = normalized(sides[1], reference_set)
-            view_sets = {name: normalized(views[name], found) for name, found in view_sets.items()}
-        by_view = {
-            name: search(
-                found,
-                reference_set,
-                k=k,
-                threshold=threshold,
-                device=searcher,
-                progress=progress(f"search {name}" if names else "search") if progress else None,
-            )
-            for name, found in view_sets.items()
-        }
-        matches = best_of_views(by_view, query_set.ids, k) if names else by_view[UPRIGHT]
-    write_matches(file, matches)
-    page = _write_page(folder / "matches.html", matches, sides, max_rows)
-    matched = len(set(matches.query_ids))
-    shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
-    result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
-    write_text(folder / "find.json", json.dumps(result.to_dict(), indent=2) + "\n")
-    return result
+                reference_set = normalized(sides[1], reference_set)
+                view_sets = {name: normalized(views[name], found) for name, found in view_sets.items()}
+            by_view = {
+                name: search(
+                    found,
+                    reference_set,
+                    k=k,
+                    threshold=threshold,
+                    device=searcher,
+                    progress=progress(f"search {name}" if names else "search") if progress else None,
+                )
+                for name, found in view_sets.items()
+            }
+            matches = best_of_views(by_view, query_set.ids, k) if names else by_view[UPRIGHT]
+        own.clear()
+        write_matches(file, matches)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows)
+        matched = len(set(matches.query_ids))
+        shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
+        result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
+        own.finish(result.to_dict(), [file, *([page] if page else [])])
+        return result
 
 
 def _check_views(names: Sequence[str], queries: Inputs | Source, describing: Describing) -> None:
@@ -192,8 +195,6 @@ def _check_views(names: Sequence[str], queries: Inputs | Source, describing: Des
 def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
     """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, and for views.
 
-    The other file, which an earlier run may have left, is removed.
-
     Raises:
         OutputError: the file cannot be written.
     """
@@ -201,12 +202,10 @@ def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
     try:
         if not with_views:
             check_output(csv, *ids)
-            lines.unlink(missing_ok=True)
             return csv
     except FormatError:
         pass
     check_output(lines, *ids)
-    csv.unlink(missing_ok=True)
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..descriptors.store import ids_at
 from ..files.atomic import make_folder
-from ..files.rows import FORMATS, write_rows
+from ..files.rows import write_rows
 from ..items import Floats, Ints, Photo
 from ..matching.arrays import Pairs
 from ..matching.components import find_components
@@ -158,14 +157,13 @@ def write_everything(
     Args:
         leaks: what was found.
         goes: from the training set.
-        folder: exists. Tables of an earlier run are removed from it.
+        folder: exists, without tables of an earlier run.
         form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
 
     Raises:
         OutputError: a file cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
-    _remove_earlier(folder)
     files = {
         "leaks": write_rows(
             folder,
@@ -198,14 +196,6 @@ def write_everything(
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     page = _write_page(leaks, folder / "leaks.html", max_rows)
     return {**files, "page": page} if page else files
-
-
-def _remove_earlier(folder: Path) -> None:
-    for form in FORMATS:
-        for path in (folder / f"leaks.{form}", folder / f"pairs.{form}", *folder.glob(f"remove-*.{form}")):
-            path.unlink(missing_ok=True)
-    shutil.rmtree(folder / NEMO, ignore_errors=True)
-    (folder / "leaks.html").unlink(missing_ok=True)
 
 
 def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,9 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
 from ..errors import InputError
-from ..files.atomic import make_folder, try_to_write, write_text
+from ..files.atomic import make_folder
 from ..files.one_run import one_run
+from ..files.own_folder import OwnFolder
 from ..files.rows import check_format, check_names
 from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
@@ -147,8 +147,8 @@ def find_leaks(
     _refuse_overlap(train, evaluations)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
-    try_to_write(folder / "leaks.json")
     with one_run(folder), ExitStack() as stack:
+        own = OwnFolder(folder, "leaks.json", r"(train|eval-.*)\.h5|pairs")
         chosen = describing or Describing()
         sides = [chosen.side("train", train, folder, progress)]
         sides += [
@@ -171,6 +171,7 @@ def find_leaks(
         within = _in_itself(folder, opened[0], threshold, searcher, progress) if RECIPES[recipe].groups else None
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched))
         goes = follow(leaks, within)
+        own.clear()
         written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
@@ -178,7 +179,7 @@ def find_leaks(
         result = LeaksResult(
             folder, len(opened[0]), sets, pairs, len(goes), recipe, threshold, said, page, written, tuple(sides)
         )
-        write_text(folder / "leaks.json", json.dumps(result.to_dict(), indent=2) + "\n")
+        own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
         remove(folder)
     return result
 

@@ -140,13 +140,13 @@ def test_the_command_line(tmp_path, folder_of, capsys):
         ("query nowhere x.jpg", "nowhere is no index: it has no index.json"),
         ("compact nowhere", "nowhere is no index"),
         ("remove i --ids nowhere.txt", "cannot read nowhere.txt"),
-        ("remove i --ids empty.txt", "empty.txt holds no id"),
+        ("remove i --ids other.csv", "expected the column id"),
         ("add i nowhere.h5", "nowhere.h5"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(made, monkeypatch, capsys, words, message):
     monkeypatch.chdir(made)
-    (made / "empty.txt").write_text("\n\n")
+    (made / "other.csv").write_text("name,score\none,1\n")
     assert main(["index", *words.split()]) == 1
     told = capsys.readouterr().err
     assert told.startswith("error: ")

@@ -1,0 +1,98 @@
+"""An output folder that a verb fills: only what the verb itself wrote there is ever replaced or removed.
+
+The folder has a record, such as ``dedup.json``, that lists the files of the last run. Before the first run has written it, there
+are only files that the next run goes on with, such as descriptors. A folder that holds anything else is somebody's, and is
+refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .atomic import try_to_write, write_text
+from .reading import parse_json
+
+_KEY = "written"
+
+
+class OwnFolder:
+    """The output folder of a verb.
+
+    Args:
+        folder: exists, and is not written to by another run.
+        record: the name of its record.
+        begun: a regular expression for the names of what an unfinished run leaves.
+
+    Raises:
+        OutputError: it holds files of somebody else, or cannot be written to.
+    """
+
+    def __init__(self, folder: Path, record: str, begun: str) -> None:
+        self.folder, self._record = folder, folder / record
+        try_to_write(self._record)
+        self._earlier = self._of_earlier_run(re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL))
+
+    def _of_earlier_run(self, begun: re.Pattern[str]) -> list[str]:
+        verb = self._record.stem
+        try:
+            names = parse_json(self._record.read_text("utf-8", "surrogateescape"))[_KEY]
+            if not isinstance(names, list) or not all(map(_is_plain, names)):
+                raise ValueError(names)
+        except FileNotFoundError:
+            others = sorted(name for name in os.listdir(self.folder) if not begun.fullmatch(name))
+            if others:
+                raise OutputError(
+                    f"{self.folder} holds {others[0]!r}, and isc-fast {verb} writes only to a folder of its own: give a new "
+                    "or an empty one"
+                ) from None
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{self._record} is not what isc-fast {verb} writes, so the folder is somebody's: give a new or an empty one"
+            ) from error
+        return names
+
+    def clear(self) -> None:
+        """Remove the files of the earlier run, and folders of it that are empty then. From here on, files may be written.
+
+        Raises:
+            OutputError: the record cannot be written.
+        """
+        for name in self._earlier:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
+        for name in {os.path.dirname(name) for name in self._earlier} - {""}:
+            with contextlib.suppress(OSError):
+                (self.folder / name).rmdir()
+        write_text(self._record, json.dumps({_KEY: []}) + "\n")
+
+    def finish(self, result: Mapping[str, Any], files: Iterable[Path]) -> None:
+        """Write the record of this run.
+
+        Args:
+            result: for people and scripts.
+            files: that were written, or the folder of a removal list; those in the folder are replaced by the next run.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        found = [part for file in files for part in (sorted(file.glob("part.0.parquet")) if file.is_dir() else [file])]
+        inside = [os.path.relpath(file, self.folder) for file in found]
+        written = sorted(name for name in inside if _is_plain(name))
+        write_text(self._record, json.dumps({**result, _KEY: written}, indent=2) + "\n")
+
+
+def _is_plain(name: object) -> bool:
+    """Whether this is the name of a file in a folder, or in a folder in it."""
+    return (
+        isinstance(name, str)
+        and name.count("/") <= 1
+        and not any(part in ("", ".", "..") or "\0" in part for part in name.split("/"))
+    )
