@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from .flags import (
     ENGINE_HELP,
     ID_RULES,
@@ -150,6 +151,8 @@ def _query(arguments: Namespace) -> int:
         answer = index.query(arguments.photos, **options)
     for failure in answer.failures:
         note(f"failed: {failure.path}: {failure.reason}")
+    if not answer.queries:
+        raise InputError(f"none of the {len(answer.failures)} photos could be described, so nothing was asked")
     if arguments.json:
         show(json.dumps(answer.to_dict()))
         return 0

@@ -86,13 +86,15 @@ def remove_descriptors(file: str | os.PathLike[str], ids: Iterable[str], output:
 
     `isc_fast.extract` brings the result up to date as it would the input: it describes again what is still in its folder.
 
+    Ids that the file does not have are counted and passed over, so that the same call may be repeated.
+
     Args:
         file: descriptors of any format.
         ids: what goes. They are in memory; of the file, memory holds a block of rows and eight bytes a row.
         output: the file to make; it may be the input.
 
     Raises:
-        InputError: the file has none of the ids, or nothing would be left.
+        InputError: nothing would be left.
         FormatError: the file cannot be read.
         OutputError: the output cannot be written.
     """
@@ -102,7 +104,6 @@ def remove_descriptors(file: str | os.PathLike[str], ids: Iterable[str], output:
         found = set[str]()
         rows = _among(whole.ids, going, found)
         failures = _among((row.id for row in whole.failures), going, found)
-        _require_some(found, going, file)
         if len(rows) == len(whole):
             raise InputError(f"all {len(whole)} descriptors of {os.fspath(file)} would go; remove the file instead")
         # Without stamps, an extraction would take the same plan for a complete result.

@@ -28,6 +28,7 @@ from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, Listing, as_source
+from ..sources.standard_input import NAME as STANDARD_INPUT_NAME
 
 DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
 
@@ -142,6 +143,20 @@ class _Listed(Source):
     def open(self, item: Item) -> Photo:
         """See `Source`."""
         return self._source.open(item)
+
+
+def check_there(*inputs: Inputs | Source) -> None:
+    """See before minutes of work that every input is there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for given in inputs:
+        if isinstance(given, Source):
+            continue
+        for name in map(os.fspath, [given] if isinstance(given, (str, os.PathLike)) else given):
+            if name != STANDARD_INPUT_NAME and not os.path.lexists(name):
+                raise InputError(f"there is no {name}; give photos, such as a folder, or a descriptor file")
 
 
 def descriptors_among(inputs: Inputs | Source) -> Path | None:

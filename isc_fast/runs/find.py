@@ -27,7 +27,7 @@ from ..matching.views import best_of_views
 from ..review.page import DEFAULT_ROWS, write_report
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .describing import Describing, Progress, Side, default_threshold, descriptors_among
+from .describing import Describing, Progress, Side, check_there, default_threshold, descriptors_among
 from .views import ViewSource, views_of
 
 K = 10
@@ -121,6 +121,7 @@ def find_copies(
         check_threshold(threshold)
     names = views_of(mirror=mirror, turn=turn)
     _check_views(names, queries, describing)
+    check_there(queries, references)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
     with one_run(folder):

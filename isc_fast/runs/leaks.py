@@ -25,7 +25,7 @@ from ..matching.self_join import SelfJoin, check_threshold
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .describing import Describing, Progress, Side, default_threshold
+from .describing import Describing, Progress, Side, check_there, default_threshold
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
 
@@ -145,6 +145,7 @@ def find_leaks(
     check_format(form)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
+    check_there(train, evaluations)
     searcher = open_searcher(search_device)
     folder = make_folder(output)
     with one_run(folder), ExitStack() as stack:
