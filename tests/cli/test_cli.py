@@ -348,7 +348,7 @@ def test_foreign_descriptors_of_another_length_are_refused_or_made_unit_length(t
     ("output", "words"),
     [
         ("none/m.csv", "its folder does not exist"),
-        ("m.json", "matches are written as CSV (.csv) or as JSON lines (.jsonl), not as .json"),
+        ("m.json", "matches are written as CSV (.csv), as JSON lines (.jsonl) or as Parquet (.parquet), not as .json"),
         ("m.csv.gz", "not as .gz"),
         ("m.csv", "the id 'a,b' holds a comma"),
     ],
