@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..files.lazy import Chosen, Joined, Mapped
 from ..items import Failure, Ints
-from ..sources.stamps import UNKNOWN
+from ..sources.stamps import unknown
 from .store import Descriptors, some_rows
 
 Rows = npt.NDArray[Any]
@@ -99,10 +99,7 @@ def _some(elements: Sequence[Any], numbers: Ints | None) -> Sequence[Any]:
 
 
 def _stamps(columns: Sequence[tuple[Any, int, Ints | None]]) -> npt.NDArray[np.int64]:
-    unknown = np.array(UNKNOWN, np.int64)
-    tables = [
-        (np.broadcast_to(unknown, (count, 2)) if table is None else table, rows) for table, count, rows in columns
-    ]
+    tables = [(unknown(count) if table is None else table, rows) for table, count, rows in columns]
     return StackedRows(tables, np.int64)  # type: ignore[return-value]  # it is sliced like an array
 
 

@@ -14,7 +14,8 @@ from ..files.lazy import BLOCK
 from ..items import Ints, Item
 from ..sources.stamps import same, stamps_of
 
-TODO = -1
+ANEW = -1
+"""The origin of an image that has to be described."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Changes:
     """How the images of a listing relate to a finished set of descriptors.
 
     Attributes:
-        origin: for each image ``(n,)``: the row of the set that is still right; `TODO` where there is none; −2 − k where
+        origin: for each image ``(n,)``: the row of the set that is still right; `ANEW` where there is none; −2 − k where
             failure k of the set is still right.
         new, changed, gone: how many images there are of each kind; ``gone`` counts those that only the set has.
         gone_rows: the rows of the set whose image is gone, rising.
@@ -39,12 +40,12 @@ class Changes:
     @property
     def kept(self) -> int:
         """How many images are as they were."""
-        return int((self.origin != TODO).sum())
+        return int((self.origin != ANEW).sum())
 
     @property
-    def todo(self) -> Ints:
+    def anew(self) -> Ints:
         """The numbers of the images that have to be described, rising."""
-        return np.flatnonzero(self.origin == TODO)
+        return np.flatnonzero(self.origin == ANEW)
 
     def __str__(self) -> str:
         again = f", {self.again} that failed tried again" if self.again else ""
@@ -52,12 +53,12 @@ class Changes:
 
     def without_failures(self) -> Changes:
         """The same, with every image to be described that failed."""
-        failed = self.origin < TODO
-        return replace(self, origin=np.where(failed, TODO, self.origin), again=int(failed.sum()))
+        failed = self.origin < ANEW
+        return replace(self, origin=np.where(failed, ANEW, self.origin), again=int(failed.sum()))
 
 
 def failure_of(origin: int) -> int:
-    """The number of the failure that an origin below `TODO` stands for."""
+    """The number of the failure that an origin below `ANEW` stands for."""
     return -2 - origin
 
 
@@ -78,7 +79,7 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
         raise ValueError("the set does not say what its photos were")
     rows, ids = len(whole), _Ids(whole)
     met = np.zeros(len(ids), np.bool_)
-    origin = np.full(len(items), TODO, np.int64)
+    origin = np.full(len(items), ANEW, np.int64)
     new = 0
     for start, block in _blocks(items):
         here, old = ids.find([item.id for item in block])
@@ -88,8 +89,8 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
         # A photo that was not there, and still is not, is no news. One that has a descriptor may be another by now.
         right = same(before, stamps) | ((old >= rows) & (before == stamps).all(axis=1))
         found = old[right]
-        origin[start + here[right]] = np.where(found < rows, found, rows + TODO - 1 - found)
-    changed = int(np.count_nonzero(origin == TODO)) - new
+        origin[start + here[right]] = np.where(found < rows, found, rows + ANEW - 1 - found)
+    changed = int(np.count_nonzero(origin == ANEW)) - new
     return Changes(origin, new, changed, len(met) - int(np.count_nonzero(met)), np.flatnonzero(~met[:rows]))
 
 

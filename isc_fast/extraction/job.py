@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ from ..decoders.base import AUTO, choose_decoder
 from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
+from ..files.lazy import Chosen
 from ..files.ledger import keep
 from ..items import Failure, Item
 from ..sources.choice import Choice
+from .changes import Changes, find_changes
 from .parts import PartsFolder
 from .plan import Plan, default_shard_size
 from .runners.base import Facts
+
+UPDATE = "update"
+"""The input that the plan of an update has, so that it is no other plan."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Update:
+    """How a finished output is brought up to date.
+
+    Attributes:
+        plan: of all images, whose id the output will have.
+        changes: how the images relate to the output.
+        keep_gone: whether rows stay whose image is gone.
+    """
+
+    plan: Plan
+    changes: Changes
+    keep_gone: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """What there is to do.
 
@@ -96,12 +116,14 @@ class Job:
         missing: the indices of the shards to compute.
         note: what the user should know about the images, or None.
         finished: what the output holds if it is complete already; then there is nothing to do.
+        update: for an output that is brought up to date; then the plan holds only the images to describe.
     """
 
     plan: Plan
     missing: Sequence[int] = ()
     note: str | None = None
     finished: Outcome | None = None
+    update: Update | None = None
 
     @property
     def images(self) -> int:
@@ -136,7 +158,13 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
-    plan = plan_like(request, listed, facts, made)
+    plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    update = _update_of(request, plan, whole, made)
+    if update:
+        todo = Chosen(plan.items, update.changes.anew)
+        wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
+        begun, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
+        return Job(begun, parts.missing(begun), str(update.changes), update=update)
     if made.plan_id != plan.id:
         raise MismatchError(
             f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
@@ -147,9 +175,23 @@ def _job_of_finished(
     return Job(plan, parts.missing(plan))
 
 
-def plan_like(request: Request, listed: Listed, facts: Facts, made: ExtractionFacts) -> Plan:
-    """The plan of a call for an output that is there already: what the call leaves open is as it was then."""
-    return _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+def _update_of(request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
+    """How a finished output is to be brought up to date; None where it is, or where it cannot be.
+
+    It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
+    plan's images.
+    """
+    alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
+    if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
+        return None
+    changes = find_changes(plan.items, whole)
+    if request.retry_failed:
+        changes = changes.without_failures()
+    same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
+    unchanged = same_images and not len(changes.anew)
+    if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
+        return None
+    return Update(plan, changes, request.keep_gone)
 
 
 def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | None) -> Plan:

@@ -24,7 +24,7 @@ from ..files.lazy import Lazy
 from ..files.ledger import TemporaryLedger, keep
 from ..files.locks import locked, same_file
 from ..items import NOTED, Failure, Ints
-from ..sources.stamps import UNKNOWN
+from ..sources.stamps import unknown
 from .json_plan import read_json_plan
 from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 
@@ -352,8 +352,7 @@ class PartsFolder:
             rows = len(ids) - len(failed)
             if not failed:
                 vectors = np.asarray(whole.vectors[row : row + rows], np.float32)
-                unknown = np.tile(np.array(UNKNOWN, np.int64), (rows, 1))
-                stamps = unknown if whole.stamps is None else whole.stamps[row : row + rows]
+                stamps = unknown(rows) if whole.stamps is None else whole.stamps[row : row + rows]
                 self.write_part(plan.id, shard, vectors, noted, stamps)
             row += rows
         return plan

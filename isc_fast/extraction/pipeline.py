@@ -25,12 +25,12 @@ from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
-from .job import Listed, Outcome, Request, find_job, made_by
+from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
 from .plan import Plan
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
-from .update import bring_up_to_date, find_update
+from .update import bring_up_to_date
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,8 @@ def extract_with(
     left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
-        update = find_update(request, listed, facts, parts)
-        job = update.job if update else find_job(request, listed, facts, parts)
-        if update is None:
-            del listed  # from here on, the file of the plan has the images
+        job = find_job(request, listed, facts, parts)
+        del listed  # from here on, the file of the plan has the images
         made = job.finished
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
@@ -169,7 +167,7 @@ def extract_with(
                 runner.run(Work(job.plan, job.missing, parts, lock, source), tally)
             else:
                 tally.begin()
-            made = bring_up_to_date(update, facts, parts) if update else _assembled(parts, job.plan, facts)
+            made = _written(job, parts, facts)
         parts.remove()
     seconds = time.monotonic() - began
     ignored, by_suffix, excluded = left_out
@@ -218,6 +216,12 @@ def _litter_removed(parts: PartsFolder) -> Iterator[None]:
         if not parts.has_parts():
             parts.remove()
         raise
+
+
+def _written(job: Job, parts: PartsFolder, facts: Facts) -> Outcome:
+    if job.update:
+        return bring_up_to_date(job, job.update, facts, parts)
+    return _assembled(parts, job.plan, facts)
 
 
 def _assembled(parts: PartsFolder, plan: Plan, facts: Facts) -> Outcome:

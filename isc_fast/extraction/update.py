@@ -9,7 +9,7 @@ of an extraction of everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,74 +20,31 @@ from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptor
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints
-from ..sources.stamps import UNKNOWN
-from .changes import TODO, Changes, failure_of, find_changes
-from .job import Job, Listed, Outcome, Request, made_by, opened_output, plan_like
+from ..sources.stamps import unknown
+from .changes import ANEW, failure_of
+from .job import Job, Outcome, Update, made_by, opened_output
 from .parts import PartsFolder
 from .plan import Plan
 from .runners.base import Facts
 
 Rows = npt.NDArray[Any]
 
-UPDATE = "update"
-"""The input that the plan of an update has, so that it is no other plan."""
 
-
-@dataclass(frozen=True)
-class Update:
-    """What an update has to do.
-
-    Attributes:
-        job: the images to describe; its plan's items are in its file in the folder of parts.
-        plan: of all images, whose id the output will have.
-        changes: how the images relate to the output.
-        keep_gone: whether rows stay whose image is gone.
-    """
-
-    job: Job
-    plan: Plan
-    changes: Changes
-    keep_gone: bool
-
-
-def find_update(request: Request, listed: Listed, facts: Facts, parts: PartsFolder) -> Update | None:
-    """Find out whether a finished output is to be brought up to date, and begin the plan for it.
-
-    Returns:
-        None where there is no finished output, or it is up to date; where it shares no image with the listing, was made in
-        another way than the request says, or does not say what its photos were: then it is refused or replaced elsewhere.
-
-    Raises:
-        MismatchError, FormatError, OutputError: as `isc_fast.extraction.job.find_job`.
-    """
-    if request.overwrite or not parts.output.exists():
-        return None
-    with opened_output(parts.output) as (whole, made):
-        plan = plan_like(request, listed, facts, made)
-        alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
-        if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
-            return None
-        changes = find_changes(plan.items, whole)
-        if request.retry_failed:
-            changes = changes.without_failures()
-    same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
-    unchanged = same_images and not len(changes.todo)
-    if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
-        return None
-    wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=Chosen(plan.items, changes.todo))
-    todo, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
-    return Update(Job(todo, parts.missing(todo), str(changes)), plan, changes, request.keep_gone)
-
-
-def bring_up_to_date(update: Update, facts: Facts, parts: PartsFolder) -> Outcome:
+def bring_up_to_date(job: Job, update: Update, facts: Facts, parts: PartsFolder) -> Outcome:
     """Write the output anew, from its own rows and from the parts.
+
+    Args:
+        job: whose parts are complete.
+        update: of the job.
+        facts: what the engine is.
+        parts: the folder of parts.
 
     Raises:
         OutputError: it cannot be written. The old one and the parts stay.
         DamageError: a part or the old output is damaged, and the old output stays.
     """
     with opened_output(parts.output) as (whole, _):
-        return _Merge(update, whole, parts).write(facts)
+        return _Merge(job.plan, update, whole, parts).write(facts)
 
 
 class _Fresh:
@@ -124,15 +81,15 @@ def _vectors(found: Descriptors) -> Rows:
 
 
 def _stamps(found: Descriptors) -> Rows:
-    return np.tile(np.array(UNKNOWN, np.int64), (len(found), 1)) if found.stamps is None else found.stamps[:]
+    return unknown(len(found)) if found.stamps is None else found.stamps[:]
 
 
 class _Merge:
     """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
 
-    def __init__(self, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
+    def __init__(self, todo: Plan, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
         self.update, self.whole = update, whole
-        self.files: list[Path] = [parts.part(index) for index in range(update.job.plan.shard_count)]
+        self.files: list[Path] = [parts.part(index) for index in range(todo.shard_count)]
         self.output, self.scratch = parts.output, parts.folder
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
         self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
@@ -161,9 +118,9 @@ class _Merge:
             found, kept_notes = list[Failure](), list[Failure]()
             for number, item in enumerate(items[start : start + BLOCK], start):
                 source = int(origin[number])
-                if source < TODO:
+                if source < ANEW:
                     row, stamp = old_failures[failure_of(source)], old_stamps[failure_of(source)]
-                elif source == TODO and item.id in failure_of_id:
+                elif source == ANEW and item.id in failure_of_id:
                     row, stamp = rows[failure_of_id[item.id]], new_stamps[failure_of_id[item.id]]
                 else:
                     self.has[number] = True
@@ -208,13 +165,13 @@ class _Merge:
         fresh = _Fresh(self.files, column)
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
-            kept = some_rows(old, block[block != TODO])
-            new = fresh.take(int((block == TODO).sum()))
+            kept = some_rows(old, block[block != ANEW])
+            new = fresh.take(int((block == ANEW).sum()))
             if new is None:
                 yield kept
                 continue
             made = np.empty((len(block), kept.shape[1]), kept.dtype)
-            made[block != TODO], made[block == TODO] = kept, new
+            made[block != ANEW], made[block == ANEW] = kept, new
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
             yield some_rows(old, self.gone[start : start + BLOCK_ROWS])

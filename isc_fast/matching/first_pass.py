@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,11 @@ class _Part:
     shortest: float
     farthest: float
     error: float
+
+    @cached_property
+    def same(self) -> Ints:
+        """What `same_rows` gives for them."""
+        return same_rows(self.rows)
 
 
 def _rounded(xb: Floats, centre: Floats) -> _Part | None:
@@ -185,7 +191,7 @@ class FirstPass:
         sums = product.multiply(part.bytes, tile.bytes)
         columns, rows = _reaching(sums, _least_sums(tile, self._at_centre[number], part, low, self._metric))
         if len(rows) * _MANY > sums.size:
-            one, other, pair = distinct_pairs(rows, columns, tile.same, same_rows(part.rows))
+            one, other, pair = distinct_pairs(rows, columns, tile.same, part.same)
             if len(one) * _DENSE > sums.size:
                 return None
             scores = scores_of(tile.rows[one], part.rows[other], self._metric)[pair]

@@ -34,6 +34,11 @@ def stamps_of(paths: Sequence[str]) -> Ints:
     return np.array([stamp_of(path) for path in paths], np.int64).reshape(len(paths), 2)
 
 
+def unknown(count: int) -> Ints:
+    """The stamps of photos that nobody looked at: ``int64 (count, 2)``, not to be written to."""
+    return np.broadcast_to(np.array(UNKNOWN, np.int64), (count, 2))
+
+
 def same(stamps: Ints, others: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which photos are as they were: ``bool (n,)``. An unknown stamp says that nobody knows, so such a photo is not."""
     return np.asarray((stamps == others).all(axis=1) & (stamps[:, 0] >= 0))

@@ -16,7 +16,7 @@ from PIL import Image
 from isc_fast import extract, open_descriptors, write_descriptors
 from isc_fast.cli.main import main
 from isc_fast.errors import InputError, MismatchError
-from isc_fast.extraction.changes import TODO, find_changes
+from isc_fast.extraction.changes import ANEW, find_changes
 from isc_fast.items import Item
 from isc_fast.sources.base import Source
 from isc_fast.sources.listing import Listing
@@ -253,7 +253,7 @@ def test_equal_hashes_of_unlike_ids_do_not_mix(tmp_path, folder, engine):
 
     with open_descriptors(output) as found:
         changes = find_changes([Item(Same("p2"), str(folder / "p2.png")), Item("p1", str(folder / "p1.png"))], found)
-    assert changes.origin.tolist() == [TODO, 1]
+    assert changes.origin.tolist() == [ANEW, 1]
     assert (changes.new, changes.gone) == (1, 7)
 
 
