@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from ..decoders.opening import ImageProblem
-from ..decoders.rules import fit, load_rgb
+from ..decoders.rules import fit
 from ..engines.base import Engine
 from ..engines.operating_point import PRECISION, OperatingPoint
-from ..errors import InputError
 from ..evaluation.edits.held_out import HELD_OUT_EDITS
 from ..items import Pixels, Vectors
+from .photos import open_to_edit
+from .precision.gate import describe_all
 from .telling import Say
 
 SEED = 2021
@@ -25,7 +24,6 @@ _FEWEST_PHOTOS, _MOST_PHOTOS = 16, 60
 _STRANGERS = 0.25  # share of the photos that are no references; they lend what an edit puts beside a photo
 _COPIES = 5  # of each photo, so that a large network needs minutes on two cores, not an hour
 _LONGEST_SIDE = 512  # photos are shrunk to this before they are edited
-_BATCH = 8
 _TAIL_SHARE = 0.003
 
 Scores = npt.NDArray[np.float32]
@@ -99,7 +97,7 @@ def _describe(
 ) -> tuple[Vectors, Vectors, npt.NDArray[np.int64]]:
     """Descriptors of the copies and of the references, and for each copy the number of its photo."""
     wanted = engine.spec.input
-    images = [_open(photo) for photo in photos]
+    images = [open_to_edit(photo, _LONGEST_SIDE) for photo in photos]
     strangers = range(references, len(images))
     kinds = list(HELD_OUT_EDITS)
     copies: list[Pixels] = []
@@ -111,18 +109,5 @@ def _describe(
             others = [images[other] for other in random.sample([row for row in strangers if row != number], 3)]
             copies.append(fit(HELD_OUT_EDITS[kind](image, others, random), wanted))
     originals = np.repeat(np.arange(len(images)), _COPIES)
-    return _run(engine, copies), _run(engine, [fit(image, wanted) for image in images[:references]]), originals
-
-
-def _run(engine: Engine, pixels: Sequence[Pixels]) -> Vectors:
-    starts = range(0, len(pixels), _BATCH)
-    return np.concatenate([engine.run(np.stack(pixels[start : start + _BATCH])) for start in starts])
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        image = load_rgb(str(path))
-    except ImageProblem as error:
-        raise InputError(f"the photo {path} cannot be used to measure the engine: {error}") from error
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BICUBIC)
-    return image
+    known = [fit(image, wanted) for image in images[:references]]
+    return describe_all(engine, copies), describe_all(engine, known), originals

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..decoders.opening import ImageProblem
-from ..decoders.rules import load_input
+from ..decoders.rules import load_input, load_rgb
 from ..errors import InputError
 from ..items import Pixels
 
@@ -35,6 +36,20 @@ def split_photos(photos: Sequence[Path]) -> Photos:
             f"{len(photos)} photos are too few to calibrate and measure with; expected at least 16, better 60: --photos FOLDER"
         )
     return Photos(list(photos[::2])[:_CALIBRATION_PHOTOS], list(photos[1::2]))
+
+
+def open_to_edit(path: Path, longest_side: int) -> Image.Image:
+    """A photo that is to be edited, shrunk to a longest side in pixels.
+
+    Raises:
+        InputError: it cannot be decoded; its path is named.
+    """
+    try:
+        image = load_rgb(str(path))
+    except ImageProblem as error:
+        raise InputError(f"the photo {path} cannot be used to measure the engine: {error}") from error
+    image.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
+    return image
 
 
 def load_photos(paths: Sequence[Path], height: int, width: int) -> Pixels:

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...decoders.opening import ImageProblem
-from ...decoders.rules import load_rgb
 from ...engines.base import Engine
 from ...errors import InputError
 from ...evaluation.edits.held_out import HELD_OUT_EDITS
 from ...evaluation.metrics import PER_QUERY_CAP, evaluate
+from ...items import Pixels
 from ...matching.matches import Matches, Truth
-from ..photos import Photos
+from ..photos import Photos, open_to_edit
 from ..targets.base import Verdict
 from ..telling import Say
 
@@ -60,15 +59,6 @@ class Benchmark:
     kinds: Sequence[str]
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        image = load_rgb(str(path))
-    except ImageProblem as error:
-        raise InputError(f"the photo {path} cannot be used to measure the engine: {error}") from error
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BICUBIC)
-    return image
-
-
 def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark:
     """Make the references, and for every photo one copy by each edit of `HELD_OUT_EDITS`.
 
@@ -81,7 +71,7 @@ def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark
     if len(photos) < 8:
         raise InputError(f"{len(photos)} photos are too few to measure the engine; expected at least 8, better 30")
     Random(SEED).shuffle(photos)
-    images = [_open(photo) for photo in photos]
+    images = [open_to_edit(photo, _LONGEST_SIDE) for photo in photos]
     known = len(images) - round(len(images) * _STRANGERS)
 
     def as_input(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -99,9 +89,10 @@ def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark
     return Benchmark(references, np.stack(queries), np.array(originals), kinds)
 
 
-def describe_all(engine: Engine, pixels: npt.NDArray[np.uint8]) -> Vectors:
-    """Describe any number of images: descriptors ``float32 (n, d)``."""
-    return np.concatenate([engine.run(pixels[start : start + _BATCH]) for start in range(0, len(pixels), _BATCH)])
+def describe_all(engine: Engine, pixels: npt.NDArray[np.uint8] | Sequence[Pixels]) -> Vectors:
+    """Describe any number of images, in one array or one by one: descriptors ``float32 (n, d)``."""
+    starts = range(0, len(pixels), _BATCH)
+    return np.concatenate([engine.run(np.asarray(pixels[start : start + _BATCH])) for start in starts])
 
 
 def describe_benchmark(engine: Engine, benchmark: Benchmark) -> tuple[Vectors, Vectors]:

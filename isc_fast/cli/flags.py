@@ -117,13 +117,22 @@ def choice(arguments: Namespace) -> Choice | None:
     return Choice(**options) if options else None
 
 
-def add_describing(parser: ArgumentParser) -> None:
-    """Add what the verbs have in common that describe photos before they compare them."""
-    parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
+def add_describing(parser: ArgumentParser, engine: str = "", *, keeps: bool = True) -> None:
+    """Add what the verbs have in common that describe photos before they compare them.
+
+    Args:
+        parser: of the verb.
+        engine: which engine it is, before what may be given.
+        keeps: whether descriptors are kept in a folder, where they may be replaced.
+    """
+    parser.add_argument("--engine", metavar="FILE", help=f"{engine}{ENGINE_HELP} (default: demo)")
     parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
-    )
+    if keeps:
+        parser.add_argument(
+            "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
+        )
+    else:
+        parser.set_defaults(overwrite=False)
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
     add_run_flags(parser)

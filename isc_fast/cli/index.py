@@ -7,18 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .flags import (
-    ENGINE_HELP,
-    ID_RULES,
-    IDS_HELP,
-    ISOLATE_HELP,
-    PHOTOS_HELP,
-    add_choice_flags,
-    add_json,
-    add_run_flags,
-    describing_of,
-    given,
-)
+from .flags import PHOTOS_HELP, add_describing, add_json, describing_of, given
 from .output import note, show
 
 if TYPE_CHECKING:
@@ -73,13 +62,8 @@ def _add_query(query: ArgumentParser) -> None:
     query.add_argument("-k", type=int, metavar="K", help="rows of each photo at most (default: 10)")
     query.add_argument("--threshold", type=float, metavar="S", help="lowest score, a cosine (default: any)")
     query.add_argument("--negatives", metavar="FILE", help="those that were subtracted from the rows of the index")
-    query.add_argument("--engine", metavar="FILE", help=f"the engine of the rows; {ENGINE_HELP} (default: demo)")
-    query.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
-    query.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
-    add_choice_flags(query)
-    add_run_flags(query)
+    add_describing(query, "the engine of the rows; ", keeps=False)
     add_json(query, "the matches as ")
-    query.set_defaults(overwrite=False)
 
 
 def run(arguments: Namespace) -> int:

@@ -11,15 +11,32 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .atomic import try_to_write, write_text
+from .atomic import make_folder, try_to_write, write_text
+from .one_run import one_run
 from .reading import parse_json
 
 _KEY = "written"
+
+
+@contextlib.contextmanager
+def own_folder(path: str | os.PathLike[str], record: str, begun: str) -> Iterator[OwnFolder]:
+    """The output folder of a verb, which is made if it is missing. While the block runs, no other run may write there.
+
+    Args:
+        path: of the folder.
+        record, begun: see `OwnFolder`.
+
+    Raises:
+        OutputError: it cannot be made or written to, another run holds it, or it holds files of somebody else.
+    """
+    folder = make_folder(path)
+    with one_run(folder):
+        yield OwnFolder(folder, record, begun)
 
 
 class OwnFolder:

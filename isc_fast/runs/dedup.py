@@ -9,9 +9,7 @@ from pathlib import Path
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..errors import InputError
-from ..files.atomic import make_folder
-from ..files.one_run import one_run
-from ..files.own_folder import OwnFolder
+from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
 from ..matching.components import Chain, find_chain
 from ..matching.mutual import mutual_pairs
@@ -19,7 +17,7 @@ from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin, check_threshold
 from ..sources.base import Source
-from ..sources.listing import Inputs
+from ..sources.listing import Inputs, names_of
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
@@ -150,9 +148,8 @@ def find_duplicates(
     if link_to is not None:
         check_links(link_to, photos)
     searcher = open_searcher(search_device)
-    folder = make_folder(output)
-    with one_run(folder):
-        own = OwnFolder(folder, "dedup.json", r"photos\.h5|pairs")
+    with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
+        folder = own.folder
         side = (describing or Describing()).side("photos", photos, folder, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
@@ -215,10 +212,8 @@ def _check(threshold: float | None, mutual: int | None, keep: str | None, max_gr
 
 def _refuse_repeated(photos: Inputs | Source) -> None:
     """A folder that is given twice would find every photo to be a copy of itself."""
-    if isinstance(photos, (str, os.PathLike, Source)):
-        return
     seen: dict[str, str] = {}
-    for name in [os.fspath(given) for given in photos]:
+    for name in names_of(photos):
         real = os.path.realpath(name)
         if real in seen:
             raise InputError(

@@ -12,7 +12,7 @@ from ..errors import InputError, OutputError
 from ..files.atomic import output_error
 from ..items import Item
 from ..sources.base import Source
-from ..sources.listing import Inputs
+from ..sources.listing import Inputs, names_of
 from .deciding import Collection
 
 
@@ -30,12 +30,9 @@ def check_links(link_to: str | os.PathLike[str], photos: Inputs | Source) -> Non
         )
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"cannot make {folder}: its folder does not exist")
-    inputs = [] if isinstance(photos, Source) else [photos] if isinstance(photos, (str, os.PathLike)) else photos
-    for name in inputs:
+    for name in names_of(photos):
         if os.path.isdir(name) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(name)):
-            raise InputError(
-                f"{folder} lies in {os.fspath(name)}, where the next run would find its links; choose another folder"
-            )
+            raise InputError(f"{folder} lies in {name}, where the next run would find its links; choose another folder")
 
 
 def check_files(items: Iterable[Item]) -> None:

@@ -27,7 +27,7 @@ from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
-from ..sources.listing import Inputs, Listing, as_source
+from ..sources.listing import Inputs, Listing, as_source, names_of
 from ..sources.standard_input import NAME as STANDARD_INPUT_NAME
 
 DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
@@ -152,9 +152,7 @@ def check_there(*inputs: Inputs | Source) -> None:
         InputError: one is not.
     """
     for given in inputs:
-        if isinstance(given, Source):
-            continue
-        for name in map(os.fspath, [given] if isinstance(given, (str, os.PathLike)) else given):
+        for name in names_of(given):
             if name != STANDARD_INPUT_NAME and not os.path.lexists(name):
                 raise InputError(f"there is no {name}; give photos, such as a folder, or a descriptor file")
 
@@ -165,10 +163,8 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
     Raises:
         InputError: it stands among other inputs.
     """
-    if isinstance(inputs, Source):
-        return None
-    names = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
-    found = [path for path in names if _holds_descriptors(path)]
+    names = names_of(inputs)
+    found = [path for path in map(Path, names) if _holds_descriptors(path)]
     if found and len(names) > 1:
         raise InputError(
             f"{found[0]} holds descriptors and stands among {len(names) - 1} other inputs; give photos alone, or one file of "

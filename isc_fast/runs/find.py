@@ -15,9 +15,7 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors, ids_at
 from ..errors import FormatError, InputError
-from ..files.atomic import make_folder
-from ..files.one_run import one_run
-from ..files.own_folder import OwnFolder
+from ..files.own_folder import own_folder
 from ..matching.matches import UPRIGHT, Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
@@ -123,9 +121,8 @@ def find_copies(
     _check_views(names, queries, describing)
     check_there(queries, references)
     searcher = open_searcher(search_device)
-    folder = make_folder(output)
-    with one_run(folder):
-        own = OwnFolder(folder, "find.json", r"(queries|references)[\w-]*\.h5")
+    with own_folder(output, "find.json", r"(queries|references)[\w-]*\.h5") as own:
+        folder = own.folder
         sides = (
             describing.side("queries", queries, folder, progress),
             describing.side("references", references, folder, progress),

@@ -14,9 +14,7 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
 from ..errors import InputError
-from ..files.atomic import make_folder
-from ..files.one_run import one_run
-from ..files.own_folder import OwnFolder
+from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
 from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
@@ -24,7 +22,7 @@ from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin, check_threshold
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
-from ..sources.listing import Inputs
+from ..sources.listing import Inputs, names_of
 from .describing import Describing, Progress, Side, check_there, default_threshold
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
@@ -147,9 +145,8 @@ def find_leaks(
     _refuse_overlap(train, evaluations)
     check_there(train, evaluations)
     searcher = open_searcher(search_device)
-    folder = make_folder(output)
-    with one_run(folder), ExitStack() as stack:
-        own = OwnFolder(folder, "leaks.json", r"(train|eval-.*)\.h5|pairs")
+    with own_folder(output, "leaks.json", r"(train|eval-.*)\.h5|pairs") as own, ExitStack() as stack:
+        folder = own.folder
         chosen = describing or Describing()
         sides = [chosen.side("train", train, folder, progress)]
         sides += [
@@ -219,8 +216,7 @@ def _numbered(name: str) -> Iterator[str]:
 
 def _refuse_overlap(train: Inputs | Source, evaluations: Sequence[str | os.PathLike[str]]) -> None:
     """A folder in another one would find each of its photos to have leaked."""
-    given = [] if isinstance(train, Source) else [train] if isinstance(train, (str, os.PathLike)) else [*train]
-    for one, other in combinations([*given, *evaluations], 2):
+    for one, other in combinations([*names_of(train), *evaluations], 2):
         places = Path(os.path.realpath(one)), Path(os.path.realpath(other))
         if places[0] == places[1] or places[0] in places[1].parents or places[1] in places[0].parents:
             raise InputError(

@@ -12,19 +12,16 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.reading import one_line, open_regular, parse_json
-from ..items import Photo, Problem
+from ..items import Problem
 from .base import Entry, Kind
-from .cache import Cache
 from .choice import Choice
-from .containers import Container, OpenFile, Place, reading
-from .table_columns import arrow, id_texts, image_column, kind_of, photo_of, refused, row_entries
-from .tables import CACHE_BYTES, MAX_GROUP_BYTES
+from .containers import Container, reading
+from .table_columns import PieceKey, Pieces, arrow, id_texts, image_column, kind_of, refused, row_entries
+from .tables import MAX_GROUP_BYTES
 
 ARROW_SUFFIXES = frozenset((".arrow",))
 _STATE = "state.json"
 _CONTINUES = b"\xff\xff\xff\xff"
-
-_BatchKey = tuple[str, tuple[int, int], str, int]
 
 
 def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
@@ -107,16 +104,7 @@ def _sound(column: Any) -> Any:
     return column
 
 
-def _read(file: OpenFile, place: Place) -> Photo:
-    at, row = place.numbers
-    values = _BATCHES.get((place.container, place.stamp, place.name, at))
-    if isinstance(values, Problem):
-        return values
-    changed = file.changed(place)
-    return changed or photo_of(values[row].as_py(), place.container)
-
-
-def _batch(key: _BatchKey) -> Any:
+def _batch(key: PieceKey) -> Any:
     """The column of photos of a record batch, or the problem because of which there is none."""
     file, _, column, at = key
     library = arrow("pyarrow")
@@ -129,17 +117,13 @@ def _batch(key: _BatchKey) -> Any:
         return Problem("read", f"its record batch cannot be read: {one_line(error)}")
 
 
-def _size(values: Any) -> int:
-    return 1 if isinstance(values, Problem) else int(values.nbytes)
-
-
-_BATCHES: Cache[_BatchKey, Any] = Cache(_batch, limit=CACHE_BYTES, size_of=_size)
+_BATCHES = Pieces(_batch)
 
 ARROW = Kind(
     "an Arrow file of save_to_disk (.arrow)",
     lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in ARROW_SUFFIXES,
     _entries,
     scheme="arrow",
-    open=reading(_read),
+    open=reading(_BATCHES.read),
     packs=ARROW_SUFFIXES,
 )

@@ -81,7 +81,7 @@ class Files(Source):
 
     def __init__(self, inputs: Inputs, ids: str = "auto", choice: Choice | None = None) -> None:
         self._given, self._ids, self._choice = inputs, ids, choice
-        names = [name if name == NAME else absolute(name) for name in _names(inputs)]
+        names = [name if name == NAME else absolute(name) for name in names_of(inputs)]
         self.inputs = [*names, f"ids={ids}", *(choice.texts() if choice else ())]
 
     def list(self) -> Listing:
@@ -138,7 +138,10 @@ class _Absolute(Lazy[Item]):
         return [Item(item.id, absolute(item.path)) for item in self._items[start:stop]]
 
 
-def _names(inputs: Inputs) -> list[str]:
+def names_of(inputs: Inputs | Source) -> list[str]:
+    """The names of what a user gave; none for a source, which has no name."""
+    if isinstance(inputs, Source):
+        return []
     return [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
 
 
@@ -181,7 +184,7 @@ def list_images(
         raise InputError(f"there is no id rule {ids!r}; choose one of {', '.join(ID_RULES)}")
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1, not {limit}")
-    roots = _names(inputs)
+    roots = names_of(inputs)
     catalog = Catalog(ids)
     finder = Finder(KINDS, catalog, choice or Choice())
     for root in roots:

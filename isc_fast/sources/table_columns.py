@@ -10,8 +10,9 @@ from ..errors import FormatError, InputError, IscFastError, MissingExtraError, r
 from ..files.reading import one_line, parse_json
 from ..items import Photo, Problem
 from .base import Entry
+from .cache import Cache
 from .choice import Choice
-from .containers import Container, too_large
+from .containers import Container, OpenFile, Place, too_large
 
 PATH_COLUMNS = ("image", "img", "image_path", "file_name", "filename", "path")
 """Names of text columns that are taken for the photos' paths."""
@@ -154,3 +155,34 @@ def refused(error: Exception, file: str, noun: str) -> IscFastError:
         return error
     reason = (getattr(error, "strerror", None) or one_line(error)) if isinstance(error, OSError) else one_line(error)
     return InputError(f"{file} is not {noun}, or it is damaged ({reason})")
+
+
+PieceKey = tuple[str, tuple[int, int], str, int]
+"""The file of a table, its stamp, the column of photos, and which piece: the number of a row group, the place of a batch."""
+
+CACHE_BYTES = 1 << 29
+"""Bytes of pieces that a process keeps of each kind of table; two of them stay whatever their size."""
+
+
+class Pieces(Cache[PieceKey, Any]):
+    """The photos' columns of pieces of tables: of row groups, or of record batches.
+
+    Args:
+        make: gives the column of a piece, or the problem because of which there is none: then it is not read again.
+    """
+
+    def __init__(self, make: Callable[[PieceKey], Any]) -> None:
+        super().__init__(make, limit=CACHE_BYTES, size_of=_bytes_of)
+
+    def read(self, file: OpenFile, place: Place) -> Photo:
+        """The photo of a row."""
+        piece, row = place.numbers
+        values = self.get((place.container, place.stamp, place.name, piece))
+        if isinstance(values, Problem):
+            return values
+        changed = file.changed(place)  # while the piece was read, perhaps
+        return changed or photo_of(values[row].as_py(), place.container)
+
+
+def _bytes_of(values: Any) -> int:
+    return 1 if isinstance(values, Problem) else int(values.nbytes)

@@ -11,20 +11,15 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.reading import one_line, open_regular
-from ..items import Photo, Problem
+from ..items import Problem
 from .base import Entry, Kind
-from .cache import Cache
 from .choice import Choice
-from .containers import Container, OpenFile, Place, reading
-from .table_columns import arrow, id_texts, image_column, kind_of, photo_of, refused, row_entries
+from .containers import Container, reading
+from .table_columns import PieceKey, Pieces, arrow, id_texts, image_column, kind_of, refused, row_entries
 
 PARQUET_SUFFIXES = frozenset((".parquet", ".pq"))
-CACHE_BYTES = 1 << 29
-"""Bytes of row groups that a process keeps; two of them stay whatever their size."""
 MAX_GROUP_BYTES = 1 << 30
 """Bytes of a row group: its photos are read all together."""
-
-_GroupKey = tuple[str, tuple[int, int], str, int]
 
 
 @contextlib.contextmanager
@@ -72,19 +67,10 @@ def _refuse_large(opened: Any, group: int, file: str) -> None:
         )
 
 
-def _read(file: OpenFile, place: Place) -> Photo:
-    group, row = place.numbers
-    values = _GROUPS.get((place.container, place.stamp, place.name, group))
-    if isinstance(values, Problem):
-        return values
-    changed = file.changed(place)  # while the group was read, perhaps
-    return changed or photo_of(values[row].as_py(), place.container)
-
-
 _READING = threading.Lock()  # one at a time, so that groups that are being read do not add up
 
 
-def _group(key: _GroupKey) -> Any:
+def _group(key: PieceKey) -> Any:
     """The column of photos of a row group, or the problem because of which there is none: then it is not read again."""
     file, _, column, group = key
     try:
@@ -94,17 +80,13 @@ def _group(key: _GroupKey) -> Any:
         return Problem("read", f"its row group cannot be read: {one_line(error)}")
 
 
-def _size(values: Any) -> int:
-    return 1 if isinstance(values, Problem) else int(values.nbytes)
-
-
-_GROUPS: Cache[_GroupKey, Any] = Cache(_group, limit=CACHE_BYTES, size_of=_size)
+_GROUPS = Pieces(_group)
 
 PARQUET = Kind(
     "a Parquet file (.parquet)",
     lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in PARQUET_SUFFIXES,
     _entries,
     scheme="parquet",
-    open=reading(_read),
+    open=reading(_GROUPS.read),
     packs=PARQUET_SUFFIXES,
 )

@@ -16,6 +16,7 @@ from fakes import FakeEngine
 
 from isc_fast.errors import InputError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
+from isc_fast.export.photos import open_to_edit
 from isc_fast.export.precision import gate
 from isc_fast.export.precision.gate import (
     MAX_MICRO_AP_LOSS,
@@ -84,8 +85,8 @@ def test_photos_of_any_size_can_be_edited(tmp_path, size):
 def test_large_photos_are_shrunk_before_they_are_edited(tmp_path):
     Image.new("RGB", (3000, 1500)).save(tmp_path / "large.png")
     Image.new("RGB", (300, 150)).save(tmp_path / "small.png")
-    assert gate._open(tmp_path / "large.png").size == (1024, 512)
-    assert gate._open(tmp_path / "small.png").size == (300, 150)
+    assert open_to_edit(tmp_path / "large.png", gate._LONGEST_SIDE).size == (1024, 512)
+    assert open_to_edit(tmp_path / "small.png", gate._LONGEST_SIDE).size == (300, 150)
 
 
 def test_any_number_of_images_is_described():
