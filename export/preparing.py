@@ -108,7 +108,7 @@ def read_preparing(text: str) -> Preparing:
             ) from error
     if ("mean" in said) != ("std" in said):
         raise EngineError(f"--preprocess needs mean and std together, such as {EXAMPLE!r}")
-    facts = {key: said[key] for key in ("resize", "filter", "antialias", "fill") if key in said}
+    facts: dict[str, Any] = {key: said[key] for key in ("resize", "filter", "antialias", "fill") if key in said}
     made = Preparing(facts, said.get("mean"), said.get("std"), said.get("channels", False))
     made.sized(1, 1)  # says now what is wrong with a name
     return made

@@ -142,7 +142,9 @@ def around(graph: ForeignGraph, preparing: Preparing, pixels: str, vectors: str,
     (taken,) = (value for value in inside.input if value.name not in known)
     given = inside.output[0]
     kind, raw = taken.type.tensor_type.elem_type, given.type.tensor_type.elem_type
-    before, behind, constants = [], [], []
+    before: list[Any] = []
+    behind: list[Any] = []
+    constants: list[Any] = []
     nodes, last = before, pixels
 
     def add(operator: str, *more: str, **attributes: Any) -> None:
@@ -177,7 +179,7 @@ def around(graph: ForeignGraph, preparing: Preparing, pixels: str, vectors: str,
         inside.ClearField(field)
     inside.node.extend(wrapped)
     inside.initializer.extend(constants)
-    shape = ["n", graph.height, graph.width, 3]
+    shape: tuple[str | int, ...] = ("n", graph.height, graph.width, 3)
     inside.input.extend([helper.make_tensor_value_info(pixels, TensorProto.UINT8, shape), *inputs])
     inside.output.append(helper.make_tensor_value_info(vectors, TensorProto.FLOAT, ["n", dim]))
     return model

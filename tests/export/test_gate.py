@@ -80,7 +80,12 @@ def test_photos_of_any_size_can_be_edited(tmp_path, size):
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    assert make_benchmark(sorted(tmp_path.iterdir()), 32, 32).queries.shape == (8 * len(HELD_OUT_EDITS), 32, 32, 3)
+    assert make_benchmark(sorted(tmp_path.iterdir()), Preprocessing(32, 32)).queries.shape == (
+        8 * len(HELD_OUT_EDITS),
+        32,
+        32,
+        3,
+    )
 
 
 def test_large_photos_are_shrunk_before_they_are_edited(tmp_path):
