@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..progress import duration
 from .flags import (
+    CHECKSUM_HELP,
     ENGINE_HELP,
     ID_RULES,
     IDS_HELP,
@@ -43,6 +44,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep-gone", action="store_true", help="keep the descriptors of photos that are gone from the inputs"
     )
+    parser.add_argument("--checksum", action="store_true", help=CHECKSUM_HELP)
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
@@ -65,6 +67,7 @@ def run(arguments: Namespace) -> int:
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             keep_gone=arguments.keep_gone,
+            checksum=arguments.checksum,
             isolated=arguments.isolate,
             choice=choice(arguments),
             progress=printer,

@@ -10,6 +10,7 @@ Any HDF5 reader opens such a file. Its layout:
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
 | ``stamps`` | int64 ``(n, 2)``: size and time of each photo's file before it was described; absent where nobody looked |
 | ``failures/stamp`` | the same ``(m, 2)`` of the images without a descriptor |
+| ``digests``, ``failures/digest`` | uint8 ``(n, 16)``, ``(m, 16)``: the SHA-256 of each photo, cut; absent where nobody asked |
 | ``notes/id``, ``path``, ``stage``, ``reason`` | the same of images whose descriptor says little; absent where there are none |
 | attribute ``checksums`` | says that there are checksums behind HDF5's data; see `isc_fast.files.sums` |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
+from ..files.digests import DIGEST_BYTES, Digests
 from ..files.lazy import Chosen, Lazy, Texts
 from ..files.ledger import keep
 from ..files.reading import parse_json
@@ -63,6 +65,9 @@ class Descriptors:
         stamps: size and time of each photo's file before it was described, ``int64 (n, 2)``; None where nobody looked. See
             `isc_fast.sources.stamps`.
         failure_stamps: the same of the failures, ``int64 (m, 2)``.
+        digests: of each photo's bytes before it was described, ``uint8 (n, 16)``; None where nobody asked. See
+            `isc_fast.files.digests`.
+        failure_digests: the same of the failures, ``uint8 (m, 16)``.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -72,6 +77,8 @@ class Descriptors:
     notes: Sequence[Failure] = ()
     stamps: npt.NDArray[np.int64] | None = None
     failure_stamps: npt.NDArray[np.int64] | None = None
+    digests: Digests | None = None
+    failure_digests: Digests | None = None
 
     def __post_init__(self) -> None:
         if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
@@ -209,6 +216,8 @@ def write_blocks(
     notes: Sequence[Failure] = (),
     stamps: Iterable[npt.NDArray[np.int64]] | None = None,
     failure_stamps: npt.NDArray[np.int64] | None = None,
+    digests: Iterable[Digests] | None = None,
+    failure_digests: Digests | None = None,
     scratch: Path | None = None,
 ) -> None:
     """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
@@ -216,8 +225,8 @@ def write_blocks(
     Args:
         path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures, notes, failure_stamps: see `Descriptors`. The ids are read twice.
-        stamps: see `Descriptors`; in blocks, which go together.
+        ids, dim, meta, failures, notes, failure_stamps, failure_digests: see `Descriptors`. The ids are read twice.
+        stamps, digests: see `Descriptors`; each in blocks, which go together.
         scratch: folder for temporary files, on the same disk.
 
     Raises:
@@ -245,16 +254,29 @@ def write_blocks(
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
         if stamps is not None and failure_stamps is not None:
-            table = file.create_dataset("stamps", (len(ids), 2), np.int64)
-            done = 0
-            for rows_of_stamps in stamps:
-                table[done : done + len(rows_of_stamps)] = rows_of_stamps
-                writer.check()
-                done += len(rows_of_stamps)
-            file.create_dataset("failures/stamp", data=np.asarray(failure_stamps, np.int64).reshape(-1, 2))
+            _write_facts(writer, "stamp", stamps, len(ids), failure_stamps)
+        if digests is not None and failure_digests is not None:
+            _write_facts(writer, "digest", digests, len(ids), failure_digests)
         for group, rows_ in (("failures", failures), ("notes", notes)):
             if len(rows_) or group == "failures":
                 _write_ledger(writer, group, rows_)
+
+
+_FACTS = {"stamp": (np.dtype(np.int64), 2), "digest": (np.dtype(np.uint8), DIGEST_BYTES)}
+"""Facts about photos' files that stand beside rows and failures: the type and the number of the columns."""
+
+
+def _write_facts(
+    writer: Hdf5Writer, name: str, blocks: Iterable[npt.NDArray[Any]], count: int, of_failures: npt.NDArray[Any]
+) -> None:
+    """Write facts of so many rows, given in blocks, and those of the failures."""
+    dtype, width = _FACTS[name]
+    table, done = writer.file.create_dataset(f"{name}s", (count, width), dtype), 0
+    for block in blocks:
+        table[done : done + len(block)] = block
+        writer.check()
+        done += len(block)
+    writer.file.create_dataset(f"failures/{name}", data=np.asarray(of_failures, dtype).reshape(-1, width))
 
 
 def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> None:
@@ -288,11 +310,13 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
         notes=descriptors.notes,
         stamps=None if descriptors.stamps is None else _in_blocks(descriptors.stamps),
         failure_stamps=None if descriptors.failure_stamps is None else descriptors.failure_stamps[:],
+        digests=None if descriptors.digests is None else _in_blocks(descriptors.digests),
+        failure_digests=None if descriptors.failure_digests is None else descriptors.failure_digests[:],
     )
 
 
-def _in_blocks(stamps: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    return (stamps[start : start + BLOCK_ROWS] for start in range(0, len(stamps), BLOCK_ROWS))
+def _in_blocks(table: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (table[start : start + BLOCK_ROWS] for start in range(0, len(table), BLOCK_ROWS))
 
 
 def is_ours(file: h5py.File) -> bool:
@@ -338,18 +362,25 @@ class StoredLedger(Lazy[Failure]):
         return [Failure(*row) for row in zip(*columns, strict=True)]
 
 
-def _stamps(file: h5py.File, place: str) -> h5py.Dataset | None:
-    """The stamps of an open file, or None.
+def _facts(file: h5py.File, name: str) -> dict[str, h5py.Dataset]:
+    """The facts of an open file by the names that `Descriptors` gives them; nothing where it has none.
 
     Raises:
-        FormatError: they are no pairs of integers.
+        FormatError: they have another type or shape, or do not go with the rows or the failures.
     """
-    if "stamps" not in file:
-        return None
-    column = dataset(file, place)
-    if column.dtype != np.int64 or column.ndim != 2 or column.shape[1] != 2:
-        raise FormatError(f"{place} of type {column.dtype} and shape {column.shape}, not pairs of integers")
-    return column
+    if f"{name}s" not in file:
+        return {}
+    dtype, width = _FACTS[name]
+    found = {}
+    for place, beside, attribute in (
+        (f"{name}s", "vectors", f"{name}s"),
+        (f"failures/{name}", "failures/id", f"failure_{name}s"),
+    ):
+        column = found[attribute] = dataset(file, place)
+        expected = (len(dataset(file, beside)), width)
+        if column.dtype != dtype or column.shape != expected:
+            raise FormatError(f"{place} of type {column.dtype} and shape {column.shape}, not {dtype} {expected}")
+    return found
 
 
 def _strings(column: h5py.Dataset) -> h5py.Dataset:
@@ -384,8 +415,8 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
                 meta=meta,
                 failures=StoredLedger(file, "failures", path),
                 notes=StoredLedger(file, "notes", path) if "notes" in file else (),
-                stamps=_stamps(file, "stamps"),
-                failure_stamps=_stamps(file, "failures/stamp"),
+                **_facts(file, "stamp"),
+                **_facts(file, "digest"),
             )
         yield found
 

@@ -25,9 +25,11 @@ from ..items import Failure, Item
 from ..sources.choice import Choice
 from .changes import Changes, find_changes
 from .parts import PartsFolder
-from .plan import Plan, default_shard_size
+from .plan import Digesting, Plan, default_shard_size
 from .runners.base import Facts
 
+_LOOKED_AT = 1000
+"""Ids of an output and of a call that are compared, to say how they differ."""
 UPDATE = "update"
 """The input that the plan of an update has, so that it is no other plan."""
 
@@ -49,6 +51,7 @@ class Request:
     retry_failed: bool = False
     keep_gone: bool = False
     choice: Choice | None = None
+    checksum: bool = False
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
@@ -65,6 +68,7 @@ class Listed:
         items: the images, with absolute paths.
         inputs: where and how they were listed, as the plan writes it down.
         ignored, ignored_suffixes, excluded: see `isc_fast.sources.listing.Listing`.
+        digesting: gives digests of the images, where the call wants them.
     """
 
     items: Sequence[Item]
@@ -72,6 +76,7 @@ class Listed:
     ignored: int
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
+    digesting: Digesting | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
     plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
-    update = _update_of(request, plan, whole, made)
+    update = _update_of(request, plan, whole, made, listed.digesting)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
@@ -167,7 +172,7 @@ def _job_of_finished(
         return Job(begun, parts.missing(begun), str(update.changes), update=update)
     if made.plan_id != plan.id:
         raise MismatchError(
-            f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
+            f"{parts.output} was made {_difference(whole, made, plan, request)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
@@ -175,7 +180,9 @@ def _job_of_finished(
     return Job(plan, parts.missing(plan))
 
 
-def _update_of(request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
+def _update_of(
+    request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts, digesting: Digesting | None
+) -> Update | None:
     """How a finished output is to be brought up to date; None where it is, or where it cannot be.
 
     It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
@@ -184,11 +191,11 @@ def _update_of(request: Request, plan: Plan, whole: Descriptors, made: Extractio
     alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
     if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
         return None
-    changes = find_changes(plan.items, whole)
+    changes = find_changes(plan.items, whole, digesting)
     if request.retry_failed:
         changes = changes.without_failures()
     same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
-    unchanged = same_images and not len(changes.anew)
+    unchanged = same_images and not len(changes.anew) and not changes.refreshed
     if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
         return None
     return Update(plan, changes, request.keep_gone)
@@ -239,7 +246,7 @@ def opened_output(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]
         yield whole, made
 
 
-def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
+def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: Request) -> str:
     """How a finished output was made otherwise than the plan says, in words."""
     if made.engine_id != plan.engine_id:
         return f"by another engine ({made.engine_name} {made.engine_id[:12]})"
@@ -248,4 +255,23 @@ def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
     if made.batch_size != plan.batch_size:
         return f"in batches of {made.batch_size}, not {plan.batch_size}"
     count = len(whole) + len(whole.failures)
-    return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"
+    guess = _guess(whole, plan, request)
+    return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now{guess})"
+
+
+def _guess(whole: Descriptors, plan: Plan, request: Request) -> str:
+    """What a look at the first ids says of an output with which a call shares no image, in words."""
+    then, now = list(whole.ids[:_LOOKED_AT]), [item.id for item in plan.items[:_LOOKED_AT]]
+    if not set(then).isdisjoint(now):
+        if whole.digests is None or request.checksum:
+            return "; ids are the same, and the photos are not"
+        return "; ids are the same: if these photos were only copied or touched, --checksum sees it by their bytes"
+    by_stem = {_stem(id_): id_ for id_ in then}
+    pair = next(((by_stem[_stem(id_)], id_) for id_ in now if _stem(id_) in by_stem), None)
+    return f"; ids such as {pair[0]!r} then and {pair[1]!r} now, which --ids and the inputs decide" if pair else ""
+
+
+def _stem(id_: str) -> str:
+    """What the rules for ids have in common: the name of the file without its folders and its suffix."""
+    name = id_.rpartition("/")[2]
+    return name.rpartition(".")[0] or name

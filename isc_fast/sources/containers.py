@@ -120,6 +120,11 @@ def container_of(path: str) -> str:
     return f"{scheme}://{rest.partition(_INSIDE)[0]}" if found and _INSIDE in rest else ""
 
 
+def lasting(path: str) -> str:
+    """What stays of a path when its container is only touched, or written anew: without the numbers that find the bytes."""
+    return path.rpartition("#")[0] if container_of(path) else path
+
+
 def place_of(path: str) -> Place | Problem:
     """The place that a path names, or the problem that it says."""
     container, _, rest = path.partition("://")[2].partition(_INSIDE)
@@ -151,7 +156,7 @@ class OpenFile:
         status = os.fstat(self._stream.fileno())
         if (status.st_size, status.st_mtime_ns) == place.stamp:
             return None
-        return Problem("read", f"{place.container} has changed since it was listed: extract again with --overwrite")
+        return Problem("read", f"{place.container} has changed since it was listed: extract again")
 
     def read(self, size: int, offset: int) -> bytes:
         """Read at a place; fewer bytes where the file ends before."""
