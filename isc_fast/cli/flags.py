@@ -42,6 +42,15 @@ def engine_flags(arguments: Namespace) -> dict[str, Any]:
     }
 
 
+def add_dtype(parser: ArgumentParser, default: str = "float32") -> None:
+    """Add the type in which rows are stored."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        help=f"how the file holds the descriptors; float16 takes half the disk (default: {default})",
+    )
+
+
 def add_json(parser: ArgumentParser, what: str = "") -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help=f"print {what}JSON")

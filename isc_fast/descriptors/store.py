@@ -4,7 +4,7 @@ Any HDF5 reader opens such a file. Its layout:
 
 | name | content |
 |---|---|
-| ``vectors`` | float32 ``(n, d)`` |
+| ``vectors`` | float32 ``(n, d)``, or float16; see `isc_fast.descriptors.provenance.ROW_TYPES` |
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
@@ -23,10 +23,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -40,7 +40,7 @@ from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
 from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
-from .provenance import Provenance
+from .provenance import ROW_TYPES, Provenance
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
@@ -236,13 +236,13 @@ def write_blocks(
     with create_hdf5(path, scratch=scratch, with_sums=True) as writer:
         file = writer.file
         file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
-        vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
+        vectors = file.create_dataset("vectors", (len(ids), dim), _row_type(meta))
         done = 0
         for block in blocks:
             if block.ndim != 2 or block.shape[1] != dim or done + len(block) > len(ids):
                 raise FormatError(f"a block of shape {block.shape} at row {done} does not fit into {len(ids)} × {dim}")
             if len(block):
-                vectors[done : done + len(block)] = block
+                vectors[done : done + len(block)] = _rounded(block, vectors.dtype)
             writer.check()
             done += len(block)
         if done != len(ids):
@@ -260,6 +260,44 @@ def write_blocks(
         for group, rows_ in (("failures", failures), ("notes", notes)):
             if len(rows_) or group == "failures":
                 _write_ledger(writer, group, rows_)
+
+
+def _row_type(meta: Mapping[str, Any]) -> np.dtype[Any]:
+    found = meta.get("dtype", ROW_TYPES[0])
+    if found not in ROW_TYPES:
+        raise FormatError(f"rows of type {found!r}, which this isc-fast does not write; install the one that made them")
+    return np.dtype(found)
+
+
+def _rounded(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Rows as a file holds them. NumPy rounds 20 times as fast as HDF5 does.
+
+    Raises:
+        FormatError: a number is too large for the type.
+    """
+    with np.errstate(over="ignore"):
+        made = np.asarray(block, dtype)
+    if dtype != np.float32 and np.isfinite(block).all() and not np.isfinite(made).all():
+        raise FormatError(f"the rows hold numbers beyond {np.finfo(dtype).max:g}, the largest of {dtype}; use float32")
+    return made
+
+
+class _AsFloat32:
+    """Rows of a data set of another type, sliced like one of float32. NumPy converts, as in `_rounded`."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, data: h5py.Dataset) -> None:
+        self._data, self.shape = data, data.shape
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[np.float32]:
+        return np.asarray(self._data[rows], np.float32)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 _FACTS = {"stamp": (np.dtype(np.int64), 2), "digest": (np.dtype(np.uint8), DIGEST_BYTES)}
@@ -290,13 +328,32 @@ def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> No
         writer.check()
 
 
-def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+def stored_as(descriptors: Descriptors, dtype: str | None) -> Descriptors:
+    """The same descriptors, whose rows a file will hold in another type, one of `ROW_TYPES`; None leaves it as it is.
+
+    Raises:
+        InputError: there is no such type.
+    """
+    return descriptors if dtype is None else replace(descriptors, meta=descriptors.provenance.stored_as(dtype).write())
+
+
+def write_descriptors(
+    path: str | os.PathLike[str], descriptors: Descriptors, *, dtype: Literal["float32", "float16"] | None = None
+) -> None:
     """Write a descriptor file, atomically and block by block. It may replace the one that the descriptors are read from.
+
+    Args:
+        path: the file.
+        descriptors: what it gets.
+        dtype: the type in which the file holds the rows; by default the one in which a file held them before, or float32. What is
+            read of float16 is float32 again, each number rounded to 11 bits.
 
     Raises:
         OutputError: it cannot be written.
-        FormatError: an id holds a zero byte, or occurs twice.
+        FormatError: an id holds a zero byte, or occurs twice; or a number is too large for float16.
+        InputError: there is no such type.
     """
+    descriptors = stored_as(descriptors, dtype)
     twice = repeated_id(descriptors.ids)
     if twice is not None:
         raise FormatError(f"the id {twice!r} occurs twice; every descriptor needs an id of its own")
@@ -410,7 +467,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
             found = Descriptors(
-                vectors=vectors,
+                vectors=vectors if vectors.dtype == np.float32 else _AsFloat32(vectors),  # type: ignore[arg-type]
                 ids=StoredIds(dataset(file, "ids"), path),
                 meta=meta,
                 failures=StoredLedger(file, "failures", path),

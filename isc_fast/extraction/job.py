@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO, choose_decoder
-from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
+from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance, check_row_type
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
 from ..files.lazy import Chosen
@@ -39,7 +39,7 @@ class Request:
     """What a call wants; the fields are the arguments of `isc_fast.extract`.
 
     Raises:
-        InputError: a number is below 1.
+        InputError: a number is below 1, or there is no such type of rows.
     """
 
     ids: str = "auto"
@@ -52,12 +52,14 @@ class Request:
     keep_gone: bool = False
     choice: Choice | None = None
     checksum: bool = False
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"the {name.replace('_', ' ')} must be at least 1, not {number}")
+        check_row_type(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Job:
         note: what the user should know about the images, or None.
         finished: what the output holds if it is complete already; then there is nothing to do.
         update: for an output that is brought up to date; then the plan holds only the images to describe.
+        dtype: the type in which the output holds the rows.
     """
 
     plan: Plan
@@ -129,6 +132,7 @@ class Job:
     note: str | None = None
     finished: Outcome | None = None
     update: Update | None = None
+    dtype: str | None = None
 
     @property
     def images(self) -> int:
@@ -157,19 +161,25 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
     plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
-    return Job(plan, parts.missing(plan, and_failed=retries), note)
+    return Job(plan, parts.missing(plan, and_failed=retries), note, dtype=request.dtype)
 
 
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
     plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    dtype = whole.provenance.row_type
+    if request.dtype not in (None, dtype):
+        raise MismatchError(
+            f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast convert {parts.output} --dtype {request.dtype} "
+            "writes a copy, and --overwrite describes the photos again"
+        )
     update = _update_of(request, plan, whole, made, listed.digesting)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
         begun, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
-        return Job(begun, parts.missing(begun), str(update.changes), update=update)
+        return Job(begun, parts.missing(begun), str(update.changes), update=update, dtype=dtype)
     if made.plan_id != plan.id:
         raise MismatchError(
             f"{parts.output} was made {_difference(whole, made, plan, request)}: give another output, or --overwrite it"
@@ -177,7 +187,7 @@ def _job_of_finished(
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
     plan = parts.begin_again(plan, whole)
-    return Job(plan, parts.missing(plan))
+    return Job(plan, parts.missing(plan), dtype=dtype)
 
 
 def _update_of(
@@ -215,10 +225,10 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
     return choose_decoder(inherited, facts.spec.input, stays_there=facts.takes_gpu_pixels)
 
 
-def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
-    """What an output says it was made by."""
+def made_by(plan: Plan, facts: Facts, dtype: str | None) -> dict[str, Any]:
+    """What an output says it was made by; its rows are stored in this type."""
     by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size)
-    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).write()
+    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).stored_as(dtype).write()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..decoders.base import AUTO, check_decoder
 from ..decoders.contents import digests_of
@@ -29,7 +29,6 @@ from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
-from .plan import Plan
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
 from .update import bring_up_to_date
@@ -81,6 +80,7 @@ def extract(
     keep_gone: bool = False,
     choice: Choice | None = None,
     checksum: bool = False,
+    dtype: Literal["float32", "float16"] | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -118,6 +118,8 @@ def extract(
         keep_gone: keep the rows of images that are gone, behind the others.
         checksum: decide by the bytes of an image whether it has changed, not by size and time: every image is read for that.
             The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
+        dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
+            number rounded to 11 bits. By default as the output has it already, or float32.
         devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
             `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
@@ -133,7 +135,9 @@ def extract(
             no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
     """
-    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, checksum)
+    request = Request(
+        ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, checksum, dtype
+    )
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
@@ -227,17 +231,17 @@ def _litter_removed(parts: PartsFolder) -> Iterator[None]:
 def _written(job: Job, parts: PartsFolder, facts: Facts) -> Outcome:
     if job.update:
         return bring_up_to_date(job, job.update, facts, parts)
-    return _assembled(parts, job.plan, facts)
+    return _assembled(parts, job, facts)
 
 
-def _assembled(parts: PartsFolder, plan: Plan, facts: Facts) -> Outcome:
+def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
     """Make the output from the parts.
 
     Raises:
         InputError: no image could be described.
         OutputError: the output cannot be written.
     """
-    count, failures, notes = parts.assemble(plan, facts.spec.dim, made_by(plan, facts))
+    count, failures, notes = parts.assemble(job.plan, facts.spec.dim, made_by(job.plan, facts, job.dtype))
     if not count:
         parts.remove()
         worst = failures[0]

@@ -25,7 +25,6 @@ from ..sources.stamps import unknown
 from .changes import ANEW, failure_of
 from .job import Job, Outcome, Update, made_by, opened_output
 from .parts import PartsFolder
-from .plan import Plan
 from .runners.base import Facts
 
 Rows = npt.NDArray[Any]
@@ -45,7 +44,7 @@ def bring_up_to_date(job: Job, update: Update, facts: Facts, parts: PartsFolder)
         DamageError: a part or the old output is damaged, and the old output stays.
     """
     with opened_output(parts.output) as (whole, _):
-        return _Merge(job.plan, update, whole, parts).write(facts)
+        return _Merge(job, update, whole, parts).write(facts)
 
 
 class _Fresh:
@@ -92,9 +91,9 @@ def _digests(found: Descriptors) -> Rows:
 class _Merge:
     """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
 
-    def __init__(self, todo: Plan, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
-        self.update, self.whole = update, whole
-        self.files: list[Path] = [parts.part(index) for index in range(todo.shard_count)]
+    def __init__(self, job: Job, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
+        self.update, self.whole, self.dtype = update, whole, job.dtype
+        self.files: list[Path] = [parts.part(index) for index in range(job.plan.shard_count)]
         self.output, self.scratch = parts.output, parts.folder
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
         self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
@@ -165,7 +164,7 @@ class _Merge:
                 self._rows(_vectors, self.whole.vectors),
                 ids=ids,
                 dim=facts.spec.dim,
-                meta=made_by(plan, facts),
+                meta=made_by(plan, facts, self.dtype),
                 failures=self.failures,
                 notes=self.notes,
                 stamps=self._rows(_stamps, self.whole.stamps, None if seen is None else seen.stamps),
