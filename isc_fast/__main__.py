@@ -1,7 +1,7 @@
 """``python -m isc_fast`` is ``isc-fast``. An interrupt while the program is still being imported ends it without a traceback."""
 
+import _signal as signal  # the module signal imports enum, and an interrupt in these milliseconds would print a traceback
 import os
-import signal
 import sys
 
 
