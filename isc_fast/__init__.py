@@ -23,8 +23,6 @@ TYPE_CHECKING = False
 """As in typing, whose import would take milliseconds in which an interrupt of the command line prints a traceback."""
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from .descriptors.formats.submission import write_submission as write_submission
     from .descriptors.formats.table import convert as convert
     from .descriptors.formats.table import read_descriptors as read_descriptors
@@ -163,6 +161,9 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def __getattr__(name: str) -> Any:

@@ -33,14 +33,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
-from ..files.digests import DIGEST_BYTES, Digests
+from ..files.digests import Digests
 from ..files.lazy import Chosen, Lazy, Texts
 from ..files.ledger import keep
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
+from .columns import AsFloat32, read_facts, rounded, row_type, write_facts
 from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
-from .provenance import ROW_TYPES, Provenance
+from .provenance import Provenance
 
 FORMAT_VERSION = 1
 ATTRIBUTE = "isc_fast"
@@ -236,13 +237,13 @@ def write_blocks(
     with create_hdf5(path, scratch=scratch, with_sums=True) as writer:
         file = writer.file
         file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
-        vectors = file.create_dataset("vectors", (len(ids), dim), _row_type(meta))
+        vectors = file.create_dataset("vectors", (len(ids), dim), row_type(meta))
         done = 0
         for block in blocks:
             if block.ndim != 2 or block.shape[1] != dim or done + len(block) > len(ids):
                 raise FormatError(f"a block of shape {block.shape} at row {done} does not fit into {len(ids)} × {dim}")
             if len(block):
-                vectors[done : done + len(block)] = _rounded(block, vectors.dtype)
+                vectors[done : done + len(block)] = rounded(block, vectors.dtype)
             writer.check()
             done += len(block)
         if done != len(ids):
@@ -254,67 +255,12 @@ def write_blocks(
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
         if stamps is not None and failure_stamps is not None:
-            _write_facts(writer, "stamp", stamps, len(ids), failure_stamps)
+            write_facts(writer, "stamp", stamps, len(ids), failure_stamps)
         if digests is not None and failure_digests is not None:
-            _write_facts(writer, "digest", digests, len(ids), failure_digests)
+            write_facts(writer, "digest", digests, len(ids), failure_digests)
         for group, rows_ in (("failures", failures), ("notes", notes)):
             if len(rows_) or group == "failures":
                 _write_ledger(writer, group, rows_)
-
-
-def _row_type(meta: Mapping[str, Any]) -> np.dtype[Any]:
-    found = meta.get("dtype", ROW_TYPES[0])
-    if found not in ROW_TYPES:
-        raise FormatError(f"rows of type {found!r}, which this isc-fast does not write; install the one that made them")
-    return np.dtype(found)
-
-
-def _rounded(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Rows as a file holds them. NumPy rounds 20 times as fast as HDF5 does.
-
-    Raises:
-        FormatError: a number is too large for the type.
-    """
-    with np.errstate(over="ignore"):
-        made = np.asarray(block, dtype)
-    if dtype != np.float32 and np.isfinite(block).all() and not np.isfinite(made).all():
-        raise FormatError(f"the rows hold numbers beyond {np.finfo(dtype).max:g}, the largest of {dtype}; use float32")
-    return made
-
-
-class _AsFloat32:
-    """Rows of a data set of another type, sliced like one of float32. NumPy converts, as in `_rounded`."""
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, data: h5py.Dataset) -> None:
-        self._data, self.shape = data, data.shape
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __getitem__(self, rows: Any) -> npt.NDArray[np.float32]:
-        return np.asarray(self._data[rows], np.float32)
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.asarray(self[:], dtype)
-
-
-_FACTS = {"stamp": (np.dtype(np.int64), 2), "digest": (np.dtype(np.uint8), DIGEST_BYTES)}
-"""Facts about photos' files that stand beside rows and failures: the type and the number of the columns."""
-
-
-def _write_facts(
-    writer: Hdf5Writer, name: str, blocks: Iterable[npt.NDArray[Any]], count: int, of_failures: npt.NDArray[Any]
-) -> None:
-    """Write facts of so many rows, given in blocks, and those of the failures."""
-    dtype, width = _FACTS[name]
-    table, done = writer.file.create_dataset(f"{name}s", (count, width), dtype), 0
-    for block in blocks:
-        table[done : done + len(block)] = block
-        writer.check()
-        done += len(block)
-    writer.file.create_dataset(f"failures/{name}", data=np.asarray(of_failures, dtype).reshape(-1, width))
 
 
 def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> None:
@@ -329,7 +275,7 @@ def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> No
 
 
 def stored_as(descriptors: Descriptors, dtype: str | None) -> Descriptors:
-    """The same descriptors, whose rows a file will hold in another type, one of `ROW_TYPES`; None leaves it as it is.
+    """The same descriptors, whose rows a file will hold in another type, one of `provenance.ROW_TYPES`; None leaves it as it is.
 
     Raises:
         InputError: there is no such type.
@@ -419,27 +365,6 @@ class StoredLedger(Lazy[Failure]):
         return [Failure(*row) for row in zip(*columns, strict=True)]
 
 
-def _facts(file: h5py.File, name: str) -> dict[str, h5py.Dataset]:
-    """The facts of an open file by the names that `Descriptors` gives them; nothing where it has none.
-
-    Raises:
-        FormatError: they have another type or shape, or do not go with the rows or the failures.
-    """
-    if f"{name}s" not in file:
-        return {}
-    dtype, width = _FACTS[name]
-    found = {}
-    for place, beside, attribute in (
-        (f"{name}s", "vectors", f"{name}s"),
-        (f"failures/{name}", "failures/id", f"failure_{name}s"),
-    ):
-        column = found[attribute] = dataset(file, place)
-        expected = (len(dataset(file, beside)), width)
-        if column.dtype != dtype or column.shape != expected:
-            raise FormatError(f"{place} of type {column.dtype} and shape {column.shape}, not {dtype} {expected}")
-    return found
-
-
 def _strings(column: h5py.Dataset) -> h5py.Dataset:
     """A data set that is a row of strings.
 
@@ -467,13 +392,13 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
             found = Descriptors(
-                vectors=vectors if vectors.dtype == np.float32 else _AsFloat32(vectors),  # type: ignore[arg-type]
+                vectors=vectors if vectors.dtype == np.float32 else AsFloat32(vectors),  # type: ignore[arg-type]
                 ids=StoredIds(dataset(file, "ids"), path),
                 meta=meta,
                 failures=StoredLedger(file, "failures", path),
                 notes=StoredLedger(file, "notes", path) if "notes" in file else (),
-                **_facts(file, "stamp"),
-                **_facts(file, "digest"),
+                **read_facts(file, "stamp"),
+                **read_facts(file, "digest"),
             )
         yield found
 

@@ -171,8 +171,8 @@ def _job_of_finished(
     dtype = whole.provenance.row_type
     if request.dtype not in (None, dtype):
         raise MismatchError(
-            f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast convert {parts.output} --dtype {request.dtype} "
-            "writes a copy, and --overwrite describes the photos again"
+            f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast merge {parts.output} --dtype {request.dtype} "
+            f"-o {parts.output} writes it so, and --overwrite describes the photos again"
         )
     update = _update_of(request, plan, whole, made, listed.digesting)
     if update:
@@ -199,7 +199,10 @@ def _update_of(
     plan's images.
     """
     alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
-    if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
+    if not alike or whole.stamps is None:
+        return None
+    by_bytes = digesting is not None and whole.digests is not None
+    if not by_bytes and not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
         return None
     changes = find_changes(plan.items, whole, digesting)
     if request.retry_failed:
@@ -271,6 +274,8 @@ def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: 
 
 def _guess(whole: Descriptors, plan: Plan, request: Request) -> str:
     """What a look at the first ids says of an output with which a call shares no image, in words."""
+    if whole.stamps is None:
+        return "; it does not say what its photos were"
     then, now = list(whole.ids[:_LOOKED_AT]), [item.id for item in plan.items[:_LOOKED_AT]]
     if not set(then).isdisjoint(now):
         if whole.digests is None or request.checksum:

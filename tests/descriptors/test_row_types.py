@@ -91,8 +91,12 @@ def test_an_extraction_stores_them_and_an_update_keeps_the_type(tmp_path, folder
     extract(folder, FakeEngine(), output, retry_failed=True)
     extract(folder, FakeEngine(), tmp_path / "fresh.h5", dtype="float16", batch_size=1, shard_size=1)
     assert output.read_bytes() == (tmp_path / "fresh.h5").read_bytes() != before
-    with pytest.raises(MismatchError, match="holds rows of float16, not float32: isc-fast convert"):
+    with pytest.raises(MismatchError, match="holds rows of float16, not float32: isc-fast merge"):
         extract(folder, FakeEngine(), output, dtype="float32")
+    merge_descriptors([output], output, dtype="float32")
+    assert extract(folder, FakeEngine(), output, dtype="float32").note is None, "it is the same extraction"
+    merge_descriptors([output], output, dtype="float16")
+    assert output.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
     assert extract(folder, FakeEngine(), output, dtype="float32", overwrite=True).computed == 9
     assert stored(output) == FULL
 

@@ -209,6 +209,10 @@ def test_photos_that_only_a_program_can_open(tmp_path):
     source.content_of = (tmp_path / "p.bmp").read_bytes()
     told(source, tmp_path / "out.h5")
     assert digests(tmp_path / "out.h5") == {"a": hashlib.sha256(source.content_of).hexdigest()[:32], "bad": "0" * 32}
+    assert told(source, tmp_path / "out.h5") is None
+    picture(tmp_path / "p.bmp", 2)
+    source.content_of = (tmp_path / "p.bmp").read_bytes()
+    assert told(source, tmp_path / "out.h5") == "0 new, 1 changed, 0 gone, 1 as they were"
 
 
 def test_a_column_that_does_not_go_with_the_rows_is_refused(tmp_path, folder):
