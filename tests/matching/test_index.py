@@ -403,7 +403,8 @@ def test_info_and_verify_take_an_index(tmp_path, capsys):
     files = [folder / facts.name / name for facts in read_manifest(folder).segments for name in facts.files]
     for file in (*files, folder / MANIFEST):
         content = file.read_bytes()
-        file.write_bytes(content[:99] + bytes([content[99] ^ 1]) + content[100:])
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
         assert main(["verify", str(folder)]) == 1, file
         assert str(file) in capsys.readouterr().out
         file.write_bytes(content)
