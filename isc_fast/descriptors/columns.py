@@ -24,7 +24,8 @@ def row_type(meta: Mapping[str, Any]) -> np.dtype[Any]:
     found = meta.get("dtype", ROW_TYPES[0])
     if found not in ROW_TYPES:
         raise FormatError(f"rows of type {found!r}, which this isc-fast does not write; install the one that made them")
-    return np.dtype(found)
+    made: np.dtype[Any] = np.dtype(found)
+    return made
 
 
 def rounded(block: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -58,7 +59,10 @@ class AsFloat32:
         return np.asarray(self[:], dtype)
 
 
-_FACTS = {"stamp": (np.dtype(np.int64), 2), "digest": (np.dtype(np.uint8), DIGEST_BYTES)}
+_FACTS: dict[str, tuple[np.dtype[Any], int]] = {
+    "stamp": (np.dtype(np.int64), 2),
+    "digest": (np.dtype(np.uint8), DIGEST_BYTES),
+}
 """Facts about photos' files that stand beside rows and failures: the type and the number of the columns."""
 
 

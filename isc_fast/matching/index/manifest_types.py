@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -25,13 +24,8 @@ def typed(cls: type[T], values: Any) -> T:
     needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
     if not isinstance(values, dict) or not needed <= values.keys() <= known.keys():
         raise TypeError(f"{cls.__name__} of {values!r:.60}")
-    hints = _hints(cls)
+    hints = get_type_hints(cls)
     return cls(**{name: _value(hints[name], value) for name, value in values.items()})
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
 
 
 def _value(kind: Any, value: Any) -> Any:
