@@ -1,6 +1,7 @@
 """``python -m isc_fast`` is ``isc-fast``. An interrupt while the program is still being imported ends it without a traceback."""
 
-import _signal as signal  # type: ignore[import-not-found]  # the module signal imports enum, and an interrupt in these milliseconds would print a traceback
+# Not signal, which imports enum: an interrupt in these milliseconds would print a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
 

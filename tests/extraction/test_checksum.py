@@ -20,6 +20,7 @@ from isc_fast.errors import FormatError, MismatchError
 from isc_fast.extraction.job import Request
 from isc_fast.extraction.pipeline import extract_with
 from isc_fast.items import Item
+from isc_fast.runs.describing import Describing
 from isc_fast.runs.views import ViewSource
 from isc_fast.sources.base import Source
 from isc_fast.sources.listing import Files, Listing
@@ -190,6 +191,17 @@ def test_a_view_changes_where_its_photo_does(tmp_path, folder):
     (folder / "q.jpg").unlink()
     extract(ViewSource(Files(folder), "mirrored"), FakeEngine(), tmp_path / "v.h5", checksum=True)
     assert digests(tmp_path / "v.h5") == expected(folder)
+
+
+def test_a_side_of_a_comparison_is_described_alike(tmp_path, folder):
+    """As dedup, find and leaks do."""
+    for _ in range(2):
+        side = Describing(FakeEngine(), checksum=True).side("photos", folder, tmp_path)
+        assert digests(side.path) == expected(folder)
+        picture(folder / "p2.bmp", 50)
+    side = Describing(FakeEngine(), checksum=True).side("photos", folder, tmp_path)
+    assert side.made is not None
+    assert side.made.computed == 0
 
 
 def test_photos_that_only_a_program_can_open(tmp_path):
