@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .changes import Changes, find_changes
 from .parts import PartsFolder
 from .plan import Plan, default_shard_size
 from .runners.base import Facts
+from .share import Share
 
 UPDATE = "update"
 """The input that the plan of an update has, so that it is no other plan."""
@@ -49,6 +50,7 @@ class Request:
     retry_failed: bool = False
     keep_gone: bool = False
     choice: Choice | None = None
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
@@ -150,7 +152,7 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
             return _job_of_finished(request, listed, facts, parts, whole, made)
     begun = parts.readable_plan()
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
-    plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
+    plan, note = parts.begin_or_resume(plan_of(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
     return Job(plan, parts.missing(plan, and_failed=retries), note)
 
@@ -158,8 +160,8 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
-    plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
-    update = _update_of(request, plan, whole, made)
+    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    update = update_of(request, plan, whole, made)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
@@ -167,7 +169,7 @@ def _job_of_finished(
         return Job(begun, parts.missing(begun), str(update.changes), update=update)
     if made.plan_id != plan.id:
         raise MismatchError(
-            f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
+            f"{parts.output} was made {difference(whole, made, plan)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
@@ -175,7 +177,7 @@ def _job_of_finished(
     return Job(plan, parts.missing(plan))
 
 
-def _update_of(request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
+def update_of(request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
     """How a finished output is to be brought up to date; None where it is, or where it cannot be.
 
     It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
@@ -194,10 +196,23 @@ def _update_of(request: Request, plan: Plan, whole: Descriptors, made: Extractio
     return Update(plan, changes, request.keep_gone)
 
 
-def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | None) -> Plan:
-    """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine."""
+def plan_of(
+    request: Request,
+    listed: Listed,
+    facts: Facts,
+    earlier: Settings | None,
+    shard_size: Callable[[int, int], int] = default_shard_size,
+) -> Plan:
+    """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine.
+
+    Args:
+        request, listed: what the call wants.
+        facts: what the engine is.
+        earlier: what an earlier run of the same output was made by.
+        shard_size: gives the images of a shard by the number of images and the batch size.
+    """
     batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
-    size = request.shard_size or (earlier.shard_size if earlier else default_shard_size(len(listed.items), batch))
+    size = request.shard_size or (earlier.shard_size if earlier else shard_size(len(listed.items), batch))
     decoder = name_decoder(request.decoder, facts, earlier)
     return Plan(listed.inputs, listed.items, facts.id, decoder, batch, -(-size // batch) * batch)
 
@@ -239,7 +254,7 @@ def opened_output(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]
         yield whole, made
 
 
-def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
+def difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
     """How a finished output was made otherwise than the plan says, in words."""
     if made.engine_id != plan.engine_id:
         return f"by another engine ({made.engine_name} {made.engine_id[:12]})"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PLAN_VERSION = 1
 MIN_SHARD_ITEMS = 256
 MAX_SHARDS = 4096
+MOST_KEPT_ITEMS, MOST_KEPT_PARTS = 10_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ def default_shard_size(count: int, batch_size: int) -> int:
     It is a multiple of the batch size, so that only the last batch of the plan can be short.
     """
     wanted = max(MIN_SHARD_ITEMS, -(-count // MAX_SHARDS))
+    return -(-wanted // batch_size) * batch_size
+
+
+def folder_shard_size(count: int, batch_size: int) -> int:
+    """The number of items in a shard whose part is kept: as for one file up to `MOST_KEPT_ITEMS`, so parts of 10 MB at most.
+
+    A part is read as a whole by those who copy or check it, and whoever reads many small ones waits for each. Beyond
+    `MOST_KEPT_PARTS` parts, they grow: 10⁹ images are 100,000 parts.
+    """
+    wanted = max(MIN_SHARD_ITEMS, min(-(-count // MAX_SHARDS), MOST_KEPT_ITEMS), -(-count // MOST_KEPT_PARTS))
     return -(-wanted // batch_size) * batch_size
 
 
@@ -235,6 +246,18 @@ class Plan:
             if mine != theirs:
                 return f"another {noun} ({str(mine)[:12]} then, {str(theirs)[:12]} now)"
         return None
+
+
+def change_in_words(begun: Plan, wanted: Plan) -> str | None:
+    """Say how the images of a plan that was begun differ from those of another, without going through them as `drift` does.
+
+    Returns:
+        the words; None if the images do not differ.
+    """
+    if begun.id == wanted.id:
+        return None
+    then, now = len(begun.items), len(wanted.items)
+    return f"{then} then, {now} now" if then != now else "others of the same number, or in another order"
 
 
 def drift(older: StoredItems, newer: StoredItems) -> str | None:

@@ -19,6 +19,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,8 +33,9 @@ from ...machine.cores import Part, available_cores
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
+from ..plan_folder import PlanFolder
 from .account import Report
-from .base import Facts
+from .base import Facts, device_of
 
 
 class _Channel:
@@ -105,7 +107,8 @@ def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part)
     threads = part.share(job["decode_threads"] or available_cores())
     decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
     equipment = Equipment(engine, decoder, job["batch_size"])
-    sink = _Sink(channel, PartsFolder(Path(job["output"])), job["plan_id"])
+    parts = (PlanFolder if job["in_folder"] else PartsFolder)(Path(job["output"]))
+    sink = _Sink(channel, parts.on(partial(device_of, engine)), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
         compute_shards(chain([shard], channel.shards()), equipment, sink)
 

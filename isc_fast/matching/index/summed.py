@@ -14,32 +14,9 @@ import numpy.typing as npt
 from ...errors import DamageError, FormatError
 from ...files.atomic import replacing
 from ...files.reading import one_line, open_regular
-from ...files.sums import append_sums, damage, read_sums
+from ...files.sums import append_sums, damage, read_digest
+from ...files.sums import digest_of as digest_of
 from ...files.verified import VerifiedFile
-
-_DIGEST_BYTES = 32
-
-
-def digest_of(path: Path) -> str:
-    """The digest at the end of a file with checksums, in hexadecimal: two files of one digest hold the same bytes.
-
-    Raises:
-        DamageError: the file has no checksums, or they are damaged.
-        FormatError: it cannot be read.
-    """
-    try:
-        with open_regular(path) as stream:
-            return _digest(stream, path)[0]
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _digest(stream: IO[bytes], path: Path) -> tuple[str, Any]:
-    sums = read_sums(stream.fileno(), str(path))
-    if sums is None:
-        raise damage(str(path), "it has lost its checksums")
-    stream.seek(-_DIGEST_BYTES, os.SEEK_END)
-    return stream.read(_DIGEST_BYTES).hex(), sums
 
 
 def open_summed(path: Path, digest: str) -> VerifiedFile:
@@ -55,7 +32,7 @@ def open_summed(path: Path, digest: str) -> VerifiedFile:
     """
     try:
         with open_regular(path) as stream:
-            found, sums = _digest(stream, path)
+            found, sums = read_digest(stream, str(path))
             if found != digest:
                 raise damage(str(path), "it is another file than the one that the index names")
             return VerifiedFile(path, os.dup(stream.fileno()), sums)
