@@ -13,7 +13,7 @@ HELP = "check that a descriptor file, or an unfinished extraction, is whole and 
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("file", metavar="FILE", help="descriptors of any format, or the folder OUTPUT.parts")
+    parser.add_argument("file", metavar="FILE", help="descriptors of any format, a folder of parts, or OUTPUT.parts")
     add_json(parser)
 
 

@@ -7,6 +7,7 @@ byte, whoever computed it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,15 +20,19 @@ from typing import Any, NamedTuple
 from ..errors import DamageError, FormatError
 from ..files.atomic import write_text
 from ..files.reading import one_line, open_regular, parse_json
+from ..files.sums import digest_of
 
 MANIFEST = "manifest.json"
 VERSION = 1
 AGAIN = "run the same isc-fast extract again, which computes it"
 """What brings a part back that is lost."""
 
+BEGUN = re.compile(r"begun-(?:new|[0-9a-f]{16})\.json")
+"""Names of the file that says what was begun in a folder and is not done."""
+
 _FORMAT = "isc-fast descriptors in parts"
 _BEGINNING = json.dumps({"format": _FORMAT}).removesuffix("}").encode()
-_LARGEST_BYTES = 1 << 30
+_LARGEST_BYTES, _PIECE_BYTES = 1 << 30, 1 << 22
 _NAME = re.compile(r"[0-9a-f]{64}/part-[0-9]{6,12}\.h5")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOST = 1 << 48  # no count and no size is as large
@@ -152,6 +157,31 @@ def parts_folder(path: str | os.PathLike[str]) -> Path | None:
         return None
 
 
+def is_unfinished(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a result in parts that is being extracted or brought up to date."""
+    with contextlib.suppress(OSError):
+        return any(BEGUN.fullmatch(name) for name in os.listdir(folder))
+    return False
+
+
+def digests_of(file: Path) -> tuple[int, str, str]:
+    """Size in bytes, SHA-256, and the digest of the checksums of a part, which is read as a whole.
+
+    Raises:
+        DamageError: its checksums are damaged.
+        FormatError: it cannot be read.
+    """
+    whole, size = hashlib.sha256(), 0
+    try:
+        with open_regular(file) as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                whole.update(piece)
+                size += len(piece)
+    except OSError as error:
+        raise FormatError(f"cannot read {file}: {error.strerror or error}") from error
+    return size, whole.hexdigest(), digest_of(file)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a folder. Parts are not looked at.
 
@@ -183,7 +213,8 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{one_line(error)} is missing" if isinstance(error, KeyError) else one_line(error)
         raise DamageError(
-            f"{file} is damaged ({reason}); copy it again from a sound copy, or extract with --overwrite", reason
+            f"{file} is damaged ({reason}); copy it from a sound copy, or remove it and run the same isc-fast extract again",
+            reason,
         ) from error
 
 

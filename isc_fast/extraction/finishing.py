@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..descriptors.hdf5 import DAMAGE
-from ..descriptors.manifest import AGAIN, Manifest, Part
+from ..descriptors.manifest import AGAIN, Manifest, Part, digests_of
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError
-from ..files.reading import open_regular
-from ..files.sums import digest_of
 from ..items import Ints, Item
 from ..machine.cores import available_cores
 from ..sources.stamps import stamps_of, unknown
@@ -24,7 +22,6 @@ from .plan import Plan, StoredItems
 from .plan_folder import DEVICES, PlanFolder
 
 _AT_ONCE = 256  # parts whose digests are computed beside each other before their lines are written
-_BYTES = 1 << 22
 
 
 def manifest_of(parts: PlanFolder, plan: Plan, count: int, dim: int, meta: Mapping[str, Any]) -> Manifest:
@@ -76,15 +73,9 @@ def broken(file: Path, error: BaseException) -> DamageError:
 
 
 def _digests(file: Path) -> tuple[int, str, str]:
-    """Size, SHA-256 and the digest of the checksums of a file."""
     try:
-        whole, size = hashlib.sha256(), 0
-        with open_regular(file) as stream:
-            while piece := stream.read(_BYTES):
-                whole.update(piece)
-                size += len(piece)
-        return size, whole.hexdigest(), digest_of(file)
-    except (OSError, FormatError) as error:
+        return digests_of(file)
+    except FormatError as error:
         raise broken(file, error) from error
 
 

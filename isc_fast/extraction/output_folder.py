@@ -14,15 +14,14 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..descriptors.manifest import MANIFEST, Manifest, parts_folder, read_manifest
+from ..descriptors.manifest import BEGUN, MANIFEST, Manifest, is_unfinished, parts_folder, read_manifest
 from ..errors import FormatError, OutputError
 from ..files.atomic import keep_temporaries, make_folder, output_error, try_to_write, write_once
 from ..files.reading import parse_json
 from .plan_folder import PlanFolder
 
 _PLAN = re.compile(r"[0-9a-f]{64}")
-_BEGUN = re.compile(r"begun-(?:new|[0-9a-f]{16})\.json")
-_OURS = re.compile(rf"{re.escape(MANIFEST)}|{_BEGUN.pattern}|{_PLAN.pattern}|\..*\.tmp|\.nfs\w+", re.DOTALL)
+_OURS = re.compile(rf"{re.escape(MANIFEST)}|{BEGUN.pattern}|{_PLAN.pattern}|\..*\.tmp|\.nfs\w+", re.DOTALL)
 NEW = "new"
 """What stands in the place of a manifest's id where there is none."""
 
@@ -38,13 +37,6 @@ def is_parts_output(output: str | os.PathLike[str]) -> bool:
     return is_unfinished(folder)
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether a folder holds an extraction that keeps its parts and is not done, or is being brought up to date."""
-    with contextlib.suppress(OSError):
-        return any(_BEGUN.fullmatch(name) for name in os.listdir(folder))
-    return False
-
-
 @dataclass(frozen=True)
 class Begun:
     """What the first job began.
@@ -57,6 +49,32 @@ class Begun:
 
     plan: str
     todo: str = ""
+
+
+def begun_file(folder: Path, after: str) -> Path:
+    """The file that says what was begun after the manifest of that id, or `NEW`."""
+    return folder / f"begun-{after}.json"
+
+
+def read_begun(folder: Path, after: str = NEW) -> Begun | None:
+    """What was begun in a folder after the manifest of that id; None where nothing was.
+
+    Raises:
+        FormatError: the file that says so is damaged.
+    """
+    file = begun_file(folder, after)
+    try:
+        values = parse_json(file.read_bytes())
+        made = Begun(str(values["plan"]), str(values["todo"]))
+        if not _PLAN.fullmatch(made.plan) or not _PLAN.fullmatch(made.todo or made.plan):
+            raise ValueError("it names no plan")
+        return made
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(
+            f"{file} is damaged; remove it, and run the same command again, which keeps all parts"
+        ) from error
 
 
 class OutputFolder:
@@ -98,21 +116,9 @@ class OutputFolder:
         """The folder of a plan, which need not be there."""
         return PlanFolder(self.path / plan_id)
 
-    def _begun_file(self, after: str) -> Path:
-        return self.path / f"begun-{after}.json"
-
     def begun(self, after: str) -> Begun | None:
-        """What was begun after the manifest of that id; None where nothing was."""
-        try:
-            values = parse_json(self._begun_file(after).read_bytes())
-            made = Begun(str(values["plan"]), str(values["todo"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FormatError(
-                f"{self._begun_file(after)} is damaged; remove it, and run the same command again, which keeps all parts"
-            ) from error
-        return made if _PLAN.fullmatch(made.plan) and _PLAN.fullmatch(made.todo or made.plan) else None
+        """What was begun after the manifest of that id; see `read_begun`."""
+        return read_begun(self.path, after)
 
     def claim(self, after: str, wanted: Begun) -> Begun:
         """Begin, unless another job was faster; returns what counts.
@@ -120,7 +126,7 @@ class OutputFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        write_once(self._begun_file(after), json.dumps(asdict(wanted)) + "\n")
+        write_once(begun_file(self.path, after), json.dumps(asdict(wanted)) + "\n")
         return self.begun(after) or wanted
 
     def end(self, after: str, begun: Begun, before: Manifest | None, now: Manifest) -> None:
@@ -133,7 +139,7 @@ class OutputFolder:
     def give_up(self, after: str) -> None:
         """Forget what was begun after a manifest; its parts stay."""
         with contextlib.suppress(OSError):
-            self._begun_file(after).unlink()
+            begun_file(self.path, after).unlink()
 
     def remove_plan(self, plan_id: str) -> None:
         """Remove the folder of a plan."""
