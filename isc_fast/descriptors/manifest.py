@@ -49,6 +49,8 @@ class Part(NamedTuple):
         checksums: the last 32 bytes of the file, which are the SHA-256 of its checksums. Who has read them, and compares each
             block with its checksum, need not read the whole file first.
         devices: who computed its rows, by their numbers in `Manifest.devices`.
+        vectors: where in the file the rows begin, as little-endian float32 one behind the other; None where they lie otherwise.
+            So they are read past HDF5, which takes milliseconds to open a file.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Part(NamedTuple):
     sha256: str
     checksums: str
     devices: tuple[int, ...] = ()
+    vectors: int | None = None
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,10 @@ def _part(row: Any, devices: int) -> Part:
     by = row["devices"]
     if not isinstance(by, list) or not all(_count(number, "device") < devices for number in by):
         raise ValueError(f"{name} names devices that are not there")
-    return Part(name, *counts, _digest(row["sha256"], "sha256"), _digest(row["checksums"], "checksums"), tuple(by))
+    start = None if row["vectors"] is None else _count(row["vectors"], "vectors")
+    return Part(
+        name, *counts, _digest(row["sha256"], "sha256"), _digest(row["checksums"], "checksums"), tuple(by), start
+    )
 
 
 def _count(value: Any, name: str, least: int = 0) -> int:

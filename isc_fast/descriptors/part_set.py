@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
 from ..files.lazy import Lazy
-from ..files.sums import digest_of
+from ..files.sums import damage, digest_of
+from ..files.verified import VerifiedFile, open_summed
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
 from .manifest import AGAIN, Manifest, parts_folder, read_manifest
@@ -76,7 +77,7 @@ class PartFiles:
         manifest, parts = self.manifest, self.manifest.parts
         rows, failures, notes = ([getattr(part, name) for part in parts] for name in ("rows", "failures", "notes"))
         return Descriptors(
-            vectors=PartRows(self, rows, manifest.dim, np.float32, lambda part: part.vectors),  # type: ignore[arg-type]
+            vectors=PartVectors(self, rows, manifest.dim, np.float32, lambda part: part.vectors),  # type: ignore[arg-type]
             ids=PartIds(self, rows, lambda part: part.ids, unique=manifest.unique),
             meta=manifest.meta,
             failures=PartLedger(self, failures, lambda part: part.failures),
@@ -92,28 +93,44 @@ class PartFiles:
         Raises:
             DamageError: it is missing, cut, damaged or of another set.
         """
-        with self._lock:
+        with self._lock, self._in_words(number):
+            if number not in self._open:
+                self._open[number] = self._opened(number)
+                if len(self._open) > MOST_OPEN:
+                    self._open.popitem(last=False)[1][0].close()
+            self._open.move_to_end(number)
             try:
-                if number not in self._open:
-                    self._open[number] = self._opened(number)
-                    if len(self._open) > MOST_OPEN:
-                        self._open.popitem(last=False)[1][0].close()
-                self._open.move_to_end(number)
-                try:
-                    yield self._open[number][1]
-                except BaseException:
-                    with self._open.pop(number)[0]:  # the file may know better what is wrong
-                        raise
-            except DamageError as error:
-                raise self.damage(number, f"is damaged ({error.place})") from error
-            except FormatError as error:
-                raise self.damage(number, f"is not what the manifest says ({error})") from error
+                yield self._open[number][1]
+            except BaseException:
+                with self._open.pop(number)[0]:  # the file may know better what is wrong
+                    raise
+
+    @contextlib.contextmanager
+    def raw(self, number: int) -> Iterator[VerifiedFile]:
+        """The bytes of a part, each block compared with its checksum.
+
+        Raises:
+            DamageError: it is missing, cut, damaged or of another set.
+        """
+        part = self.manifest.parts[number]
+        with self._in_words(number), contextlib.closing(open_summed(self.folder / part.name, part.checksums)) as stream:
+            yield stream
+
+    @contextlib.contextmanager
+    def _in_words(self, number: int) -> Iterator[None]:
+        """Turn what is wrong with a part into the error that names it."""
+        try:
+            yield
+        except DamageError as error:
+            raise self.damage(number, f"is damaged ({error.place})") from error
+        except FormatError as error:
+            raise self.damage(number, f"is not what the manifest says ({error})") from error
 
     def _opened(self, number: int) -> tuple[ExitStack, Descriptors]:
         part = self.manifest.parts[number]
         file = self.folder / part.name
         if digest_of(file) != part.checksums:
-            raise FormatError("its checksums are those of another file")
+            raise damage(str(file), "it is another file than the one that was written")
         with ExitStack() as stack:
             found = stack.enter_context(open_descriptors(file))
             counts = len(found), len(found.failures), len(found.notes)
@@ -160,7 +177,7 @@ class _Column:
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def of_part(self, number: int, wanted: Any) -> Any:
+    def of_part(self, number: int, wanted: slice | Ints) -> Any:
         """What the part of that number has at some places: a slice, or rising numbers."""
         with self.files.part(number) as part:
             column = self.column(part)
@@ -168,11 +185,16 @@ class _Column:
 
     def pieces(self, start: int, stop: int) -> Iterator[Any]:
         """These elements, part by part."""
+        for number, first, end in self.runs(start, stop):
+            yield self.of_part(number, slice(first, end))
+
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Of each part that has some of these elements: its number, and the first and the end of them in it."""
         number = int(np.searchsorted(self.ends, start, side="right"))
         while start < stop:
             end, before = int(self.ends[number]), self.before(number)
             if start < end:
-                yield self.of_part(number, slice(start - before, min(stop, end) - before))
+                yield number, start - before, min(stop, end) - before
             start, number = max(start, end), number + 1
 
     def scattered(self, numbers: Ints) -> Iterator[tuple[int, Ints, Ints]]:
@@ -224,10 +246,14 @@ class PartRows:
     def _run(self, start: int, stop: int) -> Rows:
         made = np.empty((stop - start, self.shape[1]), self.dtype)
         done = 0
-        for rows in self._column.pieces(start, stop):
-            made[done : done + len(rows)] = rows
-            done += len(rows)
+        for number, first, end in self._column.runs(start, stop):
+            self._read(number, first, made[done : done + end - first])
+            done += end - first
         return made
+
+    def _read(self, number: int, first: int, made: Rows) -> None:
+        """Read consecutive rows of a part."""
+        made[:] = self._column.of_part(number, slice(first, first + len(made)))
 
     def _at(self, numbers: Ints) -> Rows:
         made = np.empty((len(numbers), self.shape[1]), self.dtype)
@@ -237,6 +263,21 @@ class PartRows:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Rows:
         return np.asarray(self[:], dtype)
+
+
+class PartVectors(PartRows):
+    """The vectors of all parts, read past HDF5 where the manifest says where they lie: opening a small part takes longer than
+    reading it."""
+
+    def _read(self, number: int, first: int, made: Rows) -> None:
+        files = self._column.files
+        start = files.manifest.parts[number].vectors
+        if start is None:
+            return super()._read(number, first, made)
+        with files.raw(number) as stream:
+            stream.seek(start + first * made.itemsize * made.shape[1])
+            if stream.readinto(made) != made.nbytes:
+                raise FormatError("it ends before its rows do")
 
 
 class PartIds(FileIds):

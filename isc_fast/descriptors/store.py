@@ -203,6 +203,12 @@ def _each_once(table: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return np.asarray(table[wanted])[places]
 
 
+def place_of_rows(vectors: Any) -> int | None:
+    """Where in its file a data set of rows begins, if they lie there as little-endian float32 one behind the other; else None."""
+    offset = vectors.id.get_offset() if vectors.dtype == np.dtype("<f4") else None
+    return None if offset is None else int(offset)
+
+
 def kept_ids(ids: Sequence[str]) -> Sequence[str]:
     """The same ids, which stay after their file is closed."""
     return Texts(ids) if isinstance(ids, FileIds) else ids

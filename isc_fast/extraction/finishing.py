@@ -13,7 +13,7 @@ import numpy as np
 
 from ..descriptors.hdf5 import DAMAGE
 from ..descriptors.manifest import AGAIN, Manifest, Part, digests_of
-from ..descriptors.store import Descriptors, open_descriptors
+from ..descriptors.store import Descriptors, open_descriptors, place_of_rows
 from ..errors import DamageError, FormatError
 from ..items import Ints, Item
 from ..machine.cores import available_cores
@@ -93,7 +93,7 @@ def _line(
     file = parts.part(index)
     devices = made.other.get(DEVICES)
     name = f"{parts.folder.name}/{file.name}"
-    part = Part(name, len(found), len(found.failures), len(found.notes), *digests)
+    part = Part(name, len(found), len(found.failures), len(found.notes), *digests, vectors=place_of_rows(found.vectors))
     return part, devices if isinstance(devices, list) else []
 
 
