@@ -17,7 +17,7 @@ from ..errors import FormatError, InputError, MismatchError
 from ..files.lazy import Chosen
 from .finishing import digest_of_stamps
 from .job import UPDATE, Listed, Request, Settings, difference, plan_of, update_of
-from .output_folder import NEW, Begun, OutputFolder
+from .output_folder import NEW, Begun, OutputFolder, after_of
 from .plan import Plan, change_in_words, folder_shard_size
 from .plan_folder import PlanFolder
 from .runners.base import Facts
@@ -90,7 +90,7 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
         if not request.overwrite:
             raise
         before = None
-    after = NEW if before is None else before.id[:16]
+    after = NEW if before is None else after_of(before)
     if before is None or request.overwrite:
         begun = _readable(out, out.begun(after))
         earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ..descriptors.manifest import BEGUN, MANIFEST, Manifest, is_unfinished, parts_folder, read_manifest
 from ..errors import FormatError, OutputError
-from ..files.atomic import keep_temporaries, make_folder, output_error, try_to_write, write_once
+from ..files.atomic import forget, keep_temporaries, make_folder, output_error, try_to_write, write_once
 from ..files.reading import parse_json
-from .plan_folder import PlanFolder
+from .plan_folder import LEFT_S, PlanFolder
 
 _PLAN = re.compile(r"[0-9a-f]{64}")
 _OURS = re.compile(rf"{re.escape(MANIFEST)}|{BEGUN.pattern}|{_PLAN.pattern}|\..*\.tmp|\.nfs\w+", re.DOTALL)
@@ -49,6 +49,11 @@ class Begun:
 
     plan: str
     todo: str = ""
+
+
+def after_of(manifest: Manifest) -> str:
+    """What a manifest is called in the name of what is begun after it."""
+    return manifest.id[:16]
 
 
 def begun_file(folder: Path, after: str) -> Path:
@@ -112,6 +117,13 @@ class OutputFolder:
         """
         return read_manifest(self.path) if self.manifest_file.exists() else None
 
+    def now(self) -> str:
+        """What the manifest is called in the name of what is begun after it; `NEW` where there is none, or a damaged one."""
+        with contextlib.suppress(FormatError):
+            found = self.manifest()
+            return NEW if found is None else after_of(found)
+        return NEW
+
     def plan_folder(self, plan_id: str) -> PlanFolder:
         """The folder of a plan, which need not be there."""
         return PlanFolder(self.path / plan_id)
@@ -135,6 +147,19 @@ class OutputFolder:
         for plan_id in going:
             self.remove_plan(plan_id)
         self.give_up(after)
+        self.remove_stale(now)
+
+    def remove_stale(self, now: Manifest) -> None:
+        """Remove what belongs to earlier manifests, and what no job has claimed for a day: a killed job has left it."""
+        begun = self.begun(after_of(now))
+        used = {now.plan_id, *((begun.plan, begun.todo) if begun else ())}
+        with contextlib.suppress(OSError):
+            clock = os.stat(self.path).st_mtime  # of the file system, not of this host: a file was just written there
+            for name in os.listdir(self.path):
+                if BEGUN.fullmatch(name) and name != begun_file(self.path, after_of(now)).name:
+                    forget(self.path / name)
+                elif _PLAN.fullmatch(name) and name not in used and clock - os.stat(self.path / name).st_mtime > LEFT_S:
+                    self.remove_plan(name)
 
     def give_up(self, after: str) -> None:
         """Forget what was begun after a manifest; its parts stay."""

@@ -35,7 +35,8 @@ from .plan import Plan
 DEVICES = "devices"
 """The fact of a part that says what computed its rows: a list of objects."""
 
-_LEFT_S = 24 * 3600.0  # nobody writes one part for a day
+LEFT_S = 24 * 3600.0
+"""After so long, what nobody has written to was left by a job that was killed."""
 
 
 class PlanFolder(PartsFolder):
@@ -136,4 +137,4 @@ class PlanFolder(PartsFolder):
 
     def tidy(self) -> None:
         """Remove what jobs left that were killed long ago."""
-        remove_old_temporaries(self.folder, older_than_s=_LEFT_S)
+        remove_old_temporaries(self.folder, older_than_s=LEFT_S)

@@ -68,6 +68,7 @@ def extract_to_folder(
     for left in reversed(range(_TRIES)):
         job = find_folder_job(request, listed, facts, out)
         if job.finished is not None:
+            out.remove_stale(job.finished)
             return FolderOutcome(_outcome(out, job.finished), 0, job.note)
         folder = out.plan_folder(job.todo.id)
         with _litter_removed(out, job, folder, alone=request.share is None):
@@ -79,15 +80,9 @@ def extract_to_folder(
                 if manifest is not None:
                     return FolderOutcome(_outcome(out, manifest), job.images(job.missing), job.note)
             except (FormatError, OutputError):
-                if not left or _id(out) == job.after:
+                if not left or out.now() == job.after:
                     raise
     raise OutputError(f"other jobs go on changing {out.path}; wait until they end, and run the same command again")
-
-
-def _id(out: OutputFolder) -> str:
-    """What the manifest of now is called in the name of what is begun after it."""
-    found = out.manifest()
-    return found.id[:16] if found else "new"
 
 
 def _compute(
@@ -122,7 +117,7 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
         raise InputError(
             f"none of the {manifest.failures} images could be described; the first is {worst.path}: {worst.reason}"
         )
-    if _id(out) != job.after:
+    if out.now() != job.after:
         return None
     manifest.write(out.path)
     out.end(job.after, job.begun, job.before, manifest)

@@ -104,7 +104,7 @@ CONSUMERS = {
     "ours": "convert {set} -o OUT.h5",
     "dedup": "dedup {set} -o OUT --threshold 0.5",
     "find": "find {set} --in {set} -o OUT --threshold 0.5",
-    "leaks": "leaks --train {other} --eval {set} -o OUT --threshold 0.5",
+    "leaks": "leaks --train {set} --eval {other} -o OUT --threshold 0.5",
 }
 
 

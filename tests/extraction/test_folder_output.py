@@ -295,6 +295,32 @@ def test_a_part_that_is_gone_or_cut_is_computed_again(tmp_path, photos, manifest
         extract(photos, FakeEngine(), tmp_path / "first")
 
 
+def test_a_damaged_manifest_is_written_anew_from_the_parts(tmp_path, photos, manifest):
+    file = tmp_path / "first" / "manifest.json"
+    file.write_bytes(manifest[:-9])
+    with pytest.raises(
+        FormatError, match=r"manifest.json is damaged .*; copy it from a sound copy, or remove it and run"
+    ):
+        extract(photos, FakeEngine(), tmp_path / "first")
+    file.unlink()
+    assert extract(photos, FakeEngine(), f"{tmp_path}/first/", **SIZES).computed == 0
+    assert file.read_bytes() == manifest
+    file.write_bytes(manifest[:-9])
+    extract(photos, FakeEngine(), tmp_path / "first", overwrite=True, **SIZES)
+    assert file.read_bytes() == manifest
+
+
+def test_what_a_killed_job_left_goes_when_it_is_a_day_old(tmp_path, photos, manifest):
+    left, newer = (tmp_path / "first" / (digit * 64) for digit in "ab")
+    for folder in (left, newer):
+        folder.mkdir()
+    os.utime(left, (1, 1))
+    (tmp_path / "first" / f"begun-{'c' * 16}.json").write_text("{}")  # after a manifest that is no more
+    assert extract(photos, FakeEngine(), tmp_path / "first").computed == 0
+    assert (left.exists(), newer.exists()) == (False, True)
+    assert not list((tmp_path / "first").glob("begun-*"))
+
+
 # --- jobs of an array
 
 
