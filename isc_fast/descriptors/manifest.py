@@ -260,13 +260,19 @@ def _part(row: Any, devices: int) -> Part:
     name = row["name"]
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"it names {name!r:.80}, which is no part in its folder")
-    counts = [_count(row[key], key) for key in ("rows", "failures", "notes", "bytes")]
     by = row["devices"]
     if not isinstance(by, list) or not all(_count(number, "device") < devices for number in by):
         raise ValueError(f"{name} names devices that are not there")
-    start = None if row["vectors"] is None else _count(row["vectors"], "vectors")
     return Part(
-        name, *counts, _digest(row["sha256"], "sha256"), _digest(row["checksums"], "checksums"), tuple(by), start
+        name=name,
+        rows=_count(row["rows"], "rows"),
+        failures=_count(row["failures"], "failures"),
+        notes=_count(row["notes"], "notes"),
+        bytes=_count(row["bytes"], "bytes"),
+        sha256=_digest(row["sha256"], "sha256"),
+        checksums=_digest(row["checksums"], "checksums"),
+        devices=tuple(by),
+        vectors=None if row["vectors"] is None else _count(row["vectors"], "vectors"),
     )
 
 

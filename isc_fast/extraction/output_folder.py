@@ -16,7 +16,15 @@ from pathlib import Path
 
 from ..descriptors.manifest import BEGUN, MANIFEST, Manifest, is_unfinished, parts_folder, read_manifest
 from ..errors import FormatError, OutputError
-from ..files.atomic import forget, keep_temporaries, make_folder, output_error, try_to_write, write_once
+from ..files.atomic import (
+    forget,
+    keep_temporaries,
+    make_folder,
+    output_error,
+    remove_old_temporaries,
+    try_to_write,
+    write_once,
+)
 from ..files.reading import parse_json
 from .plan_folder import LEFT_S, PlanFolder
 
@@ -151,6 +159,7 @@ class OutputFolder:
 
     def remove_stale(self, now: Manifest) -> None:
         """Remove what belongs to earlier manifests, and what no job has claimed for a day: a killed job has left it."""
+        remove_old_temporaries(self.path, older_than_s=LEFT_S)
         begun = self.begun(after_of(now))
         used = {now.plan_id, *((begun.plan, begun.todo) if begun else ())}
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ from ..descriptors.manifest import Manifest
 from ..descriptors.part_set import PartFiles
 from ..descriptors.store import open_descriptors
 from ..errors import FormatError, InputError, OutputError
+from ..items import Failure
 from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from .changes import taken_over
@@ -132,7 +133,7 @@ def _outcome(out: OutputFolder, manifest: Manifest) -> Outcome:
 
 
 def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
-    count, failures, notes = 0, [], []
+    count, failures, notes = 0, list[Failure](), list[Failure]()
     for index in job.share:
         with open_descriptors(folder.part(index)) as part:
             count += len(part)

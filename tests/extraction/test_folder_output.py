@@ -391,8 +391,8 @@ def test_a_damaged_or_foreign_part_is_replaced_and_a_sound_one_is_not(tmp_path, 
     assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
 
 
-def job(photos, output, index="-", count=1, pause_s=0.0, prefix=()) -> subprocess.Popen[str]:
-    command = [*prefix, sys.executable, str(JOB), str(photos), output, str(index), str(count), str(pause_s)]
+def job(photos, output, index="-", count=1, pause_s=0.0, prefix=(), more=()) -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, str(JOB), str(photos), output, str(index), str(count), str(pause_s), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -423,6 +423,25 @@ def test_random_jobs_kills_and_orders_write_one_manifest(tmp_path, photos, manif
         one = job(photos, out(tmp_path), index, count)
         assert one.communicate(timeout=300)[0].startswith("computed")
     assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [("link", 1), ("link", 2), ("link", 7), ("unlink", 9), ("replace", 9), ("fsync", 19)]
+)
+def test_a_kill_between_any_two_steps_leaves_what_the_next_run_ends(tmp_path, photos, manifest, call, number):
+    """Also while a set is brought up to date, where parts of two plans and two manifests follow each other."""
+    one = job(photos, out(tmp_path), more=(call, str(number)))
+    assert one.wait(timeout=300) == -signal.SIGKILL
+    extract(photos, FakeEngine(), out(tmp_path), **SIZES)
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
+    change(photos)
+    extract(photos, FakeEngine(), tmp_path / "updated.h5", **SIZES)
+    one = job(photos, out(tmp_path), more=(call, str(number)))
+    assert one.wait(timeout=300) in (0, -signal.SIGKILL)
+    extract(photos, FakeEngine(), tmp_path / "out")
+    assert assembled(tmp_path / "out", tmp_path) == (tmp_path / "updated.h5").read_bytes()
+    kept = [name for name in os.listdir(tmp_path / "out") if not name.endswith(".tmp")]  # which go after a day
+    assert len(kept) == 2, "no litter"
 
 
 def test_two_process_id_namespaces_at_once(tmp_path, photos, manifest):
