@@ -15,7 +15,7 @@ from ..descriptors.hdf5 import DAMAGE
 from ..descriptors.manifest import AGAIN, Manifest, Part, digests_of
 from ..descriptors.store import Descriptors, open_descriptors, place_of_rows
 from ..errors import DamageError, FormatError
-from ..items import Ints, Item
+from ..items import Ints
 from ..machine.cores import available_cores
 from ..sources.stamps import stamps_of, unknown
 from .plan import Plan, StoredItems
@@ -122,11 +122,13 @@ class _Stamps:
         return self._sha.hexdigest() if self._known else None
 
 
-def digest_of_stamps(items: Sequence[Item], block: int = 4096) -> str:
-    """SHA-256 of sizes and times of photos as they are now, as little-endian 64-bit numbers, in order."""
+def digest_of_stamps(plan: Plan) -> str:
+    """SHA-256 of sizes and times of a plan's photos as they are now, as little-endian 64-bit numbers, in order.
+
+    The plan knows its id afterwards.
+    """
     sha = hashlib.sha256()
-    for start in range(0, len(items), block):
-        sha.update(_bytes(stamps_of([item.path for item in items[start : start + block]])))
+    plan.look_through(lambda items: sha.update(_bytes(stamps_of([item.path for item in items]))))
     return sha.hexdigest()
 
 

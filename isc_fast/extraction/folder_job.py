@@ -128,6 +128,7 @@ def _job_of_finished(
         raise MismatchError(f"{out.path} is not a result of isc-fast extract: give another output, or --overwrite it")
     plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder), folder_shard_size)
     nothing = FolderJob(plan, plan, (), (), Begun(before.plan_id), after, before, finished=before)
+    stamps = digest_of_stamps(plan) if before.stamps is not None else None
     lost = before.lost(out.path)
     files = PartFiles(out.path, before)
     if lost:
@@ -136,7 +137,7 @@ def _job_of_finished(
         return _repair(request, out, after, before, files, plan, lost)
     again = request.retry_failed and before.failures
     same_images = made.plan_id == plan.id and (request.keep_gone or before.rows + before.failures == len(plan.items))
-    if same_images and not again and before.stamps is not None and digest_of_stamps(plan.items) == before.stamps:
+    if same_images and not again and stamps is not None and stamps == before.stamps:
         return nothing
     with contextlib.closing(files):
         whole = files.whole()

@@ -143,6 +143,10 @@ class Plan:
         """SHA-256 of the whole plan, in hexadecimal. A plan that was read from a file takes it from the file."""
         return self._digest()
 
+    def look_through(self, also: Callable[[Sequence[Item]], None]) -> None:
+        """Find out the plan's id, and let a function have the items too, block by block: reading a long listing takes seconds."""
+        vars(self)["id"] = self._digest(also)  # a cached property keeps its value there
+
     def _digest(self, also: Callable[[Sequence[Item]], None] | None = None) -> str:
         digest = hashlib.sha256()
         for piece in self.pieces(also):
