@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -506,6 +507,32 @@ def test_flags_that_do_not_go_together(capsys):
     ):
         assert main([*command, *flags]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_the_command_line_says_what_a_share_did(tmp_path, photos, capsys, monkeypatch):
+    command = [
+        "extract",
+        str(photos),
+        "--engine",
+        "demo",
+        "-o",
+        out(tmp_path),
+        "--shard-size",
+        "8",
+        "--batch-size",
+        "8",
+    ]
+    assert main([*command, "--shard-index", "0", "--num-shards", "2"]) == 0
+    said = capsys.readouterr()
+    assert re.match(r".*out: \d+ descriptors, 1 images failed, ", said.out)
+    assert "note: 1 of 3 parts are there; the job that sees the last one writes the manifest\n" in said.err
+    for name, value in (("ID", "4"), ("MIN", "3"), ("COUNT", "2")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert main([*command, "--slurm", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["complete"], result["descriptors"], result["failures"]) == (True, 22, 2)
+    assert main([*command, "--shard-index", "0", "--num-shards", "2"]) == 0
+    assert capsys.readouterr().out.endswith("22 descriptors, 2 images failed, complete already\n")
 
 
 # --- how large parts are
