@@ -102,7 +102,13 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
 
 
 def _check(request: Request) -> None:
-    """Jobs of one array do not know of each other, so none may throw away what another one has computed."""
+    """Refuse what a folder of parts cannot do, and what one of several jobs may not: throw away what another one has computed."""
+    if request.checksum or request.dtype not in (None, "float32"):
+        flag = "--checksum (in Python checksum)" if request.checksum else "--dtype float16 (in Python dtype)"
+        raise InputError(
+            f"{flag} is for one file, and a folder keeps parts of float32 whose photos are told by size and time; leave it out, "
+            "or give the name of a file, such as out.h5"
+        )
     if request.share is not None and request.share.count > 1:
         for name in ("overwrite", "retry_failed"):
             if getattr(request, name):
@@ -144,7 +150,7 @@ def _job_of_finished(
         update = update_of(request, plan, whole, made)
         if update is None:
             if made.plan_id != plan.id:
-                words = difference(whole, made, plan)
+                words = difference(whole, made, plan, request)
                 raise MismatchError(f"{out.path} was made {words}: give another output, or --overwrite it")
             if again:
                 raise InputError(

@@ -364,6 +364,13 @@ def test_jobs_cannot_throw_away_each_others_work(tmp_path, photos, flag):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("name", "value"), [("checksum", True), ("dtype", "float16")])
+def test_what_is_for_one_file_is_refused(tmp_path, photos, name, value):
+    with pytest.raises(InputError, match=rf"--{name} .* is for one file, .* give the name of a file"):
+        extract(photos, FakeEngine(), out(tmp_path), **{name: value})
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_hard_links_the_bytes_are_the_same(tmp_path, photos, manifest, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")

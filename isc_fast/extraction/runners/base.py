@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+from ...decoders.contents import digests_of
 from ...engines.base import Engine, abilities, gpu_of
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, MissingExtraError
@@ -21,7 +23,7 @@ from ...machine.gpus import find_device
 from ...progress import Tally
 from ...sources.base import Source
 from ..parts import PartsFolder
-from ..plan import Plan
+from ..plan import Digesting, Plan
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Work:
         lock: the file descriptor of the folder's lock. A process that inherits it holds the lock too, so no other
             extraction begins in the folder while that process lives. None where nothing is locked.
         source: opens the photos. If it is not `by_path`, only this process can.
+        checksum: whether the parts get digests of the photos' bytes. A part without them is right too: then size and time decide
+            whether its photos have changed.
     """
 
     plan: Plan
@@ -65,6 +69,12 @@ class Work:
     parts: PartsFolder
     lock: int | None
     source: Source
+    checksum: bool = False
+
+    @property
+    def digesting(self) -> Digesting | None:
+        """What gives the digests of a shard's photos in this process, or None; see `isc_fast.extraction.compute.Equipment`."""
+        return partial(digests_of, photo_of=self.source.content) if self.checksum else None
 
 
 def device_of(engine: Engine) -> dict[str, Any]:

@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...decoders.base import make_decoder
+from ...decoders.contents import digests_of
 from ...decoders.opening import quiet_pillow
 from ...engines.base import Engine, gpu_of, load_engine
 from ...errors import EngineError, IscFastError
 from ...items import Failure, Item
 from ...machine.cores import Part, available_cores
+from ...sources.listing import open_item
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
@@ -106,7 +108,8 @@ def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part)
         raise EngineError(f"{engine.path} was changed while it was loaded; run the same command again")
     threads = part.share(job["decode_threads"] or available_cores())
     decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
-    equipment = Equipment(engine, decoder, job["batch_size"])
+    digesting = partial(digests_of, photo_of=open_item) if job["checksum"] else None
+    equipment = Equipment(engine, decoder, job["batch_size"], digesting=digesting)
     parts = (PlanFolder if job["in_folder"] else PartsFolder)(Path(job["output"]))
     sink = _Sink(channel, parts.on(partial(device_of, engine)), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
