@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
     from .descriptors.store import write_descriptors as write_descriptors
+    from .descriptors.whole_file import assemble as assemble
     from .engines.base import Engine as Engine
     from .engines.base import load_engine as load_engine
     from .engines.spec import EngineSpec as EngineSpec
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .evaluation.metrics import evaluate as evaluate
     from .extraction.pipeline import Extraction as Extraction
     from .extraction.pipeline import extract as extract
+    from .extraction.share import Share as Share
     from .matching.index.changes import IndexChange as IndexChange
     from .matching.index.changes import add_to_index as add_to_index
     from .matching.index.changes import build_index as build_index
@@ -148,6 +150,8 @@ _HOME = {
         "open_descriptors",
         "write_descriptors",
     ),
+    "descriptors.whole_file": ("assemble",),
+    "extraction.share": ("Share",),
     "runs.leaks": (
         "LeaksResult",
         "find_leaks",

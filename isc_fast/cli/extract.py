@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..progress import duration
 from .flags import (
     CHECKSUM_HELP,
@@ -26,6 +27,7 @@ from .output import note_what_is_missing, progress, show, unread
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
+    from ..extraction.share import Share
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
 
@@ -34,7 +36,13 @@ def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("inputs", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="descriptor file to make, such as out.h5")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="descriptor file to make, such as out.h5; or a folder that keeps the parts, with a slash: out/",
+    )
     parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--shard-size", type=int, metavar="N", help="images of one part, the unit of resuming")
@@ -49,6 +57,13 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--checksum", action="store_true", help=CHECKSUM_HELP)
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
+    )
+    parser.add_argument(
+        "--shard-index", type=int, metavar="I", help="compute only this share of a folder's parts, counted from 0"
+    )
+    parser.add_argument("--num-shards", type=int, metavar="N", help="number of shares; other jobs compute the others")
+    parser.add_argument(
+        "--slurm", action="store_true", help="take the share of this task of a Slurm job array, or of srun's tasks"
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
@@ -71,6 +86,7 @@ def run(arguments: Namespace) -> int:
             keep_gone=arguments.keep_gone,
             checksum=arguments.checksum,
             isolated=arguments.isolate,
+            share=_share(arguments),
             choice=choice(arguments),
             progress=printer,
             **engine_flags(arguments),
@@ -80,14 +96,34 @@ def run(arguments: Namespace) -> int:
     if arguments.json:
         result = {"path": str(made.path), "descriptors": made.count, "failures": len(made.failures)}
         found = {"notes": len(made.notes), "ignored": made.ignored, "ignored_suffixes": dict(made.ignored_suffixes)}
-        found |= {"excluded": dict(made.excluded)}
+        found |= {"excluded": dict(made.excluded), "complete": made.complete}
         show(json.dumps({**result, "computed": made.computed, "seconds": round(made.seconds, 3), **found}))
     elif made.computed:
         rate = f"{made.computed / max(made.seconds, 1e-9):.1f} images/s"
         show(f"{made.path}: {_counts(made)}, {duration(made.seconds)}, {rate}")
     else:
-        show(f"{made.path}: {_counts(made)}, complete already")
+        show(f"{made.path}: {_counts(made)}, complete already" + ("" if made.complete else " in this share"))
     return 1 if arguments.strict and (made.failures or unread(made)) else 0
+
+
+def _share(arguments: Namespace) -> Share | None:
+    """The share of this job; None for everything.
+
+    Raises:
+        InputError: the flags do not go together, or there is no such share.
+    """
+    from ..extraction.share import Share
+
+    index, count = arguments.shard_index, arguments.num_shards
+    if arguments.slurm:
+        if (index, count) != (None, None):
+            raise InputError(
+                "--slurm says which share this is, and so do --shard-index and --num-shards: leave one out"
+            )
+        return Share.of_slurm()
+    if (index is None) != (count is None):
+        raise InputError("--shard-index and --num-shards go together: which share this is, and of how many")
+    return None if index is None else Share(index, count)
 
 
 def _counts(made: Extraction) -> str:

@@ -16,6 +16,7 @@ from typing import Protocol
 from .. import __version__
 from ..errors import IscFastError
 from . import (
+    assemble,
     challenge,
     convert,
     dedup,
@@ -73,6 +74,7 @@ VERBS: dict[str, Verb] = {
     "index": index,
     "evaluate": evaluate,
     "report": report,
+    "assemble": assemble,
     "merge": merge,
     "remove": remove,
     "rename": rename,

@@ -13,7 +13,9 @@ HELP = "check that a descriptor file, an index or an unfinished extraction is wh
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("file", metavar="FILE", help="descriptors of any format, an index, or the folder OUTPUT.parts")
+    parser.add_argument(
+        "file", metavar="FILE", help="descriptors of any format, a folder of parts, an index, or OUTPUT.parts"
+    )
     add_json(parser)
 
 

@@ -62,6 +62,11 @@ def check_name(path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: it is such a name.
     """
+    if os.fspath(path).endswith(os.sep):
+        raise OutputError(
+            f"cannot write {os.fspath(path)}: it is the name of a folder, and only isc-fast extract makes such folders; give a "
+            "name that ends in .h5"
+        )
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _OTHERS:
         raise OutputError(

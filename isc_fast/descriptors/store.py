@@ -22,6 +22,7 @@ import contextlib
 import hashlib
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -41,6 +42,7 @@ from ..files.repeats import repeated_rows
 from ..items import Failure
 from .columns import AsFloat32, read_facts, rounded, row_type, write_facts
 from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
+from .manifest import parts_folder
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
@@ -139,7 +141,15 @@ def _to_text(values: npt.NDArray[Any]) -> list[str]:
     return [value.decode("utf-8", "surrogateescape") for value in values]
 
 
-class StoredIds(Lazy[str]):
+class FileIds(Lazy[str]):
+    """Ids that lie in open files, and are gone with them."""
+
+    @abstractmethod
+    def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The ids of rows in rising order."""
+
+
+class StoredIds(FileIds):
     """The ids of an open file. Memory holds only those that were asked for.
 
     Attributes:
@@ -162,7 +172,7 @@ class StoredIds(Lazy[str]):
             return _to_text(self._column[start:stop])
 
     def at(self, rows: npt.NDArray[np.int64]) -> list[str]:
-        """The ids of rows in rising order."""
+        """See `FileIds`."""
         with damage_in_words(self._path):
             return _to_text(some_rows(self._column, rows))
 
@@ -171,7 +181,7 @@ def ids_at(ids: Sequence[str], rows: npt.NDArray[np.int64]) -> list[str]:
     """The ids of rows, in any order. A row that is named several times gives the same string object each time."""
     wanted, places = np.unique(rows, return_inverse=True)
     if isinstance(ids, Lazy):
-        found = ids.at(wanted) if isinstance(ids, StoredIds) else [*Chosen(ids, wanted)]
+        found = ids.at(wanted) if isinstance(ids, FileIds) else [*Chosen(ids, wanted)]
     else:
         found = [ids[row] for row in wanted.tolist()]
     made: list[str] = np.array(found, object)[places].tolist()
@@ -201,9 +211,16 @@ def _each_once(table: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     return np.asarray(table[wanted])[places]
 
 
+def place_of_rows(vectors: Any) -> int | None:
+    """Where in its file a data set of rows begins, if they lie there as little-endian float32 one behind the other; else None."""
+    stored = getattr(vectors, "id", None)  # rows that are converted while they are read have none
+    offset = None if stored is None or vectors.dtype != np.dtype("<f4") else stored.get_offset()
+    return None if offset is None else int(offset)
+
+
 def kept_ids(ids: Sequence[str]) -> Sequence[str]:
     """The same ids, which stay after their file is closed."""
-    return Texts(ids) if isinstance(ids, StoredIds) else ids
+    return Texts(ids) if isinstance(ids, FileIds) else ids
 
 
 def write_blocks(
@@ -378,13 +395,20 @@ def _strings(column: h5py.Dataset) -> h5py.Dataset:
 
 @contextlib.contextmanager
 def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
-    """Open a file of our own layout. Its vectors and ids stay on disk and are read block by block.
+    """Open a file of our own layout, or a result in parts, named by its folder or its manifest.
 
-    Both are gone when the file is closed; `load_descriptors` gives a set that stays.
+    Its vectors and ids stay on disk and are read block by block. Both are gone when the file is closed; `load_descriptors` gives
+    a set that stays.
 
     Raises:
         FormatError: it is not such a file, or damaged. Where vectors or ids are damaged, reading them raises DamageError.
     """
+    if parts_folder(path) is not None:
+        from .part_set import open_parts
+
+        with open_parts(path) as in_parts:
+            yield in_parts
+        return
     with open_hdf5(path) as file:
         meta = _read_meta(file, path)
         with damage_in_words(path):

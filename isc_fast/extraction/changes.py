@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.store import Descriptors, ids_at, some_rows
+from ..errors import FormatError
 from ..files.digests import Digests, known, same_content, unknown_digests
 from ..files.lazy import BLOCK
 from ..items import Ints, Item
@@ -130,6 +131,48 @@ def find_changes(items: Sequence[Item], whole: Descriptors, digesting: Digesting
     return Changes(
         origin, new, changed, gone, np.flatnonzero(~met[:rows]), seen=seen, touched=touched, refreshed=refreshed
     )
+
+
+def taken_over(items: Sequence[Item], todo: Sequence[Item], whole: Descriptors) -> Changes:
+    """The changes by which some images of a listing are described, and what is known of all others stays. No photo is looked at.
+
+    Args:
+        items: of the listing.
+        todo: those to describe, in the order of the listing.
+        whole: has every other image of the listing.
+
+    Raises:
+        FormatError: it lacks one.
+    """
+    rows, ids = len(whole), _Ids(whole)
+    met = np.zeros(len(ids), np.bool_)
+    origin = np.full(len(items), ANEW, np.int64)
+    described = iter(todo)
+    following = next(described, None)
+    hidden: dict[str, int] = {}
+    for start, block in _blocks(items):
+        anew = np.zeros(len(block), np.bool_)
+        for place, item in enumerate(block):
+            if following is not None and item.id == following.id:
+                anew[place], following = True, next(described, None)
+        here, old = ids.find([item.id for item in block])
+        met[old] = True
+        stays = ~anew[here]
+        origin[start + here[stays]] = np.where(old < rows, old, rows + ANEW - 1 - old)[stays]
+        lacking = ~anew
+        lacking[here] = False
+        hidden |= {block[place].id: start + place for place in np.flatnonzero(lacking).tolist()}
+    if hidden:  # two ids whose first bits are equal
+        for number, id_ in enumerate(chain(whole.ids, (failure.id for failure in whole.failures))):
+            if id_ in hidden:
+                origin[hidden.pop(id_)] = number if number < rows else rows + ANEW - 1 - number
+                met[number] = True
+    if hidden or following is not None:
+        raise FormatError(
+            f"the result before lacks {next(iter(hidden), following)!r:.80}, which was to be taken over from it"
+        )
+    changed = int(np.count_nonzero(origin == ANEW))
+    return Changes(origin, 0, changed, len(met) - int(np.count_nonzero(met)), np.flatnonzero(~met[:rows]))
 
 
 class _Ids:

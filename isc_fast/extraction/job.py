@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from .changes import Changes, find_changes
 from .parts import PartsFolder
 from .plan import Digesting, Plan, default_shard_size
 from .runners.base import Facts
+from .share import Share
 
 _LOOKED_AT = 1000
 """Ids of an output and of a call that are compared, to say how they differ."""
@@ -51,6 +52,7 @@ class Request:
     retry_failed: bool = False
     keep_gone: bool = False
     choice: Choice | None = None
+    share: Share | None = None
     checksum: bool = False
     dtype: str | None = None
 
@@ -159,7 +161,7 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
             return _job_of_finished(request, listed, facts, parts, whole, made)
     begun = parts.readable_plan()
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
-    plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
+    plan, note = parts.begin_or_resume(plan_of(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
     return Job(plan, parts.missing(plan, and_failed=retries), note, dtype=request.dtype)
 
@@ -167,14 +169,14 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
-    plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
+    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
     dtype = whole.provenance.row_type
     if request.dtype not in (None, dtype):
         raise MismatchError(
             f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast merge {parts.output} --dtype {request.dtype} "
             f"-o {parts.output} writes it so, and --overwrite describes the photos again"
         )
-    update = _update_of(request, plan, whole, made, listed.digesting)
+    update = update_of(request, plan, whole, made, listed.digesting)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
@@ -182,7 +184,7 @@ def _job_of_finished(
         return Job(begun, parts.missing(begun), str(update.changes), update=update, dtype=dtype)
     if made.plan_id != plan.id:
         raise MismatchError(
-            f"{parts.output} was made {_difference(whole, made, plan, request)}: give another output, or --overwrite it"
+            f"{parts.output} was made {difference(whole, made, plan, request)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
@@ -190,8 +192,8 @@ def _job_of_finished(
     return Job(plan, parts.missing(plan), dtype=dtype)
 
 
-def _update_of(
-    request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts, digesting: Digesting | None
+def update_of(
+    request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts, digesting: Digesting | None = None
 ) -> Update | None:
     """How a finished output is to be brought up to date; None where it is, or where it cannot be.
 
@@ -214,10 +216,23 @@ def _update_of(
     return Update(plan, changes, request.keep_gone)
 
 
-def _plan(request: Request, listed: Listed, facts: Facts, earlier: Settings | None) -> Plan:
-    """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine."""
+def plan_of(
+    request: Request,
+    listed: Listed,
+    facts: Facts,
+    earlier: Settings | None,
+    shard_size: Callable[[int, int], int] = default_shard_size,
+) -> Plan:
+    """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine.
+
+    Args:
+        request, listed: what the call wants.
+        facts: what the engine is.
+        earlier: what an earlier run of the same output was made by.
+        shard_size: gives the images of a shard by the number of images and the batch size.
+    """
     batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
-    size = request.shard_size or (earlier.shard_size if earlier else default_shard_size(len(listed.items), batch))
+    size = request.shard_size or (earlier.shard_size if earlier else shard_size(len(listed.items), batch))
     decoder = name_decoder(request.decoder, facts, earlier)
     return Plan(listed.inputs, listed.items, facts.id, decoder, batch, -(-size // batch) * batch)
 
@@ -259,7 +274,7 @@ def opened_output(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]
         yield whole, made
 
 
-def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: Request) -> str:
+def difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: Request) -> str:
     """How a finished output was made otherwise than the plan says, in words."""
     if made.engine_id != plan.engine_id:
         return f"by another engine ({made.engine_name} {made.engine_id[:12]})"

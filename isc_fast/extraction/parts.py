@@ -6,11 +6,11 @@ import contextlib
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ def holds_shard(part: Descriptors, shard: Shard) -> bool:
     return list(part.ids) == ids and bool(np.isfinite(part.vectors[:]).all())
 
 
-class _InOrder:
+class InOrder:
     """A ledger in the order of its plan, taken shard by shard, so that it is gone through once."""
 
     def __init__(self, ledger: Sequence[Failure]) -> None:
@@ -110,12 +110,18 @@ def _parts_read() -> Iterator[None]:
 
 
 class PartsFolder:
-    """``OUTPUT.parts/``, which holds everything that an interrupted extraction needs to resume."""
+    """``OUTPUT.parts/``, which holds everything that an interrupted extraction needs to resume.
+
+    Attributes:
+        in_folder: whether the parts are the result, in a folder of the plan; see `isc_fast.extraction.plan_folder`.
+    """
+
+    in_folder = False
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = output.with_name(output.name + PARTS)
-        self._plan_file = self.folder / "plan.sqlite"
+        self.plan_file = self.folder / "plan.sqlite"
         self._json_file = self.folder / "plan.json"  # of isc-fast 0.1
         self._wanted_file = self.folder / "wanted.sqlite"
 
@@ -188,8 +194,8 @@ class PartsFolder:
             FormatError: the plan is damaged.
             OutputError: the plan of isc-fast 0.1 cannot be written anew.
         """
-        if self._json_file.exists() and not self._plan_file.exists():
-            read_json_plan(self._json_file).write(self._plan_file)
+        if self._json_file.exists() and not self.plan_file.exists():
+            read_json_plan(self._json_file).write(self.plan_file)
             self._json_file.unlink()
         return self.found_plan()
 
@@ -206,7 +212,7 @@ class PartsFolder:
             FormatError: the plan is damaged.
         """
         try:
-            return Plan.read(self._plan_file)
+            return Plan.read(self.plan_file)
         except FileNotFoundError:
             return None
 
@@ -218,16 +224,16 @@ class PartsFolder:
         return self._take_wanted()
 
     def _take_wanted(self) -> Plan:
-        os.replace(self._wanted_file, self._plan_file)
+        os.replace(self._wanted_file, self.plan_file)
         sync_folder(self.folder)
-        return Plan.read(self._plan_file)
+        return Plan.read(self.plan_file)
 
     def _drift(self, begun: Plan) -> str | None:
         """Say in words how the images of the wanted plan differ from those of the plan that was begun here."""
-        with damage_in_words(self._plan_file):
+        with damage_in_words(self.plan_file):
             if replace(begun).id != begun.id:
                 raise ValueError("its images are not those that it was written with")
-        return drift(StoredItems(self._plan_file), StoredItems(self._wanted_file))
+        return drift(StoredItems(self.plan_file), StoredItems(self._wanted_file))
 
     def begin_or_resume(self, wanted: Plan, *, overwrite: bool, exactly: bool = False) -> tuple[Plan, str | None]:
         """Resume the plan that was begun here if it has the same inputs, else begin the wanted plan.
@@ -283,15 +289,27 @@ class PartsFolder:
                     return True
         return False
 
+    def on(self, device: Callable[[], Mapping[str, Any]]) -> Self:
+        """The same parts, for a process that computes on that device. These parts do not say who computed them."""
+        return self
+
     def part(self, index: int) -> Path:
         """The file of a shard's part. It exists once the shard is done."""
         return self.folder / f"part-{index:06d}.h5"
 
-    def missing(self, plan: Plan, *, and_failed: bool = False) -> list[int]:
-        """The shards of a plan whose part is missing, damaged or, with ``and_failed``, has failures."""
-        return [index for index in range(plan.shard_count) if not self._is_done(plan, index, and_failed)]
+    def missing(self, plan: Plan, *, and_failed: bool = False, among: Iterable[int] | None = None) -> list[int]:
+        """The shards of a plan whose part is missing, damaged or, with ``and_failed``, has failures.
 
-    def _is_done(self, plan: Plan, index: int, and_failed: bool) -> bool:
+        Args:
+            plan: of the parts.
+            and_failed: see above.
+            among: the shards to look at, in order; by default all.
+        """
+        shards = range(plan.shard_count) if among is None else among
+        return [index for index in shards if not self.is_done(plan, index, and_failed=and_failed)]
+
+    def is_done(self, plan: Plan, index: int, *, and_failed: bool = False) -> bool:
+        """Whether a shard of a plan has a sound part and, with ``and_failed``, none of its images failed."""
         try:
             has_sums = check_hdf5(self.part(index))
             with open_descriptors(self.part(index)) as part:
@@ -325,12 +343,11 @@ class PartsFolder:
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
         stays = np.array([item.id not in failed for item in shard.items], bool)
-        write_blocks(
-            self.part(shard.index),
+        self.put(
+            Provenance(plan_id=plan_id, shard=shard.index),
             [vectors],
             ids=ids,
             dim=vectors.shape[1],
-            meta=Provenance(plan_id=plan_id, shard=shard.index).write(),
             failures=failures,
             notes=notes,
             stamps=[seen[stays]],
@@ -338,6 +355,10 @@ class PartsFolder:
             digests=None if digests is None else [digests[stays]],
             failure_digests=None if digests is None else digests[~stays],
         )
+
+    def put(self, made: Provenance, blocks: Iterable[npt.NDArray[np.float32]], **content: Any) -> None:
+        """Store a part. `made` says of which shard; the rest is as `isc_fast.descriptors.store.write_blocks` takes it."""
+        write_blocks(self.part(made.shard or 0), blocks, meta=made.write(), **content)
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
         """Turn the finished result of a plan back into parts, without the shards in which images failed.
@@ -354,7 +375,7 @@ class PartsFolder:
                 return self._take_wanted()
         plan = self._begin()
         row = 0
-        failures, notes = _InOrder(whole.failures), _InOrder(whole.notes)
+        failures, notes = InOrder(whole.failures), InOrder(whole.notes)
         for index in range(plan.shard_count):
             shard = plan.shard(index)
             ids = {item.id for item in shard.items}
@@ -397,7 +418,7 @@ class PartsFolder:
                     failure_stamps.append(part.failure_stamps[:])
                 failures.extend(part.failures)
                 notes.extend(part.notes)
-        ids = _PartIds(files, counts, unique=StoredItems(self._plan_file).first_repeat() is None)
+        ids = _PartIds(files, counts, unique=StoredItems(self.plan_file).first_repeat() is None)
         if len(ids):
             blocks = (block for file in files for block in _blocks(file))
             looked = len(failure_stamps) == len(files)  # parts of earlier versions have no stamps

@@ -28,9 +28,12 @@ from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from .job import Job, Listed, Outcome, Request, find_job, made_by
+from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
+from .share import Share
+from .to_folder import extract_to_folder
 from .update import bring_up_to_date
 
 
@@ -49,6 +52,8 @@ class Extraction:
         notes: images in the file whose descriptor says little, in order: those of one single colour.
         ignored_suffixes: by suffix, in lower case, how many of the ignored files have it.
         excluded: how many files and folders each pattern of the choice left out.
+        complete: whether the output is whole. It is not where other jobs still compute parts of it; then the count, the failures
+            and the notes are those of this job's share.
     """
 
     path: Path
@@ -61,6 +66,7 @@ class Extraction:
     notes: Sequence[Failure] = ()
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = True
 
 
 def extract(
@@ -79,6 +85,7 @@ def extract(
     isolated: bool = False,
     keep_gone: bool = False,
     choice: Choice | None = None,
+    share: Share | None = None,
     checksum: bool = False,
     dtype: Literal["float32", "float16"] | None = None,
     devices: str | Sequence[str] | None = None,
@@ -102,7 +109,8 @@ def extract(
             `isc_fast.sources.base.Source`.
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
-        output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts.
+        output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts. A name that ends with a
+            slash is a folder which keeps the parts, with a manifest; it is taken wherever a descriptor file is.
         batch_size: images in one engine call. By default what suits the engine; a resumed run keeps the size it began
             with.
         workers: number of threads that decode, in all processes together; by default one for each core.
@@ -116,6 +124,8 @@ def extract(
         isolated: decode photos in processes of their own, so that one on which an image library hangs (60 s), crashes or takes
             too much memory (4 GiB) costs that photo alone. The bytes of the result are the same.
         keep_gone: keep the rows of images that are gone, behind the others.
+        share: compute only this share of a folder's parts; other jobs, on this machine or on others, compute the others. The job
+            that sees all of them writes the manifest.
         checksum: decide by the bytes of an image whether it has changed, not by size and time: every image is read for that.
             The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
         dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
@@ -136,7 +146,7 @@ def extract(
         OutputError: the output cannot be written, or another process is writing it.
     """
     request = Request(
-        ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, checksum, dtype
+        ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, share, checksum, dtype
     )
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
@@ -160,9 +170,15 @@ def extract_with(
         IscFastError: see `extract`.
     """
     began = time.monotonic()
-    parts = PartsFolder(_checked(Path(output)))
     check_decoder(request.decoder)
     source = as_source(inputs, request.ids, request.choice)
+    if is_parts_output(output):
+        return _extracted_to_folder(runner, source, output, request, progress)
+    if request.share is not None:
+        raise InputError(
+            f"{os.fspath(output)} is one file, and jobs share a folder that keeps their parts: give -o FOLDER/, with a slash"
+        )
+    parts = PartsFolder(_checked(Path(output)))
     listed = _listed(source, request)
     left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
     facts = runner.facts
@@ -185,11 +201,43 @@ def extract_with(
     )
 
 
+def _extracted_to_folder(
+    runner: Runner,
+    source: Source,
+    output: str | os.PathLike[str],
+    request: Request,
+    progress: ProgressCallback | None,
+) -> Extraction:
+    """Extract to a folder that keeps its parts."""
+    began = time.monotonic()
+    out = OutputFolder(output)
+    try:
+        listed = _listed(source, request)
+        made = extract_to_folder(runner, source, listed, request, out, progress)
+    except BaseException:
+        out.remove_if_empty()
+        raise
+    left_out = {name: getattr(listed, name) for name in ("ignored", "ignored_suffixes", "excluded")}
+    outcome, seconds = made.outcome, time.monotonic() - began
+    return Extraction(
+        path=out.path,
+        count=outcome.count,
+        failures=outcome.failures,
+        notes=outcome.notes,
+        computed=made.images,
+        seconds=seconds,
+        note=made.note,
+        complete=made.complete,
+        **left_out,
+    )
+
+
 def _checked(output: Path) -> Path:
     check_name(output)
     if output.is_dir():
         raise OutputError(
-            f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}"
+            f"cannot write {output}: it is a folder; expected the name of a file, such as {output / 'out.h5'}, or {output}/ "
+            "with a slash for a folder that keeps its parts"
         )
     return output
 

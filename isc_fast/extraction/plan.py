@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PLAN_VERSION = 1
 MIN_SHARD_ITEMS = 256
 MAX_SHARDS = 4096
+MOST_KEPT_ITEMS, MOST_KEPT_PARTS = 10_000, 100_000
 
 
 Digesting = Callable[[Sequence[Item]], Digests]
@@ -111,6 +112,16 @@ def default_shard_size(count: int, batch_size: int) -> int:
     return -(-wanted // batch_size) * batch_size
 
 
+def folder_shard_size(count: int, batch_size: int) -> int:
+    """The number of items in a shard whose part is kept: as for one file up to `MOST_KEPT_ITEMS`, so parts of 10 MB at most.
+
+    A part is read as a whole by those who copy or check it, and whoever reads many small ones waits for each. Beyond
+    `MOST_KEPT_PARTS` parts, they grow: 10⁹ images are 100,000 parts.
+    """
+    wanted = max(MIN_SHARD_ITEMS, min(-(-count // MAX_SHARDS), MOST_KEPT_ITEMS), -(-count // MOST_KEPT_PARTS))
+    return -(-wanted // batch_size) * batch_size
+
+
 @dataclass(frozen=True)
 class Plan:
     """What will be computed, fixed before the first pixel is decoded.
@@ -149,6 +160,10 @@ class Plan:
     def id(self) -> str:
         """SHA-256 of the whole plan, in hexadecimal. A plan that was read from a file takes it from the file."""
         return self._digest()
+
+    def look_through(self, also: Callable[[Sequence[Item]], None]) -> None:
+        """Find out the plan's id, and let a function have the items too, block by block: reading a long listing takes seconds."""
+        vars(self)["id"] = self._digest(also)  # a cached property keeps its value there
 
     def _digest(self, also: Callable[[Sequence[Item]], None] | None = None) -> str:
         digest = hashlib.sha256()
@@ -255,6 +270,18 @@ class Plan:
             if mine != theirs:
                 return f"another {noun} ({str(mine)[:12]} then, {str(theirs)[:12]} now)"
         return None
+
+
+def change_in_words(begun: Plan, wanted: Plan) -> str | None:
+    """Say how the images of a plan that was begun differ from those of another, without going through them as `drift` does.
+
+    Returns:
+        the words; None if the images do not differ.
+    """
+    if begun.id == wanted.id:
+        return None
+    then, now = len(begun.items), len(wanted.items)
+    return f"{then} then, {now} now" if then != now else "others of the same number, or in another order"
 
 
 def drift(older: StoredItems, newer: StoredItems) -> str | None:

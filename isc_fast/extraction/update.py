@@ -8,14 +8,18 @@ of an extraction of everything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..descriptors.manifest import Manifest
+from ..descriptors.provenance import Provenance
 from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, some_rows, write_blocks
 from ..files.digests import Digests, all_digests, unknown_digests
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
@@ -24,7 +28,9 @@ from ..items import Failure, Ints
 from ..sources.stamps import unknown
 from .changes import ANEW, failure_of
 from .job import Job, Outcome, Update, made_by, opened_output
-from .parts import PartsFolder
+from .parts import InOrder, PartsFolder
+from .plan import Plan
+from .plan_folder import DEVICES, PlanFolder
 from .runners.base import Facts
 
 Rows = npt.NDArray[Any]
@@ -47,23 +53,41 @@ def bring_up_to_date(job: Job, update: Update, facts: Facts, parts: PartsFolder)
         return _Merge(job, update, whole, parts).write(facts)
 
 
-class _Fresh:
-    """The rows of all parts in order, as many as are asked for.
+def write_updated_parts(
+    todo: Plan, update: Update, described: PlanFolder, whole: Descriptors, before: Manifest, folder: PlanFolder
+) -> int:
+    """Write the parts of an update, from rows of the set before and from those that were described.
 
     Args:
-        files: the parts.
-        column: gives the rows of one part.
+        todo: the plan of the images to describe.
+        update: says where each image's row is.
+        described: the parts of that plan, which are complete.
+        whole, before: the set before, and its manifest.
+        folder: takes the parts.
+
+    Returns:
+        how many parts there are.
+
+    Raises:
+        OutputError: they cannot be written.
+        DamageError: a part is damaged.
     """
+    return _Merge(Job(todo), update, whole, described).write_parts(folder, before)
 
-    def __init__(self, files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> None:
-        self._blocks = self._read(files, column)
+
+def _each(files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> Iterator[Rows]:
+    """What a function gives of each part."""
+    for file in files:
+        with open_descriptors(file) as part:
+            yield column(part)
+
+
+class _Taken:
+    """Rows that come in blocks, taken as many at a time as are asked for."""
+
+    def __init__(self, blocks: Iterator[Rows]) -> None:
+        self._blocks = blocks
         self._left: list[Rows] = []
-
-    @staticmethod
-    def _read(files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> Iterator[Rows]:
-        for file in files:
-            with open_descriptors(file) as part:
-                yield column(part)
 
     def take(self, count: int) -> Rows | None:
         """The next rows; None for no row."""
@@ -94,7 +118,7 @@ class _Merge:
     def __init__(self, job: Job, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
         self.update, self.whole, self.dtype = update, whole, job.dtype
         self.files: list[Path] = [parts.part(index) for index in range(job.plan.shard_count)]
-        self.output, self.scratch = parts.output, parts.folder
+        self.output, self.scratch, self.size = parts.output, parts.folder, job.plan.shard_size
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
         self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
         self.failure_stamps: list[Ints] = []
@@ -175,6 +199,53 @@ class _Merge:
             )
         return Outcome(len(ids), keep(self.failures), keep(self.notes))
 
+    def write_parts(self, folder: PlanFolder, before: Manifest) -> int:
+        """Write the same as parts of the plan, and behind them parts of the rows whose images are gone.
+
+        Args:
+            folder: of the plan.
+            before: the manifest of the set of which rows are taken over.
+
+        Returns:
+            how many parts there are.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        plan, size = self.update.plan, self.update.plan.shard_size
+        vectors, stamps = (
+            _Taken(self._rows(_vectors, self.whole.vectors)),
+            _Taken(self._rows(_stamps, self.whole.stamps)),
+        )
+        empty = np.empty((0, self.whole.dim), np.float32), np.empty((0, 2), np.int64)
+        failure_stamps = np.array(self.failure_stamps, np.int64).reshape(-1, 2)
+        notes, devices, failed = InOrder(self.notes), _Devices(before, self), 0
+        gone = -(-len(self.gone) // size)
+        for index in range(plan.shard_count + gone):
+            if index < plan.shard_count:
+                shard, has = plan.shard(index), self.has[index * size : (index + 1) * size]
+                ids = [item.id for item, described in zip(shard.items, has, strict=True) if described]
+                by = devices.of_images(index * size, (index + 1) * size)
+            else:
+                first = (index - plan.shard_count) * size
+                rows, has = self.gone[first : first + size], np.empty(0, np.bool_)
+                ids, by = ids_at(self.whole.ids, rows), devices.of_rows(rows)
+            lost = int(np.count_nonzero(~has))
+            content = {
+                "ids": ids,
+                "dim": self.whole.dim,
+                "failures": self.failures[failed : failed + lost],
+                "notes": notes.next_of(set(ids)),
+                "failure_stamps": failure_stamps[failed : failed + lost],
+            }
+            failed += lost
+            block, seen = vectors.take(len(ids)), stamps.take(len(ids))
+            if not folder.belongs(plan.id, index):
+                blocks = [empty[0] if block is None else block]
+                made = Provenance(plan_id=plan.id, shard=index)
+                folder.put_of(made, blocks, by, stamps=[empty[1] if seen is None else seen], **content)
+        return plan.shard_count + gone
+
     def _digest_rows(self) -> Iterator[Rows]:
         old, seen = self.whole.digests, self.update.changes.seen
         table = unknown_digests(len(self.whole)) if old is None else old
@@ -183,7 +254,7 @@ class _Merge:
     def _rows(self, column: Callable[[Descriptors], Rows], old: Any, seen: Rows | None = None) -> Iterator[Rows]:
         """A column of the new output, in blocks; where an image stays, as it was seen now, if it was looked at."""
         origin, number = self.update.changes.origin[self.has], np.flatnonzero(self.has)
-        fresh = _Fresh(self.files, column)
+        fresh = _Taken(_each(self.files, column))
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
             stays = block != ANEW
@@ -197,6 +268,37 @@ class _Merge:
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
             yield some_rows(old, self.gone[start : start + BLOCK_ROWS])
+
+
+class _Devices:
+    """Which devices computed the rows of an update."""
+
+    def __init__(self, before: Manifest, merge: _Merge) -> None:
+        self._before, self._origin = before, merge.update.changes.origin
+        self._ends = np.cumsum([part.rows for part in before.parts])
+        self._anew = np.cumsum(self._origin == ANEW)
+        self._of_part: list[Sequence[Any]] = []
+        for file in merge.files:
+            with open_descriptors(file) as part:
+                self._of_part.append(part.provenance.other.get(DEVICES) or [])
+        self._size = merge.size
+
+    def of_rows(self, rows: Ints) -> list[Any]:
+        """Those that computed rows of the set before."""
+        numbers = np.unique(np.searchsorted(self._ends, rows, side="right")).tolist()
+        return _sorted([self._before.devices[n] for number in numbers for n in self._before.parts[number].devices])
+
+    def of_images(self, start: int, stop: int) -> list[Any]:
+        """Those that computed some images of the plan."""
+        origin = self._origin[start:stop]
+        places = np.unique((self._anew[start:stop][origin == ANEW] - 1) // self._size).tolist()
+        return _sorted([*self.of_rows(origin[origin >= 0]), *chain(*(self._of_part[place] for place in places))])
+
+
+def _sorted(devices: Sequence[Any]) -> list[Any]:
+    """Each of them once."""
+    found = {json.dumps(device, sort_keys=True): device for device in devices}
+    return [found[key] for key in sorted(found)]
 
 
 class _Near:

@@ -43,6 +43,11 @@ _NO_SYNC = frozenset(
 )
 """What the system gives where a file or a folder cannot be synced, which says nothing about what was written."""
 
+_NO_LINKS = frozenset(
+    (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV)
+)
+"""What the system gives where a file system has no hard links."""
+
 _SUFFIX = ".isc-fast.tmp"
 _TEMPORARY = re.compile(rf"\..*\.[0-9a-f]{{16}}{re.escape(_SUFFIX)}", re.DOTALL)
 _swept: set[tuple[int, int]] = set()
@@ -74,6 +79,12 @@ def sync_file(path: Path) -> None:
             raise
 
 
+def temporary_beside(final: Path) -> Path:
+    """A path in the folder of a file that nobody else has, neither here nor on another host: 64 bits of it are random."""
+    # 56 characters of the name take at most 224 bytes; the system allows 255 for the whole name.
+    return final.with_name(f".{final.name[-56:]}.{secrets.token_hex(8)}{_SUFFIX}")
+
+
 def _new_temporary(final: Path, folder: Path) -> tuple[Path, int]:
     """Make an empty file beside the final one, and lock it; returns its path and the descriptor that holds the lock.
 
@@ -81,8 +92,7 @@ def _new_temporary(final: Path, folder: Path) -> tuple[Path, int]:
     The lock says that its writer lives.
     """
     while True:
-        # 56 characters of the name take at most 224 bytes; the system allows 255 for the whole name.
-        path = folder / f".{final.name[-56:]}.{secrets.token_hex(8)}{_SUFFIX}"
+        path = temporary_beside(folder / final.name)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o666)
         try:
@@ -111,6 +121,27 @@ def _sweep(folder: Path) -> None:
         for name in os.listdir(folder):
             if _TEMPORARY.fullmatch(name):
                 _remove_if_left(folder / name)
+
+
+def keep_temporaries(folder: Path) -> None:
+    """Let this process leave alone what it did not write to a folder.
+
+    Several hosts may write there, and where a lock does not reach from one to the other, nobody knows whether a writer is gone.
+    """
+    with contextlib.suppress(OSError):
+        status = os.stat(folder)
+        _swept.add((status.st_dev, status.st_ino))
+
+
+def remove_old_temporaries(folder: Path, *, older_than_s: float) -> None:
+    """Remove temporary files that nobody has written to for so long, by the clock of the folder's own file system."""
+    with contextlib.suppress(OSError):
+        now = os.stat(folder)
+        for name in os.listdir(folder):
+            if _TEMPORARY.fullmatch(name):
+                status = os.stat(folder / name, follow_symlinks=False)
+                if now.st_mtime - status.st_mtime > older_than_s:
+                    forget(folder / name)
 
 
 def _remove_if_left(file: Path) -> None:
@@ -153,7 +184,7 @@ def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> I
             # The file is made before any work, so that the most common mistakes show early, with the system's own reason.
             temporary, descriptor = _new_temporary(final, folder)
             stack.callback(os.close, descriptor)
-            stack.callback(_forget, temporary)
+            stack.callback(forget, temporary)
             yield temporary
             sync_file(temporary)
             os.replace(temporary, final)
@@ -162,7 +193,58 @@ def replacing(path: str | os.PathLike[str], *, scratch: Path | None = None) -> I
             raise output_error(path, error) from error
 
 
-def _forget(file: Path) -> None:
+def publish(temporary: Path, final: Path) -> bool:
+    """Give a finished file its own name, unless a file of that name is there already, which stays. Nothing is locked.
+
+    Where a file system has no hard links, two that publish in the same instant may both succeed; then the last one stays.
+
+    Args:
+        temporary: what `temporary_beside` gave, written and synced. It is gone if it got its name, else it stays.
+        final: its own name.
+
+    Returns:
+        whether the file got its name.
+
+    Raises:
+        OSError: the file cannot be given a name.
+    """
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(final):
+            return False
+        os.replace(temporary, final)
+    forget(temporary)
+    sync_folder(final.parent)
+    return True
+
+
+def write_once(path: str | os.PathLike[str], text: str) -> bool:
+    """Write a small text file atomically, unless a file of that name is there already.
+
+    Returns:
+        whether it was written.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    final = Path(path)
+    temporary = temporary_beside(final)
+    write_text(temporary, text)
+    try:
+        return publish(temporary, final)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        forget(temporary)
+
+
+def forget(file: Path) -> None:
+    """Remove a file, if it is there and that is possible."""
     with contextlib.suppress(OSError):
         file.unlink()
 

@@ -23,9 +23,10 @@ import zlib
 from array import array
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
-from ..errors import DamageError
+from ..errors import DamageError, FormatError
+from .reading import open_regular
 
 BLOCK_BYTES = 1 << 16
 _MARK = b"\x93ISCSUM\n"
@@ -128,6 +129,34 @@ def read_sums(descriptor: int, name: str) -> Sums | None:
     if hashlib.sha256(body).digest() != end[_FOOT.size :]:
         raise broken
     return Sums(name, length, block_bytes, body[:table_bytes], body[table_bytes : table_bytes + note_bytes])
+
+
+def read_digest(stream: IO[bytes], name: str) -> tuple[str, Sums]:
+    """The digest that an open file with checksums ends with, in hexadecimal, and the checksums.
+
+    Raises:
+        DamageError: the file has none, or they are damaged.
+    """
+    sums = read_sums(stream.fileno(), name)
+    if sums is None:
+        raise damage(name, "it has lost its checksums")
+    stream.seek(-_DIGEST_BYTES, os.SEEK_END)
+    return stream.read(_DIGEST_BYTES).hex(), sums
+
+
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """The digest at the end of a file with checksums, in hexadecimal: two files of one digest hold the same bytes.
+
+    Raises:
+        DamageError: the file has no checksums, or they are damaged.
+        FormatError: it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        with open_regular(path) as stream:
+            return read_digest(stream, name)[0]
+    except OSError as error:
+        raise FormatError(f"cannot read {name}: {error.strerror or error}") from error
 
 
 def damaged_runs(descriptor: int, sums: Sums) -> Generator[tuple[int, int], None, None]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 import os
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
-from ..errors import DamageError
-from .sums import Sums, damage, read_exactly
+from ..errors import DamageError, FormatError
+from .reading import open_regular
+from .sums import Sums, damage, read_digest, read_exactly
 
 _CACHED_BLOCKS = 128
 """Blocks of a file that memory keeps, 8 MB. HDF5 reads its own bookkeeping in pieces of a few hundred bytes."""
@@ -137,3 +139,24 @@ class VerifiedFile(PlainFile):
                 raise self._shorter()
             if not self._sums.holds(number + start // size, block):
                 raise self._sums.damage(first, first + len(block))
+
+
+def open_summed(path: Path, digest: str) -> VerifiedFile:
+    """Open a file whose blocks are compared with their checksums whenever they are read.
+
+    Args:
+        path: the file.
+        digest: what `isc_fast.files.sums.digest_of` gave when it was written.
+
+    Raises:
+        DamageError: it is damaged, or another file.
+        FormatError: it cannot be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            found, sums = read_digest(stream, str(path))
+            if found != digest:
+                raise damage(str(path), "it is another file than the one that was written")
+            return VerifiedFile(path, os.dup(stream.fileno()), sums)
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error

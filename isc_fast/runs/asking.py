@@ -20,6 +20,7 @@ from ..engines.base import Engine, abilities, gpu_of, load_engine
 from ..errors import InputError, MismatchError
 from ..extraction.compute import Equipment, compute_shards
 from ..extraction.plan import Shard
+from ..files.ledger import keep
 from ..items import NOTED, Failure, Item, Vectors
 from ..matching.index.opened import OpenIndex
 from ..matching.matches import Matches
@@ -144,7 +145,7 @@ class Index:
 
     def _answer(self, queries: Descriptors, k: int, threshold: float | None) -> IndexAnswer:
         matches = self._index.query(queries, k=k, threshold=threshold)
-        return IndexAnswer(matches, len(queries), queries.failures)
+        return IndexAnswer(matches, len(queries), keep(queries.failures))  # the queries' file is closed then
 
     def _check_negatives(self) -> None:
         if self._negatives is None:

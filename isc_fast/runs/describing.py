@@ -15,6 +15,7 @@ from typing import Any
 from ..assets import DEMO_ENGINE
 from ..decoders.base import AUTO
 from ..descriptors.formats.table import find_format
+from ..descriptors.manifest import is_unfinished, parts_folder
 from ..descriptors.store import Descriptors
 from ..engines.base import Engine
 from ..engines.operating_point import OperatingPoint
@@ -180,6 +181,8 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
 
 
 def _holds_descriptors(path: Path) -> bool:
+    if parts_folder(path) is not None or is_unfinished(path):
+        return True
     if not path.is_dir():
         return path.suffix.lower() in DESCRIPTOR_SUFFIXES
     try:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
+from ..descriptors.manifest import AGAIN, digests_of, parts_folder, read_manifest
+from ..descriptors.part_set import open_parts
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
+from ..extraction.output_folder import read_begun
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
+from ..extraction.plan_folder import PlanFolder
 from ..files.repeats import repeated_rows
 from ..matching.index.layout import has_manifest
 from .findings import NOTE, OK, PROBLEM, SHOWN, Finding, listed, of_vectors
@@ -40,22 +44,52 @@ class Verification:
 
 
 def verify_file(path: str | os.PathLike[str]) -> Verification:
-    """Read a whole descriptor file, an index, or the folder ``OUTPUT.parts`` of an unfinished extraction, and check what can be.
+    """Read a whole descriptor file, a result in parts, an index, or an unfinished extraction, and check what can be checked.
 
     Memory holds one block of rows and eight bytes an id, however large the file is.
 
     Args:
-        path: descriptors of any format, the folder of an index, or a folder of parts.
+        path: descriptors of any format, the folder of a result in parts, of an index, or ``OUTPUT.parts``.
 
     Raises:
         FormatError: there is no such file, or it is no descriptor file at all.
     """
     place = Path(path)
     if place.is_dir() and place.name.endswith(PARTS):
-        found = _of_folder(place)
+        found = _of_folder(place, PartsFolder(place.with_name(place.name.removesuffix(PARTS))))
+    elif (folder := parts_folder(path)) is not None:
+        found = _of_result(folder)
+    elif place.is_dir() and (begun := read_begun(place)) is not None:
+        found = _of_folder(place / begun.plan, PlanFolder(place / begun.plan))
     else:
         found = of_index(place) if has_manifest(place) else _of_file(path)
     return Verification(os.fspath(path), tuple(found))
+
+
+def _of_result(folder: Path) -> Iterator[Finding]:
+    """Check a result in parts: the manifest, each part against it, and the set of all of them."""
+    try:
+        manifest = read_manifest(folder)
+    except DamageError as error:
+        yield Finding("manifest", PROBLEM, str(error))
+        return
+    yield Finding("manifest", OK, f"{len(manifest.parts)} parts of plan {manifest.plan_id[:12]}")
+    wrong: list[str] = []
+    for part in manifest.parts:
+        try:
+            same = digests_of(folder / part.name) == (part.bytes, part.sha256, part.checksums)
+        except FormatError:
+            same = False
+        wrong += [] if same else [part.name]
+    if wrong:
+        names = listed(wrong[:SHOWN], len(wrong))
+        words = f"{names} are missing, or not those that the manifest names; remove them and {AGAIN}"
+        yield Finding("parts", PROBLEM, words)
+        return
+    total = sum(part.bytes for part in manifest.parts)
+    yield Finding("parts", OK, f"all {total} bytes are as they were written, by SHA-256")
+    with open_parts(folder) as found:
+        yield from _of_descriptors(found)
 
 
 def _of_file(path: str | os.PathLike[str]) -> Iterator[Finding]:
@@ -128,9 +162,8 @@ def _of_ledger(found: Descriptors) -> Finding:
     return Finding("ledger", OK, f"{len(found.failures)} failures, none of them an image with a descriptor{of}")
 
 
-def _of_folder(folder: Path) -> Iterator[Finding]:
+def _of_folder(folder: Path, parts: PartsFolder) -> Iterator[Finding]:
     """Check an unfinished extraction: the plan, each part, and the ledger of each part against the plan."""
-    parts = PartsFolder(folder.with_name(folder.name.removesuffix(PARTS)))
     again = "run the same isc-fast extract again"
     try:
         plan = parts.found_plan()

@@ -18,6 +18,7 @@ SHARED = (
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
     "profiles.py",  # a table for decision 0027, which compares nothing with a reference way
     "sums.py",  # costs of checksums and of isolated decoding; see below
+    "parts.py",  # costs of a result in parts; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
 REDUCING = ("frontier.py", "precision.py")  # these measure layer after layer, and get a network that has fewer
@@ -54,6 +55,13 @@ def test_smoke(script, tmp_path):
         assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
+
+
+def test_the_costs_of_parts_are_measured():
+    command = [sys.executable, str(BENCH / "parts.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["equal_bytes"] is True
 
 
 def test_the_costs_of_checksums_are_measured():

@@ -35,6 +35,10 @@ from isc_fast.descriptors.formats.submission import write_submission
 from isc_fast.descriptors.formats.table import open_any, read_descriptors
 from isc_fast.descriptors.hdf5 import create_hdf5
 from isc_fast.descriptors.id_lists import read_new_names
+from isc_fast.descriptors.manifest import MANIFEST as PARTS_MANIFEST
+from isc_fast.descriptors.manifest import parts_folder
+from isc_fast.descriptors.provenance import PlanFacts as PartPlanFacts
+from isc_fast.descriptors.provenance import Provenance
 from isc_fast.descriptors.store import Descriptors, write_descriptors
 from isc_fast.engines.aoti_file import MadeFor, read_package, write_package
 from isc_fast.engines.header import parse_spec, read_spec
@@ -42,9 +46,12 @@ from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 from isc_fast.engines.trt.sidecar import PlanFacts, network_name, read_sidecar, sidecar_text
 from isc_fast.engines.tuning import Setting, save_setting, saved_setting
 from isc_fast.errors import IscFastError
+from isc_fast.extraction.finishing import manifest_of
 from isc_fast.extraction.json_plan import read_json_plan
+from isc_fast.extraction.output_folder import Begun, OutputFolder, begun_file, read_begun
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.plan import Plan
+from isc_fast.extraction.plan_folder import PlanFolder
 from isc_fast.files.rows import write_rows
 from isc_fast.files.sums import read_sums
 from isc_fast.items import NOTED, Failure, Item, Problem
@@ -299,6 +306,42 @@ def _read_part(path: Path) -> None:
     parts.missing(plan, and_failed=True)
 
 
+def _in_parts(folder: Path) -> None:
+    """The two parts of a plan, with their manifest."""
+    plan = _plan()
+    parts = PlanFolder(folder / plan.id)
+    parts.begin(plan)
+    for index in range(plan.shard_count):
+        rows = np.eye(len(plan.shard(index).items), 4, dtype=np.float32)
+        parts.write_part(plan.id, plan.shard(index), rows, [])
+    facts = PartPlanFacts(plan.id, plan.batch_size, plan.shard_size)
+    meta = Provenance.of_extraction(plan.engine_id, SPEC.to_dict(), plan.decoder, facts).write()
+    manifest_of(parts, plan, plan.shard_count, 4, meta).write(folder)
+
+
+def _parts_manifests(folder: Path) -> Iterator[bytes]:
+    _in_parts(folder)
+    yield (folder / PARTS_MANIFEST).read_bytes()
+
+
+def _read_parts_manifest(path: Path) -> None:
+    """All that a verb does with the folder."""
+    try:
+        with open_any(path) as found:
+            found.vectors[:2], list(found.ids[:100]), list(found.failures[:100]), found.stamps[:2]
+    finally:
+        if parts_folder(path) is not None:
+            verify_file(path)
+
+
+def _begun(folder: Path) -> Iterator[bytes]:
+    out = OutputFolder(folder / "out")
+    out.claim("new", Begun(_plan().id))
+    out.claim("a" * 16, Begun(_plan().id, "b" * 64))
+    for after in ("new", "a" * 16):
+        yield begun_file(out.path, after).read_bytes()
+
+
 # --- engines ---
 
 SPEC = EngineSpec("n", "a", 8, 8, 4, 1.0, parity={"cosine": 1.0}, tools={"onnx": "1"})
@@ -507,6 +550,8 @@ READERS: dict[str, Reader] = {
     "plan of 0.2": Reader("out.parts/plan.sqlite", _made(_old_plan, "plan.sqlite"), _read_plan),
     "plan of 0.1": Reader("plan.json", _json_plans, lambda path: list(read_json_plan(path).items)),
     "part": Reader("out.parts/part-000000.h5", _part, _read_part),
+    "manifest of parts": Reader(PARTS_MANIFEST, _parts_manifests, _read_parts_manifest, _in_parts),
+    "begun parts": Reader("begun-new.json", _begun, lambda path: read_begun(path.parent)),
     "onnx": Reader("a.onnx", _onnx, read_spec),
     "specification": Reader("spec.json", _specs, _read_spec_text),
     "sidecar": Reader("a.plan.json", _sidecars, lambda path: read_sidecar(path.with_suffix(""))),

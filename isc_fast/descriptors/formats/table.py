@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ...errors import FormatError, InputError
 from ..comparing import compare
+from ..manifest import is_unfinished, parts_folder
 from ..store import Descriptors, open_descriptors
 from .array import ARRAY
 from .base import SETS, Format, Sets, contents_of
@@ -35,11 +36,18 @@ FORMATS: dict[str, Format] = {row.name: row for row in (OWN, SUBMISSION, REFEREN
 
 
 def find_format(path: str | os.PathLike[str]) -> Format:
-    """The format of a file or folder; a file of the reference solution is a submission.
+    """The format of a file or folder; a file of the reference solution is a submission, and a result in parts is our own.
 
     Raises:
         FormatError: no format recognises it.
     """
+    if parts_folder(path) is not None:
+        return OWN
+    if is_unfinished(path):
+        raise FormatError(
+            f"{os.fspath(path)} holds an extraction that is not complete: run the same isc-fast extract again; when all parts "
+            "are there, it writes manifest.json"
+        )
     contents = contents_of(path)
     for row in FORMATS.values():
         if row.recognises(contents):
@@ -57,7 +65,7 @@ def read_descriptors(path: str | os.PathLike[str], *, which: str | None = None) 
     """Read descriptors of any format into memory.
 
     Args:
-        path: a file, or a folder of clip-retrieval.
+        path: a file, a folder of clip-retrieval, or a result in parts: its folder or its manifest.
         which: ``"query"``, ``"reference"`` or ``"train"``, for a file that holds several sets.
 
     Raises:

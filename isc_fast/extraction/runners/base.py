@@ -8,14 +8,18 @@ order, anywhere, and more than once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...decoders.contents import digests_of
-from ...engines.base import Engine, abilities
+from ...engines.base import Engine, abilities, gpu_of
 from ...engines.spec import EngineSpec
+from ...errors import EngineError, MissingExtraError
+from ...machine.facts import machine_facts
+from ...machine.gpus import find_device
 from ...progress import Tally
 from ...sources.base import Source
 from ..parts import PartsFolder
@@ -54,7 +58,7 @@ class Work:
         missing: the indices of the shards to compute.
         parts: the folder that takes the parts.
         lock: the file descriptor of the folder's lock. A process that inherits it holds the lock too, so no other
-            extraction begins in the folder while that process lives.
+            extraction begins in the folder while that process lives. None where nothing is locked.
         source: opens the photos. If it is not `by_path`, only this process can.
         checksum: whether the parts get digests of the photos' bytes. A part without them is right too: then size and time decide
             whether its photos have changed.
@@ -63,7 +67,7 @@ class Work:
     plan: Plan
     missing: Sequence[int]
     parts: PartsFolder
-    lock: int
+    lock: int | None
     source: Source
     checksum: bool = False
 
@@ -71,6 +75,15 @@ class Work:
     def digesting(self) -> Digesting | None:
         """What gives the digests of a shard's photos in this process, or None; see `isc_fast.extraction.compute.Equipment`."""
         return partial(digests_of, photo_of=self.source.content) if self.checksum else None
+
+
+def device_of(engine: Engine) -> dict[str, Any]:
+    """What an engine computes on here, with everything that decides about the last bits of a descriptor; plain data for JSON."""
+    facts: dict[str, Any] = {"device": engine.device, **machine_facts()}
+    if hasattr(engine, "gpu"):
+        with contextlib.suppress(EngineError, MissingExtraError):
+            facts["gpu"] = find_device(gpu_of(engine)).name
+    return facts
 
 
 class Runner(Protocol):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from ...decoders.base import make_decoder
 from ...engines.base import Engine, gpu_of
@@ -13,7 +13,7 @@ from ...progress import Tally
 from ...sources.base import opener
 from ..compute import Equipment, Vectors, compute_shards
 from ..plan import Shard
-from .base import Facts, Work
+from .base import Facts, Work, device_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Here:
         tally.begin()
         shards = map(work.plan.shard, work.missing)
         equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source), work.digesting)
-        compute_shards(shards, equipment, _Sink(work, tally))
+        parts = work.parts.on(partial(device_of, self.engine))
+        compute_shards(shards, equipment, _Sink(replace(work, parts=parts), tally))
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ class Processes:
             "options": dict(self.options),
             "engine_id": work.plan.engine_id,
             "output": os.fspath(work.parts.output),
+            "in_folder": work.parts.in_folder,
             "plan_id": work.plan.id,
             "batch_size": work.plan.batch_size,
             "decoder": work.plan.decoder,

@@ -35,8 +35,9 @@ from ...sources.listing import open_item
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
+from ..plan_folder import PlanFolder
 from .account import Report
-from .base import Facts
+from .base import Facts, device_of
 
 
 class _Channel:
@@ -109,7 +110,8 @@ def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part)
     decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
     digesting = partial(digests_of, photo_of=open_item) if job["checksum"] else None
     equipment = Equipment(engine, decoder, job["batch_size"], digesting=digesting)
-    sink = _Sink(channel, PartsFolder(Path(job["output"])), job["plan_id"])
+    parts = (PlanFolder if job["in_folder"] else PartsFolder)(Path(job["output"]))
+    sink = _Sink(channel, parts.on(partial(device_of, engine)), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
         compute_shards(chain([shard], channel.shards()), equipment, sink)
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ...descriptors.store import Descriptors, open_descriptors
+from ...descriptors.store import Descriptors, open_descriptors, place_of_rows
 from ...errors import FormatError
 from ...files.sums import damage
 from ..arrays import Floats, Ints, Pairs
@@ -31,10 +31,10 @@ class StoredRows:
     """
 
     def __init__(self, path: Path, digest: str, descriptors: Descriptors) -> None:
-        offset = descriptors.vectors.id.get_offset()  # type: ignore[attr-defined]  # of an HDF5 data set
-        if offset is None or descriptors.vectors.dtype != np.dtype("<f4"):
+        offset = place_of_rows(descriptors.vectors)
+        if offset is None:
             raise FormatError(f"{path} does not keep its rows in one piece of float32; build the index again")
-        self._stream, self._offset, self._dim = open_summed(path, digest), int(offset), descriptors.dim
+        self._stream, self._offset, self._dim = open_summed(path, digest), offset, descriptors.dim
         self._lock = threading.Lock()
 
     def at(self, rows: Ints) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -13,54 +12,11 @@ import numpy.typing as npt
 
 from ...errors import DamageError, FormatError
 from ...files.atomic import replacing
-from ...files.reading import one_line, open_regular
-from ...files.sums import append_sums, damage, read_sums
+from ...files.reading import one_line
+from ...files.sums import append_sums, damage
+from ...files.sums import digest_of as digest_of
 from ...files.verified import VerifiedFile
-
-_DIGEST_BYTES = 32
-
-
-def digest_of(path: Path) -> str:
-    """The digest at the end of a file with checksums, in hexadecimal: two files of one digest hold the same bytes.
-
-    Raises:
-        DamageError: the file has no checksums, or they are damaged.
-        FormatError: it cannot be read.
-    """
-    try:
-        with open_regular(path) as stream:
-            return _digest(stream, path)[0]
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _digest(stream: IO[bytes], path: Path) -> tuple[str, Any]:
-    sums = read_sums(stream.fileno(), str(path))
-    if sums is None:
-        raise damage(str(path), "it has lost its checksums")
-    stream.seek(-_DIGEST_BYTES, os.SEEK_END)
-    return stream.read(_DIGEST_BYTES).hex(), sums
-
-
-def open_summed(path: Path, digest: str) -> VerifiedFile:
-    """Open a file whose blocks are compared with their checksums whenever they are read.
-
-    Args:
-        path: the file.
-        digest: what `digest_of` gave when it was written.
-
-    Raises:
-        DamageError: it is damaged, or another file than the manifest names.
-        FormatError: it cannot be read.
-    """
-    try:
-        with open_regular(path) as stream:
-            found, sums = _digest(stream, path)
-            if found != digest:
-                raise damage(str(path), "it is another file than the one that the index names")
-            return VerifiedFile(path, os.dup(stream.fileno()), sums)
-    except OSError as error:
-        raise FormatError(f"cannot read {path}: {error.strerror or error}") from error
+from ...files.verified import open_summed as open_summed
 
 
 def write_summed(path: Path, write: Callable[[IO[bytes]], None]) -> None:

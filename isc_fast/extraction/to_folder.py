@@ -1,0 +1,159 @@
+"""Extraction into a folder that keeps its parts: this call's share is computed, and whoever sees all parts writes the manifest.
+
+Nothing is locked and nobody waits for anybody. Two jobs may compute the same part or write the same manifest: the bytes are the
+same, and they appear whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..descriptors.manifest import Manifest
+from ..descriptors.part_set import PartFiles
+from ..descriptors.store import open_descriptors
+from ..errors import FormatError, InputError, OutputError
+from ..items import Failure
+from ..progress import ProgressCallback, Tally
+from ..sources.base import Source
+from .changes import taken_over
+from .finishing import manifest_of
+from .folder_job import FolderJob, find_folder_job
+from .job import Listed, Outcome, Request, Update, made_by
+from .output_folder import OutputFolder
+from .plan_folder import PlanFolder
+from .runners.base import Facts, Runner, Work
+from .update import write_updated_parts
+
+_TRIES = 4
+"""How often a call looks again at what there is to do, after other jobs have finished what it was working on."""
+
+
+@dataclass(frozen=True)
+class FolderOutcome:
+    """What a call did.
+
+    Attributes:
+        outcome: what the folder holds; where it is not whole, what this call's share holds.
+        images: how many images this call worked on.
+        note: what the user should know, or None.
+        complete: whether the folder is whole.
+    """
+
+    outcome: Outcome
+    images: int
+    note: str | None
+    complete: bool = True
+
+
+def extract_to_folder(
+    runner: Runner,
+    source: Source,
+    listed: Listed,
+    request: Request,
+    out: OutputFolder,
+    progress: ProgressCallback | None,
+) -> FolderOutcome:
+    """Describe images into a folder of parts.
+
+    Args:
+        runner, source, request, progress: as `isc_fast.extraction.pipeline.extract_with` has them.
+        listed: the images.
+        out: the folder.
+
+    Raises:
+        IscFastError: see `isc_fast.extract`.
+    """
+    facts = runner.facts
+    for left in reversed(range(_TRIES)):
+        job = find_folder_job(request, listed, facts, out)
+        if job.finished is not None:
+            out.remove_stale(job.finished)
+            return FolderOutcome(_outcome(out, job.finished), 0, job.note)
+        folder = out.plan_folder(job.todo.id)
+        with _litter_removed(out, job, folder, alone=request.share is None):
+            try:
+                _compute(runner, source, job, folder, progress)
+                if not folder.has_all(job.todo.shard_count):
+                    return _of_share(job, folder)
+                manifest = _written(out, job, folder, facts)
+                if manifest is not None:
+                    return FolderOutcome(_outcome(out, manifest), job.images(job.missing), job.note)
+            except (FormatError, OutputError):
+                if not left or out.now() == job.after:
+                    raise
+    raise OutputError(f"other jobs go on changing {out.path}; wait until they end, and run the same command again")
+
+
+def _compute(
+    runner: Runner, source: Source, job: FolderJob, folder: PlanFolder, progress: ProgressCallback | None
+) -> None:
+    tally = Tally(job.images(job.share), job.images(job.missing), progress)
+    if job.missing:
+        runner.run(Work(job.todo, job.missing, folder, None, source), tally)
+    else:
+        tally.begin()
+
+
+def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Facts) -> Manifest | None:
+    """Write the manifest of parts that are complete, and remove what it replaces; None where another one was written meanwhile.
+
+    Raises:
+        InputError: no image could be described.
+        OutputError: it cannot be written.
+        DamageError: a part is damaged.
+    """
+    folder, count = out.plan_folder(job.plan.id), job.plan.shard_count
+    if job.begun.todo and job.before is not None:
+        with contextlib.closing(PartFiles(out.path, job.before)) as files:
+            whole = files.whole()
+            changes = taken_over(job.plan.items, job.todo.items, whole)
+            update = Update(job.plan, changes, job.keep_gone)
+            count = write_updated_parts(job.todo, update, described, whole, job.before, folder)
+    manifest = manifest_of(folder, job.plan, count, facts.spec.dim, made_by(job.plain, facts, None))
+    if not manifest.rows:
+        with open_descriptors(folder.part(0)) as part:
+            worst = part.failures[0]
+        raise InputError(
+            f"none of the {manifest.failures} images could be described; the first is {worst.path}: {worst.reason}"
+        )
+    if out.now() != job.after:
+        return None
+    manifest.write(out.path)
+    out.end(job.after, job.begun, job.before, manifest)
+    folder.tidy()
+    return manifest
+
+
+def _outcome(out: OutputFolder, manifest: Manifest) -> Outcome:
+    """What a set holds. Its ledgers are read when somebody goes through them."""
+    whole = PartFiles(out.path, manifest).whole()
+    return Outcome(len(whole), whole.failures, whole.notes)
+
+
+def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
+    count, failures, notes = 0, list[Failure](), list[Failure]()
+    for index in job.share:
+        with open_descriptors(folder.part(index)) as part:
+            count += len(part)
+            failures += part.failures
+            notes += part.notes
+    words = f"{folder.there()} of {job.todo.shard_count} parts are there; the job that sees the last one writes the manifest"
+    note = f"{job.note}; {words}" if job.note else words
+    return FolderOutcome(Outcome(count, failures, notes), job.images(job.missing), note, complete=False)
+
+
+@contextlib.contextmanager
+def _litter_removed(out: OutputFolder, job: FolderJob, folder: PlanFolder, *, alone: bool) -> Iterator[None]:
+    """Remove what was begun after an error, if there is nothing in it to resume and no other job may work on it."""
+    try:
+        yield
+    except BaseException as error:
+        fruitless = isinstance(error, InputError)  # no image could be described
+        if alone and (fruitless or not folder.has_parts()):
+            current = {job.before.plan_id} if job.before else set()
+            for plan_id in {job.begun.plan, job.begun.todo} - current - {""}:
+                out.remove_plan(plan_id)
+            out.give_up(job.after)
+        raise
