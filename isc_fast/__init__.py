@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .evaluation.metrics import evaluate as evaluate
     from .extraction.pipeline import Extraction as Extraction
     from .extraction.pipeline import extract as extract
+    from .extraction.runners.cluster import Cluster as Cluster
     from .matching.index.changes import IndexChange as IndexChange
     from .matching.index.changes import add_to_index as add_to_index
     from .matching.index.changes import build_index as build_index
@@ -133,6 +134,7 @@ _HOME = {
         "Extraction",
         "extract",
     ),
+    "extraction.runners.cluster": ("Cluster",),
     "review.page": ("write_report",),
     "sources.choice": ("Choice",),
     "sources.listing": ("list_images",),

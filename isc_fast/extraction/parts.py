@@ -204,6 +204,13 @@ class PartsFolder:
         except FileNotFoundError:
             return None
 
+    def plan_size(self) -> int | None:
+        """Bytes of the plan's file, by which another machine tells that it sees this folder; None where there is none."""
+        try:
+            return self._plan_file.stat().st_size
+        except OSError:
+            return None
+
     def _begin(self) -> Plan:
         """Remove all parts, and begin the wanted plan, whose file has been written."""
         for file in self._own_files():
@@ -375,8 +382,15 @@ class PartsFolder:
         counts: list[int] = []
         failures, notes = TemporaryLedger(), TemporaryLedger()
         failure_stamps: list[Ints] = []
-        for file in files:
+        for index, file in enumerate(files):
             with open_descriptors(file) as part:
+                if (part.provenance.plan_id, part.provenance.shard) != (
+                    plan.id,
+                    index,
+                ):  # a lost worker of an older run
+                    raise DamageError(
+                        f"{file} is a part of another extraction", f"{file.name} is of another extraction"
+                    )
                 counts.append(len(part))
                 if part.failure_stamps is not None:
                     failure_stamps.append(part.failure_stamps[:])

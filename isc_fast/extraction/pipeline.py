@@ -29,7 +29,8 @@ from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
 from .plan import Plan
 from .runners.base import Facts, Runner, Work
-from .runners.choose import choose_runner
+from .runners.choose import opened_runner
+from .runners.cluster import Cluster
 from .update import bring_up_to_date
 
 
@@ -80,6 +81,7 @@ def extract(
     choice: Choice | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
+    cluster: Cluster | None = None,
     progress: ProgressCallback | None = None,
 ) -> Extraction:
     """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
@@ -118,6 +120,7 @@ def extract(
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
             processes.
         engine_options: further arguments of `isc_fast.load_engine`, for an engine given by its path.
+        cluster: the Ray cluster whose workers compute, instead of this process.
         progress: called after each batch.
 
     Raises:
@@ -129,8 +132,8 @@ def extract(
         OutputError: the output cannot be written, or another process is writing it.
     """
     request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice)
-    runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
-    return extract_with(runner, inputs, output, request, progress)
+    with opened_runner(engine, devices, engine_options, workers, isolated=isolated, cluster=cluster) as runner:
+        return extract_with(runner, inputs, output, request, progress)
 
 
 def extract_with(
