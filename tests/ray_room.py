@@ -97,6 +97,11 @@ class Node:
                 command, env=environment, stdout=stream, stderr=stream, start_new_session=True
             )
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has given up."""
+        return self._process.poll() is not None
+
     def _pids(self) -> list[int]:
         listed = subprocess.run(["ps", "-eo", "pid=,sid="], capture_output=True, text=True, check=True).stdout
         rows = [line.split() for line in listed.splitlines()]
@@ -139,9 +144,6 @@ class Room:
         self.site = self._folder / "site"
         self.site.mkdir()
         (self.site / "sitecustomize.py").write_text(SITE)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(self.site),
@@ -154,28 +156,33 @@ class Room:
             "RAY_health_check_timeout_ms": "2000",
         }
         self.nodes: list[Node] = []
-        self._cores = cores
-        head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
-        self._start([*head, f"--num-cpus={0 if nodes else cores}"])
-        self.address = self._found(port)
-        for _ in range(nodes):
-            self.join()
+        self.address = ""
+        self._beside, self._cores = nodes, cores
 
-    def _start(self, arguments: list[str]) -> None:
+    def _started(self, arguments: list[str]) -> Node:
+        """Start a node. Ray gives up after 30 seconds where the machine is very busy."""
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--object-store-memory=80000000"]
-        log = self._folder / f"node{len(self.nodes)}.log"
-        self.nodes.append(Node([*command, *arguments, "--disable-usage-stats"], self.environment, log))
+        log = self._folder / "node.log"
+        for _ in range(5):
+            node = Node([*command, *arguments, "--disable-usage-stats"], self.environment, log)
+            until(lambda node=node: "Ray runtime started" in log.read_text() or node.ended)  # type: ignore[misc]
+            if not node.ended:
+                return node
+            node.kill()
+        raise RuntimeError(f"no Ray node can be started here: {log.read_text()[-500:]}")
 
-    def _found(self, port: int) -> str:
-        file = self._folder / "ray_current_cluster"
-        until(lambda: file.exists() or (self._folder / "ray" / "ray_current_cluster").exists())
-        text = (file if file.exists() else self._folder / "ray" / "ray_current_cluster").read_text().strip()
-        assert text.endswith(f":{port}")
-        return text
+    def _start_head(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
+        self.nodes.append(self._started([*head, f"--num-cpus={0 if self._beside else self._cores}"]))
+        (found,) = self._folder.rglob("ray_current_cluster")
+        self.address = found.read_text().strip()
 
     def join(self) -> Node:
         """Let another node join."""
-        self._start([f"--address={self.address}", f"--num-cpus={self._cores}"])
+        self.nodes.append(self._started([f"--address={self.address}", f"--num-cpus={self._cores}"]))
         return self.nodes[-1]
 
     def noted(self, key: str) -> list[tuple[int, int]]:
@@ -198,6 +205,13 @@ class Room:
         (self.control / "slow").touch()
 
     def __enter__(self) -> Room:
+        try:
+            self._start_head()
+            for _ in range(self._beside):
+                self.join()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
