@@ -177,6 +177,7 @@ class Room:
             port = free.getsockname()[1]
         head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}"]
         self.nodes.append(self._started([*head, f"--num-cpus={0 if self._beside else self._cores}"]))
+        until(lambda: any(file.read_text().strip() for file in self._folder.rglob("ray_current_cluster")))
         (found,) = self._folder.rglob("ray_current_cluster")
         self.address = found.read_text().strip()
 

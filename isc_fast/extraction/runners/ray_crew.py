@@ -70,6 +70,7 @@ class Crew:
         members: the workers that are there or asked for, by number.
         facts: what the first worker said of the engine.
         notes: what the user should know.
+        refused: how many workers the run does without.
     """
 
     def __init__(self, link: Link, cluster: Cluster, job: Mapping[str, Any]) -> None:
@@ -81,7 +82,7 @@ class Crew:
         self._gpus = int(job["device"] == "cuda")
         self.cores = cluster.cores or (max(1, link.cores // link.gpus) if self._gpus and link.gpus else 1)
         self._job["options"] = {**job["options"], "threads": self.cores}
-        self._newest, self._failed_starts, self._refused = -1, 0, 0
+        self._newest, self._failed_starts, self.refused = -1, 0, 0
         self._first: Member | None = None
 
     @property
@@ -106,7 +107,7 @@ class Crew:
 
     def want(self, count: int) -> None:
         """Ask for workers until there are so many; those that were refused are not replaced."""
-        while len(self.members) < max(1, count - self._refused):
+        while len(self.members) < max(1, count - self.refused):
             self._newest += 1
             self.members[self._newest] = Member()
             self._link.start(self._newest, self._job, self.cores, self._gpus)
@@ -178,7 +179,7 @@ class Crew:
     def refuse(self, number: int, why: str) -> Gone:
         """Do without a worker and without another one in its place, and tell the user."""
         self._note(why)
-        self._refused += 1
+        self.refused += 1
         return self.give_up(number, "was refused", blame=False)
 
     def _note(self, text: str) -> None:

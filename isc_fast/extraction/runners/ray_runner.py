@@ -174,6 +174,8 @@ class _Run:
                     tally.begin()
                     begun = True
                 self._serve()
+            elif not begun and most - self._crew.refused < least:
+                raise EngineError(self._crew.notes[-1])
             else:
                 self._runner.refuse_waiting(enough, 1 if begun else least)
             idle = {number for number in self._crew.ready if not self.account.holding(number)}
