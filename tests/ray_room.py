@@ -151,6 +151,7 @@ class Room:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # ray start reports that reports are turned off
             "RAY_TMPDIR": str(self._folder),
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "2000",

@@ -57,7 +57,7 @@ class Scene:
         out, err = driver.communicate(timeout=RUN_S)
         assert driver.returncode == 0, err
         assert out.count("\n") == 1, out
-        self.notes["stored"] = len(self.room.noted("part"))
+        self.notes |= {"stored": len(self.room.noted("part")), "batches": len(self.room.noted("run"))}
 
 
 def nothing(scene: Scene) -> None:

@@ -26,6 +26,8 @@ _ANSWER_S = 0.25
 """Seconds that a worker waits for something to say before it answers."""
 _AGAIN_S = 1.0
 """Seconds until a worker that cannot be reached is asked again."""
+_STARTS = 3
+"""So many times a cluster is started here, if it does not come up."""
 _END_S = 3.0
 """Seconds that Ray gets to end in order."""
 _STORE_BYTES = 80_000_000
@@ -98,8 +100,12 @@ class _Driver:
         if not self._calls:
             time.sleep(wait_s)
             return
-        answered, _ = self._ray.wait(list(self._calls), timeout=wait_s)
-        for call in answered:
+        calls = list(self._calls)
+        if self._ray.wait(calls, timeout=wait_s)[0]:  # it gives the first one; there may be more
+            calls, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
+        else:
+            calls = []
+        for call in calls:
             self._answered(self._calls.pop(call), call)
 
     def _answered(self, number: int, call: Any) -> None:
@@ -148,11 +154,21 @@ class _Driver:
 
 def _connect(ray: Any, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
-    if address is None:
-        few = {"num_cpus": available_cores(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
-        ray.init(address="local", **few, **quiet)
-    else:
+    if address is not None:
         ray.init(address=address, **quiet)
+        return
+    # Without its dashboard this server has one part left: that which reports Ray's use. Turned off, it still asks the networks of
+    # three clouds whether the machine is theirs.
+    ray._private.services.start_api_server = lambda *_, **__: ("", None)
+    few = {"num_cpus": available_cores(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(address="local", **few, **quiet)
+            return
+        except Exception:  # Ray gives itself 30 seconds, which are not enough on a very busy machine
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def _read(words: TextIO, orders: queue.SimpleQueue[dict[str, Any] | None]) -> None:

@@ -65,7 +65,8 @@ class Link:
         except BaseException:
             self.close()
             raise
-        self.cores, self.gpus = there["cores"], there["gpus"]
+        self.cores: int = there["cores"]
+        self.gpus: int = there["gpus"]
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
