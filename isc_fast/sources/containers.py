@@ -25,6 +25,8 @@ MAX_MEMBER_BYTES = 1 << 28
 
 _INSIDE = "//"  # not in the path of a container, which has no slash twice
 OPEN_FILES = 64
+_FARTHEST = 1 << 62
+"""No file reaches that far. An archive may name a place that the system cannot count to, and there is nothing to read there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Container:
             InputError: the system cannot.
         """
         try:
-            return os.pread(self._stream.fileno(), size, offset)
+            return os.pread(self._stream.fileno(), size, min(offset, _FARTHEST))
         except OSError as error:
             raise InputError(f"cannot read {self.file}: {error.strerror or error}") from error
 
@@ -120,6 +122,19 @@ def container_of(path: str) -> str:
     return f"{scheme}://{rest.partition(_INSIDE)[0]}" if found and _INSIDE in rest else ""
 
 
+def lasting(path: str) -> str:
+    """What stays of a path when its container is only touched, or written anew: without the numbers that find the bytes."""
+    return path.rpartition("#")[0] if container_of(path) else path
+
+
+def path_in_words(path: str) -> str:
+    """A path for people: of a photo in a container, the container's path, a slash, and its name in there."""
+    container = container_of(path)
+    if not container:
+        return path
+    return container.partition("://")[2] + "/" + lasting(path)[len(container) + len(_INSIDE) :]
+
+
 def place_of(path: str) -> Place | Problem:
     """The place that a path names, or the problem that it says."""
     container, _, rest = path.partition("://")[2].partition(_INSIDE)
@@ -151,11 +166,11 @@ class OpenFile:
         status = os.fstat(self._stream.fileno())
         if (status.st_size, status.st_mtime_ns) == place.stamp:
             return None
-        return Problem("read", f"{place.container} has changed since it was listed: extract again with --overwrite")
+        return Problem("read", f"{place.container} has changed since it was listed: extract again")
 
     def read(self, size: int, offset: int) -> bytes:
         """Read at a place; fewer bytes where the file ends before."""
-        return os.pread(self._stream.fileno(), size, offset)
+        return os.pread(self._stream.fileno(), size, min(offset, _FARTHEST))
 
 
 _FILES: Cache[tuple[str, tuple[int, int]], OpenFile] = Cache(lambda key: OpenFile(key[0]), limit=OPEN_FILES)

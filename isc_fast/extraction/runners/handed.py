@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
 from ...decoders.base import make_decoder
+from ...decoders.contents import digests_of
 from ...engines.base import Engine, gpu_of
 from ...errors import EngineError
 from ...items import Failure, Item
+from ...sources.listing import open_item
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
@@ -66,6 +69,7 @@ class Task:
         engine_id, plan_id, batch_size, decoder: of the plan.
         decode_threads: this worker's.
         isolated: whether all photos are decoded in processes of their own.
+        checksum: whether digests of the photos are stored.
     """
 
     engine_id: str
@@ -74,6 +78,7 @@ class Task:
     decoder: str
     decode_threads: int
     isolated: bool
+    checksum: bool
 
 
 class _Sink:
@@ -104,7 +109,8 @@ def compute_handed(channel: Channel, engine: Engine, parts: PartsFolder, task: T
 
     def equipment(isolated: bool) -> Equipment:
         decoder = make_decoder(task.decoder, task.decode_threads, gpu=gpu_of(engine), isolated=isolated)
-        return Equipment(engine, decoder, task.batch_size)
+        digesting = partial(digests_of, photo_of=open_item) if task.checksum else None
+        return Equipment(engine, decoder, task.batch_size, digesting=digesting)
 
     def following() -> Iterator[Shard]:
         while (handed := channel.ask(wait=False)) is not None:

@@ -118,6 +118,7 @@ class Processes:
             "decoder": work.plan.decoder,
             "decode_threads": self.decode_threads,
             "isolated": self.isolated,
+            "checksum": work.checksum,
         }
         account = Account(work.missing, tally, isolates=not self.isolated and can_isolate(work.plan.decoder))
         devices, begun = self.devices[: len(work.missing)], False

@@ -113,6 +113,7 @@ class OnRay:
             "decoder": plan.decoder,
             "decode_threads": self._crew.cores,
             "isolated": self._isolated,
+            "checksum": work.checksum,
         }
         output = os.path.abspath(work.parts.output)
         return {"output": output, "plan_bytes": work.parts.plan_size(), "probe": _probe(work), "task": task}
