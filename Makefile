@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-training test-fast fuzz torture coverage lint types docs bench wheel clean
+.PHONY: demo test test-training test-fast test-cluster fuzz torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -40,6 +40,10 @@ coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/cov
 torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousands of picture files with what was written
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
+
+# The long form of tests/extraction/test_ray.py, in a network of its own: a head and two nodes, ten minutes.
+test-cluster: $(VENV)/.dev  ## kill, stop and cut off parts of a real Ray cluster while it extracts, and compare bytes
+	$(BIN)/python tests/cluster/cluster.py
 
 # Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
 FUZZ_SECONDS ?= 60
@@ -91,7 +95,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,docs,dev]'
+	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,ray,docs,dev]'
 	@touch $@ $(VENV)/.runtime $(VENV)/.fast $(VENV)/.docs
 
 clean:

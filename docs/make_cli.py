@@ -31,6 +31,8 @@ def _value(action: argparse.Action) -> str:
         name = "{" + ",".join(map(str, action.choices)) + "}"
     else:
         name = str(action.metavar or action.dest.upper())
+    if action.nargs == "?" and action.option_strings:
+        return f"[{name}]"
     return f"{name} [{name} …]" if action.nargs == "+" else name
 
 

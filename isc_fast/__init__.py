@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .evaluation.metrics import evaluate as evaluate
     from .extraction.pipeline import Extraction as Extraction
     from .extraction.pipeline import extract as extract
+    from .extraction.runners.cluster import Cluster as Cluster
     from .extraction.share import Share as Share
     from .matching.index.changes import IndexChange as IndexChange
     from .matching.index.changes import add_to_index as add_to_index
@@ -135,6 +136,7 @@ _HOME = {
         "Extraction",
         "extract",
     ),
+    "extraction.runners.cluster": ("Cluster",),
     "review.page": ("write_report",),
     "sources.choice": ("Choice",),
     "sources.listing": ("list_images",),

@@ -5,6 +5,7 @@
 * OpenVINO brings the package ``openvino_telemetry``. Importing openvino makes it write an id and counts into the folder
   ``~/intel`` and send an event to Google Analytics. OpenVINO does without that package where it cannot be imported.
 * huggingface_hub, which timm uses, names its user's programs where something is downloaded.
+* Ray reports how it is used, from the head of a cluster, every hour.
 
 Every process of isc-fast, workers and trials too, imports the package first, so this one call in the package's
 ``__init__`` is enough for all of them.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-_VARIABLES = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+_VARIABLES = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 _REPORTERS = ("openvino_telemetry",)
 
 

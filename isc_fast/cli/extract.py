@@ -23,7 +23,8 @@ from .flags import (
     engine_flags,
     given,
 )
-from .output import note_what_is_missing, progress, show, unread
+from .output import note_what_is_missing, noted, progress, show, unread
+from .ray_flags import add_ray_flags, cluster_of, count_or_range
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
@@ -67,7 +68,8 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
-    add_run_flags(parser)
+    add_run_flags(parser, count_or_range, "; with --ray MIN:MAX workers, such as 2:8")
+    add_ray_flags(parser)
     add_json(parser, "the result as ")
 
 
@@ -75,8 +77,9 @@ def run(arguments: Namespace) -> int:
     """Extract, note what failed, and print the result."""
     from ..extraction.pipeline import extract
 
-    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder", "dtype")
-    with progress("extract") as printer:
+    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "decoder", "dtype")
+    options |= cluster_of(arguments)
+    with progress("extract") as printer, noted("isc_fast.ray", printer):
         made = extract(
             arguments.inputs,
             arguments.engine,

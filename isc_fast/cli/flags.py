@@ -6,6 +6,7 @@ Defaults stand in the library, not here: a flag that the user leaves out is not 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..engines.kind import PROVIDERS
@@ -56,11 +57,20 @@ def add_json(parser: ArgumentParser, what: str = "") -> None:
     parser.add_argument("--json", action="store_true", help=f"print {what}JSON")
 
 
-def add_run_flags(parser: ArgumentParser) -> None:
-    """Add what the verbs have in common that decode photos and run an engine on them."""
+def add_run_flags(parser: ArgumentParser, workers: Callable[[str], Any] = int, others: str = "") -> None:
+    """Add what the verbs have in common that decode photos and run an engine on them.
+
+    Args:
+        parser: of the verb.
+        workers: reads the number behind ``--workers``.
+        others: what else may stand there.
+    """
     parser.add_argument("--batch-size", type=int, metavar="N", help="images in one engine call")
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that decode, in all; by default one for each core"
+        "--workers",
+        type=workers,
+        metavar="N",
+        help=f"threads that decode, in all; by default one for each core{others}",
     )
     parser.add_argument(
         "--decoder",

@@ -6,6 +6,7 @@ File names and ids come from strangers. What would steer a terminal in them is s
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import sys
 import warnings
@@ -85,6 +86,30 @@ def progress(label: str, unit: str = "images") -> Iterator[ProgressPrinter]:
         yield printer
     finally:
         printer.close()
+
+
+class _Noting(logging.Handler):
+    """Prints what a part of the library warns of while it works, each on a line of its own."""
+
+    def __init__(self, printer: ProgressPrinter) -> None:
+        super().__init__(logging.WARNING)
+        self._printer = printer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self._printer.close()
+        note(f"note: {record.getMessage()}")
+
+
+@contextlib.contextmanager
+def noted(logger: str, printer: ProgressPrinter) -> Iterator[None]:
+    """Print what a logger is told inside the block, between the lines of progress."""
+    handler = _Noting(printer)
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -172,6 +172,11 @@ def _best(stays_there: bool) -> str:
     return "pillow"
 
 
+def can_isolate(name: str) -> bool:
+    """Whether a decoder can work in processes of its own, a photo each; see `isc_fast.decoders.isolated`."""
+    return not name.startswith("dali")
+
+
 def make_decoder(
     name: str = AUTO, workers: int | None = None, *, gpu: int = 0, stays_there: bool = False, isolated: bool = False
 ) -> Decoder:
@@ -192,7 +197,7 @@ def make_decoder(
     chosen = choose_decoder(name, stays_there=stays_there)
     row = _row(chosen)
     if isolated:
-        if chosen.startswith("dali"):
+        if not can_isolate(chosen):
             raise InputError(f"the decoder {chosen} cannot be isolated; use the decoder turbo or pillow")
         check_decoder(chosen)
         isolating: Decoder = importlib.import_module(f"{__package__}.isolated").IsolatedDecoder(chosen, workers)

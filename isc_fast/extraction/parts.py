@@ -216,6 +216,13 @@ class PartsFolder:
         except FileNotFoundError:
             return None
 
+    def plan_size(self) -> int | None:
+        """Bytes of the plan's file, by which another machine tells that it sees this folder; None where there is none."""
+        try:
+            return self.plan_file.stat().st_size
+        except OSError:
+            return None
+
     def _begin(self) -> Plan:
         """Remove all parts, and begin the wanted plan, whose file has been written."""
         for file in self._own_files():
@@ -409,8 +416,11 @@ class PartsFolder:
         failure_stamps: list[Ints] = []
         failure_digests: list[Digests] = []
         has_digests = False
-        for file in files:
+        for index, file in enumerate(files):
             with open_descriptors(file) as part:
+                made = part.provenance
+                if (made.plan_id, made.shard) != (plan.id, index):  # a lost worker of an older run wrote it
+                    raise DamageError(f"{file} is a part of another run", f"{file.name} is of another run")
                 counts.append(len(part))
                 has_digests |= part.digests is not None
                 failure_digests.append(all_digests(part.failure_digests, len(part.failures)))

@@ -31,7 +31,8 @@ from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
 from .runners.base import Facts, Runner, Work
-from .runners.choose import choose_runner
+from .runners.choose import opened_runner
+from .runners.cluster import Cluster
 from .share import Share
 from .to_folder import extract_to_folder
 from .update import bring_up_to_date
@@ -90,6 +91,7 @@ def extract(
     dtype: Literal["float32", "float16"] | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
+    cluster: Cluster | None = None,
     progress: ProgressCallback | None = None,
 ) -> Extraction:
     """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
@@ -135,6 +137,7 @@ def extract(
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
             processes.
         engine_options: further arguments of `isc_fast.load_engine`, for an engine given by its path.
+        cluster: the Ray cluster whose workers compute, instead of this process.
         progress: called after each batch.
 
     Raises:
@@ -148,8 +151,8 @@ def extract(
     request = Request(
         ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, share, checksum, dtype
     )
-    runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
-    return extract_with(runner, inputs, output, request, progress)
+    with opened_runner(engine, devices, engine_options, workers, isolated=isolated, cluster=cluster) as runner:
+        return extract_with(runner, inputs, output, request, progress)
 
 
 def extract_with(

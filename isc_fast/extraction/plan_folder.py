@@ -138,3 +138,8 @@ class PlanFolder(PartsFolder):
     def tidy(self) -> None:
         """Remove what jobs left that were killed long ago."""
         remove_old_temporaries(self.folder, older_than_s=LEFT_S)
+
+
+def parts_at(output: str, *, in_folder: bool) -> PartsFolder:
+    """The same parts in another process, which was told their `PartsFolder.output` and `PartsFolder.in_folder`."""
+    return (PlanFolder if in_folder else PartsFolder)(Path(output))

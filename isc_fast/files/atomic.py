@@ -108,16 +108,21 @@ def _new_temporary(final: Path, folder: Path) -> tuple[Path, int]:
         os.close(descriptor)
 
 
+def _first_time(folder: Path) -> bool:
+    status = os.stat(folder)
+    before = (status.st_dev, status.st_ino) in _swept
+    _swept.add((status.st_dev, status.st_ino))
+    return not before
+
+
 def _sweep(folder: Path) -> None:
     """Remove temporary files whose writer is gone, once for each folder in the life of a process.
 
     Where the file system has no locks, nobody knows whether a writer is gone, and the files stay.
     """
     with contextlib.suppress(OSError):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in _swept:
+        if not _first_time(folder):
             return
-        _swept.add((status.st_dev, status.st_ino))
         for name in os.listdir(folder):
             if _TEMPORARY.fullmatch(name):
                 _remove_if_left(folder / name)
@@ -129,8 +134,7 @@ def keep_temporaries(folder: Path) -> None:
     Several hosts may write there, and where a lock does not reach from one to the other, nobody knows whether a writer is gone.
     """
     with contextlib.suppress(OSError):
-        status = os.stat(folder)
-        _swept.add((status.st_dev, status.st_ino))
+        _first_time(folder)
 
 
 def remove_old_temporaries(folder: Path, *, older_than_s: float) -> None:

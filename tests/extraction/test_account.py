@@ -9,7 +9,7 @@ import pytest
 
 from isc_fast.errors import EngineError
 from isc_fast.extraction.plan import Plan
-from isc_fast.extraction.runners.account import MOST_DEATHS, Account, Report, refuse_undone
+from isc_fast.extraction.runners.account import Account, Report, refuse_undone
 from isc_fast.items import Item
 from isc_fast.progress import Tally
 
@@ -79,6 +79,28 @@ def test_a_shard_is_left_after_two_deaths():
     assert account.left == {0: "second"}
     assert account.over
     assert account.hand_out(3) is None
+
+
+def test_after_two_deaths_photos_are_isolated_where_that_can_be():
+    account = Account([0, 1], Tally(99, 99, None), isolates=True)
+    assert (account.hand_out(1), account.hand_out(2)) == (0, 1)
+    account.died(1, "first")
+    assert not account.must_isolate(0)
+    assert account.hand_out(3) == 0
+    account.died(3, "the machine is gone", blame=False)
+    assert not account.must_isolate(0)
+    assert account.hand_out(4) == 0
+    assert not account.must_end_isolated
+    account.died(4, "second")
+    assert (account.left, account.must_end_isolated, account.undone) == ({}, True, 1)
+    assert (account.must_isolate(0), account.must_isolate(1)) == (True, False)
+    assert account.hand_out(5) == 0
+    assert (account.holding(5), account.must_end_isolated, account.must_isolate(0)) == (1, False, True)
+    account.died(5, "third")
+    assert account.left == {0: "third"}
+    assert not account.must_isolate(0)
+    with pytest.raises(EngineError, match=r"^3 processes ended over the images"):
+        refuse_undone(account, PLAN)
 
 
 def test_only_the_shard_that_was_computed_is_to_blame():
@@ -207,7 +229,9 @@ class World:
         self.random, self.shards, self.poison, self.kills = random, shards, poison, kills
         self.counted: list[tuple[int, int, int]] = []
         total = shards * BATCHES * IMAGES
-        self.account = Account(range(shards), Tally(total, total, lambda *step: self.counted.append(step)))
+        tally = Tally(total, total, lambda *step: self.counted.append(step))
+        self.account = Account(range(shards), tally, isolates=random.random() < 0.5)
+        self.most = self.account.most_deaths
         self.held: dict[int, list[int]] = {}
         self.batches: Counter[int] = Counter()
         self.done: set[int] = set()
@@ -271,9 +295,9 @@ class World:
 
     def check(self) -> None:
         held = [shard for shards in self.held.values() for shard in shards]
-        left = {shard for shard, deaths in self.blamed.items() if deaths >= MOST_DEATHS}
+        left = {shard for shard, deaths in self.blamed.items() if deaths >= self.most}
         assert set(self.account.left) == left
-        assert max(self.blamed.values(), default=0) <= MOST_DEATHS
+        assert max(self.blamed.values(), default=0) <= self.most
         assert self.account.undone + len(held) + len(self.done) + len(left) == self.shards, "each is in one place"
         assert self.account.over == (not held and not self.account.undone)
         if self.counted:
@@ -297,4 +321,4 @@ def test_whatever_happens_nothing_is_lost_or_done_twice(seed):
     assert poison <= set(world.account.left), "what kills every worker is left"
     if not killed_from_outside:
         assert set(world.account.left) == poison, "and nothing else is"
-        assert world.deaths <= len(poison) * (MOST_DEATHS + 1), "a shard that kills is found soon"
+        assert world.deaths <= len(poison) * (world.most + 1), "a shard that kills is found soon"

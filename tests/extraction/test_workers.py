@@ -37,9 +37,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 # `note` appends a line to a file, with the process' number. Nothing of this runs in the process that starts the others.
 START = """
 import json, os, sys
-if "isc_fast.extraction.runners.worker" in sys.orig_argv and "ISC_FAST_TEST" in os.environ:
+STARTED = {"isc_fast.extraction.runners.worker", "isc_fast.decoders.isolated_child"}
+if STARTED & {*sys.orig_argv} and "ISC_FAST_TEST" in os.environ:
     import signal, threading, time
     from isc_fast.decoders.threads import ThreadedDecoder
+    from isc_fast.decoders.turbo import TurboDecoder
     from isc_fast.engines.ort import OrtEngine
     from isc_fast.errors import EngineError
 
@@ -276,23 +278,41 @@ def test_all_killed_is_one_error_and_resumes_on_one_device(tmp_path, inputs, who
 
 
 # The first bad file is in the first shard, so the first process to look at it dies; good ones are in its hands, too.
-POISON = NOTED + (
-    "before(ThreadedDecoder, '_attempt', lambda _, photo, *__: '0bad' in photo"
-    " and (note(dies=1), os.kill(os.getpid(), signal.SIGKILL)))"
-)
+DIES = "'0bad' in photo and (note(dies=1), os.kill(os.getpid(), signal.SIGKILL)))"
+POISON = NOTED + f"before(TurboDecoder, 'decode_into', lambda _, photo, *__: {DIES}"
+# This one kills the worker even where another process decodes.
+WORSE = NOTED + f"before(ThreadedDecoder, '_attempt', lambda _, photo, *__: {DIES}"
+
+
+@pytest.mark.parametrize("devices", ["cpu,cpu,cpu", "cpu,cpu"], ids=["some are left", "none is left"])
+def test_a_photo_that_kills_is_a_row_of_the_ledger(tmp_path, inputs, processes, devices):
+    """The result is that of photos which were isolated all the time."""
+    pytest.importorskip("simplejpeg")
+    processes.do(POISON)
+    extract(inputs, "demo", tmp_path / "isolated.h5", isolated=True, **SIZES)
+    processes.do(POISON)
+    steps: list[tuple[int, int, int]] = []
+    extract(inputs, "demo", tmp_path / "o.h5", devices=devices, progress=lambda *step: steps.append(step), **SIZES)
+    assert len(processes.noted("dies")) == 3, "two workers, and the process that found out"
+    assert (tmp_path / "o.h5").read_bytes() == (tmp_path / "isolated.h5").read_bytes()
+    found = load_descriptors(tmp_path / "o.h5")
+    assert [(failure.id, failure.stage) for failure in found.failures] == [("0bad", "decode"), ("zbad", "decode")]
+    assert "the decoder's process ended over it (SIGKILL)" in found.failures[0].reason
+    assert [step for step in steps if step == (0, 24, 0)] == steps[:1], "progress begins once"
+    assert steps[-1] == (24, 24, 2)
 
 
 def test_a_shard_that_kills_is_left_and_the_others_are_done(tmp_path, inputs, whole, processes):
-    processes.do(POISON)
+    processes.do(WORSE)
     output = tmp_path / "o.h5"
     with pytest.raises(EngineError) as caught:
-        extract(inputs, "demo", output, devices="cpu,cpu,cpu", **SIZES)
+        extract(inputs, "demo", output, devices="cpu,cpu,cpu,cpu", **SIZES)
     text = str(caught.value)
-    assert text.startswith(f"2 processes ended over the images {inputs / '0bad.jpg'} to {inputs}/")
+    assert text.startswith(f"3 processes ended over the images {inputs / '0bad.jpg'} to {inputs}/")
     assert "(the process on cpu was ended by SIGKILL, perhaps for want of memory)" in text
     assert "\n" not in text
     assert "all else is done" in text
-    assert len(processes.noted("dies")) == 2, "it is not tried for ever"
+    assert len(processes.noted("dies")) == 3, "it is not tried for ever"
     assert parts_of(output) == [f"part-{number:06d}.h5" for number in range(1, 6)]
     processes.do(NOTED)
     assert extract(inputs, "demo", output, devices="cpu,cpu").computed == 4
@@ -309,21 +329,21 @@ def test_an_error_that_nobody_expected_ends_the_worker_and_not_the_patience(tmp_
 
 def test_what_was_in_the_same_hands_is_done_by_others(tmp_path, inputs, processes):
     """The process that dies has looked ahead and has every shard there is; which of them it was is found out."""
-    slowly = POISON.replace("note(dies=1)", "time.sleep(1), note(dies=1)")
+    slowly = WORSE.replace("note(dies=1)", "time.sleep(1), note(dies=1)")
     processes.do(slowly)
     output = tmp_path / "o.h5"
     with pytest.raises(EngineError, match="all else is done"):
-        extract(inputs, "demo", output, devices="cpu,cpu,cpu", workers=48, **SIZES)
-    assert len(processes.noted("dies")) == 2
+        extract(inputs, "demo", output, devices="cpu,cpu,cpu,cpu", workers=64, **SIZES)
+    assert len(processes.noted("dies")) == 3
     assert parts_of(output) == [f"part-{number:06d}.h5" for number in range(1, 6)]
 
 
 def test_a_shard_that_kills_every_process_there_is(tmp_path, inputs, processes):
-    processes.do(POISON)
+    processes.do(WORSE)
     output = tmp_path / "o.h5"
-    with pytest.raises(EngineError, match="2 processes ended over the images"):
+    with pytest.raises(EngineError, match="3 processes ended over the images"):
         extract(inputs, "demo", output, devices="cpu,cpu", workers=1, **SIZES)
-    assert len(processes.noted("dies")) == 2
+    assert len(processes.noted("dies")) == 3
     assert len(parts_of(output)) >= 3
 
 

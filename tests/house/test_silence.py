@@ -108,6 +108,21 @@ def test_extract_and_search_report_nothing(room, folder_of):
 
 
 @pytest.mark.slow
+def test_a_ray_cluster_reports_nothing(room, folder_of):
+    """Ray keeps the token of the cluster in the home."""
+    pytest.importorskip("ray")
+    folder_of(room.work / "photos", 6)
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as short:  # names of sockets are
+        room.environment["RAY_TMPDIR"] = short
+        command = ["extract", "photos", "--engine", "demo", "-o", "one.h5", "--ray", "--workers", "1:1"]
+        done, packets = room.run("-m", "isc_fast", *command)
+    assert done.returncode == 0, done.stderr
+    assert packets == []
+    assert room.left_behind() == [".ray/auth_token"]
+    assert room.made() == {"photos", "one.h5"}
+
+
+@pytest.mark.slow
 def test_tune_and_the_demo_report_nothing(room):
     pytest.importorskip("onnxruntime")
     shutil.copy(ROOT / "isc_fast" / "data" / "demo.onnx", room.work / "engine.onnx")

@@ -7,9 +7,13 @@ run.
 A worker may hold several shards, because its decoder works ahead of its engine. When a worker dies, any shard that it
 held may be what killed it. So each of these is a *suspect* from then on: it is handed out after all other shards, to a
 worker that holds nothing else. The death counts against the first shard that the worker held, since that is the one it
-was computing. A shard against which `MOST_DEATHS` deaths count is *left*: it is not handed out again, and the run ends
-with an error once everything else is done. Counting all the shards that a worker held would, where workers are killed
-for other reasons, leave shards that are good.
+was computing. Counting all the shards that a worker held would, where workers are killed for other reasons, leave shards
+that are good.
+
+After `MOST_DEATHS` deaths a shard probably holds a photo that ends whatever decodes it. Its photos are then decoded in
+processes of their own (`Account.must_isolate`), where such a photo becomes a row of the ledger and nothing else is lost. A
+shard that ends its worker even so is *left*: it is not handed out again, and the run ends with an error once everything else
+is done. Where photos cannot be isolated, or have been all the time, a shard is left after `MOST_DEATHS` deaths.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from ...progress import Tally
 from ..plan import Plan
 
 MOST_DEATHS = 2
-"""The number of deaths that count against a shard when it is left."""
+"""The number of deaths that count against a shard when its photos are isolated, or else when it is left."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,16 @@ class Account:
     Args:
         shards: the indices of the shards to do.
         tally: counts the images that are done, and subtracts those whose shard was lost with its worker.
+        isolates: whether workers can decode the photos of a shard in processes of their own, and do not do so anyway.
 
     Attributes:
+        most_deaths: the number of deaths that count against a shard when it is left.
         left: the shards that are left, each with the words that tell how the last worker died over it.
         last_death: how the last worker died that did, in words.
     """
 
-    def __init__(self, shards: Iterable[int], tally: Tally) -> None:
+    def __init__(self, shards: Iterable[int], tally: Tally, *, isolates: bool = False) -> None:
+        self.most_deaths = MOST_DEATHS + isolates
         self.left: dict[int, str] = {}
         self.last_death = ""
         self._tally = tally
@@ -75,6 +82,19 @@ class Account:
     def over(self) -> bool:
         """Whether there is nothing to hand out and no worker holds anything that could come back."""
         return not self.undone and not any(self._held.values())
+
+    @property
+    def must_end_isolated(self) -> bool:
+        """Whether a shard waits that has to be isolated; see `must_isolate`."""
+        return any(map(self.must_isolate, self._suspects))
+
+    def must_isolate(self, shard: int) -> bool:
+        """Whether the photos of a shard have to be decoded in processes of their own."""
+        return MOST_DEATHS <= self._deaths[shard] < self.most_deaths
+
+    def holding(self, worker: int) -> int:
+        """The number of shards that a worker holds."""
+        return len(self._held.get(worker, ()))
 
     def hand_out(self, worker: int) -> int | None:
         """Give a worker the next shard. None means that there is none for this worker now, but one may come back later."""
@@ -116,7 +136,7 @@ class Account:
         if blame and held:
             self._suspected.update(held)
             self._deaths[held[0]] += 1
-            if self._deaths[held[0]] == MOST_DEATHS:
+            if self._deaths[held[0]] == self.most_deaths:
                 self.left[held.pop(0)] = how
         for shard in held:
             (self._suspects if shard in self._suspected else self._fresh).append(shard)
@@ -134,7 +154,7 @@ def refuse_undone(account: Account, plan: Plan) -> None:
         items = plan.shard(index).items
         rest = f"{undone} other parts are not done either" if undone else "all else is done"
         raise EngineError(
-            f"{MOST_DEATHS} processes ended over the images {items[0].path} to {items[-1].path} ({account.left[index]}); "
+            f"{account.most_deaths} processes ended over the images {items[0].path} to {items[-1].path} ({account.left[index]}); "
             f"{rest}; to find the image, extract a few of them at a time to another output; move it away, and run the same "
             "command again"
         )

@@ -4,7 +4,8 @@ The workers ask for shards one by one, so a slow device does fewer of them. The 
 touches no GPU. The result has the same bytes as that of one process.
 
 When a worker dies, killed for its memory or by a fault of a driver, only the shards that it held are lost;
-`isc_fast.extraction.runners.account` says which worker computes them instead. An error that a worker reports ends the
+`isc_fast.extraction.runners.account` says which worker computes them instead. A photo that ends every process which decodes
+it becomes a row of the ledger. An error that a worker reports ends the
 run, as it ends the run of one process. In every case the parts that are complete stay, and the same command continues.
 
 Waits without a limit. The run waits for ever where a worker neither works nor dies, for example because a file system
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ...decoders.base import can_isolate
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, InputError, MissingExtraError
 from ...machine import cuda
@@ -39,6 +41,7 @@ from ...progress import Tally
 from ..plan import Plan
 from .account import Account, Report, refuse_undone
 from .base import Facts, Work
+from .handed import Handed
 from .launch import Event, Worker, raise_reported, started
 
 
@@ -118,9 +121,13 @@ class Processes:
             "isolated": self.isolated,
             "checksum": work.checksum,
         }
-        with started(self.devices[: len(work.missing)], job, work.lock) as (workers, events):
-            account = Account(work.missing, tally)
-            _Run(work.plan, account, workers).until_done(events, tally)
+        account = Account(work.missing, tally, isolates=not self.isolated and can_isolate(work.plan.decoder))
+        devices, begun = self.devices[: len(work.missing)], False
+        while devices:
+            with started(devices, job, work.lock) as (workers, events):
+                begun = _Run(work.plan, account, workers).until_done(events, tally, begun=begun)
+            # All may have died of one photo. One more finds out which it is.
+            devices = self.devices[:1] if account.must_end_isolated else ()
         refuse_undone(account, work.plan)
 
 
@@ -133,13 +140,20 @@ class _Run:
         self._waiting: list[Worker] = []  # those that have nothing to do and asked for more
         self._dismissed: set[int] = set()  # those that know there is no more
 
-    def until_done(self, events: queue.SimpleQueue[Event], tally: Tally) -> None:
+    def until_done(self, events: queue.SimpleQueue[Event], tally: Tally, *, begun: bool) -> bool:
         """Answer until every worker is gone.
+
+        Args:
+            events: what the workers say.
+            tally: is told when the first of them is ready.
+            begun: whether it was told already.
+
+        Returns:
+            whether it was told.
 
         Raises:
             IscFastError: a worker reported it.
         """
-        begun = False
         while self._alive:
             worker, message = events.get()
             if message is None:
@@ -154,6 +168,7 @@ class _Run:
                     begun = True
                 self._asked(worker, wait=message["wait"])
             self._serve_waiting()
+        return begun
 
     def _asked(self, worker: Worker, *, wait: bool) -> None:
         if wait:
@@ -166,7 +181,7 @@ class _Run:
         index = self._account.hand_out(worker.number)
         if index is None:
             return False
-        worker.say({"shard": index, "items": [[item.id, item.path] for item in self._plan.shard(index).items]})
+        worker.say(Handed(self._plan.shard(index), self._account.must_isolate(index)).message())
         return True
 
     def _serve_waiting(self) -> None:

@@ -17,27 +17,18 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import Any, TextIO
 
-from ...decoders.base import make_decoder
-from ...decoders.contents import digests_of
 from ...decoders.opening import quiet_pillow
-from ...engines.base import Engine, gpu_of, load_engine
-from ...errors import EngineError, IscFastError
-from ...items import Failure, Item
+from ...engines.base import Engine, load_engine
+from ...errors import IscFastError
 from ...machine.cores import Part, available_cores
-from ...sources.listing import open_item
-from ..compute import Equipment, Vectors, compute_shards
-from ..parts import PartsFolder
-from ..plan import Shard
-from ..plan_folder import PlanFolder
+from ..plan_folder import parts_at
 from .account import Report
 from .base import Facts, device_of
+from .handed import Handed, Task, compute_handed
 
 
 class _Channel:
@@ -67,53 +58,24 @@ class _Channel:
         except OSError:
             os._exit(1)  # as above
 
-    def ask(self, *, wait: bool) -> Shard | None:
-        """Ask for the next shard to compute.
-
-        Args:
-            wait: wait until there is a shard, or until there will be none; then None is final. Otherwise None means that
-                there is no shard for this worker now.
-        """
+    def ask(self, *, wait: bool) -> Handed | None:
+        """See `isc_fast.extraction.runners.handed.Channel`."""
         self.say("ask", wait=wait)
         answer = self.hear()
-        if answer["shard"] is None:
-            return None
-        return Shard(answer["shard"], [Item(id_, path) for id_, path in answer["items"]])
+        return None if answer["shard"] is None else Handed.of(answer)
 
-    def shards(self) -> Iterator[Shard]:
-        """Yield shards as long as there is one at once."""
-        while (shard := self.ask(wait=False)) is not None:
-            yield shard
-
-
-class _Sink:
-    """Stores parts and reports what was done; see `isc_fast.extraction.compute.Sink`."""
-
-    def __init__(self, channel: _Channel, parts: PartsFolder, plan_id: str) -> None:
-        self._channel, self._parts, self._plan_id = channel, parts, plan_id
-        self._stored: set[int] = set()
-
-    def store(self, shard: Shard, vectors: Vectors, ledger: Sequence[Failure]) -> None:
-        self._parts.write_part(self._plan_id, shard, vectors, ledger)
-        self._stored.add(shard.index)
-
-    def count(self, shard: Shard, images: int, failed: int) -> None:
-        report = Report(shard.index, images, failed, stored=shard.index in self._stored)
-        self._channel.say("report", report=asdict(report))
+    def report(self, report: Report) -> None:
+        """See `isc_fast.extraction.runners.handed.Channel`."""
+        self.say("report", report=asdict(report))
 
 
 def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part) -> None:
     """Compute shards until there are none left, and none can come back from a worker that died."""
-    if engine.id != job["engine_id"]:
-        raise EngineError(f"{engine.path} was changed while it was loaded; run the same command again")
     threads = part.share(job["decode_threads"] or available_cores())
-    decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
-    digesting = partial(digests_of, photo_of=open_item) if job["checksum"] else None
-    equipment = Equipment(engine, decoder, job["batch_size"], digesting=digesting)
-    parts = (PlanFolder if job["in_folder"] else PartsFolder)(Path(job["output"]))
-    sink = _Sink(channel, parts.on(partial(device_of, engine)), job["plan_id"])
-    while (shard := channel.ask(wait=True)) is not None:
-        compute_shards(chain([shard], channel.shards()), equipment, sink)
+    plan = (job[name] for name in ("engine_id", "plan_id", "batch_size", "decoder"))
+    task = Task(*plan, threads, job["isolated"], job["checksum"])
+    parts = parts_at(job["output"], in_folder=job["in_folder"])
+    compute_handed(channel, engine, parts.on(partial(device_of, engine)), task)
 
 
 def _work(channel: _Channel) -> None:

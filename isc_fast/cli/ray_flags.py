@@ -1,0 +1,64 @@
+"""The flags of a verb whose work a Ray cluster can do."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
+
+from ..errors import InputError
+
+
+def count_or_range(text: str) -> int | tuple[int, int]:
+    """Read ``8`` or ``2:8``."""
+    try:
+        numbers = [int(number) for number in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise ArgumentTypeError(f"{text!r} is neither a number nor MIN:MAX, such as 2:8")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def add_ray_flags(parser: ArgumentParser) -> None:
+    """Add which cluster computes, and with what."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help="let workers on a Ray cluster compute: the one at this address; without an address that of RAY_ADDRESS, else one "
+        "that runs on this machine, else one that is started for this run",
+    )
+    parser.add_argument(
+        "--worker-cores",
+        type=int,
+        metavar="N",
+        help="with --ray: cores of each worker (default: 1; on GPUs what the cluster has for each of them)",
+    )
+    parser.add_argument(
+        "--mixed",
+        action="store_true",
+        help="with --ray: take workers on unlike machines too, whose descriptors differ in their last bits",
+    )
+
+
+def cluster_of(arguments: Namespace) -> dict[str, Any]:
+    """The arguments of `isc_fast.extract` that these flags and ``--workers`` say.
+
+    Raises:
+        InputError: a flag needs ``--ray``, or a number is out of range.
+    """
+    from ..extraction.runners.cluster import Cluster
+
+    workers = arguments.workers
+    if arguments.ray is None:
+        for flag, meant in (
+            ("--workers MIN:MAX", isinstance(workers, tuple)),
+            ("--worker-cores", arguments.worker_cores is not None),
+            ("--mixed", arguments.mixed),
+        ):
+            if meant:
+                raise InputError(f"{flag} is about workers on a Ray cluster; give --ray too, or leave it out")
+        return {} if workers is None else {"workers": workers}
+    span = (workers, workers) if isinstance(workers, int) else workers
+    return {"cluster": Cluster(arguments.ray or None, span, arguments.worker_cores, arguments.mixed)}
