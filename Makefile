@@ -83,7 +83,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.fast: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,parquet,dev]'
+	$(PIP) -e '.[cpu,parquet,remote,dev]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -91,7 +91,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,docs,dev]'
+	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,remote,docs,dev]'
 	@touch $@ $(VENV)/.runtime $(VENV)/.fast $(VENV)/.docs
 
 clean:
