@@ -16,7 +16,8 @@ from .urls import BUCKETS, WEB
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _REGION = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'")
-_METADATA = re.compile(r"http://169\.254\.|metadata\.google\.internal|No credentials")
+_URL = re.compile(r"https?://[^\s,]+")
+_METADATA = re.compile(r"http://(169\.254\.|[^/\s]+/latest/api/token|metadata\.google\.internal)|No credentials")
 """What is asked where there are no credentials: the machine, if it is one of the service's own."""
 _PATH = re.compile(r'[Pp]ath "([^"]*)"')
 _AGAIN = (408, 409, 425, 429)
@@ -78,13 +79,17 @@ def trouble_of(error: Exception, base: str, url: str) -> Trouble:
         url: what was asked for.
     """
     text = str(error)
-    key = url.removeprefix(base).strip("/")
-    for name in filter(None, (key, urllib.parse.quote(key))):  # it may hold any word that is looked for below
-        text = text.replace(name, "KEY")
     if isinstance(error, CutError):
         return Trouble(NoObject(url, "its content was cut short at each try"), True)
-    code = (_CODE.search(text) or [None, ""])[1] or ""
+    code = (_CODE.search(text.partition("status code:")[2]) or [None, ""])[1] or ""
     status = next((int(one) for found in [_STATUS.search(text)] if found for one in found.groups() if one), 0)
+    if type(error).__name__ in ("InvalidPathError", "ValueError"):
+        key = (_PATH.search(text) or [None, url.removeprefix(base).strip("/")])[1]
+        unusable = InputError(
+            f"{base} holds an object named {key!r}, which has an empty folder, '.' or '..' in its name, and cannot be asked for; "
+            "rename it, or give a prefix without it"
+        )
+        return Trouble(unusable, False)
     final = _final(text, code, status, base, url)
     if final is not None:
         return Trouble(final, False)
@@ -92,7 +97,8 @@ def trouble_of(error: Exception, base: str, url: str) -> Trouble:
         return Trouble(NoObject(url, "there is no such object"), False)
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
         return Trouble(_denied(code, status, base, url), False)
-    words = _words(text, status)
+    key = url.removeprefix(base).strip("/")
+    words = _words(_URL.sub("", text).replace(f'"{key}"', ""), status)  # a name may hold any word
     return Trouble(
         StoreError(
             f"cannot reach {place_of(base)}: {words}; check the address and the network, and run the same command again, which "
@@ -104,12 +110,6 @@ def trouble_of(error: Exception, base: str, url: str) -> Trouble:
 
 def _final(text: str, code: str, status: int, base: str, url: str) -> Exception | None:
     scheme = base.partition("://")[0]
-    if "empty path segment" in text or "illegal character" in text or "Could not parse path" in text:
-        key = (_PATH.search(text) or [None, "KEY"])[1].replace("KEY", url.removeprefix(base).strip("/"))
-        return InputError(
-            f"{base} holds an object named {key!r}, which has an empty folder, '.' or '..' in its name, and cannot be asked for; "
-            "rename it, or give a prefix without it"
-        )
     if code == "NoSuchBucket" or code == "ContainerNotFound" or (status == 404 and "list request" in text):
         return StoreError(f"there is no bucket {base} at {server_of(base)}; check its name{_endpoint_hint(scheme)}")
     if code == "InvalidObjectState":
@@ -118,10 +118,9 @@ def _final(text: str, code: str, status: int, base: str, url: str) -> Exception 
     if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException") or (
         "incorrectly configured region" in text
     ):
-        name = next(filter(None, region.groups()), "REGION") if region else "REGION"
-        return StoreError(
-            f"the bucket {base} lies in another region; set AWS_REGION={name}, and run the same command again"
-        )
+        name = next(filter(None, region.groups()), None) if region else None
+        advice = f"set AWS_REGION={name}" if name else "set AWS_REGION to its region"
+        return StoreError(f"the bucket {base} lies in another region; {advice}, and run the same command again")
     if _METADATA.search(text):
         return StoreError(f"there are no credentials for {base}; {_CREDENTIALS.get(scheme, _CREDENTIALS['s3'])}")
     if scheme in WEB and 400 <= status < 500 and status not in _AGAIN:

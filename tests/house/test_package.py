@@ -23,8 +23,8 @@ PACKAGES = {"isc_fast": ROOT / "isc_fast", "isc_fast.training": ROOT / "training
 # A room may import from the rooms of the lines above its own, and from itself.
 LAYERS = [
     "errors items assets silence",
-    "files machine progress",
     "stores",
+    "files machine progress",
     "sources decoders networks",
     "engines",
     "descriptors",
