@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-training test-fast fuzz torture coverage lint types docs bench wheel clean
+.PHONY: demo test test-training test-fast test-cluster fuzz torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -40,6 +40,11 @@ coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/cov
 torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousands of picture files with what was written
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
+
+# The long form of tests/stores and tests/sources/test_remote.py.
+test-cluster: $(VENV)/.dev  ## photos from a real server of S3 that spoils answers and is killed, and compare bytes
+	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['cluster'])")
+	$(BIN)/python tests/cluster/stores.py
 
 # Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
 FUZZ_SECONDS ?= 60

@@ -21,8 +21,8 @@ from .urls import WEB, Meta, join
 
 T = TypeVar("T")
 
-TRIES = 8
-"""Of a call. With a quarter of all answers spoilt, one call in 65,000 fails."""
+TRIES = 12
+"""Of a call: with the pauses between them, a store may be busy for half a minute."""
 PATIENCE_S = 180.0
 """No try begins later than this after the first."""
 FIRST_TRIES, FIRST_PATIENCE_S = 3, 3.0
