@@ -27,14 +27,15 @@ PATIENCE_S = 180.0
 """No try begins later than this after the first."""
 FIRST_TRIES, FIRST_PATIENCE_S = 3, 3.0
 """The same for the first contact."""
+_STORES = 64
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 6.0
 _TIMES = {"connect_timeout": "5s", "read_timeout": "20s", "timeout": "300s"}
 _FIRST_TIMES = {"connect_timeout": "2s", "read_timeout": "6s", "timeout": "6s"}
 
 
-@functools.cache
+@functools.lru_cache(_STORES)
 def store_of(base: str) -> Store:
-    """The store of a bucket or a server, ``s3://bucket`` or ``https://host``; one in each process.
+    """The store of a bucket or a server, ``s3://bucket`` or ``https://host``; those that were used last stay open.
 
     Raises:
         MissingExtraError: obstore is not installed.
