@@ -29,10 +29,13 @@ from seaweed import KEY_ID, SECRET, Seaweed
 from spoiling_proxy import at_random, proxy_to
 
 from isc_fast.assets import demo_photos
+from isc_fast.decoders.opening import open_photo
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.engines.base import Engine, load_engine
 from isc_fast.errors import StoreError
+from isc_fast.extraction.compute import opened_ahead
 from isc_fast.extraction.pipeline import extract
+from isc_fast.sources.listing import list_images, open_item
 from isc_fast.stores.store import store_of
 
 BUCKET = "photos"
@@ -95,6 +98,15 @@ class Room:
             raise RuntimeError(f"{len(made.failures)} photos failed, such as {made.failures[0]}")
         return made.computed / made.seconds
 
+    def open_all(self, *, ahead: bool) -> float:
+        """Photos of the bucket in a second that are opened and not decoded."""
+        items = list_images(f"s3://{BUCKET}/photos/").items
+        began = time.monotonic()
+        for photo in (opened_ahead if ahead else iter)(map(open_item, items)):
+            with open_photo(photo) as stream:
+                stream.read()
+        return len(items) / (time.monotonic() - began)
+
     def same(self, one: Path, other: Path) -> None:
         a, b = load_descriptors(one), load_descriptors(other)
         if list(a.ids) != list(b.ids) or not np.array_equal(a.vectors, b.vectors):
@@ -129,8 +141,15 @@ def far(room: Room, _rounds: int) -> dict[str, Any]:
 
         proxy.forward = later  # type: ignore[method-assign]
         rate_far = room.extract("photos", slow)
+        one_by_one, ahead = room.open_all(ahead=False), room.open_all(ahead=True)
     room.same(slow, near)
-    return {"images_per_s": {"through the proxy": round(rate, 1), "and 50 ms away": round(rate_far, 1)}}
+    rates = {
+        "through the proxy": rate,
+        "and 50 ms away": rate_far,
+        "only opened": ahead,
+        "and one after the other": one_by_one,
+    }
+    return {"images_per_s": {name: round(rate, 1) for name, rate in rates.items()}}
 
 
 def spoilt(room: Room, _rounds: int) -> dict[str, Any]:
