@@ -35,6 +35,7 @@ from networks import ACCEPTED, lowered_engine
 from torch_way import Pixels, TorchWay
 
 from isc_fast.assets import demo_photos
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.engines.base import open_with
 from isc_fast.errors import require
 from isc_fast.export import export_engine
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = loaded.input_size or given.size
         fp32 = export_engine(checkpoint, work / "fp32.onnx", size=size, photos=demo_photos()[:4]).path
         net = build_network(loaded)
-        pixels = load_photos(demo_photos()[: given.images], size, size)
+        pixels = load_photos(demo_photos()[: given.images], Preprocessing(size, size))
         folded = fold_norms(net, pixels[:2])
         layers = find_layers(load_graph(fp32))
         operations = sum(layer.operations for layer in layers)

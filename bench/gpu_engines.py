@@ -138,6 +138,7 @@ def network(settings: Settings) -> Result:
     """
     from torch_way import TorchWay
 
+    from isc_fast.decoders.preprocessing import Preprocessing
     from isc_fast.export.photos import load_photos
     from isc_fast.networks.checkpoint import build_network, load_checkpoint
 
@@ -151,7 +152,7 @@ def network(settings: Settings) -> Result:
     made = make_photos(folder, settings.photos, (settings.photo_width, settings.photo_height))
     for number in range(settings.photos, settings.files):
         (folder / f"{number:05d}.jpg").hardlink_to(made[number % settings.photos])
-    pixels = load_photos([Path(path) for path in made], size, size)
+    pixels = load_photos([Path(path) for path in made], Preprocessing(size, size))
     net = build_network(loaded)
     work = network_work(net, size)
     exact_fp32()

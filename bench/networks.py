@@ -74,7 +74,7 @@ def lowered_engine(source: Path, target: Path, precision: str, int8: float, bf16
         lowered[layer.name] = Lowered(to_bf16(weights), bias)
     if in_int8:
         spec = read_spec(source)
-        pixels = load_photos(demo_photos()[:2], spec.height, spec.width)
+        pixels = load_photos(demo_photos()[:2], spec.input)
         for layer, inputs in layer_inputs(model, in_int8, pixels):
             weights, bias = plain(layer)
             scales = int8_scales(weights.reshape(len(weights), -1))

@@ -41,5 +41,5 @@ def open_trained(given: argparse.Namespace) -> Trained:
     if given.smoke:
         photos, given.images, given.rounds = Photos(photos.calibration[:8], photos.held_out[:8]), 4, 1
     exact = load_engine(given.engine, runtime="onnxruntime")
-    benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
+    benchmark = make_benchmark(photos.held_out, exact.spec.input)
     return Trained(exact, photos, benchmark, describe_benchmark(exact, benchmark))

@@ -128,7 +128,7 @@ def _describe(
     found, expected, original, singles = [], [], [], []
     alone = {round(i) for i in np.linspace(0, len(photos) - 1, min(_SINGLES, len(photos)))}
     for start in range(0, len(photos), _BATCH):
-        pixels = load_photos(photos[start : start + _BATCH], spec.height, spec.width)
+        pixels = load_photos(photos[start : start + _BATCH], spec.input)
         found.append(engine.run(pixels))
         expected.append(standard.describe(pixels))
         if standard.original is not None:

@@ -66,6 +66,8 @@ def export_engine(
               the arithmetic stays fp32.
             - ``tta``, for an ``.onnx`` engine in fp32: sum the descriptors of six views (√2, 1 and 1/√2 of the size, each with
               its mirror image), as the published script does with ``--tta``; 7 times the arithmetic, an input √2 times as large.
+            - ``preprocess``, where ``ckpt`` is an ONNX file of another tool: how a photo becomes its input, in the words of
+              `isc_fast.export.preparing`.
             - ``runtime``, for an ``.onnx`` engine in a lower precision: what measures it and will run it; by default
               ``"openvino"``; for int8 alone ``"onnxruntime"`` where OpenVINO is not installed.
             - ``device``, for a ``.pt2``: what it is compiled for, ``"cpu"`` or ``"cuda"``; by default a GPU if torch sees one.

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..decoders.preprocessing import Preprocessing
 from ..engines.spec import EngineSpec
-from ..errors import CheckpointError, InputError
-from ..networks.presets import preset_in_name
 from ..networks.weights import fetch_weights
 from .photos import load_photos
 from .request import Request
@@ -27,7 +26,7 @@ class Origin:
     """A network that engines are made from.
 
     Attributes:
-        net: `isc_fast.networks.model.DescriptorNet` in evaluation mode, on the processor; or
+        net: `isc_fast.networks.model.DescribingNet` in evaluation mode, on the processor; or
             `isc_fast.networks.augmented.AugmentedNet` around one.
         spec: of an fp32 engine of it.
         pixels: a few photos ``uint8 (n, h, w, 3)`` on which it was tried.
@@ -57,7 +56,7 @@ def open_network(request: Request, *, augmented: bool = False) -> Iterator[Origi
     if augmented:
         net, spec = _augment(net, spec)
         spec = spec if request.name else replace(spec, name=f"{spec.name}-tta")
-    pixels = load_photos(request.photos[:_TRIED], spec.height, spec.width)
+    pixels = load_photos(request.photos[:_TRIED], spec.input)
     check_runs(net, spec, pixels)
     with best_threads(lambda: describe(net, pixels)):
         yield Origin(net, spec, pixels)
@@ -71,34 +70,23 @@ def load_network(request: Request) -> tuple[Any, EngineSpec]:
         DownloadError: published weights cannot be fetched.
         InputError: the power of the pooling is not above 0.
     """
-    from ..networks.checkpoint import build_network, load_checkpoint
+    from ..networks.families.base import Wishes
+    from ..networks.families.table import build, read_weights
 
     file = _find_checkpoint(request.ckpt, request.progress)
     request.say(f"reading {file}")
-    checkpoint = load_checkpoint(file)
-    side = request.size or checkpoint.input_size
-    if side is None:
-        raise CheckpointError(f"{file} does not say the size of its input; pass it, for example --size 512")
-    preset = preset_in_name(file.name) or preset_in_name(request.name or "")
-    # The published networks were evaluated with the power of their presets; any other with the one that it names itself.
-    powers = (request.gem_p, preset.gem_p if preset else None, checkpoint.gem_p, 1.0)
-    power = next(power for power in powers if power is not None)
-    if preset and request.gem_p is None and checkpoint.gem_p not in (None, preset.gem_p):
-        request.say(
-            f"warning: {file} is named like {preset.name}, which pools with the power {preset.gem_p:g}, but its own arguments "
-            f"say {checkpoint.gem_p:g}; the engine pools with {preset.gem_p:g}: choose with --gem-p, or rename the file"
-        )
-    if not power > 0:
-        raise InputError(f"the power of the pooling is {power}; expected a number above 0")
-    net = build_network(checkpoint, gem_p=power)
+    weights = read_weights(file)
+    made = build(weights, Wishes(request.size, request.gem_p, request.name, request.say))
+    net = made.net
     spec = EngineSpec(
-        name=request.name or (preset.name if preset else file.name.partition(".")[0]),
-        arch=checkpoint.arch,
-        height=side,
-        width=side,
+        name=request.name or made.name,
+        arch=net.arch,
+        height=made.size,
+        width=made.size,
         dim=net.dim,
-        gem_p=power,
-        checkpoint_sha256=checkpoint.sha256,
+        gem_p=net.gem_p,
+        preprocessing=Preprocessing(made.size, made.size, made.resize, made.filter).name,
+        checkpoint_sha256=weights.sha256,
     )
     return net, spec
 

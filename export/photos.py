@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ..decoders.opening import ImageProblem
-from ..decoders.rules import load_input, load_rgb
+from ..decoders.preprocessing import Preprocessing
+from ..decoders.rules import load_rgb, prepare
 from ..errors import InputError
 from ..items import Pixels
 
@@ -52,16 +53,16 @@ def open_to_edit(path: Path, longest_side: int) -> Image.Image:
     return image
 
 
-def load_photos(paths: Sequence[Path], height: int, width: int) -> Pixels:
-    """Decode photos into ``uint8 (n, height, width, 3)`` by the rules of the preprocessing contract.
+def load_photos(paths: Sequence[Path], preprocessing: Preprocessing) -> Pixels:
+    """Decode photos into an engine's input ``uint8 (n, height, width, 3)``.
 
     Raises:
         InputError: a photo cannot be decoded; its path is named.
     """
-    pixels = np.empty((len(paths), height, width, 3), np.uint8)
+    pixels = np.empty((len(paths), preprocessing.height, preprocessing.width, 3), np.uint8)
     for i, path in enumerate(paths):
         try:
-            pixels[i] = load_input(str(path), height, width)
+            pixels[i] = prepare(str(path), preprocessing)
         except ImageProblem as error:
             raise InputError(f"the photo {path} cannot be used to verify the engine: {error}") from error
     return pixels

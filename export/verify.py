@@ -8,11 +8,11 @@ import torch
 
 from ..engines.spec import EngineSpec
 from ..errors import CheckpointError
-from ..networks.model import DescriptorNet
+from ..networks.model import DescribingNet
 from .agree import Standard, Vectors
 
 
-def describe(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> Vectors:
+def describe(net: DescribingNet, pixels: npt.NDArray[np.uint8]) -> Vectors:
     """What the network itself makes of ``uint8 (n, h, w, 3)``: written apart from the engine's graph, on purpose."""
     with torch.inference_mode():
         images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float().div(255)
@@ -21,7 +21,7 @@ def describe(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> Vectors:
     return vectors
 
 
-def check_runs(net: DescriptorNet, spec: EngineSpec, pixels: npt.NDArray[np.uint8]) -> None:
+def check_runs(net: DescribingNet, spec: EngineSpec, pixels: npt.NDArray[np.uint8]) -> None:
     """Try the network on one photo, before minutes of other work.
 
     Raises:
@@ -37,11 +37,11 @@ def check_runs(net: DescriptorNet, spec: EngineSpec, pixels: npt.NDArray[np.uint
 
 
 def as_standard(
-    network: DescriptorNet,
+    network: DescribingNet,
     *,
     min_cosine: float,
     remedy: str | None = None,
-    original: DescriptorNet | None = None,
+    original: DescribingNet | None = None,
 ) -> Standard:
     """What an engine has to agree with: the network that it comes from.
 

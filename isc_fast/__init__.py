@@ -13,14 +13,14 @@ reporting on their users (`isc_fast.silence`).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from .silence import silence as _silence
 
 _silence()
 
 __version__ = "0.2.0"
+
+TYPE_CHECKING = False
+"""As in typing, whose import would take milliseconds in which an interrupt of the command line prints a traceback."""
 
 if TYPE_CHECKING:
     from .descriptors.formats.submission import write_submission as write_submission
@@ -162,11 +162,16 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)
 
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_MODULE_OF[name]}", __name__), name)
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     globals()[name] = value
     return value
 

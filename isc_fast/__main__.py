@@ -1,7 +1,8 @@
 """``python -m isc_fast`` is ``isc-fast``. An interrupt while the program is still being imported ends it without a traceback."""
 
+# Not signal, which imports enum: an interrupt in these milliseconds would print a traceback.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 
 

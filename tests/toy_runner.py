@@ -57,7 +57,8 @@ class Toy:
         random, shards = Random(self.seed), list(work.missing)
         random.shuffle(shards)
         account = Account(shards, tally)
-        equipment = Equipment(self.engine, make_decoder(work.plan.decoder, 1), work.plan.batch_size)
+        decoder = make_decoder(work.plan.decoder, 1)
+        equipment = Equipment(self.engine, decoder, work.plan.batch_size, digesting=work.digesting)
         workers, newest = [0, 1, 2], 2
         tally.begin()
         while not account.over:

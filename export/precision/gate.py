@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from ...decoders.preprocessing import Preprocessing
+from ...decoders.rules import fit
 from ...engines.base import Engine
 from ...errors import InputError
 from ...evaluation.edits.held_out import HELD_OUT_EDITS
@@ -59,7 +60,7 @@ class Benchmark:
     kinds: Sequence[str]
 
 
-def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark:
+def make_benchmark(photos: Sequence[Path], preprocessing: Preprocessing) -> Benchmark:
     """Make the references, and for every photo one copy by each edit of `HELD_OUT_EDITS`.
 
     The same photos give the same pixels. A quarter of the photos are no references, so copies of them match nothing.
@@ -74,18 +75,15 @@ def make_benchmark(photos: Sequence[Path], height: int, width: int) -> Benchmark
     images = [open_to_edit(photo, _LONGEST_SIDE) for photo in photos]
     known = len(images) - round(len(images) * _STRANGERS)
 
-    def as_input(image: Image.Image) -> npt.NDArray[np.uint8]:
-        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-
     queries, originals, kinds = [], [], []
     for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
         for kind, edit in HELD_OUT_EDITS.items():
             random = Random(f"{SEED} {photo.name} {kind}")
             others = random.sample(images[:number] + images[number + 1 :], 3)
-            queries.append(as_input(edit(image, others, random)))
+            queries.append(fit(edit(image, others, random), preprocessing))
             originals.append(number if number < known else -1)
             kinds.append(kind)
-    references = np.stack([as_input(image) for image in images[:known]])
+    references = np.stack([fit(image, preprocessing) for image in images[:known]])
     return Benchmark(references, np.stack(queries), np.array(originals), kinds)
 
 
@@ -206,7 +204,7 @@ class AccuracyGate:
         say("describing edited copies of the held-out photos in fp32")
         self._facts = {"calibration_photos": len(photos.calibration), "fp32_engine": exact.id}
         self._say = say
-        self.benchmark = make_benchmark(photos.held_out, exact.spec.height, exact.spec.width)
+        self.benchmark = make_benchmark(photos.held_out, exact.spec.input)
         self._expected = describe_benchmark(exact, self.benchmark)
 
     def measure(self, engine: Engine, shares: Mapping[str, float]) -> Verdict:

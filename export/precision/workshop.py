@@ -47,7 +47,7 @@ class Workshop:
         self.layers = {layer.name: layer for layer in find_layers(self.model)}
         self.around = surroundings(self.model, list(self.layers.values()))
         self.followers = followers(self.model, list(self.layers.values()))
-        self.pixels = load_photos(photos.calibration, self.exact.spec.height, self.exact.spec.width)
+        self.pixels = load_photos(photos.calibration, self.exact.spec.input)
         self.measured = self.pixels[:MEASURED_PHOTOS]
         self.expected = describe_all(self.exact, self.measured)
         self.scratch = scratch

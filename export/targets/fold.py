@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...networks.model import DescriptorNet
+from ...networks.model import DescribingNet
 from ..agree import cosines
 from ..verify import describe
 
@@ -19,7 +19,7 @@ _Layer = nn.Conv2d | nn.Linear
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-def _pairs(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> list[tuple[_Layer, _Norm]]:
+def _pairs(net: DescribingNet, pixels: npt.NDArray[np.uint8]) -> list[tuple[_Layer, _Norm]]:
     """Find the layers whose output goes straight into a normalisation, by running the network once."""
     made: list[tuple[torch.Tensor, _Layer]] = []
     pairs: list[tuple[_Layer, _Norm]] = []
@@ -71,7 +71,7 @@ def _fold(layer: _Layer, norm: _Norm) -> None:
         norm.bias.data.zero_()
 
 
-def fold_norms(net: DescriptorNet, pixels: npt.NDArray[np.uint8]) -> DescriptorNet:
+def fold_norms(net: DescribingNet, pixels: npt.NDArray[np.uint8]) -> DescribingNet:
     """Copy the network with every batch normalisation folded into the convolution or linear layer before it.
 
     The copy computes the same up to the rounding of float32. Folding is wrong where something else uses the layer's output

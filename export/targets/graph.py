@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ...networks.model import DescriptorNet
+from ...networks.model import DescribingNet
 
 
 class PixelGraph(nn.Module):
@@ -20,7 +20,7 @@ class PixelGraph(nn.Module):
     middle: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, net: DescriptorNet) -> None:
+    def __init__(self, net: DescribingNet) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("middle", 255.0 * torch.tensor(net.mean).reshape(1, 1, 1, 3), persistent=False)

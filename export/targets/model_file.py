@@ -8,8 +8,13 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from ...engines.ort import OrtEngine
 from ...engines.spec import METADATA_KEY, EngineSpec
-from ...errors import EngineError
+from ...errors import EngineError, ParityError
+from ...items import Pixels
+
+INPUT, OUTPUT = "pixels", "descriptors"
+"""The names of an engine's input and output."""
 
 
 def write_engine(model: Any, spec: EngineSpec, path: Path) -> None:
@@ -36,3 +41,24 @@ def check_graph(model: Any) -> None:
         raise EngineError(
             f"the exported graph is not valid: {str(error).splitlines()[0]}; try another torch"
         ) from error
+
+
+def restamped(model: Any, spec: EngineSpec, engine: OrtEngine, pixels: Pixels, output: Path) -> None:
+    """Write an engine's file again with another specification, and compare the two.
+
+    Args:
+        model: its graph.
+        spec: the new specification.
+        engine: loaded from the file as it is.
+        pixels: photos ``uint8 (n, h, w, 3)`` to compare with.
+        output: where it will be published, for the message.
+
+    Raises:
+        ParityError: the two do not compute the same.
+        OSError: the file cannot be written.
+    """
+    before = engine.run(pixels)
+    write_engine(model, spec, engine.path)
+    stamped = OrtEngine(engine.path)
+    if stamped.spec != spec or not float(abs(stamped.run(pixels) - before).max()) < 1e-5:
+        raise ParityError(f"{output} changed when its parity was written into it; nothing was published")

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ...engines.header import has_spec
 from ...engines.kind_onnx import ONNX
 from ...engines.spec import RUNTIMES
 from ...errors import EngineError, require
+from ..preparing import read_preparing
 from ..request import Request
 from .base import Making, Target
 
@@ -26,14 +28,34 @@ class OnnxOptions:
         weights_as: one of `WEIGHTS_AS`; fp16 halves the file, the arithmetic stays fp32.
         tta: whether the engine sums the descriptors of six views of a photo, as the published script does on request; see
             `isc_fast.networks.augmented`.
+        preprocess: for an ONNX file of another tool: how a photo becomes its input, in the words of
+            `isc_fast.export.preparing`.
     """
 
     weights_as: str = "fp32"
     tta: bool = False
+    preprocess: str | None = None
+
+
+def _check_foreign(request: Request) -> None:
+    """Refuse options that need the network itself, which an ONNX file of another tool is not.
+
+    Raises:
+        EngineError: one of them was given, or the preprocessing cannot be read.
+    """
+    options = request.options
+    for flag, given in (
+        ("--tta", options.tta),
+        ("--weights-as", options.weights_as != "fp32"),
+        ("--gem-p", request.gem_p is not None),
+    ):
+        if given:
+            raise EngineError(f"{request.ckpt} is an ONNX file, which is wrapped as it is; leave out {flag}")
+    read_preparing(options.preprocess or "")
 
 
 class OnnxTarget(Target):
-    """Exports the network of a checkpoint with torch, and verifies the file with ONNX Runtime."""
+    """Exports the network of a checkpoint with torch, or wraps an ONNX file of another tool; ONNX Runtime verifies the engine."""
 
     kind = "an .onnx engine"
     suffix = ONNX.suffix
@@ -54,10 +76,18 @@ class OnnxTarget(Target):
             raise EngineError(f"cannot store weights as {weights_as!r}; choose one of {', '.join(WEIGHTS_AS)}")
         require("onnx", "export")
         require("onnxruntime", "cpu")
+        if request.given_engine == self.suffix and not has_spec(request.ckpt):
+            _check_foreign(request)
+            return request
         if request.given_engine:
             raise EngineError(
                 f"{request.ckpt} is not a checkpoint but, by its name, an engine; give a checkpoint, or for an engine another "
                 "--precision: bf16, int8 or int8-bf16"
+            )
+        if request.options.preprocess is not None:
+            raise EngineError(
+                f"{request.ckpt} says itself how a photo becomes its input; leave out --preprocess, which is for ONNX files of "
+                "other tools"
             )
         for module in ("torch", "timm", "onnxscript"):
             require(module, "export")
@@ -65,7 +95,12 @@ class OnnxTarget(Target):
 
     @contextlib.contextmanager
     def open(self, request: Request, path: Path) -> Iterator[Making]:
-        """Load the network; torch has as many threads as help until the block ends."""
+        """Load the network; torch has as many threads as help until the block ends. An ONNX file is wrapped without torch."""
+        if request.given_engine:
+            from .foreign import ForeignMaking
+
+            yield ForeignMaking(request, read_preparing(request.options.preprocess or ""), path)
+            return
         from ..origin import open_network
         from .to_onnx import OnnxMaking
 

@@ -27,6 +27,7 @@ class TargetOptions(TypedDict, total=False):
 
     weights_as: str
     tta: bool
+    preprocess: str | None
     runtime: str | None
     device: str | None
     batch: Any

@@ -17,7 +17,7 @@ from ...engines.aoti import AotiEngine
 from ...engines.aoti_file import GRAPH_KEY, MadeFor, graph_name, vector_instructions, write_package
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, ParityError
-from ...networks.model import DescriptorNet
+from ...networks.model import DescribingNet
 from ..agree import agree
 from ..operating_point import measure_operating_point
 from ..origin import Origin
@@ -48,7 +48,7 @@ class _Lowered(nn.Module):
         return [maps.float() for maps in self.backbone(images.to(self.dtype))]
 
 
-def lower_backbone(net: DescriptorNet, precision: str) -> None:
+def lower_backbone(net: DescribingNet, precision: str) -> None:
     """Put the backbone's weights into half precision, in place; pooling, head and length stay in fp32.
 
     A batch normalisation that could not be folded away keeps its statistics in fp32, because fp16 may not hold them.
@@ -71,7 +71,7 @@ def lower_backbone(net: DescriptorNet, precision: str) -> None:
     net.backbone = _Lowered(net.backbone, dtype)
 
 
-def compile_package(net: DescriptorNet, spec: EngineSpec, device: str, path: Path) -> MadeFor:
+def compile_package(net: DescribingNet, spec: EngineSpec, device: str, path: Path) -> MadeFor:
     """Compile the network into a package of torch's, and say what it was compiled for.
 
     Args:

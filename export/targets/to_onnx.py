@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ... import __version__
 from ...engines.ort import OrtEngine
 from ...engines.spec import EngineSpec
-from ...errors import EngineError, ParityError
-from ...networks.model import DescriptorNet
+from ...errors import EngineError
+from ...networks.model import DescribingNet
 from ..agree import agree
 from ..operating_point import measure_operating_point
 from ..origin import Origin
@@ -26,9 +26,8 @@ from ..verify import as_standard
 from .base import Draft, Making, Verdict
 from .fold import fold_norms
 from .graph import PixelGraph, quiet
-from .model_file import check_graph, write_engine
+from .model_file import INPUT, OUTPUT, check_graph, restamped, write_engine
 
-INPUT, OUTPUT = "pixels", "descriptors"
 LARGE = 1024
 """A weight of at least so many values and of two or more axes is stored as float16 where a user asks for fp16."""
 
@@ -84,13 +83,7 @@ class OnnxMaking(Making):
         spec, pixels = replace(self.spec, **verdict.figures), self.origin.pixels
         if self._engine is None:
             raise ValueError("the candidate has not passed its gate")
-        write_engine(self._model, spec, self.path)
-        stamped = OrtEngine(self.path)
-        difference = float(abs(stamped.run(pixels) - self._engine.run(pixels)).max())
-        if stamped.spec != spec or not difference < 1e-5:
-            raise ParityError(
-                f"{self.request.output} changed when its parity was written into it; nothing was published"
-            )
+        restamped(self._model, spec, self._engine, pixels, self.request.output)
         return spec
 
 
@@ -106,7 +99,7 @@ def _tools(model: Any) -> dict[str, str]:
     }
 
 
-def to_onnx(net: DescriptorNet, size: int) -> Any:
+def to_onnx(net: DescribingNet, size: int) -> Any:
     """Export the network as an `onnx.ModelProto` with a fixed square input and any number of images.
 
     Raises:
@@ -149,7 +142,7 @@ def is_large(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2 and int(np.prod(shape)) >= LARGE
 
 
-def round_weights(net: DescriptorNet) -> None:
+def round_weights(net: DescribingNet) -> None:
     """Round the large weights to float16, in place, as `store_as_fp16` will store them.
 
     Raises:

@@ -89,7 +89,7 @@ class PlanMaking(Making):
         pixels = None
         photos = split_photos(request.photos) if precision in GATED else None
         if photos is not None:
-            pixels = load_photos(photos.calibration, exact.height, exact.width)
+            pixels = load_photos(photos.calibration, exact.input)
         self.writer = PlanPrecision(source, precision, pixels, request.say)
         if photos is not None:
             self._measure = AccuracyGate(self.exact, photos, request.say).measure

@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
+from .flags import add_dtype
 from .output import show, tell, told_in_one_line
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--unit-length", action="store_true", help="divide every descriptor by its length, as searching by cosine needs"
     )
+    add_dtype(parser, "as the input has it")
     parser.add_argument("--set", choices=("query", "reference", "train"), help="which set of a submission to read")
 
 
@@ -40,7 +43,11 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.formats.base import SETS
     from ..descriptors.formats.table import FORMATS, convert, find_format, read_descriptors
     from ..descriptors.lengths import to_unit_length
+    from ..descriptors.store import stored_as
 
+    target = arguments.to or "isc-fast"
+    if arguments.dtype and target != "isc-fast":
+        raise InputError(f"--dtype says how isc-fast's own files hold descriptors; leave it out for {target}")
     files: dict[str, list[str]] = {}
     for entry in arguments.inputs:
         name, equals, file = entry.partition("=")
@@ -59,7 +66,7 @@ def run(arguments: Namespace) -> int:
         tell(compare_to_merge(group, files[name]))
     if arguments.unit_length:
         sets = {name: to_unit_length(part) for name, part in sets.items()}
-    target = arguments.to or "isc-fast"
+    sets = {name: stored_as(part, arguments.dtype) for name, part in sets.items()}
     with told_in_one_line():
         convert(sets, arguments.output, target)
     if FORMATS[target].needs:

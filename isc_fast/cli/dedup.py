@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
 
 
+_KEEPS = {
+    "largest": "the photo of most pixels",
+    "oldest": "the oldest file",
+    "newest": "the newest file",
+    "best-quality": "the file with most bytes for each pixel",
+    "first": "the first in the order of the ids",
+}
+
+
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument(
@@ -71,6 +80,10 @@ def run(arguments: Namespace) -> int:
             f"warning: the largest group has {chain.size} photos and hangs together by weak links: at {chain.threshold:.2f} the "
             f"largest has {chain.left}; look at the page, and try --threshold {chain.threshold:.2f}"
         )
+    if found.side.source is None and not arguments.keep:
+        note(
+            "note: descriptors do not say how large photos are, so the first copy stays; give the photos to keep the largest"
+        )
     if found.spared:
         note(
             f"note: {found.spared} names lead to a file that stays under another name; they are not on the list of what could go"
@@ -92,6 +105,7 @@ def _show(found: DedupResult) -> None:
             f"of those that could go, {found.equal['file']} have an equal file and {found.equal['pixels']} equal pixels"
         )
     show(f"{found.pairs} pairs, {found.groups} groups, the largest of {found.largest} photos")
+    show(f"of several copies stays: {_KEEPS[found.keep]} (--keep {found.keep})")
     show(f"threshold {found.threshold:g}: {found.said}")
     show("nothing was removed; the lists: " + ", ".join(str(found.files[name]) for name in ("remove", "keep")))
     if found.page:

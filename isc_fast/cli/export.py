@@ -27,8 +27,9 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ckpt",
         required=True,
-        help="checkpoint file, or the name of published weights that are then downloaded: isc_ft_v107, isc_selfsup_v98; "
-        "for another precision or a .plan also an fp32 engine",
+        help="checkpoint file (of the ISC, SSCD or CopyNCE family), or the name of published weights that are then "
+        "downloaded: isc_ft_v107, isc_selfsup_v98, sscd_disc_mixup, sscd_disc_large; an ONNX file of another tool, which is "
+        "wrapped; for another precision or a .plan also an fp32 engine",
     )
     parser.add_argument(
         "-o",
@@ -55,6 +56,12 @@ def add(parser: ArgumentParser) -> None:
         action="store_true",
         help="test-time augmentation of the published script: the engine sums the descriptors of 3 scales of a photo and their "
         "mirror images; 7 times the arithmetic",
+    )
+    parser.add_argument(
+        "--preprocess",
+        metavar="WORDS",
+        help="for an ONNX file of another tool: how a photo becomes its input, as 'resize=stretch filter=bilinear "
+        "mean=0.485,0.456,0.406 std=0.229,0.224,0.225'; also antialias=no, fill=R,G,B for resize=pad, channels=bgr",
     )
     parser.add_argument(
         "--precision",
@@ -101,6 +108,7 @@ def run(arguments: Namespace) -> int:
     """Export the engine and print the report."""
     library = require("isc_fast.export", "export")
     options = given(arguments, "name", "size", "gem_p", "weights_as", "tta", "precision", "runtime", "device")
+    options |= given(arguments, "preprocess")
     options |= given(arguments, "batch", "timing_cache", "version_compatible", "hardware_compatible")
     if arguments.photos:
         from ..sources.listing import list_files

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from ..progress import duration
 from .flags import (
+    CHECKSUM_HELP,
     ENGINE_HELP,
     ID_RULES,
     IDS_HELP,
     ISOLATE_HELP,
     PHOTOS_HELP,
     add_choice_flags,
+    add_dtype,
     add_json,
     add_run_flags,
     choice,
@@ -43,6 +45,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--keep-gone", action="store_true", help="keep the descriptors of photos that are gone from the inputs"
     )
+    add_dtype(parser, "as the output has it, or float32")
+    parser.add_argument("--checksum", action="store_true", help=CHECKSUM_HELP)
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
@@ -56,7 +60,7 @@ def run(arguments: Namespace) -> int:
     """Extract, note what failed, and print the result."""
     from ..extraction.pipeline import extract
 
-    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder")
+    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "workers", "decoder", "dtype")
     with progress("extract") as printer:
         made = extract(
             arguments.inputs,
@@ -65,6 +69,7 @@ def run(arguments: Namespace) -> int:
             overwrite=arguments.overwrite,
             retry_failed=arguments.retry_failed,
             keep_gone=arguments.keep_gone,
+            checksum=arguments.checksum,
             isolated=arguments.isolate,
             choice=choice(arguments),
             progress=printer,

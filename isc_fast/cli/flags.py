@@ -24,6 +24,7 @@ ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engin
 
 ID_RULES = ("auto", "path", "stem")
 IDS_HELP = "ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)"
+CHECKSUM_HELP = "see by the bytes of a photo whether it has changed, not by size and time: every photo is read for that"
 ISOLATE_HELP = "decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone"
 
 
@@ -39,6 +40,15 @@ def engine_flags(arguments: Namespace) -> dict[str, Any]:
         "devices": arguments.device,
         "engine_options": given(arguments, "threads", "runtime", "provider", "trust_plan"),
     }
+
+
+def add_dtype(parser: ArgumentParser, default: str = "float32") -> None:
+    """Add the type in which rows are stored."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        help=f"how the file holds the descriptors; float16 takes half the disk (default: {default})",
+    )
 
 
 def add_json(parser: ArgumentParser, what: str = "") -> None:
@@ -131,8 +141,9 @@ def add_describing(parser: ArgumentParser, engine: str = "", *, keeps: bool = Tr
         parser.add_argument(
             "--overwrite", action="store_true", help="replace descriptors in FOLDER of other photos or another engine"
         )
+        parser.add_argument("--checksum", action="store_true", help=CHECKSUM_HELP)
     else:
-        parser.set_defaults(overwrite=False)
+        parser.set_defaults(overwrite=False, checksum=False)
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
     add_run_flags(parser)
@@ -144,6 +155,7 @@ def describing_of(arguments: Namespace) -> Describing:
 
     options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
     options |= {"isolated": arguments.isolate, "overwrite": arguments.overwrite, "choice": choice(arguments)}
+    options |= {"checksum": arguments.checksum}
     return Describing(**engine_flags(arguments), **options)
 
 

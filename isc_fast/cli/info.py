@@ -13,7 +13,7 @@ from ..errors import InputError
 from .flags import add_json
 from .output import show
 
-HELP = "say what an engine, a descriptor file or a file of matches is"
+HELP = "say what an engine, a descriptor file, an index, a file of matches or a folder OUTPUT.parts is"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -53,7 +53,11 @@ def run(arguments: Namespace) -> int:
 def _about(file: str) -> dict[str, Any]:
     """Return what there is to say of a file; ``failures`` and ``notes`` are the rows of its ledger."""
     from ..engines.base import describe_engine, names_engine
+    from ..runs.folder_facts import describe_folder
 
+    folder = describe_folder(file)
+    if folder is not None:
+        return folder
     if names_engine(file):
         found = describe_engine(file)
         return {"kind": "engine", "path": str(found.path), "id": found.id, **found.spec.to_dict(), **found.facts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_json, given
+from .flags import add_dtype, add_json, given
 from .output import show, tell, told_in_one_line
 
 HELP = "put descriptor files of one network together, without describing anything again"
@@ -22,6 +22,7 @@ def add(parser: ArgumentParser) -> None:
         choices=("first", "last"),
         help="where an id occurs several times, keep the descriptor of the first file, or of the last (default: refuse)",
     )
+    add_dtype(parser, "float16 where all files have it")
     add_json(parser, "the result as ")
 
 
@@ -30,7 +31,7 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.rewriting import merge_descriptors
 
     with told_in_one_line():
-        made = merge_descriptors(arguments.files, arguments.output, **given(arguments, "prefer"))
+        made = merge_descriptors(arguments.files, arguments.output, **given(arguments, "prefer", "dtype"))
     tell(made.verdict)
     if arguments.json:
         show(json.dumps(made.to_dict()))

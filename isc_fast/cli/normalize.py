@@ -6,7 +6,7 @@ import contextlib
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
-from .flags import add_search_device, given
+from .flags import add_dtype, add_search_device, given
 from .output import note, show, tell, told_in_one_line
 
 HELP = "subtract negatives from descriptors, for queries and references alike"
@@ -26,6 +26,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("-k", type=int, metavar="K", help="nearest negatives (default: 10 for nes, 3 for score)")
     parser.add_argument("--beta", type=float, metavar="B", help="their weight (default: 0.35 for nes, 1 for score)")
     parser.add_argument("--iterations", type=int, metavar="N", help="how often they are subtracted (default: 1)")
+    add_dtype(parser)
     add_search_device(parser)
 
 
@@ -37,7 +38,7 @@ def run(arguments: Namespace) -> int:
 
     method = arguments.method or "nes"
     _check(arguments, method)
-    options = given(arguments, "k", "beta", "iterations", "device")
+    options = given(arguments, "k", "beta", "iterations", "device", "dtype")
     with contextlib.ExitStack() as stack:
         negatives = None
         if not (method == "score" and arguments.role == "reference"):

@@ -8,12 +8,12 @@ from dataclasses import asdict
 
 from .flags import add_json
 
-HELP = "check that a descriptor file, or an unfinished extraction, is whole and sound"
+HELP = "check that a descriptor file, an index or an unfinished extraction is whole and sound"
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("file", metavar="FILE", help="descriptors of any format, or the folder OUTPUT.parts")
+    parser.add_argument("file", metavar="FILE", help="descriptors of any format, an index, or the folder OUTPUT.parts")
     add_json(parser)
 
 

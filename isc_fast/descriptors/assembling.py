@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..files.digests import Digests, unknown_digests
 from ..files.lazy import Chosen, Joined, Mapped
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
@@ -72,7 +73,7 @@ class StackedRows:
 
 
 def assemble(pieces: Sequence[Piece], meta: dict[str, Any], *, unique: bool = False) -> Descriptors:
-    """One set made of pieces, in order, with their ledgers and stamps.
+    """One set made of pieces, in order, with their ledgers, stamps and digests.
 
     Args:
         pieces: of sets of one dimension, at least one.
@@ -81,6 +82,7 @@ def assemble(pieces: Sequence[Piece], meta: dict[str, Any], *, unique: bool = Fa
     """
     sets = [piece.whole for piece in pieces]
     stamped = any(part.stamps is not None for part in sets)
+    digested = any(part.digests is not None for part in sets)
     return Descriptors(
         vectors=StackedRows([(piece.whole.vectors, piece.rows) for piece in pieces], np.float32),  # type: ignore[arg-type]
         ids=Joined([_some(piece.whole.ids, piece.rows) for piece in pieces], unique=unique),
@@ -90,6 +92,10 @@ def assemble(pieces: Sequence[Piece], meta: dict[str, Any], *, unique: bool = Fa
         stamps=_stamps([(p.whole.stamps, len(p.whole), p.rows) for p in pieces]) if stamped else None,
         failure_stamps=_stamps([(p.whole.failure_stamps, len(p.whole.failures), p.failures) for p in pieces])
         if stamped
+        else None,
+        digests=_digests([(p.whole.digests, len(p.whole), p.rows) for p in pieces]) if digested else None,
+        failure_digests=_digests([(p.whole.failure_digests, len(p.whole.failures), p.failures) for p in pieces])
+        if digested
         else None,
     )
 
@@ -101,6 +107,11 @@ def _some(elements: Sequence[Any], numbers: Ints | None) -> Sequence[Any]:
 def _stamps(columns: Sequence[tuple[Any, int, Ints | None]]) -> npt.NDArray[np.int64]:
     tables = [(unknown(count) if table is None else table, rows) for table, count, rows in columns]
     return StackedRows(tables, np.int64)  # type: ignore[return-value]  # it is sliced like an array
+
+
+def _digests(columns: Sequence[tuple[Any, int, Ints | None]]) -> Digests:
+    tables = [(unknown_digests(count) if table is None else table, rows) for table, count, rows in columns]
+    return StackedRows(tables, np.uint8)  # type: ignore[return-value]  # as above
 
 
 def with_names(descriptors: Descriptors, name: Callable[[str], str]) -> Descriptors:

@@ -61,7 +61,10 @@ def concatenate(
 
 
 def merged_provenance(records: Sequence[Provenance]) -> Provenance:
-    """The record of a set that is made of several: that of the first, and which other engines and decoders made rows of it."""
+    """The record of a set that is made of several: that of the first, and which other engines and decoders made rows of it.
+
+    Its rows are stored as float16 where those of all sets are.
+    """
     first = records[0].belonging
     decoders = [record.decoder for record in records if record.decoder]
     inexact = [decoder for decoder in decoders if decoder not in EXACT]
@@ -74,7 +77,9 @@ def merged_provenance(records: Sequence[Provenance]) -> Provenance:
         for row in rows:
             if isinstance(row, dict) and row.get("engine_id") != first.engine_id:
                 others[row.get("engine_id"), row.get("arithmetic")] = row
-    return replace(first, decoder=next(iter(inexact + decoders), None), merged=[*others.values()] or None)
+    made = replace(first, decoder=next(iter(inexact + decoders), None), merged=[*others.values()] or None)
+    types = {record.row_type for record in records}
+    return made.stored_as(types.pop() if len(types) == 1 else None)
 
 
 @dataclass

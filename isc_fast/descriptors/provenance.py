@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from ..errors import FormatError
+from ..errors import FormatError, InputError
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,20 @@ class ExtractionFacts:
     shard_size: int
 
 
+ROW_TYPES = ("float32", "float16")
+"""In which types a file may hold descriptors. float16 takes half the disk; what is read is float32 again."""
+
+
+def check_row_type(dtype: str | None) -> None:
+    """See that there is such a type of rows; None leaves it open.
+
+    Raises:
+        InputError: there is none.
+    """
+    if dtype is not None and dtype not in ROW_TYPES:
+        raise InputError(f"descriptors are stored as {' or '.join(ROW_TYPES)}, not as {dtype!r}")
+
+
 _BELONGING = ("engine_id", "engine", "normalization", "smoothing")
 
 
@@ -199,6 +213,8 @@ class Provenance(Record):
         plan_id, shard: of a part file, the plan that it belongs to and its number there.
         merged: of a set that was put together: the other engine files that made rows of it, each with ``engine_id``, ``name`` and
             ``arithmetic``.
+        dtype: the type in which a file holds the rows, where it is not float32; see `ROW_TYPES`. Sets of different types may be
+            compared.
     """
 
     engine_id: str | None = None
@@ -210,6 +226,7 @@ class Provenance(Record):
     plan_id: str | None = None
     shard: int | None = None
     merged: list[Any] | None = None
+    dtype: str | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
@@ -235,11 +252,26 @@ class Provenance(Record):
 
     def smoothed(self, smoothing: Smoothing) -> Self:
         """The record of negatives that were smoothed: they are no longer the result of an extraction's plan."""
-        return replace(self.without("plan", "smoothing"), smoothing=smoothing)
+        return replace(self.without("plan", "smoothing", "dtype"), smoothing=smoothing)
 
     def normalized(self, normalization: Normalization) -> Self:
         """The record of descriptors that were normalised: they are no longer the result of an extraction's plan."""
-        return replace(self.without("plan", "normalization"), normalization=normalization)
+        return replace(self.without("plan", "normalization", "dtype"), normalization=normalization)
+
+    @property
+    def row_type(self) -> str:
+        """The type in which a file holds the rows; see `ROW_TYPES`."""
+        return self.dtype or ROW_TYPES[0]
+
+    def stored_as(self, dtype: str | None) -> Self:
+        """The record of the same descriptors whose rows a file will hold in another type; None is float32.
+
+        Raises:
+            InputError: there is no such type.
+        """
+        check_row_type(dtype)
+        plain = self.without("dtype")
+        return plain if dtype in (None, ROW_TYPES[0]) else replace(plain, dtype=dtype)
 
     @property
     def extraction(self) -> ExtractionFacts | None:

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from .comparing import Verdict, compare_to_merge
 from .concatenation import Prefer, concatenate, without_rows
 from .formats.table import open_any
 from .hdf5 import check_name
+from .provenance import check_row_type
 from .store import Descriptors, repeated_id, write_descriptors
 
 
@@ -53,7 +55,11 @@ class Rewritten:
 
 
 def merge_descriptors(
-    files: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str], *, prefer: Prefer | None = None
+    files: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    prefer: Prefer | None = None,
+    dtype: Literal["float32", "float16"] | None = None,
 ) -> Rewritten:
     """Put several descriptor files together, in order, with their failures, notes and stamps.
 
@@ -64,19 +70,21 @@ def merge_descriptors(
         output: the file to make; it may be one of the inputs.
         prefer: ``"first"`` or ``"last"``: which of two equal ids stays; by default they are refused. A failure whose id has a
             descriptor in another file is left out.
+        dtype: see `write_descriptors`; by default float16 where all files hold float16.
 
     Raises:
         FormatError: a file cannot be read, dimensions differ, or an id occurs twice.
         MismatchError: the files come from different networks or normalisations.
-        InputError: there is no file, or no such preference.
+        InputError: there is no file, no such preference, or no such type.
         OutputError: the output cannot be written.
     """
+    check_row_type(dtype)
     _try_output(output)
     with ExitStack() as stack:
         sets = [stack.enter_context(open_any(file)) for file in files]
         names = [os.fspath(file) for file in files]
         made = concatenate(sets, prefer=prefer, names=names, scratch=Path(output).parent)
-        write_descriptors(output, made)
+        write_descriptors(output, made, dtype=dtype)
         left_out = sum(map(len, sets)) - len(made)
         return _result(output, made, left_out=left_out, verdict=compare_to_merge(sets, names))
 
@@ -127,10 +135,13 @@ def rename_descriptors(
         output: the file to make; it may be the input.
 
     Raises:
-        InputError: the file has none of the ids.
+        InputError: the file has none of the ids, or a new one is empty.
         FormatError: two ids would be equal, or the file cannot be read.
         OutputError: the output cannot be written.
     """
+    unnamed = next((old for old, new in names.items() if not new), None)
+    if unnamed is not None:
+        raise InputError(f"the new id of {unnamed!r} is empty; give it a name, or leave it out of the list")
     _try_output(output)
     with open_any(file) as whole:
         found = set[str]()

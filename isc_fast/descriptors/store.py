@@ -4,12 +4,13 @@ Any HDF5 reader opens such a file. Its layout:
 
 | name | content |
 |---|---|
-| ``vectors`` | float32 ``(n, d)`` |
+| ``vectors`` | float32 ``(n, d)``, or float16; see `isc_fast.descriptors.provenance.ROW_TYPES` |
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
 | ``stamps`` | int64 ``(n, 2)``: size and time of each photo's file before it was described; absent where nobody looked |
 | ``failures/stamp`` | the same ``(m, 2)`` of the images without a descriptor |
+| ``digests``, ``failures/digest`` | uint8 ``(n, 16)``, ``(m, 16)``: the SHA-256 of each photo, cut; absent where nobody asked |
 | ``notes/id``, ``path``, ``stage``, ``reason`` | the same of images whose descriptor says little; absent where there are none |
 | attribute ``checksums`` | says that there are checksums behind HDF5's data; see `isc_fast.files.sums` |
 | attribute ``isc_fast`` | JSON: format version, engine, plan, normalisation; see `isc_fast.descriptors.provenance` |
@@ -22,21 +23,23 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
+from ..files.digests import Digests
 from ..files.lazy import Chosen, Lazy, Texts
 from ..files.ledger import keep
 from ..files.reading import parse_json
 from ..files.repeats import repeated_rows
 from ..items import Failure
+from .columns import AsFloat32, read_facts, rounded, row_type, write_facts
 from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
 from .provenance import Provenance
 
@@ -63,6 +66,9 @@ class Descriptors:
         stamps: size and time of each photo's file before it was described, ``int64 (n, 2)``; None where nobody looked. See
             `isc_fast.sources.stamps`.
         failure_stamps: the same of the failures, ``int64 (m, 2)``.
+        digests: of each photo's bytes before it was described, ``uint8 (n, 16)``; None where nobody asked. See
+            `isc_fast.files.digests`.
+        failure_digests: the same of the failures, ``uint8 (m, 16)``.
     """
 
     vectors: npt.NDArray[np.float32]
@@ -72,6 +78,8 @@ class Descriptors:
     notes: Sequence[Failure] = ()
     stamps: npt.NDArray[np.int64] | None = None
     failure_stamps: npt.NDArray[np.int64] | None = None
+    digests: Digests | None = None
+    failure_digests: Digests | None = None
 
     def __post_init__(self) -> None:
         if len(self.vectors.shape) != 2 or len(self.vectors) != len(self.ids):
@@ -209,6 +217,8 @@ def write_blocks(
     notes: Sequence[Failure] = (),
     stamps: Iterable[npt.NDArray[np.int64]] | None = None,
     failure_stamps: npt.NDArray[np.int64] | None = None,
+    digests: Iterable[Digests] | None = None,
+    failure_digests: Digests | None = None,
     scratch: Path | None = None,
 ) -> None:
     """Write a descriptor file from blocks of rows, atomically; the same input gives the same bytes.
@@ -216,8 +226,8 @@ def write_blocks(
     Args:
         path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures, notes, failure_stamps: see `Descriptors`. The ids are read twice.
-        stamps: see `Descriptors`; in blocks, which go together.
+        ids, dim, meta, failures, notes, failure_stamps, failure_digests: see `Descriptors`. The ids are read twice.
+        stamps, digests: see `Descriptors`; each in blocks, which go together.
         scratch: folder for temporary files, on the same disk.
 
     Raises:
@@ -227,13 +237,13 @@ def write_blocks(
     with create_hdf5(path, scratch=scratch, with_sums=True) as writer:
         file = writer.file
         file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
-        vectors = file.create_dataset("vectors", (len(ids), dim), np.float32)
+        vectors = file.create_dataset("vectors", (len(ids), dim), row_type(meta))
         done = 0
         for block in blocks:
             if block.ndim != 2 or block.shape[1] != dim or done + len(block) > len(ids):
                 raise FormatError(f"a block of shape {block.shape} at row {done} does not fit into {len(ids)} × {dim}")
             if len(block):
-                vectors[done : done + len(block)] = block
+                vectors[done : done + len(block)] = rounded(block, vectors.dtype)
             writer.check()
             done += len(block)
         if done != len(ids):
@@ -245,13 +255,9 @@ def write_blocks(
             writer.check()
         column.attrs["unique"] = repeated_id(ids, scratch or Path(path).parent) is None
         if stamps is not None and failure_stamps is not None:
-            table = file.create_dataset("stamps", (len(ids), 2), np.int64)
-            done = 0
-            for rows_of_stamps in stamps:
-                table[done : done + len(rows_of_stamps)] = rows_of_stamps
-                writer.check()
-                done += len(rows_of_stamps)
-            file.create_dataset("failures/stamp", data=np.asarray(failure_stamps, np.int64).reshape(-1, 2))
+            write_facts(writer, "stamp", stamps, len(ids), failure_stamps)
+        if digests is not None and failure_digests is not None:
+            write_facts(writer, "digest", digests, len(ids), failure_digests)
         for group, rows_ in (("failures", failures), ("notes", notes)):
             if len(rows_) or group == "failures":
                 _write_ledger(writer, group, rows_)
@@ -268,13 +274,32 @@ def _write_ledger(writer: Hdf5Writer, group: str, rows: Sequence[Failure]) -> No
         writer.check()
 
 
-def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+def stored_as(descriptors: Descriptors, dtype: str | None) -> Descriptors:
+    """The same descriptors, whose rows a file will hold in another type, one of `provenance.ROW_TYPES`; None leaves it as it is.
+
+    Raises:
+        InputError: there is no such type.
+    """
+    return descriptors if dtype is None else replace(descriptors, meta=descriptors.provenance.stored_as(dtype).write())
+
+
+def write_descriptors(
+    path: str | os.PathLike[str], descriptors: Descriptors, *, dtype: Literal["float32", "float16"] | None = None
+) -> None:
     """Write a descriptor file, atomically and block by block. It may replace the one that the descriptors are read from.
+
+    Args:
+        path: the file.
+        descriptors: what it gets.
+        dtype: the type in which the file holds the rows; by default the one in which a file held them before, or float32. What is
+            read of float16 is float32 again, each number rounded to 11 bits.
 
     Raises:
         OutputError: it cannot be written.
-        FormatError: an id holds a zero byte, or occurs twice.
+        FormatError: an id holds a zero byte, or occurs twice; or a number is too large for float16.
+        InputError: there is no such type.
     """
+    descriptors = stored_as(descriptors, dtype)
     twice = repeated_id(descriptors.ids)
     if twice is not None:
         raise FormatError(f"the id {twice!r} occurs twice; every descriptor needs an id of its own")
@@ -288,11 +313,13 @@ def write_descriptors(path: str | os.PathLike[str], descriptors: Descriptors) ->
         notes=descriptors.notes,
         stamps=None if descriptors.stamps is None else _in_blocks(descriptors.stamps),
         failure_stamps=None if descriptors.failure_stamps is None else descriptors.failure_stamps[:],
+        digests=None if descriptors.digests is None else _in_blocks(descriptors.digests),
+        failure_digests=None if descriptors.failure_digests is None else descriptors.failure_digests[:],
     )
 
 
-def _in_blocks(stamps: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    return (stamps[start : start + BLOCK_ROWS] for start in range(0, len(stamps), BLOCK_ROWS))
+def _in_blocks(table: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    return (table[start : start + BLOCK_ROWS] for start in range(0, len(table), BLOCK_ROWS))
 
 
 def is_ours(file: h5py.File) -> bool:
@@ -338,20 +365,6 @@ class StoredLedger(Lazy[Failure]):
         return [Failure(*row) for row in zip(*columns, strict=True)]
 
 
-def _stamps(file: h5py.File, place: str) -> h5py.Dataset | None:
-    """The stamps of an open file, or None.
-
-    Raises:
-        FormatError: they are no pairs of integers.
-    """
-    if "stamps" not in file:
-        return None
-    column = dataset(file, place)
-    if column.dtype != np.int64 or column.ndim != 2 or column.shape[1] != 2:
-        raise FormatError(f"{place} of type {column.dtype} and shape {column.shape}, not pairs of integers")
-    return column
-
-
 def _strings(column: h5py.Dataset) -> h5py.Dataset:
     """A data set that is a row of strings.
 
@@ -379,13 +392,13 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
             found = Descriptors(
-                vectors=vectors,
+                vectors=vectors if vectors.dtype == np.float32 else AsFloat32(vectors),  # type: ignore[arg-type]
                 ids=StoredIds(dataset(file, "ids"), path),
                 meta=meta,
                 failures=StoredLedger(file, "failures", path),
                 notes=StoredLedger(file, "notes", path) if "notes" in file else (),
-                stamps=_stamps(file, "stamps"),
-                failure_stamps=_stamps(file, "failures/stamp"),
+                **read_facts(file, "stamp"),
+                **read_facts(file, "digest"),
             )
         yield found
 

@@ -153,6 +153,15 @@ def read_spec(path: Path) -> EngineSpec:
     return parse_spec(text, path)
 
 
+def has_spec(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is ONNX with a specification inside, so an engine. A file that cannot be read is none."""
+    try:
+        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return METADATA_KEY in metadata(data)
+    except (OSError, EngineError, ValueError, IndexError):
+        return False
+
+
 def parse_spec(text: str, path: Path) -> EngineSpec:
     """Parse the specification that stood in an engine file.
 

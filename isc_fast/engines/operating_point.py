@@ -80,8 +80,13 @@ class OperatingPoint:
         wanted = self.tail_from + self.tail_scale * math.log(self.tail_share / share)
         return min(HIGHEST, math.ceil(100 * max(self.score, wanted) - 1e-9) / 100)
 
-    def __str__(self) -> str:
+    def in_words(self, compared: str) -> str:
+        """Where a default threshold comes from, in one sentence.
+
+        Args:
+            compared: how much was compared, such as ``"300 photos"``.
+        """
         return (
-            f"at {self.score:.2f} it finds {self.recall:.0%} of {self.copies:.0f} copies by {self.edits:.0f} edits among "
-            f"{self.references:.0f} photos; {self.precision:.0%} of its pairs are right"
+            f"the engine's default for {compared}; it rises with their number from {self.score:.2f}, where a test with "
+            f"{self.copies:.0f} edited copies found {self.recall:.0%} of them, and {self.precision:.0%} of its pairs were right"
         )

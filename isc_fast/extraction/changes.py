@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.store import Descriptors, ids_at, some_rows
+from ..files.digests import Digests, known, same_content, unknown_digests
 from ..files.lazy import BLOCK
 from ..items import Ints, Item
-from ..sources.stamps import same, stamps_of
+from ..sources.stamps import same, stamps_of, unknown
+from .plan import Digesting
 
 ANEW = -1
 """The origin of an image that has to be described."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The files of images as they were found: stamps ``(n, 2)`` and digests ``(n, 16)``; unknown for images that are new."""
+
+    stamps: Ints
+    digests: Digests
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,9 @@ class Changes:
         new, changed, gone: how many images there are of each kind; ``gone`` counts those that only the set has.
         gone_rows: the rows of the set whose image is gone, rising.
         again: how many unchanged images are described again because they failed.
+        seen: the files of the images as they are now, where contents were compared; else None.
+        touched: how many images are as they were, by their bytes, though size or time of their file is another one.
+        refreshed: how many images that are as they were have another stamp now, or a digest that was not known.
     """
 
     origin: Ints
@@ -36,6 +50,9 @@ class Changes:
     gone: int
     gone_rows: Ints
     again: int = 0
+    seen: Seen | None = None
+    touched: int = 0
+    refreshed: int = 0
 
     @property
     def kept(self) -> int:
@@ -49,7 +66,8 @@ class Changes:
 
     def __str__(self) -> str:
         again = f", {self.again} that failed tried again" if self.again else ""
-        return f"{self.new} new, {self.changed} changed, {self.gone} gone, {self.kept} as they were{again}"
+        touched = f" ({self.touched} of them only touched)" if self.touched else ""
+        return f"{self.new} new, {self.changed} changed, {self.gone} gone, {self.kept} as they were{touched}{again}"
 
     def without_failures(self) -> Changes:
         """The same, with every image to be described that failed."""
@@ -62,15 +80,18 @@ def failure_of(origin: int) -> int:
     return -2 - origin
 
 
-def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
-    """Compare a listing with a set that was extracted. Beside them, memory holds 17 bytes an image.
+def find_changes(items: Sequence[Item], whole: Descriptors, digesting: Digesting | None = None) -> Changes:
+    """Compare a listing with a set that was extracted. Beside them, memory holds 17 bytes an image; 49 with digests.
 
     An image is as it was if the set has its id, and size and time of its file are the same; or if it failed, and there is
     still no file to look at. Its folder may have moved.
 
+    Where digests are compared, they decide in the place of size and time, but of an image of which the set has none.
+
     Args:
         items: of the listing.
         whole: has stamps.
+        digesting: gives digests of images; then every image that the set has is read.
 
     Raises:
         ValueError: it has none.
@@ -80,18 +101,35 @@ def find_changes(items: Sequence[Item], whole: Descriptors) -> Changes:
     rows, ids = len(whole), _Ids(whole)
     met = np.zeros(len(ids), np.bool_)
     origin = np.full(len(items), ANEW, np.int64)
-    new = 0
+    new = touched = refreshed = 0
+    seen = None if digesting is None else Seen(unknown(len(items)).copy(), unknown_digests(len(items)).copy())
     for start, block in _blocks(items):
         here, old = ids.find([item.id for item in block])
         met[old] = True
         new += len(block) - len(here)
-        before, stamps = _stamps(whole, old), stamps_of([block[number].path for number in here.tolist()])
+        found_items = [block[number] for number in here.tolist()]
+        before = _facts(whole.stamps, whole.failure_stamps, old, unknown)
+        stamps = stamps_of([item.path for item in found_items])
+        right = same(before, stamps)
+        if digesting is not None and seen is not None:
+            known_digests = _facts(whole.digests, whole.failure_digests, old, unknown_digests)
+            digests = digesting(found_items)
+            # A photo that was changed while it was read has another stamp by now: then its digest may not be that of its row.
+            unread = right & same(stamps, stamps_of([item.path for item in found_items]))
+            right = np.where(known(known_digests), same_content(known_digests, digests), unread)
+            moved = right & ~(before == stamps).all(axis=1)
+            touched += int(moved.sum())
+            refreshed += int((moved | (right & ~known(known_digests) & known(digests))).sum())
+            seen.stamps[start + here], seen.digests[start + here] = stamps, digests
         # A photo that was not there, and still is not, is no news. One that has a descriptor may be another by now.
-        right = same(before, stamps) | ((old >= rows) & (before == stamps).all(axis=1))
+        right |= (old >= rows) & (before == stamps).all(axis=1) & (stamps[:, 0] < 0)
         found = old[right]
         origin[start + here[right]] = np.where(found < rows, found, rows + ANEW - 1 - found)
     changed = int(np.count_nonzero(origin == ANEW)) - new
-    return Changes(origin, new, changed, len(met) - int(np.count_nonzero(met)), np.flatnonzero(~met[:rows]))
+    gone = len(met) - int(np.count_nonzero(met))
+    return Changes(
+        origin, new, changed, gone, np.flatnonzero(~met[:rows]), seen=seen, touched=touched, refreshed=refreshed
+    )
 
 
 class _Ids:
@@ -134,16 +172,19 @@ class _Ids:
         return here[equal], old[equal]
 
 
-def _stamps(whole: Descriptors, numbers: Ints) -> Ints:
-    """The stamps of rows and, behind the rows, of failures."""
-    rows = len(whole)
-    found = np.empty((len(numbers), 2), np.int64)
-    for table, which, first in (
-        (whole.stamps, numbers < rows, 0),
-        (whole.failure_stamps, numbers >= rows, rows),
-    ):
-        if which.any() and table is not None:
-            found[which] = some_rows(table, numbers[which] - first)
+def _facts(
+    of_rows: npt.NDArray[Any] | None,
+    of_failures: npt.NDArray[Any] | None,
+    numbers: Ints,
+    unknown_facts: Callable[[int], npt.NDArray[Any]],
+) -> npt.NDArray[Any]:
+    """Stamps or digests of rows and, behind the rows, of failures."""
+    found = unknown_facts(len(numbers)).copy()
+    if of_rows is not None and of_failures is not None:
+        rows = len(of_rows)
+        for table, which, first in ((of_rows, numbers < rows, 0), (of_failures, numbers >= rows, rows)):
+            if which.any():
+                found[which] = some_rows(table, numbers[which] - first)
     return found
 
 

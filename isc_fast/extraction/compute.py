@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol, cast
 
@@ -23,7 +23,7 @@ from ..decoders.preprocessing import Preprocessing
 from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
 from ..items import NOTED, Failure, Item, Photo, Problem
 from ..sources.listing import open_item
-from .plan import Shard
+from .plan import Digesting, Shard
 
 Vectors = npt.NDArray[np.float32]
 
@@ -44,12 +44,14 @@ class Equipment:
         engine, decoder: if the decoder can leave pixels on the GPU and the engine can take them there, they stay there.
         batch_size: images in one engine call.
         open_photo: gives the decoder the photo of an item, without waiting for it; see `isc_fast.sources.base.opener`.
+        digesting: gives the digests of a shard's photos, where they are wanted.
     """
 
     engine: Engine
     decoder: Decoder
     batch_size: int
     open_photo: Callable[[Item], Photo] = open_item
+    digesting: Digesting | None = None
 
 
 class Sink(Protocol):
@@ -108,10 +110,10 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
     ledger: list[Failure] = []
 
     def jobs() -> Iterator[Sequence[Photo]]:
-        for shard in shards:
-            _ = (
-                shard.stamps
-            )  # before the first photo is opened: one that is changed from now on will be described again
+        for given in shards:
+            shard = replace(given, digesting=equipment.digesting)
+            # Before the first photo is opened: one that is changed from now on will be described again.
+            _ = shard.stamps, shard.digests
             photos = opened_ahead(map(equipment.open_photo, shard.items))
             for items in shard.batches(batch_size):
                 order.append((shard, items))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO, choose_decoder
-from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance
+from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance, check_row_type
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
 from ..files.lazy import Chosen
@@ -25,9 +25,11 @@ from ..items import Failure, Item
 from ..sources.choice import Choice
 from .changes import Changes, find_changes
 from .parts import PartsFolder
-from .plan import Plan, default_shard_size
+from .plan import Digesting, Plan, default_shard_size
 from .runners.base import Facts
 
+_LOOKED_AT = 1000
+"""Ids of an output and of a call that are compared, to say how they differ."""
 UPDATE = "update"
 """The input that the plan of an update has, so that it is no other plan."""
 
@@ -37,7 +39,7 @@ class Request:
     """What a call wants; the fields are the arguments of `isc_fast.extract`.
 
     Raises:
-        InputError: a number is below 1.
+        InputError: a number is below 1, or there is no such type of rows.
     """
 
     ids: str = "auto"
@@ -49,12 +51,15 @@ class Request:
     retry_failed: bool = False
     keep_gone: bool = False
     choice: Choice | None = None
+    checksum: bool = False
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise InputError(f"the {name.replace('_', ' ')} must be at least 1, not {number}")
+        check_row_type(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Listed:
         items: the images, with absolute paths.
         inputs: where and how they were listed, as the plan writes it down.
         ignored, ignored_suffixes, excluded: see `isc_fast.sources.listing.Listing`.
+        digesting: gives digests of the images, where the call wants them.
     """
 
     items: Sequence[Item]
@@ -72,6 +78,7 @@ class Listed:
     ignored: int
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
+    digesting: Digesting | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class Job:
         note: what the user should know about the images, or None.
         finished: what the output holds if it is complete already; then there is nothing to do.
         update: for an output that is brought up to date; then the plan holds only the images to describe.
+        dtype: the type in which the output holds the rows.
     """
 
     plan: Plan
@@ -124,6 +132,7 @@ class Job:
     note: str | None = None
     finished: Outcome | None = None
     update: Update | None = None
+    dtype: str | None = None
 
     @property
     def images(self) -> int:
@@ -152,43 +161,54 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
     plan, note = parts.begin_or_resume(_plan(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
-    return Job(plan, parts.missing(plan, and_failed=retries), note)
+    return Job(plan, parts.missing(plan, and_failed=retries), note, dtype=request.dtype)
 
 
 def _job_of_finished(
     request: Request, listed: Listed, facts: Facts, parts: PartsFolder, whole: Descriptors, made: ExtractionFacts
 ) -> Job:
     plan = _plan(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
-    update = _update_of(request, plan, whole, made)
+    dtype = whole.provenance.row_type
+    if request.dtype not in (None, dtype):
+        raise MismatchError(
+            f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast merge {parts.output} --dtype {request.dtype} "
+            f"-o {parts.output} writes it so, and --overwrite describes the photos again"
+        )
+    update = _update_of(request, plan, whole, made, listed.digesting)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
         begun, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
-        return Job(begun, parts.missing(begun), str(update.changes), update=update)
+        return Job(begun, parts.missing(begun), str(update.changes), update=update, dtype=dtype)
     if made.plan_id != plan.id:
         raise MismatchError(
-            f"{parts.output} was made {_difference(whole, made, plan)}: give another output, or --overwrite it"
+            f"{parts.output} was made {_difference(whole, made, plan, request)}: give another output, or --overwrite it"
         )
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
     plan = parts.begin_again(plan, whole)
-    return Job(plan, parts.missing(plan))
+    return Job(plan, parts.missing(plan), dtype=dtype)
 
 
-def _update_of(request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
+def _update_of(
+    request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts, digesting: Digesting | None
+) -> Update | None:
     """How a finished output is to be brought up to date; None where it is, or where it cannot be.
 
     It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
     plan's images.
     """
     alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
-    if not alike or whole.stamps is None or not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
+    if not alike or whole.stamps is None:
         return None
-    changes = find_changes(plan.items, whole)
+    by_bytes = digesting is not None and whole.digests is not None
+    if not by_bytes and not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
+        return None
+    changes = find_changes(plan.items, whole, digesting)
     if request.retry_failed:
         changes = changes.without_failures()
     same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
-    unchanged = same_images and not len(changes.anew)
+    unchanged = same_images and not len(changes.anew) and not changes.refreshed
     if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
         return None
     return Update(plan, changes, request.keep_gone)
@@ -208,10 +228,10 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
     return choose_decoder(inherited, facts.spec.input, stays_there=facts.takes_gpu_pixels)
 
 
-def made_by(plan: Plan, facts: Facts) -> dict[str, Any]:
-    """What an output says it was made by."""
+def made_by(plan: Plan, facts: Facts, dtype: str | None) -> dict[str, Any]:
+    """What an output says it was made by; its rows are stored in this type."""
     by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size)
-    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).write()
+    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).stored_as(dtype).write()
 
 
 @contextlib.contextmanager
@@ -239,7 +259,7 @@ def opened_output(output: Path) -> Iterator[tuple[Descriptors, ExtractionFacts]]
         yield whole, made
 
 
-def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
+def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: Request) -> str:
     """How a finished output was made otherwise than the plan says, in words."""
     if made.engine_id != plan.engine_id:
         return f"by another engine ({made.engine_name} {made.engine_id[:12]})"
@@ -248,4 +268,25 @@ def _difference(whole: Descriptors, made: ExtractionFacts, plan: Plan) -> str:
     if made.batch_size != plan.batch_size:
         return f"in batches of {made.batch_size}, not {plan.batch_size}"
     count = len(whole) + len(whole.failures)
-    return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now)"
+    guess = _guess(whole, plan, request)
+    return f"from other inputs, or of other images ({count} images then, {len(plan.items)} now{guess})"
+
+
+def _guess(whole: Descriptors, plan: Plan, request: Request) -> str:
+    """What a look at the first ids says of an output with which a call shares no image, in words."""
+    if whole.stamps is None:
+        return "; it does not say what its photos were"
+    then, now = list(whole.ids[:_LOOKED_AT]), [item.id for item in plan.items[:_LOOKED_AT]]
+    if not set(then).isdisjoint(now):
+        if whole.digests is None or request.checksum:
+            return "; ids are the same, and the photos are not"
+        return "; ids are the same: if these photos were only copied or touched, --checksum sees it by their bytes"
+    by_stem = {_stem(id_): id_ for id_ in then}
+    pair = next(((by_stem[_stem(id_)], id_) for id_ in now if _stem(id_) in by_stem), None)
+    return f"; ids such as {pair[0]!r} then and {pair[1]!r} now, which --ids and the inputs decide" if pair else ""
+
+
+def _stem(id_: str) -> str:
+    """What the rules for ids have in common: the name of the file without its folders and its suffix."""
+    name = id_.rpartition("/")[2]
+    return name.rpartition(".")[0] or name

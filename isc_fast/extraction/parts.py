@@ -20,6 +20,7 @@ from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import make_folder, output_error, sync_folder
+from ..files.digests import Digests, all_digests
 from ..files.lazy import Lazy
 from ..files.ledger import TemporaryLedger, keep
 from ..files.locks import locked, same_file
@@ -66,6 +67,11 @@ def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
 def _stamps(file: Path) -> Ints:
     with open_descriptors(file) as part:
         return np.empty((0, 2), np.int64) if part.stamps is None else part.stamps[:]
+
+
+def _digests(file: Path) -> Digests:
+    with open_descriptors(file) as part:
+        return all_digests(part.digests, len(part))
 
 
 def holds_shard(part: Descriptors, shard: Shard) -> bool:
@@ -303,6 +309,7 @@ class PartsFolder:
         vectors: npt.NDArray[np.float32],
         ledger: Sequence[Failure],
         stamps: Ints | None = None,
+        digests: Digests | None = None,
     ) -> None:
         """Store the result of one shard of the plan with that id. The shard is not computed again.
 
@@ -310,9 +317,10 @@ class PartsFolder:
             plan_id, shard: what was computed.
             vectors: ``(n, d)``, of the images that did not fail.
             ledger: failures and notes.
-            stamps: of all images of the shard, in order; by default those that the shard has looked at.
+            stamps, digests: of all images of the shard, in order; by default those that the shard has looked at.
         """
         seen = shard.stamps if stamps is None else stamps
+        digests = shard.digests if digests is None else digests
         failures, notes = ([row for row in ledger if (row.stage == NOTED) == noted] for noted in (False, True))
         failed = {failure.id for failure in failures}
         ids = [item.id for item in shard.items if item.id not in failed]
@@ -327,6 +335,8 @@ class PartsFolder:
             notes=notes,
             stamps=[seen[stays]],
             failure_stamps=seen[~stays],
+            digests=None if digests is None else [digests[stays]],
+            failure_digests=None if digests is None else digests[~stays],
         )
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
@@ -353,7 +363,8 @@ class PartsFolder:
             if not failed:
                 vectors = np.asarray(whole.vectors[row : row + rows], np.float32)
                 stamps = unknown(rows) if whole.stamps is None else whole.stamps[row : row + rows]
-                self.write_part(plan.id, shard, vectors, noted, stamps)
+                digests = None if whole.digests is None else whole.digests[row : row + rows]
+                self.write_part(plan.id, shard, vectors, noted, stamps, digests)
             row += rows
         return plan
 
@@ -375,9 +386,13 @@ class PartsFolder:
         counts: list[int] = []
         failures, notes = TemporaryLedger(), TemporaryLedger()
         failure_stamps: list[Ints] = []
+        failure_digests: list[Digests] = []
+        has_digests = False
         for file in files:
             with open_descriptors(file) as part:
                 counts.append(len(part))
+                has_digests |= part.digests is not None
+                failure_digests.append(all_digests(part.failure_digests, len(part.failures)))
                 if part.failure_stamps is not None:
                     failure_stamps.append(part.failure_stamps[:])
                 failures.extend(part.failures)
@@ -396,6 +411,8 @@ class PartsFolder:
                 notes=notes,
                 stamps=map(_stamps, files) if looked else None,
                 failure_stamps=np.concatenate(failure_stamps) if looked else None,
+                digests=map(_digests, files) if has_digests else None,
+                failure_digests=np.concatenate(failure_digests) if has_digests else None,
                 scratch=self.folder,
             )
         return len(ids), keep(failures), keep(notes)

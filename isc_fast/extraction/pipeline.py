@@ -12,10 +12,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..decoders.base import AUTO, check_decoder
+from ..decoders.contents import digests_of
 from ..descriptors.hdf5 import check_name
 from ..engines.base import Engine
 from ..errors import InputError, OutputError
@@ -28,7 +30,6 @@ from ..sources.listing import Inputs, as_source
 from ..stores.urls import without_stamp
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .parts import PartsFolder
-from .plan import Plan
 from .runners.base import Facts, Runner, Work
 from .runners.choose import choose_runner
 from .update import bring_up_to_date
@@ -79,6 +80,8 @@ def extract(
     isolated: bool = False,
     keep_gone: bool = False,
     choice: Choice | None = None,
+    checksum: bool = False,
+    dtype: Literal["float32", "float16"] | None = None,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
@@ -92,8 +95,8 @@ def extract(
 
     A finished output is brought up to date: images that are new, or whose file has another size or time than when it was
     described, are described; the others keep their rows, in the order of the listing; those that are gone are left out.
-    The folder of the images may have moved. Photos in an archive or a table count as changed if that file was. An output
-    that shares no image with the inputs is refused.
+    The folder of the images may have moved. Photos in an archive or a table count as changed if that file was, unless
+    ``checksum`` compares their bytes. An output that shares no image with the inputs is refused.
 
     Args:
         inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
@@ -114,6 +117,10 @@ def extract(
         isolated: decode photos in processes of their own, so that one on which an image library hangs (60 s), crashes or takes
             too much memory (4 GiB) costs that photo alone. The bytes of the result are the same.
         keep_gone: keep the rows of images that are gone, behind the others.
+        checksum: decide by the bytes of an image whether it has changed, not by size and time: every image is read for that.
+            The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
+        dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
+            number rounded to 11 bits. By default as the output has it already, or float32.
         devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
             `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
@@ -130,7 +137,9 @@ def extract(
         OutputError: the output cannot be written, or another process is writing it.
         StoreError: a bucket or a server cannot be reached, or refuses. The parts stay, and the same call goes on.
     """
-    request = Request(ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice)
+    request = Request(
+        ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, checksum, dtype
+    )
     runner = choose_runner(engine, devices, engine_options, workers, isolated=isolated)
     return extract_with(runner, inputs, output, request, progress)
 
@@ -156,7 +165,7 @@ def extract_with(
     parts = PartsFolder(_checked(Path(output)))
     check_decoder(request.decoder)
     source = as_source(inputs, request.ids, request.choice)
-    listed = _listed(source, request.limit)
+    listed = _listed(source, request)
     left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
     facts = runner.facts
     with parts.locked() as lock, _litter_removed(parts):
@@ -166,7 +175,7 @@ def extract_with(
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
             if job.missing:
-                runner.run(Work(job.plan, job.missing, parts, lock, source), tally)
+                runner.run(Work(job.plan, job.missing, parts, lock, source, request.checksum), tally)
             else:
                 tally.begin()
             made = _written(job, parts, facts)
@@ -201,12 +210,13 @@ class _First(Lazy[Item]):
         return [*self._items[start:stop]]
 
 
-def _listed(source: Source, limit: int | None) -> Listed:
+def _listed(source: Source, request: Request) -> Listed:
     """List the images that a call is about."""
-    listing = source.list()
+    listing, limit = source.list(), request.limit
     found = listing.found if limit is None else _First(listing.found, limit)
     inputs = [*source.inputs, f"limit={limit}"]
-    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded)
+    digesting = partial(digests_of, photo_of=source.content) if request.checksum else None
+    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded, digesting)
 
 
 @contextlib.contextmanager
@@ -223,17 +233,17 @@ def _litter_removed(parts: PartsFolder) -> Iterator[None]:
 def _written(job: Job, parts: PartsFolder, facts: Facts) -> Outcome:
     if job.update:
         return bring_up_to_date(job, job.update, facts, parts)
-    return _assembled(parts, job.plan, facts)
+    return _assembled(parts, job, facts)
 
 
-def _assembled(parts: PartsFolder, plan: Plan, facts: Facts) -> Outcome:
+def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
     """Make the output from the parts.
 
     Raises:
         InputError: no image could be described.
         OutputError: the output cannot be written.
     """
-    count, failures, notes = parts.assemble(plan, facts.spec.dim, made_by(plan, facts))
+    count, failures, notes = parts.assemble(job.plan, facts.spec.dim, made_by(job.plan, facts, job.dtype))
     if not count:
         parts.remove()
         worst = failures[0]

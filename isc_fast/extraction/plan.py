@@ -14,16 +14,18 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..files.atomic import replacing
+from ..files.digests import Digests
 from ..files.lazy import BLOCK
 from ..files.reading import one_line, parse_json
 from ..files.table import StoredTable, write_table
 from ..items import Ints, Item
+from ..sources.containers import lasting
 from ..sources.stamps import stamps_of
 
 if TYPE_CHECKING:
@@ -34,12 +36,28 @@ MIN_SHARD_ITEMS = 256
 MAX_SHARDS = 4096
 
 
+Digesting = Callable[[Sequence[Item]], Digests]
+"""Gives the digests of images; see `isc_fast.decoders.contents.digests_of`."""
+
+
 @dataclass(frozen=True)
 class Shard:
-    """A run of consecutive items that becomes one part file."""
+    """A run of consecutive items that becomes one part file.
+
+    Attributes:
+        index: its number.
+        items: the images.
+        digesting: gives the digests of images, where they are wanted.
+    """
 
     index: int
     items: Sequence[Item]
+    digesting: Digesting | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def digests(self) -> Digests | None:
+        """The digests of the items' bytes, ``uint8 (n, 16)``; None where nobody asked. Looked at as the stamps are."""
+        return None if self.digesting is None else self.digesting(self.items)
 
     @cached_property
     def stamps(self) -> Ints:
@@ -152,6 +170,8 @@ class Plan:
     def pieces(self, also: Callable[[Sequence[Item]], None] | None = None) -> Iterator[str]:
         """Give the plan as ASCII JSON, in pieces of at most 4096 items. The id of the plan is the hash of all pieces.
 
+        Of a photo in a container, only its name counts, so that a container which was touched is the same input, as a file is.
+
         Args:
             also: called with the items of each piece before it is given, so that the items are gone through once.
         """
@@ -160,7 +180,7 @@ class Plan:
             block = self.items[start : start + BLOCK]
             if also is not None:
                 also(block)
-            rows = json.dumps([[item.id, item.path] for item in block])
+            rows = json.dumps([[item.id, lasting(item.path)] for item in block])
             yield (" " if start else "") + rows[1:-1] + ("," if start + BLOCK < len(self.items) else "")
         yield "]}"
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, some_rows, write_blocks
+from ..files.digests import Digests, all_digests, unknown_digests
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints
@@ -24,7 +25,6 @@ from ..sources.stamps import unknown
 from .changes import ANEW, failure_of
 from .job import Job, Outcome, Update, made_by, opened_output
 from .parts import PartsFolder
-from .plan import Plan
 from .runners.base import Facts
 
 Rows = npt.NDArray[Any]
@@ -44,7 +44,7 @@ def bring_up_to_date(job: Job, update: Update, facts: Facts, parts: PartsFolder)
         DamageError: a part or the old output is damaged, and the old output stays.
     """
     with opened_output(parts.output) as (whole, _):
-        return _Merge(job.plan, update, whole, parts).write(facts)
+        return _Merge(job, update, whole, parts).write(facts)
 
 
 class _Fresh:
@@ -84,16 +84,21 @@ def _stamps(found: Descriptors) -> Rows:
     return unknown(len(found)) if found.stamps is None else found.stamps[:]
 
 
+def _digests(found: Descriptors) -> Rows:
+    return all_digests(found.digests, len(found))
+
+
 class _Merge:
     """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
 
-    def __init__(self, todo: Plan, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
-        self.update, self.whole = update, whole
-        self.files: list[Path] = [parts.part(index) for index in range(todo.shard_count)]
+    def __init__(self, job: Job, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
+        self.update, self.whole, self.dtype = update, whole, job.dtype
+        self.files: list[Path] = [parts.part(index) for index in range(job.plan.shard_count)]
         self.output, self.scratch = parts.output, parts.folder
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
         self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
         self.failure_stamps: list[Ints] = []
+        self.failure_digests: list[Digests] = []
         self.gone = update.changes.gone_rows if update.keep_gone else np.empty(0, np.int64)
         self._read_ledgers()
 
@@ -101,13 +106,16 @@ class _Merge:
         """Find out which images have a descriptor, and gather failures and notes in the order of the plan."""
         whole, origin, items = self.whole, self.update.changes.origin, self.update.plan.items
         old_failures, old_stamps = _Near(whole.failures), _table(whole.failure_stamps)
+        old_digests, seen = all_digests(whole.failure_digests, len(whole.failures)), self.update.changes.seen
         failed, noted = TemporaryLedger(), TemporaryLedger(whole.notes)
         new_stamps: list[Ints] = []
+        new_digests: list[Digests] = []
         places = {note.id: place for place, note in enumerate(noted)}  # of the notes that hold
         for file in self.files:
             with open_descriptors(file) as part:
                 failed.extend(part.failures)
                 new_stamps += list(_table(part.failure_stamps))
+                new_digests += list(all_digests(part.failure_digests, len(part.failures)))
                 for id_ in part.ids:
                     places.pop(id_, None)  # it is of the photo that had the name before
                 places |= {note.id: len(noted) + place for place, note in enumerate(part.notes)}
@@ -119,9 +127,13 @@ class _Merge:
             for number, item in enumerate(items[start : start + BLOCK], start):
                 source = int(origin[number])
                 if source < ANEW:
-                    row, stamp = old_failures[failure_of(source)], old_stamps[failure_of(source)]
+                    place = failure_of(source)
+                    row, stamp, digest = old_failures[place], old_stamps[place], old_digests[place]
+                    if seen is not None:
+                        stamp, digest = seen.stamps[number], seen.digests[number]
                 elif source == ANEW and item.id in failure_of_id:
-                    row, stamp = rows[failure_of_id[item.id]], new_stamps[failure_of_id[item.id]]
+                    place = failure_of_id[item.id]
+                    row, stamp, digest = rows[place], new_stamps[place], new_digests[place]
                 else:
                     self.has[number] = True
                     if item.id in places:
@@ -129,6 +141,7 @@ class _Merge:
                     continue
                 found.append(replace(row, path=item.path))
                 self.failure_stamps.append(stamp)
+                self.failure_digests.append(digest)
             self.failures.extend(found)
             self.notes.extend(kept_notes)
         gone = set(ids_at(whole.ids, self.gone)) & places.keys() if len(self.gone) else set()
@@ -140,7 +153,8 @@ class _Merge:
         Raises:
             OutputError: it cannot be written.
         """
-        plan = self.update.plan
+        plan, seen = self.update.plan, self.update.changes.seen
+        with_digests = seen is not None or self.whole.digests is not None
         described = Mapped(Chosen(plan.items, np.flatnonzero(self.has)), lambda item: item.id)
         # They differ: an image that is gone is not in the listing.
         ids = Joined([described, Chosen(self.whole.ids, self.gone)], unique=True)
@@ -150,28 +164,36 @@ class _Merge:
                 self._rows(_vectors, self.whole.vectors),
                 ids=ids,
                 dim=facts.spec.dim,
-                meta=made_by(plan, facts),
+                meta=made_by(plan, facts, self.dtype),
                 failures=self.failures,
                 notes=self.notes,
-                stamps=self._rows(_stamps, self.whole.stamps),
+                stamps=self._rows(_stamps, self.whole.stamps, None if seen is None else seen.stamps),
                 failure_stamps=np.array(self.failure_stamps, np.int64).reshape(-1, 2),
+                digests=self._digest_rows() if with_digests else None,
+                failure_digests=np.array(self.failure_digests, np.uint8) if with_digests else None,
                 scratch=self.scratch,
             )
         return Outcome(len(ids), keep(self.failures), keep(self.notes))
 
-    def _rows(self, column: Callable[[Descriptors], Rows], old: Any) -> Iterator[Rows]:
-        """A column of the new output, in blocks."""
-        origin = self.update.changes.origin[self.has]
+    def _digest_rows(self) -> Iterator[Rows]:
+        old, seen = self.whole.digests, self.update.changes.seen
+        table = unknown_digests(len(self.whole)) if old is None else old
+        return self._rows(_digests, table, None if seen is None else seen.digests)
+
+    def _rows(self, column: Callable[[Descriptors], Rows], old: Any, seen: Rows | None = None) -> Iterator[Rows]:
+        """A column of the new output, in blocks; where an image stays, as it was seen now, if it was looked at."""
+        origin, number = self.update.changes.origin[self.has], np.flatnonzero(self.has)
         fresh = _Fresh(self.files, column)
         for start in range(0, len(origin), BLOCK_ROWS):
             block = origin[start : start + BLOCK_ROWS]
-            kept = some_rows(old, block[block != ANEW])
+            stays = block != ANEW
+            kept = some_rows(old, block[stays]) if seen is None else seen[number[start : start + len(block)][stays]]
             new = fresh.take(int((block == ANEW).sum()))
             if new is None:
                 yield kept
                 continue
             made = np.empty((len(block), kept.shape[1]), kept.dtype)
-            made[block != ANEW], made[block == ANEW] = kept, new
+            made[stays], made[~stays] = kept, new
             yield made
         for start in range(0, len(self.gone), BLOCK_ROWS):
             yield some_rows(old, self.gone[start : start + BLOCK_ROWS])

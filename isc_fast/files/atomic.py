@@ -21,7 +21,7 @@ _WORDS = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
     errno.EFBIG: "the file would be larger than the system allows",
-    errno.EACCES: "no permission to write there; choose another output",
+    errno.EACCES: "no permission to write there; choose another output, or make its folder writable: chmod u+w FOLDER",
     errno.EPERM: "no permission to write there; choose another output",
     errno.EROFS: "that disk is read-only; choose another output",
     errno.ENOENT: "its folder does not exist",
@@ -33,8 +33,11 @@ _WORDS = {
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """Describe why a file could not be written, and what the user can do about it."""
     refuse_address(path)
-    words = _WORDS.get(error.errno or 0) or error.strerror or str(error).splitlines()[0]
-    return OutputError(f"cannot write {os.fspath(path)}: {words}")
+    return OutputError(f"cannot write {os.fspath(path)}: {_in_words(error)}")
+
+
+def _in_words(error: OSError) -> str:
+    return _WORDS.get(error.errno or 0) or error.strerror or str(error).splitlines()[0]
 
 
 def refuse_address(output: str | os.PathLike[str]) -> None:
@@ -220,5 +223,5 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except FileExistsError as error:
         raise OutputError(f"cannot use {folder} as a folder: there is a file of that name") from error
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        raise OutputError(f"cannot make the folder {folder}: {_in_words(error)}") from error
     return folder

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
+from ..descriptors.provenance import check_row_type
 from ..descriptors.store import Descriptors
 from ..errors import InputError
 from .cpu_searcher import CPU
@@ -31,6 +33,7 @@ def normalize_to_file(
     beta: float | None = None,
     iterations: int = NES_ITERATIONS,
     device: str | Searcher = CPU,
+    dtype: Literal["float32", "float16"] | None = None,
 ) -> None:
     """Normalise into a file, block by block, so that neither the descriptors nor the negatives need to fit into memory.
 
@@ -42,6 +45,7 @@ def normalize_to_file(
         method: ``"nes"`` or ``"score"``.
         k, beta, iterations: see `subtract_negatives` and `normalize_scores`, whose defaults they have.
         device: what searches; see `isc_fast.search`.
+        dtype: the type in which the file holds the rows, see `isc_fast.write_descriptors`; by default float32.
 
     Raises:
         MismatchError: the negatives come from another engine.
@@ -51,6 +55,7 @@ def normalize_to_file(
     """
     if method not in METHODS:
         raise InputError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    check_row_type(dtype)
     chosen = METHODS[method](k, beta, iterations)
     chosen.check(descriptors, negatives)
-    write_normalized(descriptors, negatives, output, chosen, open_searcher(device))
+    write_normalized(descriptors, negatives, output, chosen, open_searcher(device), dtype)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors, kept_ids, write_blocks
 from ..errors import InputError
 from ..files.ledger import keep
@@ -80,8 +81,9 @@ def write_normalized(
     output: str | os.PathLike[str],
     method: Method,
     searcher: Searcher,
+    dtype: str | None = None,
 ) -> None:
-    """Normalise descriptors that were checked into a file, block by block.
+    """Normalise descriptors that were checked into a file, block by block; see `isc_fast.normalize_to_file`.
 
     Raises:
         OutputError: the file cannot be written.
@@ -92,6 +94,6 @@ def write_normalized(
         method.blocks(blocks, negatives, searcher),
         ids=descriptors.ids,
         dim=method.made_dim(descriptors.dim),
-        meta=method.meta(descriptors, negatives),
+        meta=Provenance.read(method.meta(descriptors, negatives)).stored_as(dtype).write(),
         failures=descriptors.failures,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from .cpu_searcher import CPU
 from .exact import Metric
 from .matches import Matches, Truth
 from .searcher import Searcher, open_searcher
+from .self_join import check_threshold
 
 DEFAULT_K = 10
 PAIRS_PER_LABELLED = 10
@@ -76,7 +77,7 @@ def search(
     """
     _check_counts(k, max_pairs)
     _check_sides(queries, references, metric)
-    _check_threshold(threshold, metric)
+    _check_threshold(threshold, metric, (queries, references))
     _check_ids(queries, references)
     if labelled is not None:
         queries = _labelled(queries, labelled)
@@ -113,11 +114,19 @@ def _check_sides(queries: Descriptors, references: Descriptors, metric: Metric) 
         raise MismatchError("descriptors normalised by scores are searched by inner product: use the metric ip")
 
 
-def _check_threshold(threshold: float | None, metric: Metric) -> None:
+def _has_unit_rows(side: Descriptors) -> bool:
+    """Whether a set says that its rows have length 1: ours do, unless they are normalised by scores."""
+    record = side.provenance
+    return record.stamped and not (record.normalization and record.normalization.by_score)
+
+
+def _check_threshold(threshold: float | None, metric: Metric, sides: Sequence[Descriptors]) -> None:
     if threshold is None:
         return
     if math.isnan(threshold):
         raise InputError("the threshold is not a number")
+    if metric == "ip" and all(map(_has_unit_rows, sides)):
+        check_threshold(threshold)
     if metric == "l2" and threshold > 0:
         raise InputError(
             f"with the metric l2 scores are minus squared distances, at most 0; the threshold is {threshold}"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from .model import DescriptorNet
+from .model import DescribingNet
 
 SCALES_AND_MIRROR = "3-scales-mirror"
 """The name of this augmentation in the specification of an engine."""
@@ -33,7 +33,7 @@ class AugmentedNet(nn.Module):
         arch, dim, gem_p, mean, std: those of the network.
     """
 
-    def __init__(self, net: DescriptorNet, size: int) -> None:
+    def __init__(self, net: DescribingNet, size: int) -> None:
         super().__init__()
         self.net, self.size = net, size
         self.arch, self.dim, self.gem_p, self.mean, self.std = net.arch, net.dim, net.gem_p, net.mean, net.std

@@ -6,7 +6,6 @@ Reading executes nothing that is in the file, and checks every key. Writing is a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import re
 import warnings
@@ -20,8 +19,8 @@ import torch
 from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
 from ..files.reading import one_line
-from .digests import digest_file, kept_digest
-from .model import DescriptorNet
+from .digests import digest_file, file_digest, kept_digest
+from .model import DescribingNet, DescriptorNet
 from .torch_files import refuse_other_files
 
 _WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
@@ -81,6 +80,25 @@ def _refused_globals(path: Path, error: Exception) -> list[str]:
     return sorted(set(found))
 
 
+def checked_digest(path: Path) -> str:
+    """The SHA-256 of a file of weights, compared with the one that is kept beside it.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is not the one whose digest was kept.
+    """
+    try:
+        sha256 = file_digest(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    expected = kept_digest(path)
+    if expected not in (None, sha256):
+        raise CheckpointError(
+            f"{path} was changed: its SHA-256 is {sha256}, and {digest_file(path).name} beside it says {expected}; copy or "
+            "download it again, or delete that file if the change was meant"
+        )
+    return sha256
+
+
 def read_safely(path: Path) -> tuple[Any, str]:
     """Read a file that ``torch.save`` wrote, without executing anything in it.
 
@@ -91,17 +109,7 @@ def read_safely(path: Path) -> tuple[Any, str]:
         CheckpointError: the file cannot be read, is not from ``torch.save``, is damaged, or holds more than plain data.
     """
     refuse_other_files(path)
-    try:
-        with open(path, "rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
-    expected = kept_digest(path)
-    if expected not in (None, sha256):
-        raise CheckpointError(
-            f"{path} was changed: its SHA-256 is {sha256}, and {digest_file(path).name} beside it says {expected}; copy or "
-            "download it again, or delete that file if the change was meant"
-        )
+    sha256 = checked_digest(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
@@ -170,7 +178,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             or ``state_dict``, or holds values that are not finite.
     """
     file = Path(path)
-    content, sha256 = read_safely(file)
+    return as_checkpoint(file, *read_safely(file))
+
+
+def as_checkpoint(file: Path, content: Any, sha256: str) -> Checkpoint:
+    """The checkpoint in the content of a file; the arguments are what `read_safely` takes and gives.
+
+    Raises:
+        CheckpointError: see `load_checkpoint`.
+    """
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}; expected a dict with arch and state_dict")
     missing = [key for key in ("arch", "state_dict") if key not in content]
@@ -211,13 +227,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
-    """Load a checkpoint's weights into a network. Both must have the same tensors.
+def load_strictly(net: DescribingNet, found: Mapping[str, torch.Tensor], path: Path, holds: str | None = None) -> None:
+    """Load tensors into a network. Both must have the same names and shapes.
+
+    Args:
+        net: the network. It changes in place.
+        found: the tensors, by the network's names.
+        path: the file that they come from, for the message.
+        holds: the architecture that the file says it is of, if it says so.
 
     Raises:
         CheckpointError: a tensor is missing, is left over or has another shape.
     """
-    found, expected = checkpoint.state_dict, net.state_dict()
+    expected = net.state_dict()
     missing = [key for key in expected if key not in found]
     left_over = [key for key in found if key not in expected]
     shapes = [
@@ -228,12 +250,21 @@ def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
     lists = (("missing", missing), ("unexpected", left_over), ("of another shape", shapes))
     problems = [f"{len(names)} {what}: {_few(names)}" for what, names in lists if names]
     if problems:
-        own = "" if checkpoint.arch == net.arch else f"; it holds a {checkpoint.arch}"
+        own = "" if holds in (None, net.arch) else f"; it holds a {holds}"
         raise CheckpointError(
-            f"{checkpoint.path} does not fit {net.arch} ({len(expected)} tensors): {'; '.join(problems)}{own}; "
+            f"{path} does not fit {net.arch} ({len(expected)} tensors): {'; '.join(problems)}{own}; "
             "is it a checkpoint of this network?"
         )
     net.load_state_dict(dict(found), strict=True)
+
+
+def load_weights(net: DescriptorNet, checkpoint: Checkpoint) -> None:
+    """Load a checkpoint's weights into a network. Both must have the same tensors.
+
+    Raises:
+        CheckpointError: a tensor is missing, is left over or has another shape.
+    """
+    load_strictly(net, checkpoint.state_dict, checkpoint.path, checkpoint.arch)
 
 
 def build_network(checkpoint: Checkpoint, *, gem_p: float = 1.0) -> DescriptorNet:

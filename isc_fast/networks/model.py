@@ -1,4 +1,7 @@
-"""The descriptor network: a timm backbone, generalised-mean pooling, a linear head and unit length."""
+"""The network of the ISC family: a timm backbone, generalised-mean pooling, a linear head and unit length.
+
+The other families, in `isc_fast.networks.families`, build on what stands here.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,14 @@ def _unknown_arch(arch: str, reason: str) -> CheckpointError:
     return CheckpointError(f"the architecture {arch!r} {reason} (timm {timm.__version__}); {hint}")
 
 
-def _create_backbone(arch: str) -> nn.Module:
-    """Make the backbone with random weights. Names that point to a hub are refused, so that timm never downloads anything."""
+def create_backbone(arch: str) -> nn.Module:
+    """Make timm's network that gives the last feature map, with random weights.
+
+    Names that point to a hub are refused, so that timm never downloads anything.
+
+    Raises:
+        CheckpointError: timm does not know the architecture, or it has no feature maps.
+    """
     if not _PLAIN_NAME.fullmatch(arch):
         raise _unknown_arch(arch, "is not a plain timm name")
     if not timm.is_model(arch):
@@ -42,7 +51,41 @@ def _create_backbone(arch: str) -> nn.Module:
     return network
 
 
-class DescriptorNet(nn.Module):
+def generalised_mean(features: torch.Tensor, power: float) -> torch.Tensor:
+    """The generalised mean over a feature map, ``(n, c, h, w)`` → ``(n, c)``."""
+    features = features.clamp(min=_SMALLEST)
+    if power == 1.0:
+        return features.mean(dim=(-2, -1))
+    return features.pow(power).mean(dim=(-2, -1)).pow(1.0 / power)
+
+
+def unit_length(vectors: torch.Tensor) -> torch.Tensor:
+    """The vectors ``(n, d)`` divided by their lengths."""
+    # This equals nn.functional.normalize. It broadcasts in the division, which saves three nodes in an exported graph.
+    lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
+    return vectors / lengths
+
+
+class DescribingNet(nn.Module):
+    """A network that engines are made from: normalised images ``float32 (n, 3, h, w)`` → unit ``float32 (n, dim)``.
+
+    Attributes:
+        arch: the backbone's timm name.
+        dim: the length of a descriptor.
+        gem_p: the power of generalised-mean pooling; None where the network pools in another way.
+        mean, std: of red, green and blue, on the scale from 0 to 1. Images are normalised with them.
+        backbone: takes images and gives a list of feature maps, the last of which is used.
+    """
+
+    arch: str
+    dim: int
+    gem_p: float | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    backbone: nn.Module
+
+
+class DescriptorNet(DescribingNet):
     """The network that maps normalised images to descriptors.
 
     Its input is ``float32 (n, 3, h, w)``, its output ``float32 (n, dim)`` of unit length. Its parameters are named as in the
@@ -54,20 +97,18 @@ class DescriptorNet(nn.Module):
         dim: the length of a descriptor.
         gem_p: the power of generalised-mean pooling. 1.0 is average pooling.
 
-    Attributes:
-        mean, std: the mean and the standard deviation that the backbone expects for red, green and blue, on the scale from
-            0 to 1. Images are normalised with them.
-
     Raises:
         CheckpointError: timm does not know the architecture, or it has no feature maps.
     """
+
+    gem_p: float
 
     def __init__(self, arch: str, dim: int = 256, gem_p: float = 1.0) -> None:
         super().__init__()
         self.arch = arch
         self.dim = dim
         self.gem_p = gem_p
-        self.backbone = _create_backbone(arch)
+        self.backbone = create_backbone(arch)
         info: Any = self.backbone
         channels = int(info.feature_info.channels()[-1])
         self._channels_last = str(getattr(info, "output_fmt", "NCHW")).endswith("NHWC")
@@ -79,10 +120,7 @@ class DescriptorNet(nn.Module):
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """Return the generalised mean over the last feature map, ``(n, c, h, w)`` → ``(n, c)``."""
-        features = features.clamp(min=_SMALLEST)
-        if self.gem_p == 1.0:
-            return features.mean(dim=(-2, -1))
-        return features.pow(self.gem_p).mean(dim=(-2, -1)).pow(1.0 / self.gem_p)
+        return generalised_mean(features, self.gem_p)
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         """Return the pooled features of images, ``(n, c)``, which are the input of the head."""
@@ -92,7 +130,4 @@ class DescriptorNet(nn.Module):
         return self.pool(features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.bn(self.fc(self.pooled(images)))
-        # This equals nn.functional.normalize. It broadcasts in the division, which saves three nodes in an exported graph.
-        lengths: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
-        return vectors / lengths
+        return unit_length(self.bn(self.fc(self.pooled(images))))

@@ -16,6 +16,7 @@ from .download import DownloadCallback as DownloadCallback
 from .download import download
 
 RELEASE_URL = "https://github.com/lyakaap/ISC21-Descriptor-Track-1st/releases/download/v1.0.1/"
+SSCD_URL = "https://dl.fbaipublicfiles.com/sscd-copy-detection/"
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,23 @@ class Release:
     """Published weights.
 
     Attributes:
-        file: name of the file below `RELEASE_URL`.
+        file: name of the file below the address.
         sha256: its SHA-256 in hexadecimal; None where the publisher names none. Then the first download's is kept.
+        url: address of the folder in which its publisher has it.
     """
 
     file: str
     sha256: str | None = None
+    url: str = RELEASE_URL
 
 
 RELEASES: dict[str, Release] = {
     "isc_ft_v107": Release("isc_ft_v107.pth.tar"),
     "isc_selfsup_v98": Release("isc_selfsup_v98.pth.tar"),
+    "sscd_disc_mixup": Release("sscd_disc_mixup.torchvision.pt", url=SSCD_URL),
+    "sscd_disc_large": Release("sscd_disc_large.classy.pt", url=SSCD_URL),
 }
-"""The published weights by name."""
+"""The published weights by name. Their authors publish no digests."""
 
 
 def cache_folder() -> Path:
@@ -48,9 +53,10 @@ def cache_folder() -> Path:
 
 
 def release_url(name: str) -> str:
-    """The address of published weights; ``ISC_FAST_RELEASE_URL`` names a mirror of the whole release."""
-    base = os.environ.get("ISC_FAST_RELEASE_URL") or RELEASE_URL
-    return base.rstrip("/") + "/" + RELEASES[name].file
+    """The address of published weights; ``ISC_FAST_RELEASE_URL`` names a mirror that has all of them in one folder."""
+    release = RELEASES[name]
+    base = os.environ.get("ISC_FAST_RELEASE_URL") or release.url
+    return base.rstrip("/") + "/" + release.file
 
 
 @contextlib.contextmanager

@@ -81,7 +81,10 @@ class Collection:
         """How many photos could go, their bytes, and how many of them are equal to the one that stays."""
         size = None
         if self.side.source is not None:
-            size = sum(self.facts[place].bytes for place in np.searchsorted(self.rows, self.removed).tolist())
+            # Of several names of one file, each could go, and its bytes go once.
+            going = (self.facts[place] for place in np.searchsorted(self.rows, self.removed).tolist())
+            by_file = {found.file or number: found.bytes for number, found in enumerate(going)}
+            size = sum(by_file.values())
         kinds = None
         if self.sameness is not None:
             found = self.kinds(self.removed, self.leaders.of[self.removed])

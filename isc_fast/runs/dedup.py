@@ -162,7 +162,7 @@ def find_duplicates(
             if threshold is None:
                 count = len(descriptors) * (len(descriptors) - 1) / 2
                 threshold, point = default_threshold([descriptors], count)
-                said = f"the default for {len(descriptors)} photos; {point}"
+                said = point.in_words(f"{len(descriptors)} photos")
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
             parts = [compute(join, place, progress)]

@@ -12,6 +12,7 @@ import numpy as np
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
 from ..review.page import Section, write_page
+from ..sources.containers import path_in_words
 from .deciding import Collection
 from .dedup_links import write_links
 
@@ -101,13 +102,13 @@ def _keep_rows(made: Collection) -> Iterator[Sequence[Any]]:
     failed = {failure.id for failure in made.side.made.failures} if made.side.made else set()
     for item in made.side.source.list().found:
         if item.id not in gone and item.id not in failed:
-            yield item.id, item.path
+            yield item.id, path_in_words(item.path)
 
 
 def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
     for row, (name, kept, score, kind) in zip(made.removed.tolist(), made.stands(made.removed), strict=True):
         facts = made.fact(row)
-        place = (made.items[name].path,) if made.items else ()
+        place = (path_in_words(made.items[name].path),) if made.items else ()
         yield name, kept, score, kind, None if facts is None else facts.bytes, *place
 
 
@@ -121,7 +122,11 @@ def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: 
             break
         going = rows[~made.leaders.kept[rows]]
         shown = going[np.argsort(made.leaders.scores[going], kind="stable")][: most[1]]
-        more = f"; {len(going) - len(shown)} more that could go are not shown" if len(going) > len(shown) else ""
+        unseen = {
+            "could go": len(going) - len(shown),
+            "stay": len(rows) - len(going) - len(np.unique(made.leaders.of[shown])),
+        }
+        more = "".join(f"; {number} more that {what} are not shown" for what, number in unseen.items() if number)
         link = weakest[made.components.label[rows[0]]]
         lead = f"{len(rows) - len(going)} stay, {len(going)} could go; weakest link {link:.3f}{more}"
         captions = [

@@ -80,6 +80,7 @@ class Describing:
         ids, choice: see `isc_fast.list_images`.
         batch_size, workers, decoder, isolated, devices, engine_options: see `isc_fast.extract`.
         overwrite: replace descriptors in the output folder that come from other photos or another engine.
+        checksum: see `isc_fast.extract`.
     """
 
     engine: Engine | str | os.PathLike[str] = DEMO_ENGINE
@@ -92,6 +93,7 @@ class Describing:
     engine_options: Mapping[str, Any] | None = field(default=None)
     overwrite: bool = False
     choice: Choice | None = None
+    checksum: bool = False
 
     @cached_property
     def runner(self) -> Runner:
@@ -120,7 +122,7 @@ class Describing:
         source = as_source(inputs, self.ids, self.choice)
         listing = source.list()
         seen = listing if source.by_path else _Listed(source, listing)
-        request = Request(batch_size=self.batch_size, decoder=self.decoder, overwrite=False)
+        request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum)
         output = folder / f"{name}.h5"
         try:
             made = extract_with(self.runner, seen, output, request, progress(name) if progress else None)
@@ -145,6 +147,10 @@ class _Listed(Source):
     def open(self, item: Item) -> Photo:
         """See `Source`."""
         return self._source.open(item)
+
+    def content(self, item: Item) -> Photo:
+        """See `Source`."""
+        return self._source.content(item)
 
 
 def check_there(*inputs: Inputs | Source) -> None:

@@ -142,7 +142,7 @@ def find_copies(
             if threshold is None:
                 pairs = sum(map(len, view_sets.values())) * len(reference_set)
                 threshold, point = default_threshold([query_set, reference_set], pairs)
-                said = f"the default for {pairs} pairs; {point}"
+                said = point.in_words(f"{pairs} pairs")
             counts = len(query_set), len(reference_set)
             file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
             if negatives is not None:

@@ -162,7 +162,7 @@ def find_leaks(
         if threshold is None:
             count = len(opened[0]) * sum(map(len, opened[1:]))
             threshold, point = default_threshold(opened, count)
-            said = f"the default for {count} pairs; {point}"
+            said = point.in_words(f"{count} pairs")
         matched = []
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..decoders.contents import content_digest
 from ..decoders.opening import ImageProblem, open_image, open_photo, problems, upright_size
 from ..decoders.rules import load_rgb
 from ..errors import InputError
@@ -19,8 +20,6 @@ from ..items import Ints, Photo
 from ..machine.cores import available_cores
 from ..sources.objects import metas_of
 from ..stores.urls import is_url
-
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Sameness:
 def find_equal(count: int, rows: Ints, photos: Mapping[int, Photo], facts: Mapping[int, PhotoFacts]) -> Sameness:
     """Find which photos have equal files, and which of the others have equal pixels.
 
-    Files are compared by size, then by content (BLAKE2, 256 bits); pixels by width and height, then as they are decoded:
+    Files are compared by size, then by content (SHA-256); pixels by width and height, then as they are decoded:
     upright RGB, so that a PNG and a BMP of one picture are equal.
 
     Args:
@@ -171,7 +170,7 @@ def find_equal(count: int, rows: Ints, photos: Mapping[int, Photo], facts: Mappi
         photos, facts: of these rows; the facts with headers.
     """
     file = np.arange(count)
-    _give_number(file, _shared(rows.tolist(), lambda row: facts[row].bytes), lambda row: _content(photos[row]))
+    _give_number(file, _shared(rows.tolist(), lambda row: facts[row].bytes), lambda row: content_digest(photos[row]))
     pixels = file.copy()
     one_a_file = [row for row in rows.tolist() if file[row] == row and facts[row].pixels]
     _give_number(
@@ -195,17 +194,6 @@ def _give_number(numbers: Ints, rows: Sequence[int], digest: Callable[[int], byt
         for row, found in zip(rows, threads.map(digest, rows), strict=True):
             if found is not None:
                 numbers[row] = first.setdefault(found, row)
-
-
-def _content(photo: Photo) -> bytes | None:
-    made = blake2b(digest_size=32)
-    try:
-        with open_photo(photo) as stream:
-            while block := stream.read(_READ_BYTES):
-                made.update(block)
-    except (ImageProblem, OSError):
-        return None
-    return made.digest()
 
 
 def _pixels(photo: Photo) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Whether a descriptor file, or an unfinished extraction, is whole and sound, and what to do where it is not."""
+"""Whether a descriptor file, an index or an unfinished extraction is whole and sound, and what to do where it is not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
 from ..descriptors.store import Descriptors, open_descriptors
@@ -18,29 +16,9 @@ from ..errors import DamageError, FormatError, InputError, IscFastError
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
 from ..files.repeats import repeated_rows
-
-OK, NOTE, PROBLEM = "ok", "note", "problem"
-"""Grades of a finding: as it should be; cannot be checked, or worth knowing; not as it should be."""
-
-_OFF_UNIT = 1e-3
-"""By how much a length of 1 may be off: int8 engines and saved halves stay far below."""
-
-_SHOWN = 5  # rows, ids or places that a message names
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was checked.
-
-    Attributes:
-        what: was checked, such as ``"norms"``.
-        grade: `OK`, `NOTE` or `PROBLEM`.
-        words: what was found, and for a problem what to do.
-    """
-
-    what: str
-    grade: str
-    words: str
+from ..matching.index.layout import has_manifest
+from .findings import NOTE, OK, PROBLEM, SHOWN, Finding, listed, of_vectors
+from .verified_index import of_index
 
 
 @dataclass(frozen=True)
@@ -62,23 +40,22 @@ class Verification:
 
 
 def verify_file(path: str | os.PathLike[str]) -> Verification:
-    """Read a whole descriptor file, or the folder ``OUTPUT.parts`` of an unfinished extraction, and check what can be checked.
+    """Read a whole descriptor file, an index, or the folder ``OUTPUT.parts`` of an unfinished extraction, and check what can be.
 
     Memory holds one block of rows and eight bytes an id, however large the file is.
 
     Args:
-        path: descriptors of any format, or a folder of parts.
+        path: descriptors of any format, the folder of an index, or a folder of parts.
 
     Raises:
         FormatError: there is no such file, or it is no descriptor file at all.
     """
     place = Path(path)
-    found = _of_folder(place) if place.is_dir() and place.name.endswith(PARTS) else _of_file(path)
+    if place.is_dir() and place.name.endswith(PARTS):
+        found = _of_folder(place)
+    else:
+        found = of_index(place) if has_manifest(place) else _of_file(path)
     return Verification(os.fspath(path), tuple(found))
-
-
-def _list(values: list[str], count: int) -> str:
-    return ", ".join(values) + (f" and {count - len(values)} more" if count > len(values) else "")
 
 
 def _of_file(path: str | os.PathLike[str]) -> Iterator[Finding]:
@@ -101,7 +78,7 @@ def _sums(path: str | os.PathLike[str]) -> Finding:
         where = error.place
         with contextlib.suppress(DamageError):
             places = [f"{start} to {stop - 1}" for start, stop in damaged_places(path)]
-            where = f"bytes {_list(places[:_SHOWN], len(places))} are not those that were written"
+            where = f"bytes {listed(places[:SHOWN], len(places))} are not those that were written"
         advice = "copy the file again from a sound copy, or compute it again (isc-fast extract … --overwrite)"
         return Finding("checksums", PROBLEM, f"{where}; {advice}")
     if has_sums:
@@ -117,7 +94,7 @@ def _sums(path: str | os.PathLike[str]) -> Finding:
 def _of_descriptors(found: Descriptors) -> Iterator[Finding]:
     yield Finding("counts", OK, f"{len(found)} descriptors of {found.dim} numbers, {len(found.failures)} failed images")
     yield _of_ids(found)
-    yield from _of_vectors(found)
+    yield from of_vectors(found)
     if found.meta or found.failures:
         yield _of_ledger(found)
 
@@ -129,42 +106,9 @@ def _of_ids(found: Descriptors) -> Finding:
         id_ = found.ids[row]
         (twice.append if id_ in seen else seen.add)(id_)
     if twice:
-        names = _list([repr(id_) for id_ in twice[:_SHOWN]], len(twice))
+        names = listed([repr(id_) for id_ in twice[:SHOWN]], len(twice))
         return Finding("ids", PROBLEM, f"{names} stand in more than one row; convert the sets with ids that differ")
     return Finding("ids", OK, "all differ")
-
-
-def _of_vectors(found: Descriptors) -> Iterator[Finding]:
-    endless: list[int] = []
-    off: list[int] = []
-    least, most, row = np.inf, -np.inf, 0
-    for block in found.blocks():
-        squares = np.einsum("nd,nd->n", block, block, dtype=np.float64)
-        finite = np.isfinite(squares)
-        lengths = np.sqrt(squares[finite])
-        endless += (np.flatnonzero(~finite) + row).tolist()
-        off += (np.flatnonzero(finite & (np.abs(np.sqrt(np.where(finite, squares, 1)) - 1) > _OFF_UNIT)) + row).tolist()
-        if len(lengths):
-            least, most = min(least, float(lengths.min())), max(most, float(lengths.max()))
-        row += len(block)
-    if endless:
-        rows = _list([str(row) for row in endless[:_SHOWN]], len(endless))
-        yield Finding("numbers", PROBLEM, f"the rows {rows} hold NaN or infinity; extract these images again")
-    else:
-        yield Finding("numbers", OK, "all are finite")
-    normalization = found.provenance.normalization
-    if not off:
-        yield Finding("norms", OK, "every descriptor has length 1")
-    elif normalization is not None and normalization.by_score:
-        yield Finding(
-            "norms", OK, f"lengths are {least:.4f} to {most:.4f}: scores are normalised, so they need not be 1"
-        )
-    else:
-        rows = _list([str(row) for row in off[:_SHOWN]], len(off))
-        ours = found.provenance.stamped
-        advice = "compute the file again" if ours else "scores are no cosines until they are divided by their lengths"
-        words = f"the rows {rows} have another length than 1 (all: {least:.4f} to {most:.4f}); {advice}"
-        yield Finding("norms", PROBLEM if ours else NOTE, words)
 
 
 def _of_ledger(found: Descriptors) -> Finding:
@@ -177,7 +121,7 @@ def _of_ledger(found: Descriptors) -> Finding:
     plan = found.provenance.plan
     of = f"; of plan {plan.id[:12]}" if plan is not None and plan.id is not None else ""
     if both:
-        names = _list([repr(id_) for id_ in both[:_SHOWN]], len(both))
+        names = listed([repr(id_) for id_ in both[:SHOWN]], len(both))
         return Finding(
             "ledger", PROBLEM, f"{names} have a descriptor and a failure{of}; extract again with --overwrite"
         )
@@ -207,7 +151,7 @@ def _of_folder(folder: Path) -> Iterator[Finding]:
     done = plan.shard_count - len(missing)
     yield Finding("parts", OK, f"{done} are done and sound, {len(missing) - len(there)} are to be computed: {again}")
     if there:
-        names = _list([str(index) for index in there[:_SHOWN]], len(there))
+        names = listed([str(index) for index in there[:SHOWN]], len(there))
         yield Finding(
             "damage", PROBLEM, f"the parts {names} are damaged or of another plan; {again}, which computes them anew"
         )
@@ -228,7 +172,7 @@ def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[F
         except (IscFastError, *DAMAGE):
             wrong.append(str(index))
     if wrong:
-        names = _list(wrong[:_SHOWN], len(wrong))
+        names = listed(wrong[:SHOWN], len(wrong))
         words = (
             f"the parts {names} do not hold the images of the plan; remove them and run the same isc-fast extract again"
         )

@@ -67,6 +67,10 @@ class ViewSource(Source):
         """See `Source`."""
         return seen_as(self.source.open(item), self.view)
 
+    def content(self, item: Item) -> Photo:
+        """See `Source`: a view changes where its photo does."""
+        return self.source.content(item)
+
 
 def seen_as(photo: Photo, view: str) -> Photo:
     """A photo in a view: an uncompressed picture, or the problem because of which there is none."""

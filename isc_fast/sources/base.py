@@ -48,6 +48,10 @@ class Source(ABC):
         Several threads of the decoder call this at once. What it raises becomes a row of the ledger of failures.
         """
 
+    def content(self, item: Item) -> Photo:
+        """The photo whose bytes tell whether an item has changed: by default what `open` gives. Several threads call it."""
+        return self.open(item)
+
 
 def opener(source: Source) -> Callable[[Item], Photo]:
     """A function that gives the decoder each photo of a source without waiting for it."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..items import Photo, Problem
 from ..stores.trouble import NoObject
-from ..stores.urls import fold, is_url, unfold
+from ..stores.urls import fold, is_url, unfold, without_stamp
 from .cache import Cache
 from .catalog import Entry
 from .paths import absolute_file
@@ -127,6 +127,21 @@ def file_of(path: str) -> str:
     return unfold(container_of(path).partition("://")[2])
 
 
+def lasting(path: str) -> str:
+    """What stays of a path when its container, or its object, is only touched or written anew: without the numbers behind it."""
+    return path.rpartition("#")[0] if container_of(path) else without_stamp(path)
+
+
+def path_in_words(path: str) -> str:
+    """A path for people: of a photo in a container, the container's path, a slash, and its name in there; of an object, its
+    address.
+    """
+    container = container_of(path)
+    if not container:
+        return without_stamp(path)
+    return file_of(path) + "/" + lasting(path)[len(container) + len(_INSIDE) :]
+
+
 def place_of(path: str) -> Place | Problem:
     """The place that a path names, or the problem that it says."""
     container, _, rest = path.partition("://")[2].partition(_INSIDE)
@@ -158,7 +173,7 @@ class OpenFile:
         """The problem where the container is not as it was when it was listed."""
         if self._opened.stamp() == place.stamp:
             return None
-        return Problem("read", f"{place.container} has changed since it was listed: extract again with --overwrite")
+        return Problem("read", f"{place.container} has changed since it was listed: extract again")
 
     def read(self, size: int, offset: int) -> bytes:
         """Read at a place; fewer bytes where the file ends before."""

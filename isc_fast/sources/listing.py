@@ -210,6 +210,11 @@ def list_images(
         known = ", ".join(sorted(IMAGE_SUFFIXES))
         others = f"{finder.left_out.total()} other files" + (f": {in_words(by_suffix)}" if by_suffix else "")
         others += f", {finder.excluded.total()} left out by patterns: {patterns_in_words(excluded)}" if excluded else ""
+        if choice is not None and choice.include and finder.left_out:
+            patterns = " or ".join(map(repr, choice.include))
+            raise InputError(
+                f"no image in {shown} fits --include {patterns} ({others}); upper case counts in a pattern"
+            )
         raise InputError(f"found no image in {shown} ({others}); looked for {known}")
     if finder.has_containers:
         catalog.settle_repeats(container_of, repeated)

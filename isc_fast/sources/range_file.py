@@ -16,6 +16,8 @@ BLOCK_BYTES = 1 << 22
 """Bytes of one request, where less is wanted: it takes 40 ms at 100 MB/s, about as long as the answer takes to begin."""
 KEPT_BYTES = 1 << 27
 _MOST_BYTES = 1 << 25  # of one request, where more is wanted
+_FARTHEST = 1 << 62
+"""No file reaches that far. An archive may name a place that the system cannot count to, and there is nothing to read there."""
 
 
 class ChangedError(InputError):
@@ -53,7 +55,7 @@ class LocalFile:
 
     def read(self, size: int, offset: int) -> bytes:
         """See `Readable`."""
-        return os.pread(self._stream.fileno(), size, offset)
+        return os.pread(self._stream.fileno(), size, min(offset, _FARTHEST))
 
     def stamp(self) -> tuple[int, int]:
         """See `Readable`."""
@@ -110,7 +112,7 @@ def _range(url: str, stamp: tuple[int, int], start: int, stop: int) -> bytes:
     base, key = split(url)
     content, meta = store_of(base).read_range(key, start, stop)
     if meta.stamp != stamp:
-        raise ChangedError(f"{url} has changed since it was listed: extract again with --overwrite")
+        raise ChangedError(f"{url} has changed since it was listed: extract again")
     return content
 
 

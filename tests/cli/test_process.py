@@ -145,3 +145,27 @@ def test_the_second_signal_ends_the_process_without_a_word(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_nothing_is_imported_before_an_interrupt_is_caught():
+    """Beside what Python has loaded to begin: each import would take milliseconds in which Ctrl-C prints a traceback."""
+    code = "import sys; before = set(sys.modules); import isc_fast.__main__; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    ours = {"isc_fast", "isc_fast.__main__", "isc_fast.silence", "__future__", "openvino_telemetry"}
+    assert set(done.stdout.split()) <= ours
+
+
+def test_an_interrupt_during_the_imports_ends_quietly():
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'isc_fast.cli.main': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from isc_fast.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -203,6 +203,9 @@ def test_renaming_reaches_the_ledgers(tmp_path):
     with pytest.raises(FormatError, match=r"two descriptors of .* would have the id 'a'"):
         rename_descriptors(a, {"b": "a"}, tmp_path / "twice.h5")
     assert not (tmp_path / "twice.h5").exists()
+    with pytest.raises(InputError, match=r"the new id of 'b' is empty; give it a name"):
+        rename_descriptors(a, {"a": "z", "b": ""}, tmp_path / "empty.h5")
+    assert not (tmp_path / "empty.h5").exists()
 
 
 def test_an_extraction_goes_on_after_a_removal(tmp_path, folder_of):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from isc_fast.assets import DEMO_ENGINE
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.engines.base import load_engine
 from isc_fast.engines.trt.engine import TrtEngine
 from isc_fast.engines.trt.sidecar import read_sidecar, sidecar_path
@@ -57,7 +58,7 @@ def plan(folder: Path, photos: Sequence[Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels(photos: Sequence[Path]) -> np.ndarray:
-    return load_photos(photos[:40], 224, 224)
+    return load_photos(photos[:40], Preprocessing(224, 224))
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ pytest.importorskip("onnxruntime")
 
 from fakes import FakeEngine
 
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.errors import InputError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
-from isc_fast.export.photos import open_to_edit
+from isc_fast.export.photos import load_photos, open_to_edit
 from isc_fast.export.precision import gate
 from isc_fast.export.precision.gate import (
     MAX_MICRO_AP_LOSS,
@@ -36,7 +37,7 @@ from isc_fast.export.precision.mixed import COST, Group, by_layer, choose, choos
 
 @pytest.fixture(scope="module")
 def benchmark_of_eight(photos):
-    return make_benchmark(photos[:8], 40, 48)
+    return make_benchmark(photos[:8], Preprocessing(40, 48))
 
 
 def test_every_photo_has_a_copy_by_every_edit_and_a_quarter_match_nothing(benchmark_of_eight, photos):
@@ -60,7 +61,7 @@ def test_every_photo_has_a_copy_by_every_edit_and_a_quarter_match_nothing(benchm
 
 
 def test_the_same_photos_give_the_same_pixels(benchmark_of_eight, photos):
-    again = make_benchmark(list(photos[:8]), 40, 48)
+    again = make_benchmark(list(photos[:8]), Preprocessing(40, 48))
     np.testing.assert_array_equal(again.queries, benchmark_of_eight.queries)
     np.testing.assert_array_equal(again.references, benchmark_of_eight.references)
     assert again.originals.tolist() == benchmark_of_eight.originals.tolist()
@@ -68,10 +69,10 @@ def test_the_same_photos_give_the_same_pixels(benchmark_of_eight, photos):
 
 def test_photos_that_are_too_few_or_none(photos, tmp_path):
     with pytest.raises(InputError, match="7 photos are too few to measure the engine; expected at least 8, better 30"):
-        make_benchmark(photos[:7], 32, 32)
+        make_benchmark(photos[:7], Preprocessing(32, 32))
     (tmp_path / "bad.jpg").write_text("no image")
     with pytest.raises(InputError, match=r"bad\.jpg cannot be used to measure the engine"):
-        make_benchmark([*photos[:8], tmp_path / "bad.jpg"], 32, 32)
+        make_benchmark([*photos[:8], tmp_path / "bad.jpg"], Preprocessing(32, 32))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (17, 9), (3000, 40)])
@@ -79,7 +80,12 @@ def test_photos_of_any_size_can_be_edited(tmp_path, size):
     for number in range(8):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    assert make_benchmark(sorted(tmp_path.iterdir()), 32, 32).queries.shape == (8 * len(HELD_OUT_EDITS), 32, 32, 3)
+    assert make_benchmark(sorted(tmp_path.iterdir()), Preprocessing(32, 32)).queries.shape == (
+        8 * len(HELD_OUT_EDITS),
+        32,
+        32,
+        3,
+    )
 
 
 def test_large_photos_are_shrunk_before_they_are_edited(tmp_path):
@@ -411,3 +417,10 @@ def test_shares_of_the_arithmetic():
     layers = [layer(number, work) for number, work in enumerate((10.0, 20.0, 30.0, 40.0))]
     found = shares(layers, {"l0": "int8", "l3": "bf16"})
     assert found == pytest.approx({"fp32": 0.5, "bf16": 0.4, "int8": 0.1})
+
+
+def test_photos_and_copies_are_prepared_as_the_engine_takes_them(photos):
+    padded = Preprocessing(40, 90, "pad", fill=(9, 8, 7))
+    made = make_benchmark(photos[:8], padded)
+    for pixels in (made.queries, made.references, load_photos(photos[:8], padded)):
+        assert (pixels[:, 0, 0] == (9, 8, 7)).all()

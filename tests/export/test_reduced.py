@@ -27,6 +27,7 @@ from helpers_graphs import first_blocks, residual, save
 
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.cli.main import main
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.decoders.rules import load_input
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.errors import EngineError, InputError, OutputError, ParityError
@@ -179,7 +180,7 @@ def test_the_figures_are_those_of_the_two_engines_and_within_the_bounds(made, so
     engine, exact = load_engine(path), load_engine(source, runtime="onnxruntime")
     told = engine.spec.accuracy
     held_out = paths[1::2]
-    benchmark = make_benchmark(held_out, 224, 224)
+    benchmark = make_benchmark(held_out, Preprocessing(224, 224))
     q, r, q2, r2 = (
         np.concatenate([which.run(images[i : i + 5]) for i in range(0, len(images), 5)]).astype(np.float64)
         for which in (exact, engine)

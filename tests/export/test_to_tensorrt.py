@@ -23,6 +23,7 @@ from fake_gpu import FakeCuda, FakeTensorRT
 from onnx import TensorProto, numpy_helper
 
 from isc_fast.assets import DEMO_ENGINE
+from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.engines.base import file_sha256, load_engine
 from isc_fast.engines.trt.sidecar import network_name, read_sidecar, sidecar_path
 from isc_fast.errors import EngineError, InputError, MissingExtraError, OutputError, ParityError
@@ -56,7 +57,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def pixels(photos: Sequence[Path]) -> np.ndarray:
-    return load_photos(photos[1:24:2], 224, 224)
+    return load_photos(photos[1:24:2], Preprocessing(224, 224))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def expected(model: Any, pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def graphs(photos: Sequence[Path]) -> dict[str, tuple[Any, dict[str, float]]]:
     """The demo's network in every precision, layers chosen by measuring on six photos."""
-    calibration = load_photos(photos[:12:2], 224, 224)
+    calibration = load_photos(photos[:12:2], Preprocessing(224, 224))
     return {name: PlanPrecision(DEMO_ENGINE, name, calibration, lambda line: None).write() for name in PRECISIONS}
 
 
@@ -211,7 +212,7 @@ def test_other_networks_in_fp16(arch: str, photos: Sequence[Path], tmp_path: Pat
     model = load_graph(tmp_path / "c.onnx")
     half = to_half(model, "fp16")
     onnx.checker.check_model(half, full_check=True)
-    pixels = load_photos(photos[:8], 96, 96)
+    pixels = load_photos(photos[:8], Preprocessing(96, 96))
     assert np.median(cosines(describe_graph(half, pixels), describe_graph(model, pixels))) > 0.9995
 
 
@@ -338,7 +339,7 @@ def test_a_plan_is_built_verified_and_published(trt: FakeTensorRT, photos: Seque
     with load_engine(report.path) as engine:  # type: ignore[attr-defined]
         assert engine.spec == report.spec
         assert (engine.spec.precision, engine.spec.runtime, engine.spec.weights_as) == ("fp16", "tensorrt", "fp32")
-        pixels = load_photos(photos[:5], 224, 224)
+        pixels = load_photos(photos[:5], Preprocessing(224, 224))
         assert cosines(engine.run(pixels), load_engine("demo").run(pixels)).min() > 0.9995
     _, facts = read_sidecar(report.path)
     assert (facts.batch, facts.gpu, facts.flavour, facts.tensorrt) == ((1, 2, 4), "Fake H100", "tensorrt", "11.4.0.12")

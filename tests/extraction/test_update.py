@@ -166,6 +166,15 @@ def test_an_output_that_shares_nothing_is_refused(tmp_path, folder, engine):
     assert not (tmp_path / "out.h5.parts").exists()
 
 
+def test_another_rule_for_ids_is_named(tmp_path, folder, engine):
+    output = tmp_path / "out.h5"
+    extract(folder, engine, output)
+    with pytest.raises(
+        MismatchError, match=r"ids such as 'p0' then and 'p0.png' now, which --ids and the inputs decide"
+    ):
+        extract(folder, engine, output, ids="path")
+
+
 def test_an_output_without_stamps_is_refused_as_before(tmp_path, folder, engine):
     output = tmp_path / "out.h5"
     extract(folder, engine, output)

@@ -13,7 +13,7 @@ import pytest
 
 from isc_fast.errors import OutputError
 from isc_fast.files import atomic
-from isc_fast.files.atomic import replacing, try_to_write, write_text
+from isc_fast.files.atomic import make_folder, replacing, try_to_write, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = """
@@ -114,6 +114,11 @@ def test_a_disk_that_fails_is_still_an_error(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="Input/output error"):
         write_text(tmp_path / "x", "text")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_nobody_may_make_says_what_to_do():
+    with pytest.raises(OutputError, match=r"^cannot make the folder /sys/isc-fast: .*; choose another output"):
+        make_folder("/sys/isc-fast")
 
 
 def test_a_trial_leaves_nothing_and_touches_nothing(tmp_path):

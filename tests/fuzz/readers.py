@@ -6,12 +6,16 @@ process that takes too long. Seeds are made by the real writers, so a change of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
 import io
 import json
+import shutil
 import sqlite3
+import struct
+import tarfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from helpers_containers import write_tar, write_zip
 
 from isc_fast.descriptors.comparing import compare
 from isc_fast.descriptors.formats.array import write_array
@@ -42,12 +47,16 @@ from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.plan import Plan
 from isc_fast.files.rows import write_rows
 from isc_fast.files.sums import read_sums
-from isc_fast.items import NOTED, Failure, Item
+from isc_fast.items import NOTED, Failure, Item, Problem
+from isc_fast.matching.index import layout
+from isc_fast.matching.index.changes import build_index, remove_from_index
+from isc_fast.matching.index.layout import MANIFEST, read_manifest
+from isc_fast.matching.index.opened import OpenIndex
 from isc_fast.matching.matches import Matches, read_matches, read_truth, write_matches
 from isc_fast.networks.digests import keep_digest, kept_digest
 from isc_fast.networks.torch_files import damage_of
 from isc_fast.runs.verification import verify_file
-from isc_fast.sources.listing import list_images
+from isc_fast.sources.listing import list_images, open_item
 
 SLOW_S = 5.0
 """Processor time above which a reader hangs."""
@@ -393,6 +402,82 @@ def _read_log(path: Path) -> None:
     read_log(path)
 
 
+# --- archives ---
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003010100c9fe92ef"
+    "0000000049454e44ae426082"
+)
+PHOTOS = {"a.png": PNG, "b/" + "long" * 40 + ".png": PNG, "./c.png": b"no picture", "ö.jpg": b"", "readme.txt": b"text"}
+
+
+def _tars(folder: Path) -> Iterator[bytes]:
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        write_tar(folder / "a.tar", PHOTOS, form)
+        yield (folder / "a.tar").read_bytes()
+    with tarfile.open(folder / "links.tar", "w", format=tarfile.USTAR_FORMAT, pax_headers={"comment": "shared"}) as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.REGTYPE):
+            about = tarfile.TarInfo(f"{kind.decode()}.png")
+            about.type, about.linkname = kind, "0.png"
+            tar.addfile(about, io.BytesIO())
+    yield (folder / "links.tar").read_bytes()
+
+
+def _zips(folder: Path) -> Iterator[bytes]:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        write_zip(folder / "a.zip", PHOTOS, method)
+        yield (folder / "a.zip").read_bytes()
+    with zipfile.ZipFile(folder / "large.zip", "w") as archive, archive.open("a.png", "w", force_zip64=True) as member:
+        member.write(PNG)
+    plain = (folder / "large.zip").read_bytes()
+    at = plain.index(b"PK\5\6")
+    size, offset = struct.unpack_from("<2L", plain, at + 12)
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    yield (
+        plain[:at] + record + locator + plain[at : at + 8] + b"\xff" * 12 + plain[at + 20 :]
+    )  # as of an archive above 4 GB
+    yield b"before the archive" + plain
+
+
+def _read_archive(path: Path) -> None:
+    """List it, and open each photo: the bytes, or the problem because of which there are none."""
+    for item in list_images(path).items:
+        photo = open_item(item)
+        while callable(photo):
+            photo = photo()
+        assert isinstance(photo, (bytes, Problem)), f"{item} is {photo!r}"
+        if isinstance(photo, Problem):
+            assert photo.reason.splitlines() == [photo.reason], f"no line: {photo.reason!r}"
+
+
+# --- index ---
+
+
+def _manifests(folder: Path) -> Iterator[bytes]:
+    build_index(_rows(), folder / "index")
+    remove_from_index(folder / "index", ["a"])
+    yield (folder / "index" / MANIFEST).read_bytes()
+
+
+def _index_beside(folder: Path) -> None:
+    shutil.copytree(folder / "seeds" / "index", folder / "index", dirs_exist_ok=True)
+
+
+def _read_manifest(path: Path) -> None:
+    """The manifest, which its own digest protects; and, with a digest that is right again, the index that it describes."""
+    with contextlib.suppress(IscFastError):
+        read_manifest(path.parent)
+    with contextlib.suppress(ValueError):
+        body = json.loads(path.read_bytes(), parse_constant=str)
+        if isinstance(body, dict):
+            body.pop("sha256", None)
+            path.write_text(json.dumps({**body, "sha256": layout._sha256(body)}))
+    index = OpenIndex(path.parent)
+    index.query(Descriptors(np.eye(2, 4, dtype=np.float32), ["q", "r"]), k=2, threshold=None)
+    index.close()
+
+
 READERS: dict[str, Reader] = {
     "isc-fast": Reader("a.h5", _made(lambda path: write_descriptors(path, _rows())), _read_all),
     "hdf5 of others": Reader("a.h5", _strangers, _read_all),
@@ -414,6 +499,9 @@ READERS: dict[str, Reader] = {
     "ids parquet": Reader("i.parquet", _id_lists("parquet"), read_new_names, needs="pyarrow"),
     "ids text": Reader("i.txt", lambda _folder: iter([b"a\tb\nc\td\n", "\ufeffä\tö\r\n".encode()]), read_new_names),
     "truth": Reader("t.csv", _truths, read_truth),
+    "tar": Reader("a.tar", _tars, _read_archive),
+    "zip": Reader("a.zip", _zips, _read_archive),
+    "index manifest": Reader("index/index.json", _manifests, _read_manifest, _index_beside, "faiss"),
     "list": Reader("list.txt", _lists, _read_list),
     "plan": Reader("out.parts/plan.sqlite", _made(lambda path: _plan().write(path), "plan.sqlite"), _read_plan),
     "plan of 0.2": Reader("out.parts/plan.sqlite", _made(_old_plan, "plan.sqlite"), _read_plan),

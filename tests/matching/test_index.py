@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from isc_fast.cli.main import main
 from isc_fast.descriptors.store import Descriptors, write_descriptors
 from isc_fast.errors import DamageError, FormatError, InputError, IscFastError, MismatchError, OutputError
 from isc_fast.files.one_run import one_run
@@ -384,3 +385,27 @@ def test_a_manifest_of_a_newer_version_is_named(tmp_path):
     (tmp_path / "i" / MANIFEST).write_text(json.dumps({**body, "version": 2}))
     with pytest.raises(IscFastError, match="has format version 2; this isc-fast reads 1"):
         OpenIndex(tmp_path / "i")
+
+
+def test_info_and_verify_take_an_index(tmp_path, capsys):
+    folder = tmp_path / "i"
+    build_index(some(60), folder)
+    add_to_index(folder, some(9, 1, "s"))
+    remove_from_index(folder, ["r3"])
+    assert main(["info", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"kind": "index", "count": 68, "dim": DIM, "engine_id": "e" * 64}.items() <= told.items()
+    assert sum(segment["rows"] - segment["removed"] for segment in told["segments"]) == 68
+    assert main(["verify", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert f"68 rows of {DIM} numbers" in printed
+    assert printed.endswith(f"{folder}: sound\n")
+    files = [folder / facts.name / name for facts in read_manifest(folder).segments for name in facts.files]
+    for file in (*files, folder / MANIFEST):
+        content = file.read_bytes()
+        middle = len(content) // 2
+        file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        assert main(["verify", str(folder)]) == 1, file
+        assert str(file) in capsys.readouterr().out
+        file.write_bytes(content)
+    assert main(["verify", str(folder)]) == 0

@@ -437,6 +437,10 @@ def test_thresholds_that_cannot_be_meant():
         search(named(QUERIES), named(REFERENCES), threshold=float("nan"))
     with pytest.raises(InputError, match="at most 0"):
         search(named(QUERIES), named(REFERENCES), threshold=0.5, metric="l2")
+    for threshold in (1.5, -1.01):
+        with pytest.raises(InputError, match=f"the threshold is a cosine, from -1 to 1, and was {threshold}"):
+            search(named(QUERIES, engine_id="e"), named(REFERENCES, engine_id="e"), threshold=threshold)
+    search(named(3 * QUERIES), named(REFERENCES), threshold=1.5)  # of foreign rows, nobody knows the length
 
 
 def test_ids_that_occur_twice_are_refused():

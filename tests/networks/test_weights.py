@@ -335,7 +335,13 @@ def test_unknown_weights_name_the_known_ones(tmp_path: Path) -> None:
 
 def test_the_table_of_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ISC_FAST_RELEASE_URL", raising=False)
-    assert set(RELEASES) == {"isc_ft_v107", "isc_selfsup_v98"}
+    assert set(RELEASES) == {"isc_ft_v107", "isc_selfsup_v98", "sscd_disc_mixup", "sscd_disc_large"}
+    assert release_url("sscd_disc_mixup") == (
+        "https://dl.fbaipublicfiles.com/sscd-copy-detection/sscd_disc_mixup.torchvision.pt"
+    )
+    monkeypatch.setenv("ISC_FAST_RELEASE_URL", "http://mirror/all/")
+    assert release_url("sscd_disc_large") == "http://mirror/all/sscd_disc_large.classy.pt"
+    monkeypatch.delenv("ISC_FAST_RELEASE_URL")
     assert release_url(NAME) == RELEASE_URL + FILE
     assert release_url(NAME).startswith("https://github.com/lyakaap/ISC21-Descriptor-Track-1st/releases/download/")
     assert issubclass(DownloadError, IscFastError)

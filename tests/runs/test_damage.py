@@ -347,7 +347,15 @@ def test_verify_holds_parts_against_the_plan(begun, capsys):
     assert "the parts 0 are damaged" in capsys.readouterr().out
     os.replace(parts.part(1), parts.part(0))  # a sound file of another shard
     assert main(["verify", str(parts.folder)]) == 1
+    capsys.readouterr()
+    assert main(["info", str(parts.folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = {"kind": "unfinished extraction", "output": str(output), "images": 11, "parts": 3, "parts_done": 1}
+    assert expected.items() <= told.items()
+    assert str(folder) in told["inputs"]
     empty = folder.with_name("empty.parts")
     empty.mkdir()
     with pytest.raises(IscFastError, match="holds no plan"):
         verify_file(empty)
+    assert main(["info", str(empty)]) == 1
+    assert "holds no plan of this version" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from fakes import FakeEngine
 from PIL import Image
 
 from isc_fast import Descriptors, find_duplicates, write_descriptors
@@ -98,6 +100,8 @@ def test_one_command_from_photos_to_lists(tmp_path, folder, capsys):
     assert told["equal"] == {"file": 0, "pixels": 2}
     assert f"of 14 photos 4 could go ({size / 1e6:.1f} MB), 10 stay" in printed
     assert "nothing was removed" in printed
+    assert "of several copies stays: the photo of most pixels (--keep largest)" in printed
+    assert re.search(r"threshold 0\.\d+: the engine's default for 14 photos; it rises with their number from", printed)
     page = (out / "dedup.html").read_text()
     assert page.count("<h2>Group") == 2
     assert "<h2>Group 1: 4 photos" in page
@@ -213,6 +217,12 @@ def test_descriptors_without_their_photos(tmp_path, folder, engine, capsys):
     assert (found.removed, found.removed_bytes, found.keep, found.page) == (first.removed, None, "first", None)
     assert set(by_id(tmp_path / "again" / "keep.csv")) == set(by_id(tmp_path / "out" / "keep.csv"))
     assert list(table(tmp_path / "again" / "remove.csv")[0]) == ["id", "kept_id", "score", "kind", "bytes"]
+    assert (
+        main(["dedup", str(tmp_path / "out" / "photos.h5"), "-o", str(tmp_path / "again"), "--threshold", "0.9"]) == 0
+    )
+    printed = capsys.readouterr()
+    assert "note: descriptors do not say how large photos are, so the first copy stays" in printed.err
+    assert "of several copies stays: the first in the order of the ids (--keep first)" in printed.out
     for flags in (["--keep", "largest"], ["--exact"], ["--link-to", str(tmp_path / "links")]):
         arguments = [
             "dedup",
@@ -242,6 +252,14 @@ def test_names_of_one_file_are_not_to_be_removed(tmp_path, folder, engine, capsy
     assert {os.path.realpath(path) for path in removed | kept} == everything
 
 
+def test_of_several_names_of_a_file_its_bytes_go_once(tmp_path, folder, engine):
+    os.link(folder / "small-a.jpg", folder / "z-link.jpg")
+    found = find_duplicates(folder, tmp_path / "out", describing=Describing(engine), threshold=0.9)
+    removed = by_id(tmp_path / "out" / "remove.csv")
+    assert {"small-a", "z-link"} <= set(removed)
+    assert found.removed_bytes == sum(int(row["bytes"]) for name, row in removed.items() if name != "z-link")
+
+
 def test_photos_in_a_tar(tmp_path, folder, engine, capsys):
     """Their sizes and pixels are looked at as those of files are; only links need files."""
     with tarfile.open(tmp_path / "shard.tar", "w") as tar:
@@ -253,6 +271,7 @@ def test_photos_in_a_tar(tmp_path, folder, engine, capsys):
     removed = by_id(tmp_path / "out" / "remove.csv")
     assert set(removed) == {f"shard/{name}" for name in ("a", "file-a", "small-a", "small-b")}
     assert found.removed_bytes == sum((folder / f"{name[6:]}.jpg").stat().st_size for name in removed)
+    assert {row["path"] for row in removed.values()} == {f"{tmp_path}/shard.tar/{name[6:]}.jpg" for name in removed}
     assert found.equal == {"file": 0, "pixels": 2}
     arguments = [
         "dedup",
@@ -285,6 +304,29 @@ def test_no_duplicates_at_all(tmp_path, folder, engine):
     assert found.equal == {"file": 0, "pixels": 0}
     assert table(tmp_path / "out" / "remove.csv") == table(tmp_path / "out" / "pairs.csv") == []
     assert len(table(tmp_path / "out" / "keep.csv")) == 10
+
+
+def test_the_page_says_how_many_that_stay_it_does_not_show(tmp_path):
+    """Photos of a chain: each matches the next one alone, so every second one stays, and has nobody beside it on the page."""
+    chain = tmp_path / "chain"
+    chain.mkdir()
+    for number in range(7):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(chain / f"{number}.png")
+
+    class Chain(FakeEngine):
+        def run(self, pixels):
+            angles = pixels[:, 0, 0, 0].astype(np.float64) * 0.3
+            rows = np.zeros((len(pixels), self.spec.dim), np.float32)
+            rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
+            return rows
+
+    found = find_duplicates(
+        chain, tmp_path / "out", describing=Describing(Chain()), threshold=0.9, keep="first", max_group=1
+    )
+    assert (found.groups, found.largest, found.removed) == (1, 7, 3)
+    page = (tmp_path / "out" / "dedup.html").read_text()
+    assert "4 stay, 3 could go" in page
+    assert "2 more that could go are not shown; 3 more that stay are not shown" in page
 
 
 def test_all_duplicates(tmp_path, folder, engine):

@@ -42,7 +42,7 @@ def test_photos_in_pairs_and_page_out(tmp_path, sides, photos, capsys):
         (f"copy-{photo.stem}", photo.stem) for photo in photos[:3]
     }
     assert "3 pairs; 3 of 4 queries match one of 8" in printed.out
-    assert "the default for 32 pairs" in printed.out
+    assert "the engine's default for 32 pairs; it rises with their number from" in printed.out
     page = (out / "matches.html").read_text()
     assert page.count("<img src=") == 6
     assert json.loads((out / "find.json").read_text())["pairs"] == 3

@@ -61,7 +61,7 @@ def test_one_command_from_photos_to_lists(tmp_path, sets, capsys):
     assert table(out / "remove-clean.csv") == []
     assert "leaky: 3 of 5 photos (60.0%) have a copy among the 12 of training" in printed
     assert "clean: 0 of 4 photos (0.0%)" in printed
-    assert "the default for 108 pairs" in printed
+    assert "the engine's default for 108 pairs; it rises with their number from" in printed
     page = (out / "leaks.html").read_text()
     assert page.count("<img src=") == 6
     assert page.count("<h2>") == 1

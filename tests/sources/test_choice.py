@@ -103,6 +103,11 @@ def test_nothing_left_says_by_which_pattern(folder):
         list_images(folder, choice=Choice(exclude=["*"]))
 
 
+def test_a_pattern_that_nothing_fits_is_named(folder):
+    with pytest.raises(InputError, match=r"no image in .* fits --include '\*\.Jpg' or 'x/\*' \(\d+ other files"):
+        list_images(folder, choice=Choice(include=["*.Jpg", "x/*"]))
+
+
 # --- by content ---
 
 

@@ -22,7 +22,7 @@ from isc_fast.decoders.base import make_decoder
 from isc_fast.decoders.opening import ImageProblem, open_photo
 from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.descriptors.store import load_descriptors
-from isc_fast.errors import InputError, MismatchError
+from isc_fast.errors import InputError
 from isc_fast.items import Item
 from isc_fast.sources import containers, tables
 from isc_fast.sources.cache import Cache
@@ -223,7 +223,7 @@ def test_a_container_that_changed_is_named_and_gives_no_wrong_photo(tmp_path, su
     items = list_images(file).items
     assert content(items[0]) == SMALL["a.png"]
     os.utime(file, ns=(1, 1))
-    assert reason(items[0]) == f"{file} has changed since it was listed: extract again with --overwrite"
+    assert reason(items[0]) == f"{file} has changed since it was listed: extract again"
     file.unlink()
     WRITERS[suffix](file, dict.fromkeys(SMALL, SMALL["h.png"]))
     for item in items[1:]:
@@ -234,15 +234,47 @@ def test_a_container_that_changed_is_named_and_gives_no_wrong_photo(tmp_path, su
     assert reason(items[0]) == f"{file} cannot be opened: No such file or directory"
 
 
-def test_a_finished_output_is_of_other_images_than_a_changed_container(tmp_path, suffix):
-    file = tmp_path / f"x.{suffix}"
+def test_photos_of_a_touched_container_are_described_again_as_files_are(tmp_path, suffix):
+    file, output = tmp_path / f"x.{suffix}", tmp_path / "out.h5"
     WRITERS[suffix](file, SMALL)
-    extract(file, FakeEngine(), tmp_path / "out.h5")
-    assert extract(file, FakeEngine(), tmp_path / "out.h5").computed == 0
+    extract(file, FakeEngine(), output)
+    assert extract(file, FakeEngine(), output).computed == 0
     os.utime(file, ns=(1, 1))
-    with pytest.raises(MismatchError, match="of other images"):
-        extract(file, FakeEngine(), tmp_path / "out.h5")
-    assert extract(file, FakeEngine(), tmp_path / "out.h5", overwrite=True).computed == len(SMALL)
+    made = extract(file, FakeEngine(), output)
+    assert (made.computed, made.note) == (len(SMALL), f"0 new, {len(SMALL)} changed, 0 gone, 0 as they were")
+    assert extract(file, FakeEngine(), output).computed == 0
+
+
+def test_by_their_bytes_photos_of_a_touched_container_stay(tmp_path, suffix):
+    file, output = tmp_path / f"x.{suffix}", tmp_path / "out.h5"
+    WRITERS[suffix](file, SMALL)
+    extract(file, FakeEngine(), output, checksum=True)
+    os.utime(file, ns=(1, 1))
+    made = extract(file, FakeEngine(), output, checksum=True)
+    assert (made.computed, made.note) == (
+        0,
+        f"0 new, 0 changed, 0 gone, {len(SMALL)} as they were ({len(SMALL)} of them only touched)",
+    )
+    assert extract(file, FakeEngine(), output).computed == 0, "the new time is known"
+    file.unlink()
+    WRITERS[suffix](file, {**SMALL, "a.png": SMALL["h.png"]})  # every photo lies elsewhere now, and one is another
+    assert extract(file, FakeEngine(), output, checksum=True).note.startswith("0 new, 1 changed, 0 gone")
+
+
+def test_a_container_that_is_touched_while_it_is_described_is_described_to_the_end(tmp_path, suffix):
+    file, output = tmp_path / f"x.{suffix}", tmp_path / "out.h5"
+    WRITERS[suffix](file, SMALL)
+
+    class Touching(FakeEngine):
+        def run(self, pixels):
+            os.utime(file, ns=(1, 1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(file, Touching(), output, batch_size=2, shard_size=2)
+    assert extract(file, FakeEngine(), output, batch_size=2, shard_size=2).failures == []
+    extract(file, FakeEngine(), output)
+    assert extract(file, FakeEngine(), output).computed == 0
 
 
 # --- opening is cheap and safe ---

@@ -109,7 +109,7 @@ def test_a_changed_container_is_named_and_nothing_of_it_is_mixed(tmp_path, bucke
     made = extract(listing, engine, tmp_path / "out.h5")
     assert made.count == 3
     assert {row.reason for row in made.failures} == {
-        f"{bucket.url}/t/x.tar has changed since it was listed: extract again with --overwrite"
+        f"{bucket.url}/t/x.tar has changed since it was listed: extract again"
     }
 
 
@@ -140,6 +140,23 @@ def test_finished_outputs_are_brought_up_to_date(tmp_path, bucket, folder, engin
     assert (again.computed, again.count) == (2, first.count)
     fresh = extract(prefix, engine, tmp_path / "fresh.h5")
     same_rows(again.path, fresh.path)
+
+
+def test_an_output_is_brought_up_to_date_where_every_object_was_replaced(tmp_path, bucket, engine, photos):
+    bucket.put({"a.jpg": photos[0].read_bytes()})
+    first = load_descriptors(extract(bucket.url, engine, tmp_path / "out.h5").path).vectors.copy()
+    bucket.put({"a.jpg": photos[1].read_bytes()})
+    again = extract(bucket.url, engine, tmp_path / "out.h5")
+    assert again.note == "0 new, 1 changed, 0 gone, 0 as they were"
+    assert not np.array_equal(load_descriptors(again.path).vectors, first)
+
+
+def test_checksums_decide_there_too(tmp_path, bucket, engine, photos):
+    bucket.put({f"{number}.jpg": photo.read_bytes() for number, photo in enumerate(photos[:3])})
+    extract(bucket.url, engine, tmp_path / "out.h5", checksum=True)
+    assert extract(bucket.url, engine, tmp_path / "out.h5", checksum=True).computed == 0
+    bucket.put({"1.jpg": photos[5].read_bytes()})
+    assert extract(bucket.url, engine, tmp_path / "out.h5", checksum=True).computed == 1
 
 
 def test_photos_of_a_list_are_looked_at_for_their_stamps(bucket, photos):

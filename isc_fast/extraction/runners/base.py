@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from ...decoders.contents import digests_of
 from ...engines.base import Engine, abilities
 from ...engines.spec import EngineSpec
 from ...progress import Tally
 from ...sources.base import Source
 from ..parts import PartsFolder
-from ..plan import Plan
+from ..plan import Digesting, Plan
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Work:
         lock: the file descriptor of the folder's lock. A process that inherits it holds the lock too, so no other
             extraction begins in the folder while that process lives.
         source: opens the photos. If it is not `by_path`, only this process can.
+        checksum: whether the parts get digests of the photos' bytes. A part without them is right too: then size and time decide
+            whether its photos have changed.
     """
 
     plan: Plan
@@ -61,6 +65,12 @@ class Work:
     parts: PartsFolder
     lock: int
     source: Source
+    checksum: bool = False
+
+    @property
+    def digesting(self) -> Digesting | None:
+        """What gives the digests of a shard's photos in this process, or None; see `isc_fast.extraction.compute.Equipment`."""
+        return partial(digests_of, photo_of=self.source.content) if self.checksum else None
 
 
 class Runner(Protocol):

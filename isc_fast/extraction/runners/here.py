@@ -50,7 +50,7 @@ class Here:
         decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu, isolated=self.isolated)
         tally.begin()
         shards = map(work.plan.shard, work.missing)
-        equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source))
+        equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source), work.digesting)
         compute_shards(shards, equipment, _Sink(work, tally))
 
 

@@ -115,6 +115,7 @@ class Processes:
             "decoder": work.plan.decoder,
             "decode_threads": self.decode_threads,
             "isolated": self.isolated,
+            "checksum": work.checksum,
         }
         with started(self.devices[: len(work.missing)], job, work.lock) as (workers, events):
             account = Account(work.missing, tally)

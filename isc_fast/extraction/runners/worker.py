@@ -19,16 +19,19 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from ...decoders.base import make_decoder
+from ...decoders.contents import digests_of
 from ...decoders.opening import quiet_pillow
 from ...engines.base import Engine, gpu_of, load_engine
 from ...errors import EngineError, IscFastError
 from ...items import Failure, Item
 from ...machine.cores import Part, available_cores
+from ...sources.listing import open_item
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
@@ -104,7 +107,8 @@ def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part)
         raise EngineError(f"{engine.path} was changed while it was loaded; run the same command again")
     threads = part.share(job["decode_threads"] or available_cores())
     decoder = make_decoder(job["decoder"], threads, gpu=gpu_of(engine), isolated=job["isolated"])
-    equipment = Equipment(engine, decoder, job["batch_size"])
+    digesting = partial(digests_of, photo_of=open_item) if job["checksum"] else None
+    equipment = Equipment(engine, decoder, job["batch_size"], digesting=digesting)
     sink = _Sink(channel, PartsFolder(Path(job["output"])), job["plan_id"])
     while (shard := channel.ask(wait=True)) is not None:
         compute_shards(chain([shard], channel.shards()), equipment, sink)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...descriptors.comparing import compare_in_itself, compare_with_index
 from ...descriptors.lengths import check_lengths
-from ...descriptors.store import Descriptors, repeated_id
+from ...descriptors.store import Descriptors, repeated_id, stored_as
 from ...errors import FormatError, InputError, OutputError
 from ...files.atomic import make_folder
 from ...files.one_run import one_run
@@ -134,7 +134,7 @@ def build_index(
         if not has_manifest(folder):
             sweep(folder, None)
         made = write_segment(folder, descriptors, promise, memory_bytes, say)
-        manifest = Manifest(descriptors.dim, dict(descriptors.meta), promise, (made,))
+        manifest = Manifest(descriptors.dim, stored_as(descriptors, "float32").meta, promise, (made,))
         _publish(folder, manifest)
     return IndexChange(manifest.live, manifest.segments, added=len(descriptors))
 

@@ -27,6 +27,7 @@ from typing import Any
 from ...errors import DamageError, FormatError
 from ...files.atomic import write_text
 from ...files.reading import parse_json
+from .manifest_types import typed
 from .measured import Recall
 
 VERSION = 1
@@ -141,7 +142,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         FormatError: there is none, or another version wrote it.
-        DamageError: it is damaged.
+        DamageError: it is damaged, or is none of an index.
     """
     path = folder / MANIFEST
     try:
@@ -163,19 +164,31 @@ def read_manifest(folder: Path) -> Manifest:
     if sha256 != _sha256(body):
         raise broken
     try:
-        return Manifest(
-            int(body["dim"]), body["meta"], Promise(**body["promise"]), tuple(map(_segment, body["segments"]))
-        )
+        body.pop("version")
+        manifest = typed(Manifest, body)
+        if manifest.dim < 1:
+            raise ValueError("rows without numbers")
+        for facts in manifest.segments:
+            _check_segment(facts)
     except (KeyError, TypeError, ValueError) as error:
         raise broken from error
+    return manifest
 
 
-def _segment(values: dict[str, Any]) -> SegmentFacts:
-    lists = values.pop("lists")
-    facts = SegmentFacts(**values, lists=lists and Lists(**{**lists, "recall": Recall(**lists["recall"])}))
-    if not _SEGMENT.fullmatch(facts.name) or not (facts.gone_file == "" or _GONE.fullmatch(facts.gone_file)):
-        raise ValueError("a name that leads out of the index")
-    return facts
+def _check_segment(facts: SegmentFacts) -> None:
+    """See that a segment names its own files, and all that are read of it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    needed = {ROWS, KEYS} | ({CANDIDATES} if facts.lists else set()) | ({facts.gone_file} if facts.gone else set())
+    if not _SEGMENT.fullmatch(facts.name) or facts.gone > facts.rows or needed - facts.files.keys():
+        raise ValueError(f"the segment {facts.name!r:.60} has no rows, no keys or no lists")
+    for name in {*facts.files, facts.gone_file} - {ROWS, KEYS, CANDIDATES, ""}:
+        if not _GONE.fullmatch(name):
+            raise ValueError("a name that leads out of the index")
+    if facts.lists is not None and not (facts.lists.nprobe and facts.lists.spread):
+        raise ValueError("lists that nobody looks into")
 
 
 def new_segment_name() -> str:

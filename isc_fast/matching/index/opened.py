@@ -12,6 +12,7 @@ from ...descriptors.comparing import compare
 from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors, ids_at
 from ...errors import FormatError, InputError
+from ...files.sums import damage
 from ..arrays import Floats, Ints, join
 from ..best import best_of_each
 from ..inputs import checked_queries
@@ -50,6 +51,10 @@ class OpenIndex:
     def _open(self) -> None:
         with ExitStack() as stack:
             self._segments = [stack.enter_context(Segment(self.folder, facts)) for facts in self.manifest.segments]
+            for segment in self._segments:
+                if segment.descriptors.dim != self.manifest.dim:
+                    found = f"rows of {segment.descriptors.dim} numbers where {self.manifest.dim} are expected"
+                    raise damage(str(self.folder), found)
             self._stack = stack.pop_all()
 
     @property

@@ -65,7 +65,8 @@ def write_segment(folder: Path, rows: Descriptors, promise: Promise, left_bytes:
         choose_kind(count, rows.dim, left_bytes)  # before minutes of work
     with _new_folder(folder) as made:
         say("write rows")
-        write_blocks(made / ROWS, rows.blocks(), ids=rows.ids, dim=rows.dim, meta=rows.meta)
+        meta = rows.provenance.stored_as("float32").write()  # a query reads them one by one, past HDF5
+        write_blocks(made / ROWS, rows.blocks(), ids=rows.ids, dim=rows.dim, meta=meta)
         write_numbers(made / KEYS, make_keys(rows.ids))
         lists = None
         if listed:
