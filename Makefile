@@ -41,9 +41,12 @@ torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousa
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
 
-# The long form of tests/extraction/test_ray.py, in a network of its own: a head and two nodes, ten minutes.
-test-cluster: $(VENV)/.dev  ## kill, stop and cut off parts of a real Ray cluster while it extracts, and compare bytes
+# The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
+# tests/sources/test_remote.py.
+test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and a real server of S3 while they are used, and compare bytes
+	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['cluster'])")
 	$(BIN)/python tests/cluster/cluster.py
+	$(BIN)/python tests/cluster/stores.py
 
 # Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
 FUZZ_SECONDS ?= 60
@@ -87,7 +90,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.fast: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,parquet,dev]'
+	$(PIP) -e '.[cpu,parquet,remote,dev]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
@@ -95,7 +98,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,ray,docs,dev]'
+	$(PIP) -e '.[cpu,openvino,rtx,dali,export,train,parquet,ray,remote,docs,dev]'
 	@touch $@ $(VENV)/.runtime $(VENV)/.fast $(VENV)/.docs
 
 clean:

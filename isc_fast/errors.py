@@ -10,6 +10,7 @@
     ├── TrainingError         a training run that cannot continue
     ├── ParityError           an exported engine that does not agree with the network it came from
     ├── DownloadError         published weights that could not be fetched
+    ├── StoreError            a bucket or a server that cannot be reached, or refuses
     ├── OutputError           a result that cannot be written (disk full, no permission, in use)
     └── MissingExtraError     an optional package that is not installed
 
@@ -70,6 +71,10 @@ class ParityError(IscFastError):
 
 class DownloadError(IscFastError):
     """Published weights that could not be fetched."""
+
+
+class StoreError(IscFastError):
+    """A bucket or a server that cannot be reached, or refuses. What was done until then is kept, and the same command goes on."""
 
 
 class OutputError(IscFastError):

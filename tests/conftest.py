@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from isc_fast.assets import demo_photos
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from buckets import Bucket, new_bucket, served_by_moto, use
 from fakes import FakeEngine
 
 OUT_OF_REACH = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "nvidia", "tensorrt_rtx", "cuda")
@@ -73,3 +74,18 @@ def folder_of(photos: Sequence[Path]) -> Callable[[Path, int], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def moto_port() -> Iterator[int]:
+    """The port of a server of S3 that runs as long as the tests."""
+    with served_by_moto() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(moto_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Bucket:
+    """Return an empty bucket, which this process finds by the environment."""
+    pytest.importorskip("obstore")
+    use(monkeypatch, tmp_path_factory.mktemp("home"), f"http://127.0.0.1:{moto_port}")
+    return new_bucket(moto_port)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PHOTOS_HELP = (
     "folder, image, list (.txt: one path a line; .csv, .jsonl; - is standard input), .tar, .zip, .parquet, or .arrow of "
-    "Hugging Face"
+    "Hugging Face; also in buckets: s3://bucket/prefix/, gs://, az://, or a file at https://"
 )
 ENGINE_HELP = "a file made by isc-fast export; 'demo' stands for the small engine inside the package"
 

@@ -127,6 +127,7 @@ def named_progress(unit: str = "images", **units: str) -> Iterator[Callable[[str
 def note_what_is_missing(made: Extraction) -> None:
     """Print what an extraction left out, could not read, or has doubts about."""
     from ..sources.listing import containers_among, in_words, patterns_in_words
+    from ..stores.urls import without_stamp
 
     if made.note:
         note(f"note: {made.note}")
@@ -144,7 +145,7 @@ def note_what_is_missing(made: Extraction) -> None:
             f"note: {count} of them are pictures of formats that isc-fast does not read; convert them, for example to PNG"
         )
     for failure in made.failures[:_FAILURES_SHOWN]:
-        note(f"failed: {failure.path}: {failure.reason}")
+        note(f"failed: {without_stamp(failure.path)}: {failure.reason}")
     if len(made.failures) > _FAILURES_SHOWN:
         note(f"… and {len(made.failures) - _FAILURES_SHOWN} more: isc-fast info {made.path} --failures")
     if made.notes:

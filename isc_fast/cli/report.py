@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
 from ..items import Photo
 from .flags import add_choice_flags, choice, given
@@ -34,7 +35,7 @@ def run(arguments: Namespace) -> int:
 
     def photos(inputs: list[str]) -> dict[str, Photo]:
         found = list_images(inputs, **given(arguments, "ids"), choice=choice(arguments))
-        return {item.id: open_item(item) for item in found.items}
+        return {item.id: partial(open_item, item) for item in found.items}
 
     truth = read_truth(arguments.truth) if arguments.truth else None
     shown = write_report(

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, StoreError
 from ..files.reading import one_line
 from ..items import Photo, Problem
 from . import tiff_directory
@@ -50,10 +50,14 @@ def quiet_pillow() -> None:
 
 @contextlib.contextmanager
 def problems() -> Iterator[None]:
-    """Turn any exception inside into an `ImageProblem`: Pillow's plugins raise nearly anything on damaged data."""
+    """Turn any exception inside into an `ImageProblem`: Pillow's plugins raise nearly anything on damaged data.
+
+    Raises:
+        StoreError: a store cannot be reached. That is no fault of the photo, and ends the run.
+    """
     try:
         yield
-    except ImageProblem:
+    except (ImageProblem, StoreError):
         raise
     except Exception as error:
         raise _as_problem(error) from error
@@ -64,10 +68,13 @@ def open_photo(photo: Photo) -> IO[bytes]:
 
     Raises:
         ImageProblem: it is a problem, its function fails, or its file cannot be opened.
+        StoreError: the store that has it cannot be reached.
     """
     while callable(photo):
         try:
             photo = photo()
+        except StoreError:
+            raise  # the photo is as good as it was, and the same command goes on with it
         except Exception as error:  # a source may raise anything, and one photo must not end a run
             raise ImageProblem("read", one_line(error)) from error
     if isinstance(photo, Problem):

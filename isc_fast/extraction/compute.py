@@ -12,6 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol, cast
 
 import numpy as np
@@ -27,6 +28,9 @@ from .plan import Digesting, Shard
 Vectors = npt.NDArray[np.float32]
 
 _ONE_COLOUR = Problem(NOTED, "of one single colour: its descriptor is that of every such image")
+
+OPENED_AHEAD = 64
+"""Photos of a shard that are opened before the decoder asks for them."""
 
 AHEAD = 1
 """Batches that an engine has begun when it is given the next one: it works on one while the next is copied to it."""
@@ -110,9 +114,10 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
             shard = replace(given, digesting=equipment.digesting)
             # Before the first photo is opened: one that is changed from now on will be described again.
             _ = shard.stamps, shard.digests
+            photos = opened_ahead(map(equipment.open_photo, shard.items))
             for items in shard.batches(batch_size):
                 order.append((shard, items))
-                yield [equipment.open_photo(item) for item in items]
+                yield list(islice(photos, len(items)))
 
     def finish_oldest() -> None:
         batch = begun.popleft()
@@ -152,6 +157,14 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
             while begun:
                 finish_oldest()
         raise
+
+
+def opened_ahead(photos: Iterator[Photo]) -> Iterator[Photo]:
+    """The same photos, so many of which are opened before they are asked for: what a store has is fetched meanwhile."""
+    waiting = deque(islice(photos, OPENED_AHEAD))
+    while waiting:
+        waiting.extend(islice(photos, 1))
+        yield waiting.popleft()
 
 
 def _begin(engine: Engine, batch: Batch | DeviceBatch) -> Pending | None:

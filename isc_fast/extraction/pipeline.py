@@ -27,6 +27,7 @@ from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from ..stores.urls import without_stamp
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
@@ -147,6 +148,7 @@ def extract(
         EngineError: the engine cannot be loaded, or failed; there is no such device; or a process on a device died and
             no other could do its work.
         OutputError: the output cannot be written, or another process is writing it.
+        StoreError: a bucket or a server cannot be reached, or refuses. The parts stay, and the same call goes on.
     """
     request = Request(
         ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, share, checksum, dtype
@@ -297,6 +299,7 @@ def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
         parts.remove()
         worst = failures[0]
         raise InputError(
-            f"none of the {len(failures)} images could be described; the first is {worst.path}: {worst.reason}"
+            f"none of the {len(failures)} images could be described; the first is {without_stamp(worst.path)}: "
+            f"{worst.reason}"
         )
     return Outcome(count, failures, notes)

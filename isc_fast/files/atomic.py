@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import OutputError
+from ..stores.urls import is_url, unfold
 from .locks import NoLocks, lock, same_file
 
 _WORDS = {
@@ -31,11 +32,25 @@ _WORDS = {
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     """Describe why a file could not be written, and what the user can do about it."""
+    refuse_address(path)
     return OutputError(f"cannot write {os.fspath(path)}: {_in_words(error)}")
 
 
 def _in_words(error: OSError) -> str:
     return _WORDS.get(error.errno or 0) or error.strerror or str(error).splitlines()[0]
+
+
+def refuse_address(output: str | os.PathLike[str]) -> None:
+    """Refuse an output in a bucket, which would become a folder called ``s3:``.
+
+    Raises:
+        OutputError: it is one.
+    """
+    address = unfold(os.fspath(output))  # a Path has lost one slash
+    if is_url(address):
+        raise OutputError(
+            f"cannot write {address}: outputs are written on this machine; give a path, and copy the result there"
+        )
 
 
 _NO_SYNC = frozenset(
@@ -288,6 +303,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):
         raise OutputError("the output has an empty name; give the name of a folder: -o FOLDER")
     folder = Path(path)
+    refuse_address(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:

@@ -144,7 +144,7 @@ def decide(
     if side.source is not None:
         opened = side.open(items)
         photos = [opened[name] for name in names]
-        facts = read_facts(photos, headers=exact or rule in NEEDS_HEADERS)
+        facts = read_facts(photos, [items[name].path for name in names], headers=exact or rule in NEEDS_HEADERS)
         order = order_of(count, rows, facts, rule)
     else:
         order = np.arange(count)

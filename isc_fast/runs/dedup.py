@@ -18,6 +18,7 @@ from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin, check_threshold
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
+from ..sources.paths import real
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
@@ -214,12 +215,14 @@ def _refuse_repeated(photos: Inputs | Source) -> None:
     """A folder that is given twice would find every photo to be a copy of itself."""
     seen: dict[str, str] = {}
     for name in names_of(photos):
-        real = os.path.realpath(name)
-        if real in seen:
+        place = real(name)
+        if place in seen:
             raise InputError(
-                f"{name} is given twice" + (f", also as {seen[real]}" if seen[real] != name else "") + "; give it once"
+                f"{name} is given twice"
+                + (f", also as {seen[place]}" if seen[place] != name else "")
+                + "; give it once"
             )
-        seen[real] = name
+        seen[place] = name
 
 
 def _rule(side: Side, keep: str | None, *, exact: bool, links: bool) -> str:

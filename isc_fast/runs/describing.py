@@ -29,7 +29,9 @@ from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, Listing, as_source, names_of
+from ..sources.remote import check_address
 from ..sources.standard_input import NAME as STANDARD_INPUT_NAME
+from ..stores.urls import is_url
 
 DESCRIPTOR_SUFFIXES = (".h5", ".hdf5", ".npy")
 
@@ -157,10 +159,13 @@ def check_there(*inputs: Inputs | Source) -> None:
 
     Raises:
         InputError: one is not.
+        StoreError: its bucket cannot be reached.
     """
     for given in inputs:
         for name in names_of(given):
-            if name != STANDARD_INPUT_NAME and not os.path.lexists(name):
+            if is_url(name):
+                check_address(name)
+            elif name != STANDARD_INPUT_NAME and not os.path.lexists(name):
                 raise InputError(f"there is no {name}; give photos, such as a folder, or a descriptor file")
 
 
@@ -171,7 +176,7 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
         InputError: it stands among other inputs.
     """
     names = names_of(inputs)
-    found = [path for path in map(Path, names) if _holds_descriptors(path)]
+    found = [Path(name) for name in names if _holds_descriptors(name)]
     if found and len(names) > 1:
         raise InputError(
             f"{found[0]} holds descriptors and stands among {len(names) - 1} other inputs; give photos alone, or one file of "
@@ -180,7 +185,12 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
     return found[0] if found else None
 
 
-def _holds_descriptors(path: Path) -> bool:
+def _holds_descriptors(name: str) -> bool:
+    path = Path(name)
+    if is_url(name):
+        if path.suffix.lower() in DESCRIPTOR_SUFFIXES:
+            raise InputError(f"{name} is a descriptor file, and those are read on this machine only; download it first")
+        return False
     if parts_folder(path) is not None or is_unfinished(path):
         return True
     if not path.is_dir():

@@ -23,6 +23,8 @@ from ..matching.self_join import SelfJoin, check_threshold
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
+from ..sources.paths import real
+from ..stores.urls import is_url, read_name
 from .describing import Describing, Progress, Side, check_there, default_threshold
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
@@ -200,8 +202,10 @@ def _names(evaluations: Sequence[str | os.PathLike[str]]) -> list[str]:
         raise InputError("there is no evaluation set; name at least one: --eval PHOTOS")
     found = ["train"]  # which is taken by the training set
     for given in evaluations:
-        base = Path(os.path.abspath(given))
-        plain = re.sub(r"[^\w.-]+", "_", base.name if base.is_dir() else base.stem) or "set"
+        name = read_name(os.fspath(given))
+        base = Path(real(name)) if is_url(name) else Path(os.path.abspath(name))
+        is_folder = name.endswith("/") if is_url(name) else base.is_dir()
+        plain = re.sub(r"[^\w.-]+", "_", base.name if is_folder else base.stem) or "set"
         found.append(next(name for name in _numbered(plain) if name not in found))
     return found[1:]
 
@@ -216,8 +220,8 @@ def _numbered(name: str) -> Iterator[str]:
 
 def _refuse_overlap(train: Inputs | Source, evaluations: Sequence[str | os.PathLike[str]]) -> None:
     """A folder in another one would find each of its photos to have leaked."""
-    for one, other in combinations([*names_of(train), *evaluations], 2):
-        places = Path(os.path.realpath(one)), Path(os.path.realpath(other))
+    for one, other in combinations([*names_of(train), *names_of(evaluations)], 2):
+        places = Path(real(one)), Path(real(other))
         if places[0] == places[1] or places[0] in places[1].parents or places[1] in places[0].parents:
             raise InputError(
                 f"{os.fspath(one)} and {os.fspath(other)} hold the same photos, which would all count as copies; give folders "

@@ -18,6 +18,8 @@ from ..decoders.rules import load_rgb
 from ..errors import InputError
 from ..items import Ints, Photo
 from ..machine.cores import available_cores
+from ..sources.objects import metas_of
+from ..stores.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class PhotoFacts:
     Attributes:
         bytes: of its file; 0 if it cannot be read.
         width, height: upright, by its header; 0 if nothing can be read there, or if nobody asked for them.
-        modified: when its file was changed last, in seconds since 1970; None for a photo without a file of its own.
+        modified: when its file, or its object in a bucket, was changed last, in seconds since 1970; None for a photo in a
+            container.
         file: device and number of its file, the same for two names of one file; None for a photo without one.
     """
 
@@ -43,19 +46,30 @@ class PhotoFacts:
         return self.width * self.height
 
 
-def read_facts(photos: Sequence[Photo], *, headers: bool) -> list[PhotoFacts]:
+def read_facts(photos: Sequence[Photo], paths: Sequence[str], *, headers: bool) -> list[PhotoFacts]:
     """Look at photos, without decoding them.
 
     Args:
         photos: of any kind.
+        paths: of their items.
         headers: whether their headers are read too, for width and height.
+
+    Raises:
+        StoreError: the store of a photo cannot be reached.
     """
     with ThreadPoolExecutor(4 * available_cores(), thread_name_prefix="decode") as threads:
-        return list(threads.map(lambda photo: _facts(photo, headers), photos))
+        return list(threads.map(lambda photo, path: _facts(photo, path, headers), photos, paths))
 
 
-def _facts(photo: Photo, headers: bool) -> PhotoFacts:
+def _facts(photo: Photo, path: str, headers: bool) -> PhotoFacts:
     size, modified, file = 0, None, None
+    if is_url(path):
+        meta = metas_of([path])[0]
+        if meta is None:
+            return PhotoFacts()
+        size, modified = meta.size, meta.modified_ns / 1e9 if meta.modified_ns else None
+        if not headers:
+            return PhotoFacts(size, modified=modified)
     if isinstance(photo, str):
         try:
             status = os.stat(photo)

@@ -7,15 +7,17 @@ import mmap
 import os
 from collections.abc import Iterator
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, StoreError
 from ..files.reading import one_line, open_regular, parse_json
 from ..items import Problem
+from ..stores.urls import is_url
 from .base import Entry, Kind
 from .choice import Choice
 from .containers import Container, reading
+from .paths import is_there
+from .range_file import open_stream
 from .table_columns import PieceKey, Pieces, arrow, id_texts, image_column, kind_of, refused, row_entries
 from .tables import MAX_GROUP_BYTES
 
@@ -58,18 +60,24 @@ def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
 
 def _belongs(file: str) -> bool:
     """Whether an Arrow file is one of a data set's, and not what a program keeps beside them: ``state.json`` names those."""
-    state = Path(file).with_name(_STATE)
     try:
-        with open_regular(state) as stream:
+        with open_stream(os.path.join(os.path.dirname(file), _STATE)) as stream:
             names = [entry["filename"] for entry in parse_json(stream.read(), any_number=True)["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, InputError):
         return True
     return os.path.basename(file) in names
 
 
 @contextlib.contextmanager
 def _opened(file: str) -> Iterator[Any]:
-    """The file as pyarrow reads it, mapped: bytes of photos are not read before somebody looks at them."""
+    """The file as pyarrow reads it, mapped: bytes of photos are not read before somebody looks at them.
+
+    An object at an address is read as a whole.
+    """
+    if is_url(file):
+        with open_stream(file) as plain, arrow("pyarrow").PythonFile(plain, "r") as opened:
+            yield opened
+        return
     with open_regular(file) as stream:
         whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # pyarrow's own takes no name that is not UTF-8
     yield arrow("pyarrow").BufferReader(whole)
@@ -109,10 +117,12 @@ def _batch(key: PieceKey) -> Any:
     file, _, column, at = key
     library = arrow("pyarrow")
     try:
-        with open_regular(file) as plain, library.PythonFile(plain, "r") as opened:  # not mapped: files may be cut
+        with open_stream(file) as plain, library.PythonFile(plain, "r") as opened:  # not mapped: files may be cut
             schema = library.ipc.read_schema(opened)
             opened.seek(at)
             return _sound(library.ipc.read_record_batch(library.ipc.read_message(opened), schema).column(column))
+    except StoreError:
+        raise  # another time it may be read
     except Exception as error:
         return Problem("read", f"its record batch cannot be read: {one_line(error)}")
 
@@ -121,7 +131,7 @@ _BATCHES = Pieces(_batch)
 
 ARROW = Kind(
     "an Arrow file of save_to_disk (.arrow)",
-    lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in ARROW_SUFFIXES,
+    lambda path: is_there(path) and os.path.splitext(path)[1].lower() in ARROW_SUFFIXES,
     _entries,
     scheme="arrow",
     open=reading(_BATCHES.read),

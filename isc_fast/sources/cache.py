@@ -61,11 +61,12 @@ class Cache(Generic[K, V]):
                 del self._slots[key]
 
     def _count(self, key: K, slot: _Slot[V]) -> None:
-        slot.size = self._size_of(slot.values[0])
+        size = self._size_of(slot.values[0])
         with self._lock:
             if self._slots.get(key) is not slot:
                 return  # it has gone already, while it was made
-            self._total += slot.size
+            slot.size = size  # not before: whoever throws it away subtracts it
+            self._total += size
             while self._total > self._limit and len(self._slots) > self._least:
                 _, gone = self._slots.popitem(last=False)
                 self._total -= gone.size

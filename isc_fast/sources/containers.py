@@ -8,25 +8,24 @@ photo that cannot be there has ``#!`` and the reason in place of the numbers.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..files.reading import open_regular
 from ..items import Photo, Problem
+from ..stores.trouble import NoObject
+from ..stores.urls import fold, is_url, unfold, without_stamp
 from .cache import Cache
 from .catalog import Entry
 from .paths import absolute_file
+from .range_file import ChangedError, open_readable
 
 MAX_MEMBER_BYTES = 1 << 28
 """Bytes of one photo in a container. It is in memory while it is decoded, in every thread of the decoder."""
 
 _INSIDE = "//"  # not in the path of a container, which has no slash twice
 OPEN_FILES = 64
-_FARTHEST = 1 << 62
-"""No file reaches that far. An archive may name a place that the system cannot count to, and there is nothing to read there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +60,19 @@ class Container:
 
     Raises:
         InputError: it cannot be opened.
+        StoreError: its bucket cannot be reached.
     """
 
     def __init__(self, scheme: str, file: str) -> None:
         self.file = _name_of(file)
         try:
-            self._stream = open_regular(file)
+            self._opened = open_readable(file)
+            size, time = self._opened.stamp()
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror or error}") from error
-        status = os.fstat(self._stream.fileno())
-        self.length = status.st_size
-        self._head = f"{scheme}://{self.file}{_INSIDE}"
-        self._tail = f",{status.st_size:x},{status.st_mtime_ns:x}"
+        self.length = self._opened.length
+        self._head = f"{scheme}://{fold(self.file)}{_INSIDE}"
+        self._tail = f",{size:x},{time:x}"
 
     def read(self, size: int, offset: int) -> bytes:
         """Read at a place; fewer bytes where the file ends before.
@@ -81,7 +81,7 @@ class Container:
             InputError: the system cannot.
         """
         try:
-            return os.pread(self._stream.fileno(), size, min(offset, _FARTHEST))
+            return self._opened.read(size, offset)
         except OSError as error:
             raise InputError(f"cannot read {self.file}: {error.strerror or error}") from error
 
@@ -100,11 +100,11 @@ class Container:
 
 def unreadable(scheme: str, file: str, reason: str) -> str:
     """The path that stands for all photos of a container that cannot be read."""
-    return f"{scheme}://{_name_of(file)}{_INSIDE}#!{_plain(reason)}"
+    return f"{scheme}://{fold(_name_of(file))}{_INSIDE}#!{_plain(reason)}"
 
 
 def _name_of(file: str) -> str:
-    return re.sub("/+", "/", absolute_file(file))
+    return file if is_url(file) else re.sub("/+", "/", absolute_file(file))
 
 
 def _plain(reason: str) -> str:
@@ -119,20 +119,27 @@ def repeated(path: str) -> str:
 def container_of(path: str) -> str:
     """What the paths of all photos in one container begin with; empty for a path in the file system."""
     scheme, found, rest = path.partition("://")
-    return f"{scheme}://{rest.partition(_INSIDE)[0]}" if found and _INSIDE in rest else ""
+    return f"{scheme}://{rest.partition(_INSIDE)[0]}" if found and _INSIDE in rest and not is_url(path) else ""
+
+
+def file_of(path: str) -> str:
+    """The path or address of the container that a photo is in; empty where it is in none."""
+    return unfold(container_of(path).partition("://")[2])
 
 
 def lasting(path: str) -> str:
-    """What stays of a path when its container is only touched, or written anew: without the numbers that find the bytes."""
-    return path.rpartition("#")[0] if container_of(path) else path
+    """What stays of a path when its container, or its object, is only touched or written anew: without the numbers behind it."""
+    return path.rpartition("#")[0] if container_of(path) else without_stamp(path)
 
 
 def path_in_words(path: str) -> str:
-    """A path for people: of a photo in a container, the container's path, a slash, and its name in there."""
+    """A path for people: of a photo in a container, the container's path, a slash, and its name in there; of an object, its
+    address.
+    """
     container = container_of(path)
     if not container:
-        return path
-    return container.partition("://")[2] + "/" + lasting(path)[len(container) + len(_INSIDE) :]
+        return without_stamp(path)
+    return file_of(path) + "/" + lasting(path)[len(container) + len(_INSIDE) :]
 
 
 def place_of(path: str) -> Place | Problem:
@@ -145,7 +152,7 @@ def place_of(path: str) -> Place | Problem:
         *numbers, size, time = (int(number, 16) for number in where.split(","))
     except ValueError:
         return Problem("read", "this is not the path of a photo in a container")
-    return Place(container, name, tuple(numbers), (size, time))
+    return Place(unfold(container), name, tuple(numbers), (size, time))
 
 
 class OpenFile:
@@ -156,21 +163,21 @@ class OpenFile:
 
     Raises:
         OSError: it cannot be opened.
+        NoObject, StoreError: an object cannot.
     """
 
     def __init__(self, file: str) -> None:
-        self._stream = open_regular(file)
+        self._opened = open_readable(file)
 
     def changed(self, place: Place) -> Problem | None:
         """The problem where the container is not as it was when it was listed."""
-        status = os.fstat(self._stream.fileno())
-        if (status.st_size, status.st_mtime_ns) == place.stamp:
+        if self._opened.stamp() == place.stamp:
             return None
         return Problem("read", f"{place.container} has changed since it was listed: extract again")
 
     def read(self, size: int, offset: int) -> bytes:
         """Read at a place; fewer bytes where the file ends before."""
-        return os.pread(self._stream.fileno(), size, min(offset, _FARTHEST))
+        return self._opened.read(size, offset)
 
 
 _FILES: Cache[tuple[str, tuple[int, int]], OpenFile] = Cache(lambda key: OpenFile(key[0]), limit=OPEN_FILES)
@@ -182,6 +189,8 @@ def open_file(place: Place) -> OpenFile | Problem:
         file = _FILES.get((place.container, place.stamp))
     except OSError as error:
         return Problem("read", f"{place.container} cannot be opened: {error.strerror or error}")
+    except NoObject as error:
+        return Problem("read", f"{place.container} cannot be opened: {error.reason}")
     return file.changed(place) or file
 
 
@@ -193,7 +202,10 @@ def reading(read: Callable[[OpenFile, Place], Photo]) -> Callable[[str], Photo]:
         if isinstance(place, Problem):
             return place
         file = open_file(place)
-        return file if isinstance(file, Problem) else read(file, place)
+        try:
+            return file if isinstance(file, Problem) else read(file, place)
+        except (ChangedError, NoObject) as error:
+            return Problem("read", str(error))
 
     return open_
 

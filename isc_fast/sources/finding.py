@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError, MissingExtraError
+from ..stores.urls import is_url, without_stamp
 from .base import Entry, Kind
 from .catalog import Catalog
 from .choice import Choice
 from .containers import unreadable
+from .paths import is_there, real
 
 
 class Finder:
@@ -29,7 +31,7 @@ class Finder:
 
     def __init__(self, kinds: Sequence[Kind], catalog: Catalog, choice: Choice) -> None:
         self._kinds, self._catalog, self._choice = kinds, catalog, choice
-        self._opened: dict[tuple[int, int], str] = {}
+        self._opened: dict[object, str] = {}
         self.left_out, self.excluded = Counter[str](), Counter[str]()
         self.has_containers = False
 
@@ -47,14 +49,18 @@ class Finder:
         kind = next((kind for kind in self._kinds if kind.takes(root)), None)
         if kind is None:
             nouns = [kind.noun for kind in self._kinds]
-            if not os.path.lexists(root):
+            if not is_there(root):
                 raise InputError(f"there is no {root}; expected {', '.join(nouns[:-1])} or {nouns[-1]}")
             raise InputError(f"{root} is neither {', nor '.join(nouns)}")
         if kind.packs:
             self._refuse_twice(root)
             self._catalog.add(self._counted(self._inside(kind, root, _label(root))))
             return
-        prefix = os.path.basename(os.path.abspath(root)) + "/" if several and kind.holds else ""
+        prefix = (
+            os.path.basename(real(root) if is_url(root) else os.path.abspath(root)) + "/"
+            if several and kind.holds
+            else ""
+        )
         entries = kind.entries(root, self._choice)
         if not kind.holds:
             self._catalog.add(self._counted(self._unpacked(entries)))
@@ -80,23 +86,26 @@ class Finder:
         """The entries of a list, and in place of each container those of what it holds."""
         for entry in entries:
             name, path, given = entry or ("", "", "")
-            kind = self._packing(path)
-            if kind is None or not os.path.isfile(path):
+            file = without_stamp(path)
+            kind = self._packing(file)
+            if kind is None or not (is_url(file) or os.path.isfile(file)):
                 yield entry
             else:
-                self._refuse_twice(path)
-                yield from self._or_end(kind, path, given or os.path.splitext(name)[0])
+                self._refuse_twice(file)
+                yield from self._or_end(kind, file, given or os.path.splitext(name)[0])
 
     def _packing(self, path: str) -> Kind | None:
         suffix = _suffix(path)
         return next((kind for kind in self._kinds if suffix and suffix in kind.packs), None)
 
     def _refuse_twice(self, path: str) -> None:
-        try:
-            status = os.stat(path)
-        except OSError:
-            return
-        key = status.st_dev, status.st_ino
+        key: object = path
+        if not is_url(path):
+            try:
+                status = os.stat(path)
+            except OSError:
+                return
+            key = status.st_dev, status.st_ino
         before = self._opened.get(key)
         self._opened[key] = path
         if before is not None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..errors import InputError
+from ..stores.urls import is_url
 from .base import Entry, Kind
 from .choice import Choice, Sieve
 from .sniffing import is_image_content
@@ -110,5 +111,13 @@ def _one_image(path: str, _choice: Choice) -> Iterator[Entry | None]:
     yield os.path.basename(path), path, ""
 
 
-FOLDER = Kind("a folder", os.path.isdir, _images_below, holds=True)
-IMAGE = Kind("an image", lambda path: os.path.lexists(path) and is_image_name(path), _one_image)
+def _is_folder_name(path: str) -> bool:
+    return not is_url(path) and os.path.isdir(path)
+
+
+def _is_image_file(path: str) -> bool:
+    return not is_url(path) and os.path.lexists(path) and is_image_name(path)
+
+
+FOLDER = Kind("a folder", _is_folder_name, _images_below, holds=True)
+IMAGE = Kind("an image", _is_image_file, _one_image)

@@ -13,22 +13,25 @@ from pathlib import Path
 from ..errors import InputError
 from ..files.lazy import Lazy
 from ..items import Item, Photo
+from ..stores.urls import is_url, read_name
 from .arrow_files import ARROW
 from .base import Kind, Source
 from .catalog import ID_RULES, Catalog
 from .choice import Choice
-from .containers import container_of, repeated
+from .containers import container_of, file_of, repeated
 from .finding import Finder
 from .folders import FOLDER, IMAGE, IMAGE_SUFFIXES
 from .lists import LIST
+from .objects import awaited
 from .paths import absolute_file
 from .records import RECORDS
+from .remote import PHOTO, REMOTE
 from .standard_input import NAME, STANDARD_INPUT
 from .tables import PARQUET
 from .tars import TAR
 from .zips import ZIP
 
-KINDS: tuple[Kind, ...] = (STANDARD_INPUT, FOLDER, IMAGE, LIST, RECORDS, TAR, ZIP, PARQUET, ARROW)
+KINDS: tuple[Kind, ...] = (STANDARD_INPUT, FOLDER, IMAGE, PHOTO, LIST, RECORDS, TAR, ZIP, PARQUET, ARROW, *REMOTE)
 """The kinds of input; the first that takes an input lists it."""
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -108,9 +111,14 @@ def open_item(item: Item) -> Photo:
 
 
 def open_path(path: str) -> Photo:
-    """The photo of an item's path: the path itself where it is one in the file system."""
+    """The photo of an item's path: the path itself where it is one in the file system.
+
+    What a store has is fetched from now on, as far as memory is set aside for that.
+    """
     kind = _kind_of(path)
-    return partial(kind.open, path) if kind else path
+    if kind is None:
+        return path
+    return awaited(kind.open, path) if is_url(path) or is_url(file_of(path)) else partial(kind.open, path)
 
 
 def _kind_of(path: str) -> Kind | None:
@@ -139,10 +147,14 @@ class _Absolute(Lazy[Item]):
 
 
 def names_of(inputs: Inputs | Source) -> list[str]:
-    """The names of what a user gave; none for a source, which has no name."""
+    """The names of what a user gave, as `isc_fast.stores.urls.read_name` has them; none for a source, which has no name.
+
+    Raises:
+        InputError: one is an address that is not read.
+    """
     if isinstance(inputs, Source):
         return []
-    return [os.fspath(entry) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
+    return [read_name(os.fspath(entry)) for entry in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)]
 
 
 def in_words(suffixes: Mapping[str, int], most: int = 6) -> str:
@@ -165,7 +177,9 @@ def list_images(
       instead of line ends;
     * a list with named columns (``.csv`` with a header, ``.jsonl``): a column ``path`` and, where there is one, a column ``id``;
     * a container: ``.tar``, ``.zip``, ``.parquet``, or the ``.arrow`` of Hugging Face's ``save_to_disk``. A list may name
-      containers too, and a folder that holds no image but containers gives their photos.
+      containers too, and a folder that holds no image but containers gives their photos;
+    * all of these in a bucket, by their addresses (``s3://``, ``gs://``, ``az://``), where a prefix is a folder; or a single file
+      on the web (``https://``). Lists may name such addresses.
 
     Args:
         inputs: one input or several. With several, ids begin with the name of the folder they came from. Ids of photos in a
@@ -178,7 +192,8 @@ def list_images(
     Raises:
         InputError: an input does not exist, is of no known kind, cannot be read or holds no image, a table lacks the
             column, or two images would have the same id.
-        MissingExtraError: pyarrow, which reads Parquet and Arrow files, is not installed.
+        StoreError: a bucket or a server cannot be reached, or refuses.
+        MissingExtraError: pyarrow, which reads Parquet and Arrow files, or obstore, which reads addresses, is not installed.
     """
     if ids not in ID_RULES:
         raise InputError(f"there is no id rule {ids!r}; choose one of {', '.join(ID_RULES)}")
@@ -225,7 +240,9 @@ def list_files(inputs: Inputs) -> builtins.list[Path]:
     inside = next(filter(_kind_of, paths), None)
     if inside is not None:
         raise InputError(
-            f"{container_of(inside).partition('://')[2]} holds its photos inside: unpack it, and give the folder"
+            f"{file_of(inside)} holds its photos inside: unpack it, and give the folder"
+            if file_of(inside)
+            else f"{inside.rpartition('#')[0]} is not on this machine: download it, and give the folder"
         )
     return [Path(path) for path in paths]
 

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 
 from ..errors import InputError
-from ..files.reading import open_regular
+from ..stores.urls import beside, unseen
 from .base import Entry, Kind
 from .choice import Choice
+from .paths import is_there
+from .range_file import open_stream
 
 LIST_SUFFIXES = frozenset((".txt", ".lst", ".list", ".tsv"))
 
@@ -22,7 +24,7 @@ _BLOCK = 1 << 20  # bytes of a list file that are read at a time
 def _lines(list_file: str) -> Iterator[str]:
     """Yield the texts between the line ends of a list file, or between the NUL bytes where it holds any."""
     encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-    with open_regular(list_file) as stream:
+    with open_stream(list_file) as stream:
         begin = stream.read(len(codecs.BOM_UTF8))
         if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise InputError(f"the list file {list_file} is UTF-16, as PowerShell writes it; save it as UTF-8")
@@ -65,13 +67,13 @@ def entries_of(list_file: str, folder: str) -> Iterator[Entry]:
                     f"entry {number} of the list file {list_file} is {os.fsencode(line)!r}; expected id<TAB>path"
                 )
             name, given = (tail, head) if tab else (head, "")
-            yield name, os.path.join(folder, name), given
+            yield name, unseen(beside(folder, name)), given
     except OSError as error:
         raise InputError(f"cannot read the list file {list_file}: {error.strerror or error}") from error
 
 
 def _is_list(path: str) -> bool:
-    return os.path.lexists(path) and os.path.splitext(path)[1].lower() in LIST_SUFFIXES
+    return is_there(path) and os.path.splitext(path)[1].lower() in LIST_SUFFIXES
 
 
 LIST = Kind(f"a list file ({', '.join(sorted(LIST_SUFFIXES))})", _is_list, _from_list)

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import os
 
+from ..stores.urls import is_url
+
+
+def is_there(name: str) -> bool:
+    """Whether something has this name: a file, also a link to nothing; or an address, which is asked when it is opened."""
+    return is_url(name) or os.path.lexists(name)
+
+
+def real(name: str) -> str:
+    """What is the same for two names of one input: the path without links; the address without a slash at its end."""
+    return name.rstrip("/") if is_url(name) else os.path.realpath(name)
+
 
 def absolute_file(path: str) -> str:
     """A path in the file system as it holds from any working directory, leading to the same file as the system would open."""

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..files.reading import open_regular, parse_json
+from ..files.reading import parse_json
+from ..stores.urls import beside, unseen
 from .base import Entry, Kind
 from .choice import Choice
+from .paths import is_there
+from .range_file import open_stream
 
 RECORD_SUFFIXES = frozenset((".csv", ".jsonl", ".ndjson"))
 PATH_COLUMNS = ("path", "image", "image_path", "file_name", "filename")
@@ -31,7 +34,7 @@ def _entries(file: str, choice: Choice) -> Iterator[Entry | None]:
         path, id_ = (_text(record.get(name), file, number, name) if name else "" for name in columns)
         if not path:
             raise InputError(f"entry {number} of {file} has no {columns[0]}")
-        yield path, os.path.join(folder, path), id_
+        yield path, unseen(beside(folder, path)), id_
 
 
 def read_records(file: str) -> Iterator[tuple[int, Record]]:
@@ -84,7 +87,7 @@ def _text(value: object, file: str, number: int, name: str) -> str:
 def _csv(file: str) -> Iterator[tuple[int, Record]]:
     """Yield number and record of each line; a line that is too short has None in its last columns."""
     csv.field_size_limit(_MAX_FIELD)
-    with open_regular(file) as stream, io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="") as text:
+    with open_stream(file) as stream, io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="") as text:
         try:
             for number, row in enumerate(csv.DictReader(text), 1):
                 yield number, {name: value for name, value in row.items() if isinstance(name, str)}
@@ -93,7 +96,7 @@ def _csv(file: str) -> Iterator[tuple[int, Record]]:
 
 
 def _json_lines(file: str) -> Iterator[tuple[int, Record]]:
-    with open_regular(file) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="\n") as text:
+    with open_stream(file) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="\n") as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
                 continue
@@ -110,6 +113,6 @@ def _json_lines(file: str) -> Iterator[tuple[int, Record]]:
 
 RECORDS = Kind(
     f"a list with columns ({', '.join(sorted(RECORD_SUFFIXES))})",
-    lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in RECORD_SUFFIXES,
+    lambda path: is_there(path) and os.path.splitext(path)[1].lower() in RECORD_SUFFIXES,
     _entries,
 )

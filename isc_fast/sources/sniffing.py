@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..files.reading import open_regular
 
-_HEAD_BYTES = 16
+HEAD_BYTES = 16
+"""What is looked at of a file."""
 _BEGINS = (
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n\x1a\n",
@@ -32,9 +33,14 @@ def is_image_content(file: str) -> bool:
     """
     try:
         with open_regular(file) as stream:
-            head = stream.read(_HEAD_BYTES)
+            head = stream.read(HEAD_BYTES)
     except (OSError, ValueError):
         return False
+    return is_image_head(head)
+
+
+def is_image_head(head: bytes) -> bool:
+    """Whether the first `HEAD_BYTES` of a file are an image's."""
     if head.startswith(b"BM"):
         return head[6:10] == bytes(4)  # two reserved words are zero; text that begins so has none
     if head.startswith(b"RIFF"):

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..items import Ints, Problem
+from ..stores.urls import Meta, is_url
 from .containers import place_of
+from .objects import metas_of
 
 UNKNOWN = (-1, 0)
 """The stamp of a photo that cannot be looked at. It equals no other, not even another unknown one: see `same`."""
@@ -17,8 +19,14 @@ UNKNOWN = (-1, 0)
 def stamp_of(path: str) -> tuple[int, int]:
     """The size of a photo's file in bytes, and the time of its last change in nanoseconds; `UNKNOWN` if there is none.
 
-    A photo in a container has the stamp of the container, as it was when it was listed.
+    A photo in a container has the stamp of the container, as it was when it was listed. The stamp of an object at an address is
+    its size and its tag, or else its time; where nobody has looked, its store is asked.
+
+    Raises:
+        StoreError: a store was asked, and cannot be reached.
     """
+    if is_url(path):
+        return _of_object(metas_of([path])[0])
     if "://" in path:
         place = place_of(path)
         return UNKNOWN if isinstance(place, Problem) else place.stamp
@@ -30,8 +38,19 @@ def stamp_of(path: str) -> tuple[int, int]:
 
 
 def stamps_of(paths: Sequence[str]) -> Ints:
-    """The stamps of photos: ``int64 (n, 2)``, size and time."""
-    return np.array([stamp_of(path) for path in paths], np.int64).reshape(len(paths), 2)
+    """The stamps of photos: ``int64 (n, 2)``, size and time.
+
+    Raises:
+        StoreError: as `stamp_of`.
+    """
+    objects = [path for path in paths if is_url(path)]
+    seen = iter(metas_of(objects))
+    stamps = [_of_object(next(seen)) if is_url(path) else stamp_of(path) for path in paths]
+    return np.array(stamps, np.int64).reshape(len(paths), 2)
+
+
+def _of_object(meta: Meta | None) -> tuple[int, int]:
+    return UNKNOWN if meta is None else meta.stamp
 
 
 def unknown(count: int) -> Ints:

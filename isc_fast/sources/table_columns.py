@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from ..errors import FormatError, InputError, IscFastError, MissingExtraError, require
+from ..errors import FormatError, InputError, IscFastError, MissingExtraError, StoreError, require
 from ..files.reading import one_line, parse_json
 from ..items import Photo, Problem
+from ..stores.urls import beside, is_url, unseen
 from .base import Entry
 from .cache import Cache
 from .choice import Choice
 from .containers import Container, OpenFile, Place, too_large
+from .objects import open_object
 
 PATH_COLUMNS = ("image", "img", "image_path", "file_name", "filename", "path")
 """Names of text columns that are taken for the photos' paths."""
@@ -111,7 +114,7 @@ def row_entries(
         elif not path or "\0" in path:
             yield *table.problem(name, "the row names no photo")[:2], given
         else:
-            yield name, os.path.join(folder, path), given
+            yield name, unseen(beside(folder, path)), given
 
 
 def id_texts(column: Any) -> list[str | None]:
@@ -136,7 +139,8 @@ def photo_of(value: Any, file: str) -> Photo:
     if isinstance(value, bytes):
         return too_large(len(value)) or value
     if isinstance(path, str) and path:
-        return os.path.join(os.path.dirname(file), path)
+        found = beside(os.path.dirname(file), path)
+        return partial(open_object, unseen(found)) if is_url(found) else found
     return Problem("read", "the row holds no photo")
 
 
@@ -151,7 +155,7 @@ def arrow(module: str) -> Any:
 
 def refused(error: Exception, file: str, noun: str) -> IscFastError:
     """The error for a table on which pyarrow fails; its errors share no base class."""
-    if isinstance(error, (InputError, FormatError, MissingExtraError)):
+    if isinstance(error, (InputError, FormatError, MissingExtraError, StoreError)):
         return error
     reason = (getattr(error, "strerror", None) or one_line(error)) if isinstance(error, OSError) else one_line(error)
     return InputError(f"{file} is not {noun}, or it is damaged ({reason})")

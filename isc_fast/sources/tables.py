@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
-from ..errors import InputError
-from ..files.reading import one_line, open_regular
+from ..errors import InputError, StoreError
+from ..files.reading import one_line
 from ..items import Problem
 from .base import Entry, Kind
 from .choice import Choice
 from .containers import Container, reading
+from .paths import is_there
+from .range_file import open_stream
 from .table_columns import PieceKey, Pieces, arrow, id_texts, image_column, kind_of, refused, row_entries
 
 PARQUET_SUFFIXES = frozenset((".parquet", ".pq"))
@@ -26,7 +28,7 @@ MAX_GROUP_BYTES = 1 << 30
 def _opened(file: str) -> Iterator[Any]:
     """A Parquet file. Its pages are compared with their checksums, where they have any."""
     parquet = arrow("pyarrow.parquet")
-    with open_regular(file) as stream, parquet.ParquetFile(stream, page_checksum_verification=True) as opened:
+    with open_stream(file) as stream, parquet.ParquetFile(stream, page_checksum_verification=True) as opened:
         yield opened
 
 
@@ -76,6 +78,8 @@ def _group(key: PieceKey) -> Any:
     try:
         with _READING, _opened(file) as opened:
             return opened.read_row_group(group, columns=[column]).column(column)
+    except StoreError:
+        raise  # another time it may be read
     except Exception as error:
         return Problem("read", f"its row group cannot be read: {one_line(error)}")
 
@@ -84,7 +88,7 @@ _GROUPS = Pieces(_group)
 
 PARQUET = Kind(
     "a Parquet file (.parquet)",
-    lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in PARQUET_SUFFIXES,
+    lambda path: is_there(path) and os.path.splitext(path)[1].lower() in PARQUET_SUFFIXES,
     _entries,
     scheme="parquet",
     open=reading(_GROUPS.read),

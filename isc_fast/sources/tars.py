@@ -11,6 +11,7 @@ from .base import Entry, Kind
 from .choice import Choice, Sieve
 from .containers import Container, OpenFile, Place, member_bytes, reading
 from .folders import is_image_name
+from .paths import is_there
 from .tar_headers import BLOCK, EndOfTar, Member, members
 
 TAR_SUFFIXES = frozenset((".tar",))
@@ -85,7 +86,7 @@ def _read(file: OpenFile, place: Place) -> Photo:
 
 def _takes(path: str) -> bool:
     name = path.lower()
-    return os.path.lexists(path) and (os.path.splitext(name)[1] in TAR_SUFFIXES or name.endswith(PACKED))
+    return is_there(path) and (os.path.splitext(name)[1] in TAR_SUFFIXES or name.endswith(PACKED))
 
 
 TAR = Kind("a tar archive (.tar)", _takes, _entries, scheme="tar", open=reading(_read), packs=TAR_SUFFIXES)

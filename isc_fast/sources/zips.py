@@ -14,6 +14,7 @@ from .base import Entry, Kind
 from .choice import Choice, Sieve
 from .containers import Container, OpenFile, Place, member_bytes, reading, too_large
 from .folders import is_image_name
+from .paths import is_there
 from .zip_directory import Member, members
 
 ZIP_SUFFIXES = frozenset((".zip",))
@@ -76,7 +77,7 @@ def _content(file: OpenFile, offset: int, packed: int, size: int, method: int) -
 
 ZIP = Kind(
     "a zip archive (.zip)",
-    lambda path: os.path.lexists(path) and os.path.splitext(path)[1].lower() in ZIP_SUFFIXES,
+    lambda path: is_there(path) and os.path.splitext(path)[1].lower() in ZIP_SUFFIXES,
     _entries,
     scheme="zip",
     open=reading(_read),

@@ -175,14 +175,16 @@ def test_facts_are_the_files(tmp_path, folder):
         str(tmp_path / "broken.jpg"),
         str(tmp_path / "gone"),
     ]
-    file, held, broken, gone = read_facts(inputs, headers=True)
+    file, held, broken, gone = read_facts(inputs, [""] * len(inputs), headers=True)
     assert (file.width, file.height, file.pixels) == (held.width, held.height, held.pixels) == (20, 40, 800)
     assert file.bytes == held.bytes == (tmp_path / "turned.jpg").stat().st_size
     assert file.modified == (tmp_path / "turned.jpg").stat().st_mtime
     assert held.modified is held.file is None
     assert (broken.bytes, broken.pixels) == (10, 0)
     assert gone == PhotoFacts()
-    assert [(facts.bytes, facts.pixels) for facts in read_facts(inputs[:2], headers=False)] == [(file.bytes, 0)] * 2
+    assert [(facts.bytes, facts.pixels) for facts in read_facts(inputs[:2], ["", ""], headers=False)] == [
+        (file.bytes, 0)
+    ] * 2
 
 
 def test_links_are_new_and_replace_nothing(tmp_path, folder, engine, capsys):
