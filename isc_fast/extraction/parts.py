@@ -396,6 +396,22 @@ class PartsFolder:
             row += rows
         return plan
 
+    def opened(self, plan: Plan) -> Iterator[Descriptors]:
+        """Give the part of each shard in order, open until the next one is asked for.
+
+        Raises:
+            DamageError: a part is damaged, or of another plan: a lost worker of an older run wrote it.
+        """
+        for index in range(plan.shard_count):
+            file = self.part(index)
+            with open_descriptors(file) as part:
+                if (part.provenance.plan_id, part.provenance.shard) != (plan.id, index):
+                    raise DamageError(
+                        f"{file} is a part of another run; run the same command again, which computes that part anew",
+                        f"{file.name} is of another run",
+                    )
+                yield part
+
     def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> Assembled:
         """Make the output from the parts.
 
@@ -416,18 +432,14 @@ class PartsFolder:
         failure_stamps: list[Ints] = []
         failure_digests: list[Digests] = []
         has_digests = False
-        for index, file in enumerate(files):
-            with open_descriptors(file) as part:
-                made = part.provenance
-                if (made.plan_id, made.shard) != (plan.id, index):  # a lost worker of an older run wrote it
-                    raise DamageError(f"{file} is a part of another run", f"{file.name} is of another run")
-                counts.append(len(part))
-                has_digests |= part.digests is not None
-                failure_digests.append(all_digests(part.failure_digests, len(part.failures)))
-                if part.failure_stamps is not None:
-                    failure_stamps.append(part.failure_stamps[:])
-                failures.extend(part.failures)
-                notes.extend(part.notes)
+        for part in self.opened(plan):
+            counts.append(len(part))
+            has_digests |= part.digests is not None
+            failure_digests.append(all_digests(part.failure_digests, len(part.failures)))
+            if part.failure_stamps is not None:
+                failure_stamps.append(part.failure_stamps[:])
+            failures.extend(part.failures)
+            notes.extend(part.notes)
         ids = _PartIds(files, counts, unique=StoredItems(self.plan_file).first_repeat() is None)
         if len(ids):
             blocks = (block for file in files for block in _blocks(file))

@@ -124,9 +124,9 @@ class _Merge:
         self.failure_stamps: list[Ints] = []
         self.failure_digests: list[Digests] = []
         self.gone = update.changes.gone_rows if update.keep_gone else np.empty(0, np.int64)
-        self._read_ledgers()
+        self._read_ledgers(job, parts)
 
-    def _read_ledgers(self) -> None:
+    def _read_ledgers(self, job: Job, parts: PartsFolder) -> None:
         """Find out which images have a descriptor, and gather failures and notes in the order of the plan."""
         whole, origin, items = self.whole, self.update.changes.origin, self.update.plan.items
         old_failures, old_stamps = _Near(whole.failures), _table(whole.failure_stamps)
@@ -135,15 +135,14 @@ class _Merge:
         new_stamps: list[Ints] = []
         new_digests: list[Digests] = []
         places = {note.id: place for place, note in enumerate(noted)}  # of the notes that hold
-        for file in self.files:
-            with open_descriptors(file) as part:
-                failed.extend(part.failures)
-                new_stamps += list(_table(part.failure_stamps))
-                new_digests += list(all_digests(part.failure_digests, len(part.failures)))
-                for id_ in part.ids:
-                    places.pop(id_, None)  # it is of the photo that had the name before
-                places |= {note.id: len(noted) + place for place, note in enumerate(part.notes)}
-                noted.extend(part.notes)
+        for part in parts.opened(job.plan):
+            failed.extend(part.failures)
+            new_stamps += list(_table(part.failure_stamps))
+            new_digests += list(all_digests(part.failure_digests, len(part.failures)))
+            for id_ in part.ids:
+                places.pop(id_, None)  # it is of the photo that had the name before
+            places |= {note.id: len(noted) + place for place, note in enumerate(part.notes)}
+            noted.extend(part.notes)
         rows, notes = _Near(failed), _Near(noted)
         failure_of_id = {row.id: place for place, row in enumerate(failed)}
         for start in range(0, len(items), BLOCK):
