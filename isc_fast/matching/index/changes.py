@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...descriptors.comparing import compare_in_itself, compare_with_index
+from ...descriptors.concatenation import Piece, assemble
 from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors, repeated_id, stored_as
 from ...errors import FormatError, InputError, OutputError
@@ -29,7 +30,6 @@ from .layout import (
     sweep,
     write_manifest,
 )
-from .live import Piece, together
 from .memory import to_bytes
 from .sealing import Say, write_segment
 from .segment import Segment
@@ -154,7 +154,7 @@ def add_to_index(index: str | os.PathLike[str], descriptors: Descriptors, *, say
         OutputError: it cannot be written, or somebody else writes to it.
     """
     with _changing(index) as (folder, manifest):
-        nothing = Descriptors(np.empty((0, manifest.dim), np.float32), [], manifest.meta)
+        nothing = Descriptors(np.empty((0, manifest.dim), np.float32), [], dict(manifest.meta))
         compare_with_index(descriptors, nothing).require()
         check_lengths(descriptors, "new")
         if not len(descriptors):
@@ -164,10 +164,12 @@ def add_to_index(index: str | os.PathLike[str], descriptors: Descriptors, *, say
             opened = [stack.enter_context(Segment(folder, facts)) for facts in manifest.segments]
             _refuse_known(opened, descriptors)
             merged = _small_ones(opened, len(descriptors), manifest.promise.flat_below)
-            pieces = [*(Piece(one.descriptors, one.numbers) for one in merged), Piece.whole(descriptors)]
+            rows = assemble(
+                [*(Piece(one.descriptors, one.numbers) for one in merged), Piece(descriptors)], manifest.meta
+            )
             kept = [one.facts for one in opened if one not in merged]
             left = _left_bytes(folder, manifest, kept)
-            made = write_segment(folder, replace(together(pieces), meta=manifest.meta), manifest.promise, left, say)
+            made = write_segment(folder, rows, manifest.promise, left, say)
         changed = replace(manifest, segments=(*kept, made))
         _publish(folder, changed)
     return IndexChange(changed.live, changed.segments, added=len(descriptors))
@@ -221,10 +223,8 @@ def compact_index(index: str | os.PathLike[str], *, say: Say = _silent) -> Index
             return IndexChange(manifest.live, manifest.segments)
         with ExitStack() as stack:
             opened = [stack.enter_context(Segment(folder, facts)) for facts in manifest.segments]
-            rows = together([Piece(one.descriptors, one.numbers) for one in opened])
-            made = write_segment(
-                folder, replace(rows, meta=manifest.meta), manifest.promise, manifest.promise.memory_bytes, say
-            )
+            rows = assemble([Piece(one.descriptors, one.numbers) for one in opened], dict(manifest.meta))
+            made = write_segment(folder, rows, manifest.promise, manifest.promise.memory_bytes, say)
         changed = replace(manifest, segments=(made,))
         _publish(folder, changed)
     return IndexChange(changed.live, changed.segments)

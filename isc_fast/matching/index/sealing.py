@@ -12,6 +12,7 @@ import numpy as np
 from ...descriptors.store import BLOCK_ROWS, Descriptors, open_descriptors, rows_at, write_blocks
 from ...errors import InputError
 from ...files.atomic import output_error, sync_folder
+from ...files.lazy import Texts
 from ..arrays import Floats, Ints
 from ..searcher import open_searcher
 from .candidates import TRAINING_ROWS, Candidates
@@ -66,8 +67,9 @@ def write_segment(folder: Path, rows: Descriptors, promise: Promise, left_bytes:
     with _new_folder(folder) as made:
         say("write rows")
         meta = rows.provenance.stored_as("float32").write()  # a query reads them one by one, past HDF5
-        write_blocks(made / ROWS, rows.blocks(), ids=rows.ids, dim=rows.dim, meta=meta)
-        write_numbers(made / KEYS, make_keys(rows.ids))
+        ids = Texts(rows.ids)  # they are gone through twice
+        write_blocks(made / ROWS, rows.blocks(), ids=ids, dim=rows.dim, meta=meta)
+        write_numbers(made / KEYS, make_keys(ids))
         lists = None
         if listed:
             with open_descriptors(made / ROWS) as stored:
