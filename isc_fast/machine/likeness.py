@@ -6,14 +6,12 @@ alike.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from collections.abc import Mapping
+from functools import cache
 
 from .. import __version__
-from ..errors import MissingExtraError
 from .cores import processor_flags
-from .gpus import find_device
 from .versions import installed
 
 _INSTRUCTIONS = (
@@ -26,21 +24,21 @@ _PACKAGES = (
 )
 
 
-def hardware(*, gpu: bool = False) -> dict[str, str]:
-    """What decides the last bits here, in words by name.
+@cache
+def _facts() -> Mapping[str, str]:
+    flags = processor_flags()
+    processor = " ".join([platform.machine(), *(name for name in _INSTRUCTIONS if name in flags)])
+    return {"processor": processor, "isc-fast": __version__, **installed(_PACKAGES)}
+
+
+def hardware(device: str, gpu: str | None = None) -> dict[str, str]:
+    """What decides the last bits here, in words by name. Machines of the same kind say the same: nothing names the machine.
 
     Args:
-        gpu: whether the first GPU computes.
-
-    Raises:
-        EngineError: there is no GPU.
+        device: what an engine computes on.
+        gpu: what its GPU is, if it has one.
     """
-    flags = processor_flags()
-    found = {"processor": " ".join([platform.machine(), *(name for name in _INSTRUCTIONS if name in flags)])}
-    if gpu:
-        with contextlib.suppress(MissingExtraError):
-            found["gpu"] = str(find_device())
-    return {**found, "isc-fast": __version__, **installed(_PACKAGES)}
+    return {"device": device, **({"gpu": gpu} if gpu else {}), **_facts()}
 
 
 def unlike(first: Mapping[str, str], other: Mapping[str, str]) -> str | None:

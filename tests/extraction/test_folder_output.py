@@ -100,7 +100,7 @@ def test_the_parts_stay_with_a_manifest_and_assemble_to_the_file(tmp_path, photo
         assert (part.bytes, part.sha256) == (len(content), hashlib.sha256(content).hexdigest())
         assert part.checksums == content[-32:].hex()
     assert (found.rows, found.failures, found.notes, len(found.devices)) == (22, 2, 0, 1)
-    assert {"device", "machine", "instructions", "versions"} <= set(found.devices[0])
+    assert {"device", "processor", "isc-fast", "numpy"} <= set(found.devices[0])
     assert assembled(tmp_path / "out", tmp_path) == whole
     assert main(["assemble", str(tmp_path / "out" / "manifest.json"), "-o", str(tmp_path / "cli.h5"), "--json"]) == 0
     assert (tmp_path / "cli.h5").read_bytes() == whole

@@ -12,14 +12,14 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...decoders.contents import digests_of
 from ...engines.base import Engine, abilities, gpu_of
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, MissingExtraError
-from ...machine.facts import machine_facts
 from ...machine.gpus import find_device
+from ...machine.likeness import hardware
 from ...progress import Tally
 from ...sources.base import Source
 from ..parts import PartsFolder
@@ -77,13 +77,13 @@ class Work:
         return partial(digests_of, photo_of=self.source.content) if self.checksum else None
 
 
-def device_of(engine: Engine) -> dict[str, Any]:
-    """What an engine computes on here, with everything that decides about the last bits of a descriptor; plain data for JSON."""
-    facts: dict[str, Any] = {"device": engine.device, **machine_facts()}
+def device_of(engine: Engine) -> dict[str, str]:
+    """What an engine computes on here, with everything that decides about the last bits of a descriptor, in words by name."""
+    gpu = None
     if hasattr(engine, "gpu"):
         with contextlib.suppress(EngineError, MissingExtraError):
-            facts["gpu"] = find_device(gpu_of(engine)).name
-    return facts
+            gpu = str(find_device(gpu_of(engine)))
+    return hardware(engine.device, gpu)
 
 
 class Runner(Protocol):

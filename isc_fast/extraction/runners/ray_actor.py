@@ -24,7 +24,6 @@ from ...engines.base import Engine, load_engine
 from ...errors import EngineError, InputError, IscFastError, OutputError, require
 from ...files.atomic import keep_temporaries
 from ...items import Item
-from ...machine.likeness import hardware
 from ...sources.listing import open_item
 from ..parts import PartsFolder
 from ..plan_folder import parts_at
@@ -107,7 +106,7 @@ class RayWorker:
         device = self._job["device"]
         engine = _loaded(self._job["engine"], device, self._job["options"])
         facts = {**vars(Facts.of(engine)), "spec": engine.spec.to_json()}
-        self._say("ready", urgent=True, facts=facts, hardware=hardware(gpu=device == "cuda"), host=socket.gethostname())
+        self._say("ready", urgent=True, facts=facts, hardware=device_of(engine), host=socket.gethostname())
         begin = self._inbox.get()
         parts = parts_at(begin["output"], in_folder=begin["in_folder"])
         _check_shared(parts, begin["plan_bytes"], begin["probe"])
