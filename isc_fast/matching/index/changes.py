@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ...descriptors.assembling import Piece, assemble
 from ...descriptors.comparing import compare_in_itself, compare_with_index
-from ...descriptors.concatenation import Piece, assemble
 from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors, repeated_id, stored_as
 from ...errors import FormatError, InputError, OutputError
@@ -164,9 +164,8 @@ def add_to_index(index: str | os.PathLike[str], descriptors: Descriptors, *, say
             opened = [stack.enter_context(Segment(folder, facts)) for facts in manifest.segments]
             _refuse_known(opened, descriptors)
             merged = _small_ones(opened, len(descriptors), manifest.promise.flat_below)
-            rows = assemble(
-                [*(Piece(one.descriptors, one.numbers) for one in merged), Piece(descriptors)], manifest.meta
-            )
+            pieces = [*(Piece(one.descriptors, one.numbers) for one in merged), Piece(descriptors)]
+            rows = assemble(pieces, dict(manifest.meta))
             kept = [one.facts for one in opened if one not in merged]
             left = _left_bytes(folder, manifest, kept)
             made = write_segment(folder, rows, manifest.promise, left, say)
