@@ -76,6 +76,7 @@ class Kind:
         packs: the suffixes of its files, if one of them is a container of photos: a folder of nothing but containers, and a
             list that names some, give their photos. The ids of these begin with the container's name, and their paths are
             made by `isc_fast.sources.containers`.
+        remote: whether its inputs are addresses, and not paths.
     """
 
     noun: str
@@ -85,3 +86,4 @@ class Kind:
     scheme: str = ""
     open: Callable[[str], Photo] = str
     packs: frozenset[str] = frozenset()
+    remote: bool = False

@@ -15,6 +15,13 @@ from .containers import unreadable
 from .paths import is_there, real
 
 
+def nouns_of(kinds: Sequence[Kind]) -> list[str]:
+    """What the kinds are called in a message; all addresses under one name."""
+    schemes = [f"{kind.scheme}://" for kind in kinds if kind.remote and kind.scheme]
+    local = [kind.noun for kind in kinds if not kind.remote]
+    return [*local, f"an address ({', '.join(schemes)})"] if schemes else local
+
+
 class Finder:
     """Adds the images of inputs to a catalog.
 
@@ -48,7 +55,7 @@ class Finder:
         """
         kind = next((kind for kind in self._kinds if kind.takes(root)), None)
         if kind is None:
-            nouns = [kind.noun for kind in self._kinds]
+            nouns = nouns_of(self._kinds)
             if not is_there(root):
                 raise InputError(f"there is no {root}; expected {', '.join(nouns[:-1])} or {nouns[-1]}")
             raise InputError(f"{root} is neither {', nor '.join(nouns)}")

@@ -115,7 +115,7 @@ def _is_photo(name: str) -> bool:
     return is_url(name) and is_image_name(name)
 
 
-PHOTO = Kind("an image at an address", _is_photo, _one_object)
+PHOTO = Kind("an image at an address", _is_photo, _one_object, remote=True)
 REMOTE: tuple[Kind, ...] = (
     *(
         Kind(
@@ -125,9 +125,13 @@ REMOTE: tuple[Kind, ...] = (
             True,
             scheme,
             open_object,
+            remote=True,
         )
         for scheme, service in BUCKETS.items()
     ),
-    *(Kind(f"an address ({scheme}://)", partial(_takes, scheme), _web, False, scheme, open_object) for scheme in WEB),
+    *(
+        Kind(f"an address ({scheme}://)", partial(_takes, scheme), _web, False, scheme, open_object, remote=True)
+        for scheme in WEB
+    ),
 )
 """One kind for each scheme. They take what the other kinds do not take by its name."""

@@ -42,6 +42,7 @@ def test_every_verb_has_one_file_with_help_flags_and_a_handler(capsys):
         "flags",
         "output",
         "process",
+        "ray_flags",
     }
     assert set(VERBS) == files
     (action,) = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
@@ -215,7 +216,7 @@ def test_every_kind_of_bad_file_ends_in_the_ledger(capsys, tmp_path):
         ("challenge nowhere --engine demo -o out", "there is no folder nowhere"),
         ("extract photos --engine demo --threads 0 -o out.h5", "threads must be at least 1"),
         ("export --ckpt none.pth -o x.onnx", "none.pth does not exist"),
-        ("export --ckpt notes.onnx -o x.onnx", "is not a checkpoint"),
+        ("export --ckpt notes.onnx -o x.onnx", "cannot be read as ONNX"),
         ("export --ckpt v107.pth -o x.trt", "writes .onnx, .pt2, .plan engines only"),
         ("export --ckpt notes.onnx --precision int8 -o x.onnx", "notes.onnx is not an ONNX file"),
         ("export --ckpt v107.pth --precision bf16 --runtime onnxruntime -o x.onnx", "leave out --runtime"),

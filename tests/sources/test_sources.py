@@ -15,6 +15,7 @@ from isc_fast.decoders.rules import load_input
 from isc_fast.errors import InputError
 from isc_fast.items import Item, Problem
 from isc_fast.sources import lists
+from isc_fast.sources.finding import nouns_of
 from isc_fast.sources.folders import IMAGE_SUFFIXES
 from isc_fast.sources.listing import KINDS, list_images
 
@@ -375,7 +376,8 @@ def test_a_limit_does_not_change_ids(tree):
 
 def test_what_cannot_be_listed(tree, tmp_path, monkeypatch):
     folder = tree("notes.txt", "b/c.doc", root="empty")
-    kinds = [kind.noun for kind in KINDS]
+    kinds = nouns_of(KINDS)
+    assert kinds[-1] == "an address (s3://, gs://, az://, https://, http://)"
     gone = f"there is no {tmp_path}/gone; expected {', '.join(kinds[:-1])} or {kinds[-1]}"
     assert refusal(tmp_path / "gone") == gone
     assert refusal(folder, tmp_path / "gone") == gone
