@@ -38,11 +38,15 @@ class ExportReport:
     def __str__(self) -> str:
         spec, parity = self.spec, self.parity
         compared = spec.runtime == "tensorrt" and not spec.accuracy
-        against = "the fp32 engine" if compared else "torch"
+        against = "the fp32 engine" if compared else "torch" if spec.arch else "the file by itself"
         stored = spec.weights_as if spec.weights_as == spec.precision else f"stored as {spec.weights_as}"
         rows = [
             ("engine", f"{self.path}  {self.size_bytes / 1e6:.1f} MB, made in {self.seconds:.0f} s"),
-            ("network", f"{spec.name}: {spec.arch}" + ("" if spec.gem_p is None else f", GeM p = {spec.gem_p:g}")),
+            (
+                "network",
+                f"{spec.name}: {spec.arch or 'an ONNX file of another tool'}"
+                + ("" if spec.gem_p is None else f", GeM p = {spec.gem_p:g}"),
+            ),
             *([("views", f"{spec.augmentation}, summed")] if spec.augmentation else []),
             ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
             ("output", f"float32 (n, {spec.dim}), unit length"),

@@ -80,6 +80,12 @@ class OperatingPoint:
         wanted = self.tail_from + self.tail_scale * math.log(self.tail_share / share)
         return min(HIGHEST, math.ceil(100 * max(self.score, wanted) - 1e-9) / 100)
 
+    def __str__(self) -> str:
+        return (
+            f"from {self.score:.2f} on, {self.recall:.0%} of {self.copies:.0f} edited copies are found, and "
+            f"{self.precision:.0%} of the pairs are right"
+        )
+
     def in_words(self, compared: str) -> str:
         """Where a default threshold comes from, in one sentence.
 

@@ -94,6 +94,8 @@ def test_a_wrapped_network_gives_what_its_own_runtime_gives(dtype, first, bgr, p
     words = ("" if dtype == TensorProto.UINT8 else NORMAL) + (" channels=bgr" if bgr else "")
     made = export_engine(source, tmp_path / "mine.onnx", preprocess=words, photos=photos[:6], min_cosine=0.9999)
     assert (made.spec.name, made.spec.dim, made.spec.height, made.spec.arch) == ("other", DIM, SIZE, None)
+    assert "6 photos against the file by itself" in str(made)
+    assert "other: an ONNX file of another tool" in str(made)
     pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((SIZE, SIZE), 2)) for path in photos[:6]])
     images = pixels if dtype == TensorProto.UINT8 else (pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     images = images[..., ::-1] if bgr else images
