@@ -21,11 +21,18 @@ what was found, what was expected, and what to do next.
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
+
+_LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""What `str.splitlines` splits at; names of files and ids may hold it."""
 
 
 class IscFastError(Exception):
-    """Base of every error that isc-fast raises on purpose."""
+    """Base of every error that isc-fast raises on purpose. Its text is one line."""
+
+    def __str__(self) -> str:
+        return _LINE_BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), super().__str__())
 
 
 class InputError(IscFastError):
