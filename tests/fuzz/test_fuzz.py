@@ -53,7 +53,7 @@ def test_every_finding_belongs_to_a_reader():
     assert all(any(file.name.startswith(f"{name}-") for name in names) for file in FINDINGS.iterdir())
 
 
-@pytest.mark.parametrize("fault", [ValueError("x"), FormatError("two\nlines"), FormatError(""), RecursionError()])
+@pytest.mark.parametrize("fault", [ValueError("x"), FormatError(""), RecursionError()])
 def test_a_fault_is_seen(tmp_path, fault):
     def read(_path: Path) -> None:
         raise fault

@@ -259,3 +259,10 @@ def test_a_wheel_holds_one_top_level_name_and_all_files(tmp_path):
     }
     assert data <= set(names)
     assert "isc_fast/py.typed" in names
+
+
+@pytest.mark.parametrize("broken", ["two\nlines", "a\r\nb", "form\x0cfeed", "line\u2028separator", "next\x85line"])
+def test_an_error_s_text_is_one_line_whatever_a_name_holds(broken):
+    text = str(errors.DamageError(broken, broken))
+    assert len(text.splitlines()) == 1
+    assert text.encode("ascii").decode("unicode_escape") == broken
