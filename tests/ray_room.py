@@ -58,16 +58,16 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
 
         before(OrtEngine, "run", running)
         before(PartsFolder, "write_part", lambda _, plan, shard, *__: note(part=shard.index))
-        hardware = ray_actor.hardware
+        device_of = ray_actor.device_of
 
-        def unlike(**options):
+        def unlike(engine):
             try:
                 os.rename(CONTROL + "/unlike", CONTROL + "/unlike.taken")
             except OSError:
-                return hardware(**options)
-            return {**hardware(**options), "processor": "x86_64 avx"}
+                return device_of(engine)
+            return {**device_of(engine), "processor": "x86_64 avx"}
 
-        ray_actor.hardware = unlike
+        ray_actor.device_of = unlike
 """
 WAIT_S = 240.0
 """Seconds for what takes a few on an idle machine."""
