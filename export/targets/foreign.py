@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import onnx
 import onnxruntime
 
 from ... import __version__
+from ...engines.header import file_sha256
 from ...engines.ort import OrtEngine
 from ...engines.spec import EngineSpec
 from ...errors import EngineError
@@ -55,7 +55,7 @@ class ForeignMaking(Making):
             gem_p=None,
             precision="int8" if self.graph.lowered else "fp32",
             preprocessing=preparing.sized(self.graph.height, self.graph.width).name,
-            checkpoint_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            checkpoint_sha256=file_sha256(file),
             tools={"isc-fast": __version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         )
         self._model: Any = None

@@ -119,11 +119,10 @@ def check_preparing(graph: ForeignGraph, preparing: Preparing) -> None:
 
 def prepared(graph: ForeignGraph, preparing: Preparing, pixels: Any) -> Any:
     """What the graph takes of ``uint8 (n, h, w, 3)``, computed apart from the graph that `around` makes."""
-    images = pixels[..., ::-1] if preparing.bgr else pixels
+    images = pixels
     if preparing.mean and preparing.std:
-        mean, std = np.array(preparing.mean), np.array(preparing.std)
-        images = (pixels / 255.0 - mean) / std
-        images = images[..., ::-1] if preparing.bgr else images
+        images = (pixels / 255.0 - np.array(preparing.mean)) / np.array(preparing.std)
+    images = images[..., ::-1] if preparing.bgr else images
     images = images.transpose(0, 3, 1, 2) if graph.channels_first else images
     return np.ascontiguousarray(images, graph.dtype)
 

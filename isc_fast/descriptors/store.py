@@ -320,6 +320,11 @@ def write_descriptors(
     twice = repeated_id(descriptors.ids)
     if twice is not None:
         raise FormatError(f"the id {twice!r} occurs twice; every descriptor needs an id of its own")
+    write_set(path, descriptors)
+
+
+def write_set(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
+    """Write a set block by block, with its ledgers and facts about photos; ids are not looked at. See `write_descriptors`."""
     write_blocks(
         path,
         descriptors.blocks(),

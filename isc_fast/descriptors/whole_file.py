@@ -9,7 +9,7 @@ from ..files.atomic import try_to_write
 from .hdf5 import check_name
 from .part_set import open_parts
 from .rewriting import Rewritten
-from .store import BLOCK_ROWS, write_blocks
+from .store import write_set
 
 
 def assemble(parts: str | os.PathLike[str], output: str | os.PathLike[str]) -> Rewritten:
@@ -28,18 +28,5 @@ def assemble(parts: str | os.PathLike[str], output: str | os.PathLike[str]) -> R
     check_name(output)
     try_to_write(output)
     with open_parts(parts) as whole:
-        stamps = whole.stamps
-        write_blocks(
-            output,
-            whole.blocks(),
-            ids=whole.ids,
-            dim=whole.dim,
-            meta=whole.meta,
-            failures=whole.failures,
-            notes=whole.notes,
-            stamps=None
-            if stamps is None
-            else (stamps[row : row + BLOCK_ROWS] for row in range(0, len(whole), BLOCK_ROWS)),
-            failure_stamps=None if whole.failure_stamps is None else whole.failure_stamps[:],
-        )
+        write_set(output, whole)
         return Rewritten(Path(output), len(whole), len(whole.failures))

@@ -9,10 +9,10 @@ order, anywhere, and more than once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from ...decoders.contents import digests_of
 from ...engines.base import Engine, abilities, gpu_of
@@ -47,6 +47,16 @@ class Facts:
     def of(cls, engine: Engine) -> Facts:
         """The facts about a loaded engine."""
         return cls(engine.id, engine.spec, engine.default_batch_size, abilities(engine).takes_gpu_pixels)
+
+    def message(self) -> dict[str, Any]:
+        """They as a message between processes; `of_message` is the way back."""
+        return {**vars(self), "spec": self.spec.to_json()}
+
+    @classmethod
+    def of_message(cls, message: Mapping[str, Any]) -> Self:
+        """The facts of a message, which may hold more."""
+        values = {entry.name: message[entry.name] for entry in fields(cls)}
+        return cls(**{**values, "spec": EngineSpec.from_json(values["spec"])})
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from functools import cached_property
 from typing import Any
 
 from ...decoders.base import can_isolate
-from ...engines.spec import EngineSpec
 from ...errors import EngineError, InputError, MissingExtraError
 from ...machine import cuda
 from ...machine.devices import split_device
@@ -94,8 +93,7 @@ class Processes:
                 )
             if message["kind"] == "error":
                 raise_reported(worker, message)
-            spec = EngineSpec.from_json(message["spec"])
-            return Facts(message["id"], spec, message["default_batch_size"], message["takes_gpu_pixels"])
+            return Facts.of_message(message)
 
     def run(self, work: Work, tally: Tally) -> None:
         """See `isc_fast.extraction.runners.base.Runner`.

@@ -105,7 +105,7 @@ class RayWorker:
     def _compute(self) -> None:
         device = self._job["device"]
         engine = _loaded(self._job["engine"], device, self._job["options"])
-        facts = {**vars(Facts.of(engine)), "spec": engine.spec.to_json()}
+        facts = Facts.of(engine).message()
         self._say("ready", urgent=True, facts=facts, hardware=device_of(engine), host=socket.gethostname())
         begin = self._inbox.get()
         parts = parts_at(begin["output"], in_folder=begin["in_folder"])

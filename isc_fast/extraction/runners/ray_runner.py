@@ -19,7 +19,6 @@ from typing import Any
 
 from ...decoders.base import can_isolate
 from ...decoders.opening import ImageProblem, open_photo
-from ...engines.spec import EngineSpec
 from ...errors import EngineError, InputError
 from ...progress import Tally
 from ...sources.listing import open_item
@@ -76,8 +75,7 @@ class OnRay:
             self._crew.next(_LOOK_S)
             self._crew.stalled(set())
             self.refuse_waiting(began, 1)
-        said = self._crew.facts
-        return Facts(**{**said, "spec": EngineSpec.from_json(said["spec"])})
+        return Facts.of_message(self._crew.facts)
 
     def run(self, work: Work, tally: Tally) -> None:
         """See `isc_fast.extraction.runners.base.Runner`.

@@ -86,7 +86,7 @@ def _work(channel: _Channel) -> None:
         if "output" in job:
             _extract(channel, job, engine, part)
         else:
-            channel.say("facts", **{**vars(Facts.of(engine)), "spec": engine.spec.to_json()})
+            channel.say("facts", **Facts.of(engine).message())
     except IscFastError as error:
         channel.say("error", type=type(error).__name__, text=str(error))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import InputError
 from ..model import DescribingNet
 
 
@@ -78,6 +79,21 @@ class Family:
     name: str
     holds: Callable[[Weights], bool]
     build: Callable[[Weights, Wishes], Built]
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue; see `isc_fast.networks.model.DescribingNet`."""
+
+
+def checked_power(power: float) -> float:
+    """A power of the generalised-mean pooling.
+
+    Raises:
+        InputError: it is not above 0.
+    """
+    if not power > 0:
+        raise InputError(f"the power of the pooling is {power}; expected a number above 0")
+    return power
 
 
 def plain_name(path: Path) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 from ...errors import CheckpointError, InputError
 from ..checkpoint import load_strictly, named_tensors
 from ..model import DescribingNet, unit_length
-from .base import Built, Family, Weights, Wishes, plain_name
+from .base import IMAGENET_MEAN, IMAGENET_STD, Built, Family, Weights, Wishes, plain_name
 
 _PATCH = 16
 _EPSILON = 1e-4  # of the layer normalisations, where timm has 1e-6
@@ -48,7 +48,7 @@ class CopyNceNet(DescribingNet):
     def __init__(self, arch: str, dim: int, size: int) -> None:
         super().__init__()
         self.arch, self.dim, self.gem_p = arch, dim, None
-        self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         self.backbone = _ClassToken(arch, size)
         self.head = nn.Linear(int(self.backbone.vit.embed_dim), dim, bias=False)  # type: ignore[arg-type]
         self.bn = nn.BatchNorm1d(dim)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...errors import CheckpointError, InputError
+from ...errors import CheckpointError
 from ..checkpoint import as_checkpoint, build_network
 from ..presets import preset_in_name
-from .base import Built, Family, Weights, Wishes, plain_name
+from .base import Built, Family, Weights, Wishes, checked_power, plain_name
 
 
 def _holds(weights: Weights) -> bool:
@@ -29,8 +29,7 @@ def _build(weights: Weights, wishes: Wishes) -> Built:
             f"warning: {file} is named like {preset.name}, which pools with the power {preset.gem_p:g}, but its own arguments "
             f"say {checkpoint.gem_p:g}; the engine pools with {preset.gem_p:g}: choose with --gem-p, or rename the file"
         )
-    if not power > 0:
-        raise InputError(f"the power of the pooling is {power}; expected a number above 0")
+    checked_power(power)
     return Built(build_network(checkpoint, gem_p=power), preset.name if preset else plain_name(file), side)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from ...errors import CheckpointError, InputError
+from ...errors import CheckpointError
 from ..checkpoint import load_strictly, named_tensors
 from ..model import DescribingNet, create_backbone, generalised_mean, unit_length
-from .base import Built, Family, Weights, Wishes, plain_name
+from .base import IMAGENET_MEAN, IMAGENET_STD, Built, Family, Weights, Wishes, checked_power, plain_name
 
 GEM_P = 3.0
 """The power of the pooling of all published networks."""
@@ -60,7 +60,7 @@ class SscdNet(DescribingNet):
     def __init__(self, arch: str, dim: int, gem_p: float = GEM_P) -> None:
         super().__init__()
         self.arch, self.dim, self.gem_p = arch, dim, gem_p
-        self.mean, self.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         self.backbone = create_backbone(arch)
         channels: int = self.backbone.feature_info.channels()[-1]  # type: ignore[operator,union-attr]
         self.head = nn.Linear(channels, dim)
@@ -114,9 +114,7 @@ def _build(weights: Weights, wishes: Wishes) -> Built:
             f"{weights.path} looks like SSCD but has no linear head: expected backbone.fc.weight or embeddings.1.weight; is it "
             "the network without its head?"
         )
-    power = GEM_P if wishes.gem_p is None else wishes.gem_p
-    if not power > 0:
-        raise InputError(f"the power of the pooling is {power}; expected a number above 0")
+    power = checked_power(GEM_P if wishes.gem_p is None else wishes.gem_p)
     net = SscdNet(_arch_of(tensors, weights), head.shape[0], power)
     # How many batches a normalisation has seen in training says nothing afterwards, and some forms leave it out.
     counts = {name: value for name, value in net.state_dict().items() if name.endswith("num_batches_tracked")}
