@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from ..progress import ProgressCallback
 from .arrays import Ints, Pairs, join
 from .cpu_searcher import CPU
 from .exact import Metric
+from .left_out import read_left_out
 from .matches import Matches, Truth
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
@@ -41,6 +43,8 @@ def search(
     labelled: Truth | None = None,
     metric: Metric = "ip",
     device: str | Searcher = CPU,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
@@ -62,6 +66,9 @@ def search(
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
             references of a part may count for a query, the processor finds them. It may also be a searcher that is open
             already (`isc_fast.matching.searcher.open_searcher`).
+        verdicts: a file of verdicts, as a page saves it: pairs that somebody judged wrong are left out, and others take their
+            places within the limits. `Matches.verdicts` marks those that are right.
+        stop_list: a list of ids, of both sides, which match nothing.
         progress: called with how many references were read, and how many will be: each of them once for each block of queries.
             The best pairs of all may need more of them than was known at first.
 
@@ -72,10 +79,12 @@ def search(
         MismatchError: queries and references come from different engines or normalisations.
         InputError: a limit is out of range, a side is empty, the ground truth labels none of the queries, or a threshold
             alone gives more than `MOST_PAIRS` pairs.
+        FormatError: the file of verdicts or the stop list is not what it should be.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     _check_counts(k, max_pairs)
+    left_out = read_left_out(verdicts, stop_list)
     _check_sides(queries, references, metric)
     _check_threshold(threshold, metric, (queries, references))
     _check_ids(queries, references)
@@ -85,16 +94,20 @@ def search(
         k, max_pairs = (DEFAULT_K, None) if labelled is None else (None, PAIRS_PER_LABELLED * len(queries))
     lowest = np.float32(-np.inf if threshold is None else threshold)
     wanted = _Search(queries, _Reading(references, progress), metric, open_searcher(device))
-    if k is not None:
-        pairs = wanted.nearest(k, lowest)
-        if max_pairs is not None:
-            pairs = _best(pairs, max_pairs)
-    elif max_pairs is None:
-        pairs = _best(wanted.above(lowest), None)
-    else:
-        pairs = wanted.best_overall(max_pairs, lowest)
-    rows, columns, scores = pairs
-    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
+
+    def found(k: int | None, max_pairs: int | None) -> Matches:
+        if k is not None:
+            pairs = wanted.nearest(k, lowest)
+            if max_pairs is not None:
+                pairs = _best(pairs, max_pairs)
+        elif max_pairs is None:
+            pairs = _best(wanted.above(lowest), None)
+        else:
+            pairs = wanted.best_overall(max_pairs, lowest)
+        rows, columns, scores = pairs
+        return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
+
+    return left_out.search(found, k, max_pairs) if left_out else found(k, max_pairs)
 
 
 def _check_counts(k: int | None, max_pairs: int | None) -> None:

@@ -13,19 +13,24 @@ import numpy as np
 from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors, ids_at
+from ..descriptors.store import Descriptors
 from ..errors import FormatError, InputError
 from ..files.own_folder import own_folder
+from ..matching.hubs import Hub, hubs_of_matches
+from ..matching.left_out import LeftOut, read_left_out
 from ..matching.matches import UPRIGHT, Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
 from ..matching.self_join import check_threshold
 from ..matching.two_sides import search
 from ..matching.views import best_of_views
-from ..review.page import DEFAULT_ROWS, write_report
+from ..review.page import DEFAULT_ROWS, choose, pairs_of
+from ..review.pairs import ReviewPage
+from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
 from .describing import Describing, Progress, Side, check_there, default_threshold, descriptors_among
+from .suggestions import write_suggestions
 from .views import ViewSource, views_of
 
 K = 10
@@ -47,6 +52,8 @@ class FindResult:
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
         by_view: how many pairs each view of the queries gave; None where the queries were compared as they are.
+        hubs: how many photos match many others, see `isc_fast.matching.hubs`.
+        suggestions: the file of them; None where there is none.
     """
 
     matches: Path
@@ -60,6 +67,8 @@ class FindResult:
     sides: tuple[Side, Side]
     verdict: Verdict
     by_view: Mapping[str, int] | None = None
+    hubs: int = 0
+    suggestions: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -67,6 +76,7 @@ class FindResult:
         failures = {side.name: len(side.made.failures) for side in self.sides if side.made}
         page = None if self.page is None else str(self.page)
         made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
+        made["stop_list_suggestions"] = None if self.suggestions is None else str(self.suggestions)
         made |= {name: getattr(self, name) for name in names}
         return made if self.by_view is None else {**made, "views": dict(self.by_view)}
 
@@ -84,6 +94,8 @@ def find_copies(
     turn: bool = False,
     search_device: str = "cpu",
     max_rows: int = DEFAULT_ROWS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> FindResult:
     """Find which references each query was copied from: describe both sides, search, write the pairs and a page.
@@ -92,7 +104,8 @@ def find_copies(
         queries, references: photos, as `isc_fast.extract` takes them, or a descriptor file.
         output: a folder that is new, empty or of an earlier run; it gets ``queries.h5`` and ``references.h5`` where
             photos were given, ``matches.csv`` (or ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html``
-            and ``find.json``. An interrupted call goes on.
+            and ``find.json``; and ``stop_list_suggestions.csv`` (or ``.jsonl``), where photos match many others. An interrupted
+            call goes on.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
         threshold: lowest score; by default what the engine carries for so many pairs.
@@ -101,7 +114,9 @@ def find_copies(
             and ``matches.jsonl``, written in the place of ``matches.csv``, says which one in ``view``.
         turn: describe them turned by 90, 180 and 270 degrees as well; with ``mirror``, that too for the mirrored ones.
         search_device: see ``device`` of `isc_fast.search`.
-        max_rows: pairs on the page at most.
+        max_rows: pairs on the page at most; of more, it shows some, spread evenly over the scores.
+        verdicts, stop_list: see `isc_fast.search`. With verdicts, ``matches.jsonl`` is written in the place of ``matches.csv``
+            too, and has ``verdict`` where somebody judged a pair right.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
@@ -117,6 +132,7 @@ def find_copies(
         )
     if threshold is not None:
         check_threshold(threshold)
+    left_out = read_left_out(verdicts, stop_list)
     names = views_of(mirror=mirror, turn=turn)
     _check_views(names, queries, describing)
     check_there(queries, references)
@@ -144,7 +160,7 @@ def find_copies(
                 threshold, point = default_threshold([query_set, reference_set], pairs)
                 said = point.in_words(f"{pairs} pairs")
             counts = len(query_set), len(reference_set)
-            file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
+            file = matches_file(folder, query_set.ids, reference_set.ids, as_lines=bool(names) or verdicts is not None)
             if negatives is not None:
                 against = stack.enter_context(open_any(negatives))
 
@@ -162,18 +178,24 @@ def find_copies(
                     k=k,
                     threshold=threshold,
                     device=searcher,
+                    verdicts=verdicts,
+                    stop_list=stop_list,
                     progress=progress(f"search {name}" if names else "search") if progress else None,
                 )
                 for name, found in view_sets.items()
             }
-            matches = best_of_views(by_view, query_set.ids, k) if names else by_view[UPRIGHT]
+            matches = left_out.of(best_of_views(by_view, query_set.ids, k)) if names else by_view[UPRIGHT]
         own.clear()
         write_matches(file, matches)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows)
+        hubs = hubs_of_matches(matches)
+        stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs)
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
-        result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
-        own.finish(result.to_dict(), [file, *([page] if page else [])])
+        result = FindResult(
+            file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares, len(hubs), stops
+        )
+        own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
         return result
 
 
@@ -190,15 +212,15 @@ def _check_views(names: Sequence[str], queries: Inputs | Source, describing: Des
         )
 
 
-def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
-    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, and for views.
+def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
+    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, or there is more to say.
 
     Raises:
         OutputError: the file cannot be written.
     """
     csv, lines = folder / "matches.csv", folder / "matches.jsonl"
     try:
-        if not with_views:
+        if not as_lines:
             check_output(csv, *ids)
             return csv
     except FormatError:
@@ -207,13 +229,25 @@ def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
     return lines
 
 
-def _write_page(path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int) -> Path | None:
-    """Write the page of the best pairs; None where there are no photos to show, or no pairs."""
-    best = np.argsort(-matches.scores, kind="stable")[:max_rows]
-    views = None if matches.views is None else ids_at(matches.views, best)
-    shown = Matches(ids_at(matches.query_ids, best), ids_at(matches.reference_ids, best), matches.scores[best], views)
+def _write_page(
+    path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int, left_out: LeftOut, hubs: Sequence[Hub]
+) -> Path | None:
+    """Write the page of the pairs; None where there are no photos to show, or no pairs."""
+    rows = choose(matches, np.arange(len(matches)), max_rows)
+    shown = matches.take(rows.tolist())
     queries, references = sides[0].photos(shown.query_ids), sides[1].photos(shown.reference_ids)
     if not (queries and references):
         return None
-    write_report(path, shown, queries=queries, references=references, max_rows=max_rows)
+    page = ReviewPage(
+        title="Copies found",
+        lead="Each query beside a reference that it may be a copy of.",
+        pairs=pairs_of(matches, rows, verdicts=left_out.verdicts),
+        total=len(matches),
+        figures=[
+            ("Pairs", f"{len(matches):,}"),
+            ("Queries with a match", f"{len(set(matches.query_ids)):,}"),
+        ],
+        stops=[(hub.id, hub.words) for hub in hubs],
+    )
+    write_page(path, page, queries, references)
     return path
