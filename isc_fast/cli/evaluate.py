@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_json
-from .output import show
+from .output import note, show
 
 HELP = "score matches against a ground truth, in every protocol"
 
@@ -14,19 +14,28 @@ HELP = "score matches against a ground truth, in every protocol"
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("matches", metavar="MATCHES", help="matches.csv, .jsonl or .parquet")
-    parser.add_argument("truth", metavar="GROUND_TRUTH.csv")
+    parser.add_argument(
+        "truth",
+        metavar="GROUND_TRUTH.csv",
+        help="or a file of verdicts, saved from a page: only judged pairs count then",
+    )
     parser.add_argument("--protocol", choices=("kit", "official", "per-query"), help="only this one")
     add_json(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Evaluate, and print the figures."""
+    from ..evaluation.labels import read_labels
     from ..evaluation.metrics import check_references, evaluate
-    from ..matching.matches import read_matches, read_truth
+    from ..matching.matches import read_matches
 
     options = {"protocols": (arguments.protocol,)} if arguments.protocol else {}
-    matches, truth = read_matches(arguments.matches), read_truth(arguments.truth)
-    result = evaluate(matches, truth, **options)
-    check_references(matches, truth)
+    matches = read_matches(arguments.matches)
+    labels = read_labels(arguments.truth, matches)
+    result = evaluate(labels.matches, labels.truth, **options)
+    if labels.judged is None:
+        check_references(labels.matches, labels.truth)
+    else:
+        note(f"note: {labels.judged} of {len(matches)} pairs are judged right or wrong; the others do not count")
     show(json.dumps(result.to_dict()) if arguments.json else result)
     return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, describing_of, given
-from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
+from .flags import PHOTOS_HELP, add_describing, add_json, add_left_out, add_search_device, describing_of, given
+from .output import named_progress, note, note_what_is_missing, propose, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
 
@@ -32,8 +32,11 @@ def add(parser: ArgumentParser) -> None:
         help="find turned copies too: describe the queries turned by 90, 180 and 270 degrees",
     )
     parser.add_argument("--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold")
-    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="pairs on the page at most, spread over the scores (default: 1000)"
+    )
     parser.add_argument("--view", action="store_true", help="open the page")
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -43,7 +46,7 @@ def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
     from ..runs.find import find_copies
 
-    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device")
+    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device", "verdicts", "stop_list")
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
     with named_progress(search="references") as printers, told_in_one_line():
         found = find_copies(
@@ -58,6 +61,7 @@ def run(arguments: Namespace) -> int:
         if side.made:
             note_what_is_missing(side.made)
     tell(found.verdict)
+    propose(found.hubs, found.suggestions)
     if arguments.json:
         show(json.dumps(found.to_dict()))
     else:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
-from .output import named_progress, note_what_is_missing, show, told_in_one_line
+from .flags import (
+    add_describing,
+    add_json,
+    add_left_out,
+    add_search_device,
+    add_tables,
+    add_threshold,
+    describing_of,
+    given,
+)
+from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
 
@@ -37,8 +46,12 @@ def add(parser: ArgumentParser) -> None:
     )
     add_tables(parser)
     parser.add_argument(
-        "--max-rows", type=int, metavar="N", help="pairs of each set on the page at most (default: 200)"
+        "--max-rows",
+        type=int,
+        metavar="N",
+        help="pairs of each set on the page at most, spread over the scores (default: 1000)",
     )
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -56,11 +69,12 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             nemo=arguments.nemo,
             progress=printers,
-            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device"),
+            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device", "verdicts", "stop_list"),
         )
     for side in found.sides:
         if side.made:
             note_what_is_missing(side.made)
+    propose(found.hubs, found.files.get("suggestions"))
     if arguments.json:
         show(json.dumps(found.to_dict()))
         return 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_json, add_search_device, given
-from .output import progress, show, tell, told_in_one_line
+from .flags import add_json, add_left_out, add_search_device, given
+from .output import note, progress, show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 
@@ -34,6 +34,7 @@ def add(parser: ArgumentParser) -> None:
         "challenge's descriptor track is scored",
     )
     parser.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
+    add_left_out(parser)
     add_search_device(parser)
     add_json(parser, "the result as ")
 
@@ -46,7 +47,7 @@ def run(arguments: Namespace) -> int:
     from ..matching.matches import check_output, read_truth, write_matches
     from ..matching.two_sides import search
 
-    options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
+    options = given(arguments, "k", "max_pairs", "threshold", "metric", "device", "verdicts", "stop_list")
     if arguments.labelled:
         options["labelled"] = read_truth(arguments.labelled)
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
@@ -60,6 +61,8 @@ def run(arguments: Namespace) -> int:
         verdict = compare(queries, references)
     write_matches(arguments.output, found)
     tell(verdict)
+    if found.verdicts is not None and not arguments.output.lower().endswith((".jsonl", ".parquet")):
+        note("note: a CSV has no place for verdicts; -o FILE.jsonl says which pairs somebody judged right")
     if arguments.json:
         show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))
     else:

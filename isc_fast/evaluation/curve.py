@@ -32,8 +32,8 @@ def precision_recall(matches: Matches, truth: Truth, *, points: int = POINTS) ->
     Args:
         matches: each pair at most once; queries that the ground truth does not label count as well, as in the protocol kit.
         truth: with at least one true pair.
-        points: about how many the curve has at most. Of more, some are left out: the first half stay, and others evenly spread over
-            the rest, with the one of the largest recall at a precision of 90 %.
+        points: about how many the curve has at most. Of more, some are left out: the first half stay, and others
+            evenly spread over the rest, with the one of the largest recall at a precision of 90 %.
     """
     scores = np.asarray(matches.scores, np.float64)
     correct = np.fromiter(((query, reference) in truth.pairs for query, reference, _ in matches), bool, len(scores))

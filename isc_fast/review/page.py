@@ -14,7 +14,7 @@ from ..evaluation.metrics import Scores, evaluate
 from ..files.atomic import try_to_write
 from ..items import Ints, Photo
 from ..matching.matches import UPRIGHT, Matches, Truth
-from ..matching.verdicts import Verdicts
+from ..matching.verdicts import Verdicts, read_verdicts
 from .pairs import Pair, ReviewPage, spread
 from .writing import write_page
 
@@ -31,7 +31,7 @@ def write_report(
     truth: Truth | None = None,
     threshold: float | None = None,
     max_rows: int = DEFAULT_ROWS,
-    verdicts: Verdicts | None = None,
+    verdicts: str | os.PathLike[str] | None = None,
 ) -> int:
     """Write a page that shows matches, the best ones first.
 
@@ -43,7 +43,7 @@ def write_report(
         threshold: the lowest score that the page shows.
         max_rows: the largest number of pairs that the page shows. Of more pairs it shows some, spread evenly over the scores, and
             says so; likewise if the file would be larger than 50 MB.
-        verdicts: what somebody said of pairs already (`isc_fast.read_verdicts`).
+        verdicts: a file of verdicts that a page saved; the page begins with them.
 
     Returns:
         the number of pairs on the page.
@@ -51,7 +51,7 @@ def write_report(
     Raises:
         InputError: a number makes no sense, none of the ids in the pairs is among the queries, or none is among the references;
             or the ground truth has nothing to do with the matches.
-        FormatError: there is a ground truth, and a pair occurs twice.
+        FormatError: there is a ground truth, and a pair occurs twice; or the file of verdicts is not what it should be.
         OutputError: the file cannot be written.
     """
     if max_rows < 1:
@@ -61,6 +61,7 @@ def write_report(
     if os.path.splitext(path)[1].lower() not in (".html", ".htm"):
         raise OutputError(f"cannot write {os.fspath(path)}: a page is HTML; give a name that ends in .html")
     try_to_write(path)
+    said = None if verdicts is None else read_verdicts(verdicts)
     fits = np.flatnonzero(matches.scores >= threshold) if threshold is not None else np.arange(len(matches))
     chosen = choose(matches, fits, max_rows)
     for side, ids, paths in (("query", matches.query_ids, queries), ("reference", matches.reference_ids, references)):
@@ -74,7 +75,7 @@ def write_report(
     page = ReviewPage(
         title="Matches",
         lead="Each query beside a reference that it may be a copy of.",
-        pairs=pairs_of(matches, chosen, truth, verdicts),
+        pairs=pairs_of(matches, chosen, truth, said),
         total=len(fits),
         threshold=None if known is None else known.threshold_at_p90,
         figures=() if known is None else figures_of(known),

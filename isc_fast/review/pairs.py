@@ -14,7 +14,8 @@ from ..evaluation.curve import Curve
 from ..items import Floats, Ints
 
 _STRATA = 20
-_MOST = 1e30  # scores of other tools may be infinite, which JSON does not hold
+MOST = 1e30
+"""The highest score that a page knows: those of other tools may be infinite, which JSON does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def spread(scores: Floats | Sequence[float]) -> Ints:
     Returns:
         row numbers ``(n,)``.
     """
-    values = np.clip(np.asarray(scores, np.float64), -_MOST, _MOST)
+    values = np.clip(np.asarray(scores, np.float64), -MOST, MOST)
     if not len(values):
         return np.empty(0, np.int64)
     low, high = values.min(), values.max()
@@ -146,7 +147,7 @@ def spread(scores: Floats | Sequence[float]) -> Ints:
 
 def columns_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     """What the page's script reads of pairs, beside their photos: a column for each thing that is known of any of them."""
-    columns: dict[str, Any] = {"score": [float(f"{min(max(pair.score, -_MOST), _MOST):.6g}") for pair in pairs]}
+    columns: dict[str, Any] = {"score": [float(f"{min(max(pair.score, -MOST), MOST):.6g}") for pair in pairs]}
     for name in ("probability", "view", "group", "edit", "truth", "set", "note", "verdict"):
         values = [getattr(pair, name) for pair in pairs]
         columns[name] = values if any(value is not None for value in values) else None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..files.atomic import write_text
-from .pairs import Pair, ReviewPage, columns_of, digest_of, spread
+from .pairs import MOST, Pair, ReviewPage, columns_of, digest_of, spread
 from .pictures import Photos, Pictures, Tell, make_pictures, place_of
 
 MOST_BYTES = 50_000_000
@@ -69,7 +69,7 @@ def _render(page: ReviewPage, shown: list[Pair], made: Pictures, *, one_side: bo
     data = {
         "digest": digest_of(shown),
         "sides": page.sides,
-        "threshold": page.threshold,
+        "threshold": None if page.threshold is None else min(max(page.threshold, -MOST), MOST),
         "photos": {"id": made.ids, "at": made.at, "size": made.size},
         "pairs": {"left": [one for one, _ in places], "right": [other for _, other in places], **columns_of(shown)},
         "groups": [{"size": group.size, "words": group.words} for group in page.groups],
@@ -115,4 +115,7 @@ def _json(data: object) -> str:
 def _curve(page: ReviewPage) -> dict[str, Any] | None:
     if page.curve is None:
         return None
-    return {name: np.round(getattr(page.curve, name), 7).tolist() for name in ("score", "precision", "recall")}
+    return {
+        name: np.clip(getattr(page.curve, name).round(7), -MOST, MOST).tolist()
+        for name in ("score", "precision", "recall")
+    }
