@@ -21,6 +21,8 @@ _FLAGS = [
     "--no-first-run",
 ]
 
+_PATIENCE_MS = 240_000  # on a busy machine; the limit of pytest ends a test that hangs
+
 
 def find_browser() -> str:
     """The path of a Chromium; the test is skipped where there is none."""
@@ -59,15 +61,25 @@ class Visit:
         self.context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
         )
+        self.context.set_default_timeout(_PATIENCE_MS)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.complaints.append("a dialog"), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.file = file
         self.page.goto(file.as_uri())
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "assert"):  # a warning may be on what the test itself does
+            self.complaints.append(message.text)
+
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true. Playwright's own waiting makes code from text, which the page's policy forbids."""
+        while not self.page.evaluate(expression):
+            self.page.wait_for_timeout(50)
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other."""

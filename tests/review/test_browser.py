@@ -116,22 +116,23 @@ SCROLL = """(pixels) => new Promise((done) => {
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_first_picture_comes_soon_and_scrolling_is_fluent(page_of, visit, tmp_path, count):
-    """Of three visits the best counts, and what the machine takes for a page of one pair is not the page's."""
+    """Within 2 s and at 30 frames a second; on a busy machine, in a few times what a page of one pair takes there just then."""
     write_page(tmp_path / "one.html", ReviewPage("", "", [Pair("a", "a", 0.5)]), {"a": jpeg()}, {"a": jpeg()})
     tries = []
     for _ in range(3):
-        least_ms = visit(tmp_path / "one.html").page.evaluate(FIRST_PICTURE)
+        least = visit(tmp_path / "one.html")
+        least_ms, least_per_s = least.page.evaluate(FIRST_PICTURE), least.page.evaluate(SCROLL, 0)["per_s"]
         one = visit(page_of(count))
-        first_ms = one.page.evaluate(FIRST_PICTURE)
-        scrolled = one.page.evaluate(SCROLL, 700)
+        first_ms, scrolled = one.page.evaluate(FIRST_PICTURE), one.page.evaluate(SCROLL, 700)
         assert one.page.locator(".row").count() < 60, "only the rows that are seen exist"
         assert count == 10 or scrolled["top"] > 5000
-        tries.append((first_ms - least_ms, first_ms, scrolled["per_s"]))
-        if first_ms - least_ms < 2000 and scrolled["per_s"] > 30:
+        tries.append((first_ms < max(2000, 4 * least_ms), scrolled["per_s"] > min(30, least_per_s / 3)))
+        print(
+            f"{count} pairs: {first_ms:.0f} ms ({least_ms:.0f}), {scrolled['per_s']:.0f} frames/s ({least_per_s:.0f})"
+        )
+        if all(tries[-1]):
             break
-    print(f"{count} pairs: first picture after {min(tries)[1]:.0f} ms, {max(rate for *_, rate in tries):.0f} frames/s")
-    assert min(tries)[0] < 2000
-    assert max(rate for *_, rate in tries) > 30
+    assert all(any(column) for column in zip(*tries, strict=True))
 
 
 def test_filters_search_and_sort(page_of, visit):
@@ -154,7 +155,7 @@ def test_filters_search_and_sort(page_of, visit):
     page.fill("#search", "QUERY-017")
     assert one.text("#count") == "5 of 1,000 pairs"
     page.select_option("#sort", "low")
-    assert one.chosen() == ["query-017", "reference-004"] or one.text("#facts").startswith("0.")
+    assert one.chosen() == ["query-017", "reference-004"]
     page.fill("#search", "")
     page.select_option("#filter-size", "6–20")
     large = sum(2 + row // 5 % 6 >= 6 for row in range(1000))
@@ -204,10 +205,10 @@ def test_verdicts_by_keyboard_are_kept_saved_and_loaded(page_of, visit, tmp_path
         fresh = visit(page_of(count))
         assert "No pair is judged yet" in fresh.text("#tally")
         fresh.page.set_input_files("#load-file", files[name])
-        fresh.page.wait_for_function("document.getElementById('notice').textContent.includes('4 verdicts loaded')")
+        fresh.until("document.getElementById('notice').textContent.includes('4 verdicts loaded')")
         assert f"4 of {count:,} judged: 2 right, 1 wrong, 1 undecided" in fresh.text("#tally")
     fresh.page.set_input_files("#load-file", [{"name": "x.json", "mimeType": "", "buffer": b'{"a": 1}'}])
-    fresh.page.wait_for_function("document.getElementById('notice').textContent.includes('no file of verdicts')")
+    fresh.until("document.getElementById('notice').textContent.includes('no file of verdicts')")
     assert "4 of" in fresh.text("#tally")
 
 
@@ -231,11 +232,10 @@ def test_the_two_pictures_are_compared_in_four_ways(page_of, visit):
       const canvas = document.querySelector('#compared canvas');
       return [...canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1).data];
     }"""
-    page.wait_for_function(f"({middle})()[3] === 255")
+    one.until(f"({middle})()[3] === 255")
     before = page.evaluate(middle)
     one.press("m")
-    page.wait_for_timeout(200)
-    assert page.evaluate(middle) != before
+    one.until(f"String(({middle})()) !== '{','.join(map(str, before))}'")
     one.press("s")
     assert one.chosen() == ["query-000"]
     one.press("s")
@@ -280,7 +280,7 @@ def test_hostile_ids_do_nothing_and_come_back_as_they_were(visit, tmp_path):
     one.page.evaluate("localStorage.clear()")
     one.page.reload()
     one.page.set_input_files("#load-file", tmp_path / "v.json")
-    one.page.wait_for_function("document.getElementById('notice').textContent.includes('8 verdicts loaded')")
+    one.until("document.getElementById('notice').textContent.includes('8 verdicts loaded')")
     assert len(json.loads((tmp_path / "v.json").read_text())["verdicts"]) == 8
 
 
@@ -300,7 +300,7 @@ def test_a_csv_of_ids_with_commas_and_quotes_is_read_by_both(visit, tmp_path):
     one.page.evaluate("localStorage.clear()")
     one.page.reload()
     one.page.set_input_files("#load-file", tmp_path / "v.csv")
-    one.page.wait_for_function("document.getElementById('notice').textContent.includes('3 verdicts loaded')")
+    one.until("document.getElementById('notice').textContent.includes('3 verdicts loaded')")
 
 
 def test_the_policy_stops_what_is_not_the_page_s_own(page_of, visit):
@@ -316,6 +316,7 @@ def test_the_policy_stops_what_is_not_the_page_s_own(page_of, visit):
     assert len(one.complaints) == 2
     assert all("Content Security Policy" in text for text in one.complaints)
     one.complaints.clear()
+    one.requests[:] = [url for url in one.requests if not url.startswith("https:")]  # which was stopped
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ function makeFilters() {
     $('sort').append(new Option(name === 'given' ? 'group' : label, name));
   }
   state.sort = $('sort').value;
-  $('sort').addEventListener('change', () => { state.sort = $('sort').value; refresh(); });
+  $('sort').addEventListener('change', () => { state.sort = $('sort').value; state.at = 0; state.list = []; refresh(); });
   $('search').addEventListener('input', () => { state.text = $('search').value.toLowerCase(); refresh(); });
   $('filters').addEventListener('submit', (event) => event.preventDefault());
   $('reset').addEventListener('click', showAll);

@@ -120,7 +120,7 @@ function mirror() {
 }
 
 function setMode(mode) {
-  state.swapped = mode === 'swap' && state.mode === 'swap' ? !state.swapped : mode === 'swap';
+  state.swapped = mode === 'swap' && state.mode === 'swap' && !state.swapped; // the left picture comes first
   state.mode = mode;
   drawStage();
 }
