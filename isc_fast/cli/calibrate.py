@@ -38,6 +38,7 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="another one draws other photos (default: 2021)")
     parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
+    parser.add_argument("--plot", metavar="FILE", help="draw precision, recall and scores too: .svg or .png")
     add_choice_flags(parser)
     add_json(parser, "the thresholds as ")
 
@@ -46,6 +47,10 @@ def run(arguments: Namespace) -> int:
     """Calibrate, and print the thresholds."""
     from ..runs.calibrate import PRECISIONS, calibrate
 
+    if arguments.plot:
+        from ..review.plots import check_plot, plot_calibration
+
+        check_plot(arguments.plot)
     options = given(arguments, "engine", "negatives", "sample", "copies", "share", "references", "seed", "ids")
     with progress("calibrate", "photos") as printer:
         found = calibrate(arguments.photos, arguments.output, choice=choice(arguments), progress=printer, **options)
@@ -54,6 +59,10 @@ def run(arguments: Namespace) -> int:
         note(f"note: {found.unread} photos cannot be read; others were taken in their place")
     if made.left_out:
         note(f"note: {made.left_out} photos were left out, because another one is as like them as copies are")
+    if arguments.plot:
+        counts = f"{len(made.true)} copies of {made.photos} photos"
+        title = f"{found.engine_name}: {counts}; for {found.words}, with {found.task.copies:.3g} copies"
+        plot_calibration(arguments.plot, made, found.task, list(found.at.values()), title)
     if arguments.json:
         show(json.dumps(found.to_dict()))
         return 0

@@ -59,6 +59,12 @@ class Calibrated:
     at: Mapping[float, Expected] = field(default_factory=dict)
     unread: int = 0
 
+    @property
+    def engine_name(self) -> str:
+        """The engine's name."""
+        engine = Provenance.read(self.calibration.meta).engine
+        return (engine.name if engine else None) or "the engine"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         by_precision = {

@@ -39,10 +39,13 @@ def test_thresholds_of_ones_own_photos(folder, tmp_path, capsys):
     assert found["precision"] >= 0.9
     calibration = Calibration.read(out)
     assert calibration.threshold(0.9, Task.within(27)) == pytest.approx(found["threshold"], abs=0.01)
-    assert main(["calibrate", str(folder), "-o", str(out), "--copies", "2", "--references", "1000000"]) == 0
+    pytest.importorskip("matplotlib")
+    plot = ["--plot", str(tmp_path / "p.svg")]
+    assert main(["calibrate", str(folder), "-o", str(out), "--copies", "2", "--references", "1000000", *plot]) == 0
     printed = capsys.readouterr()
     assert "for 27 with 1000000 photos" in printed.out
     assert "no threshold gives a precision of" in printed.out
+    assert (tmp_path / "p.svg").stat().st_size > 10_000
 
 
 def test_it_holds_for_descriptors_of_that_engine(folder, tmp_path):
