@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from .review.page import write_report as write_report
     from .runs.asking import Index as Index
     from .runs.asking import IndexAnswer as IndexAnswer
+    from .runs.calibrate import Calibrated as Calibrated
+    from .runs.calibrate import calibrate as calibrate
     from .runs.challenge import run_challenge as run_challenge
     from .runs.dedup import DedupResult as DedupResult
     from .runs.dedup import find_duplicates as find_duplicates
@@ -90,6 +92,10 @@ _HOME = {
     "runs.asking": (
         "IndexAnswer",
         "Index",
+    ),
+    "runs.calibrate": (
+        "Calibrated",
+        "calibrate",
     ),
     "runs.challenge": ("run_challenge",),
     "runs.dedup": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,18 @@ def started() -> Iterator[Any]:
             yield running
         finally:
             running.close()
+
+
+def cpu_s() -> float:
+    """The processor time of all processes of the browser so far."""
+    import psutil
+
+    used = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 class Visit:

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import IscFastError
 from . import (
     assemble,
+    calibrate,
     challenge,
     convert,
     dedup,
@@ -73,6 +74,7 @@ VERBS: dict[str, Verb] = {
     "search": search,
     "index": index,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "report": report,
     "assemble": assemble,
     "merge": merge,

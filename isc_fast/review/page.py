@@ -9,8 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import InputError, OutputError
-from ..evaluation.curve import precision_recall
-from ..evaluation.metrics import Scores, evaluate
+from ..evaluation.metrics import Scores, curve_of, evaluate
 from ..files.atomic import try_to_write
 from ..items import Ints, Photo
 from ..matching.matches import UPRIGHT, Matches, Truth
@@ -79,7 +78,7 @@ def write_report(
         total=len(fits),
         threshold=None if known is None else known.threshold_at_p90,
         figures=() if known is None else figures_of(known),
-        curve=None if truth is None else precision_recall(matches, truth),
+        curve=None if truth is None else curve_of(matches, truth, _PROTOCOL),
     )
     return write_page(path, page, queries, references)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.curve import Curve
+from ..evaluation.metrics import Curve
 from ..items import Floats, Ints
 
 _STRATA = 20

@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..files.atomic import write_text
+from .curve import points_of
 from .pairs import MOST, Pair, ReviewPage, columns_of, digest_of, spread
 from .pictures import Photos, Pictures, Tell, make_pictures, place_of
 
@@ -73,7 +73,7 @@ def _render(page: ReviewPage, shown: list[Pair], made: Pictures, *, one_side: bo
         "photos": {"id": made.ids, "at": made.at, "size": made.size},
         "pairs": {"left": [one for one, _ in places], "right": [other for _, other in places], **columns_of(shown)},
         "groups": [{"size": group.size, "words": group.words} for group in page.groups],
-        "curve": _curve(page),
+        "curve": None if page.curve is None else points_of(page.curve),
     }
     total = page.total if page.total is not None else len(page.pairs)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -110,12 +110,3 @@ def _hash(text: str) -> str:
 def _json(data: object) -> str:
     """JSON in ASCII that cannot end the element it stands in. Halves of characters, as ids of any bytes have them, stay."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _curve(page: ReviewPage) -> dict[str, Any] | None:
-    if page.curve is None:
-        return None
-    return {
-        name: np.clip(getattr(page.curve, name).round(7), -MOST, MOST).tolist()
-        for name in ("score", "precision", "recall")
-    }

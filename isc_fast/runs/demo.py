@@ -17,9 +17,8 @@ from ..assets import DEMO_ENGINE, DEMO_NEGATIVES, demo_photos
 from ..decoders.rules import load_rgb
 from ..descriptors.store import Descriptors, load_descriptors
 from ..engines.base import load_engine
-from ..evaluation.curve import precision_recall
 from ..evaluation.edits.demo import EDITS
-from ..evaluation.metrics import Evaluation, evaluate
+from ..evaluation.metrics import Evaluation, curve_of, evaluate
 from ..extraction.pipeline import Extraction, extract
 from ..files.atomic import make_folder, replacing, write_text
 from ..matching.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
@@ -267,5 +266,5 @@ def _page(
             [(name, *map(str, (t.found + t.low + t.other, t.found, t.low, t.other, t.alarms))) for name, t in rows],
             [*(" ".join((EDITS[name].__doc__ or "").split()) for name in counts), ""],
         ),
-        curve=precision_recall(matches, truth),
+        curve=curve_of(matches, truth, _PROTOCOL),
     )

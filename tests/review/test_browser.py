@@ -14,7 +14,7 @@ from browser import Visit, find_browser, started
 from test_writing import HOSTILE, jpeg
 
 from isc_fast import Matches, Truth
-from isc_fast.evaluation.curve import precision_recall
+from isc_fast.evaluation.metrics import curve_of
 from isc_fast.matching.verdicts import read_verdicts
 from isc_fast.review.pairs import Group, Pair, ReviewPage, Table
 from isc_fast.review.writing import write_page
@@ -61,7 +61,7 @@ def page_of(tmp_path_factory):
             ]
             groups = [Group(2 + number % 6, f"group {number}") for number in range(-(-count // 5))]
             matches = Matches([one for one, _ in ids], [other for _, other in ids], scores)
-            curve = precision_recall(matches, Truth(frozenset(left), frozenset(true)))
+            curve = curve_of(matches, Truth(frozenset(left), frozenset(true)), "kit")
             table = Table(("Edit", "Found"), [("crop", "1")], ["what it is"])
             page = ReviewPage(
                 "Many pairs", "A lead.", pairs, groups=groups, threshold=0.6, figures=[("µAP", "0.9")],
@@ -115,24 +115,20 @@ SCROLL = """(pixels) => new Promise((done) => {
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_the_first_picture_comes_soon_and_scrolling_is_fluent(page_of, visit, tmp_path, count):
-    """Within 2 s and at 30 frames a second; on a busy machine, in a few times what a page of one pair takes there just then."""
-    write_page(tmp_path / "one.html", ReviewPage("", "", [Pair("a", "a", 0.5)]), {"a": jpeg()}, {"a": jpeg()})
-    tries = []
-    for _ in range(3):
-        least = visit(tmp_path / "one.html")
-        least_ms, least_per_s = least.page.evaluate(FIRST_PICTURE), least.page.evaluate(SCROLL, 0)["per_s"]
-        one = visit(page_of(count))
-        first_ms, scrolled = one.page.evaluate(FIRST_PICTURE), one.page.evaluate(SCROLL, 700)
-        assert one.page.locator(".row").count() < 60, "only the rows that are seen exist"
-        assert count == 10 or scrolled["top"] > 5000
-        tries.append((first_ms < max(2000, 4 * least_ms), scrolled["per_s"] > min(30, least_per_s / 3)))
-        print(
-            f"{count} pairs: {first_ms:.0f} ms ({least_ms:.0f}), {scrolled['per_s']:.0f} frames/s ({least_per_s:.0f})"
-        )
-        if all(tries[-1]):
-            break
-    assert all(any(column) for column in zip(*tries, strict=True))
+def test_the_first_picture_comes_soon_and_scrolling_is_fluent(page_of, visit, count):
+    """The first picture takes less than 2 s and a frame less than 1/30 s: of processor time, which others do not change."""
+    file, begins = page_of(count), cpu_s()
+    one = visit(file)
+    first_ms = one.page.evaluate(FIRST_PICTURE)
+    first_cpu_s, begins = cpu_s() - begins, cpu_s()
+    scrolled = one.page.evaluate(SCROLL, 700)
+    frame_cpu_s = (cpu_s() - begins) / 90
+    print(f"{count} pairs: first picture after {first_ms:.0f} ms, {first_cpu_s:.2f} CPU s; {scrolled['per_s']:.0f} frames/s, "
+          f"{1000 * frame_cpu_s:.1f} CPU ms a frame")  # fmt: skip
+    assert one.page.locator(".row").count() < 60, "only the rows that are seen exist"
+    assert count == 10 or scrolled["top"] > 5000
+    assert first_cpu_s < 2
+    assert frame_cpu_s < 1 / 30
 
 
 def test_filters_search_and_sort(page_of, visit):

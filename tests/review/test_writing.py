@@ -15,8 +15,8 @@ from PIL import Image
 
 from isc_fast import Matches, Truth, write_report
 from isc_fast.errors import InputError
-from isc_fast.evaluation.curve import precision_recall
-from isc_fast.evaluation.metrics import evaluate
+from isc_fast.evaluation.metrics import curve_of, evaluate
+from isc_fast.review.curve import points_of
 from isc_fast.review.pairs import Pair, ReviewPage, digest_of, spread
 from isc_fast.review.writing import write_page
 
@@ -127,16 +127,18 @@ def test_the_curve_meets_the_figures_of_the_evaluation():
     matches = Matches([f"q{row}" for row in range(9000)], ["r"] * 9000, scores)
     right = {(f"q{row}", "r") for row in np.flatnonzero(random.random(9000) < scores**0.3).tolist()}
     truth = Truth(frozenset(matches.query_ids), frozenset(right))
-    curve, scored = precision_recall(matches, truth, points=200), evaluate(matches, truth, protocols=("kit",))["kit"]
-    assert len(curve.score) <= 201
-    at = np.flatnonzero(curve.precision >= 0.9)[-1]
-    assert curve.recall[at] == pytest.approx(scored.recall_at_p90, abs=2e-3)
-    assert curve.score[at] == pytest.approx(scored.threshold_at_p90, abs=1e-3)
-    assert np.all(np.diff(curve.recall) >= 0)
+    scored = evaluate(matches, truth, protocols=("kit",))["kit"]
+    points = points_of(curve_of(matches, truth, "kit"), 200)
+    score, precision, recall = (np.array(points[name]) for name in ("score", "precision", "recall"))
+    assert len(score) <= 201
+    at = np.flatnonzero(precision >= 0.9)[-1]
+    assert recall[at] == pytest.approx(scored.recall_at_p90, abs=2e-3)
+    assert score[at] == pytest.approx(scored.threshold_at_p90, abs=1e-3)
+    assert np.all(np.diff(recall) >= 0)
     for row in (3, 150):
-        high = scores >= curve.score[row]
+        high = scores >= score[row] - 1e-6
         hits = sum((id_, "r") in right for id_, taken in zip(matches.query_ids, high, strict=True) if taken)
-        assert (curve.precision[row], curve.recall[row]) == pytest.approx((hits / high.sum(), hits / len(right)))
+        assert (precision[row], recall[row]) == pytest.approx((hits / high.sum(), hits / len(right)))
 
 
 def test_of_too_many_rows_a_report_shows_some_of_every_score(tmp_path):
