@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
 
     names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
     names += ("verdicts", "stop_list")
-    with named_progress(compare="million pairs") as printers, told_in_one_line():
+    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
             arguments.output,

@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> int:
 
     options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device", "verdicts", "stop_list")
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
-    with named_progress(search="references") as printers, told_in_one_line():
+    with named_progress(search="references", page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,

@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> int:
     """Find the leaks, and print the share of each evaluation set."""
     from ..runs.leaks import find_leaks
 
-    with named_progress(compare="million pairs") as printers, told_in_one_line():
+    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_leaks(
             arguments.train,
             arguments.evaluations,

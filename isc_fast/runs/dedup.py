@@ -189,7 +189,14 @@ def find_duplicates(
             chain = find_chain(made.components, threshold)
             own.clear()
             files = write_everything(
-                made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
+                made,
+                folder,
+                form=form,
+                nemo=nemo,
+                link_to=link_to,
+                most=(max_groups, max_group),
+                threshold=threshold,
+                progress=progress,
             )
         page = files.pop("page", None)
         groups, largest = made.group_counts()

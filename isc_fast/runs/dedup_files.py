@@ -15,6 +15,7 @@ from ..review.pairs import Group, Pair, ReviewPage
 from ..review.writing import write_page
 from ..sources.containers import path_in_words
 from .deciding import Collection
+from .describing import Progress
 from .dedup_links import write_links
 from .suggestions import write_suggestions
 
@@ -32,6 +33,7 @@ def write_everything(
     link_to: str | os.PathLike[str] | None,
     most: tuple[int, int],
     threshold: float,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a de-duplication; returns them by name.
 
@@ -41,6 +43,7 @@ def write_everything(
         form, nemo, link_to: see `isc_fast.runs.dedup.find_duplicates`.
         most: groups, and photos of each, that the page and the links show.
         threshold: for the words of the page.
+        progress: is told of the page's pairs.
 
     Raises:
         OutputError: a file or link cannot be written.
@@ -75,7 +78,7 @@ def write_everything(
         part = ((name,) for name in made.names_of(made.removed))
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if made.side.source is not None and len(made.removed):
-        files["page"] = _write_page(made, folder / "dedup.html", most, threshold)
+        files["page"] = _write_page(made, folder / "dedup.html", most, threshold, progress)
     if link_to is not None:
         files["links"] = write_links(made, Path(link_to), most)
     return files
@@ -118,7 +121,9 @@ def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
         yield name, kept, score, kind, None if facts is None else facts.bytes, *place
 
 
-def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: float) -> Path:
+def _write_page(
+    made: Collection, path: Path, most: tuple[int, int], threshold: float, progress: Progress | None
+) -> Path:
     """Write the page of the groups, the largest first, and in each the photos that could go, the least alike first."""
     pairs, groups = list[Pair](), list[Group]()
     weakest = made.components.weakest()
@@ -153,5 +158,5 @@ def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: 
         figures=[("Groups", f"{count:,}"), ("Could go", f"{removed:,}"), ("Matching from", f"{threshold:.3f}")],
         stops=[(one.id, one.words) for one in made.hubs],
     )
-    write_page(path, page, photos, photos)
+    write_page(path, page, photos, photos, progress=progress("page") if progress else None)
     return path

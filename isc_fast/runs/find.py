@@ -189,7 +189,7 @@ def find_copies(
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
         stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, progress)
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
         result = FindResult(
@@ -230,7 +230,13 @@ def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
 
 
 def _write_page(
-    path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int, left_out: LeftOut, hubs: Sequence[Hub]
+    path: Path,
+    matches: Matches,
+    sides: tuple[Side, Side],
+    max_rows: int,
+    left_out: LeftOut,
+    hubs: Sequence[Hub],
+    progress: Progress | None,
 ) -> Path | None:
     """Write the page of the pairs; None where there are no photos to show, or no pairs."""
     rows = choose(matches, np.arange(len(matches)), max_rows)
@@ -249,5 +255,5 @@ def _write_page(
         ],
         stops=[(hub.id, hub.words) for hub in hubs],
     )
-    write_page(path, page, queries, references)
+    write_page(path, page, queries, references, progress=progress("page") if progress else None)
     return path

@@ -22,7 +22,7 @@ from ..matching.pair_files import PairFiles
 from ..review.pairs import Pair, ReviewPage, spread
 from ..review.writing import write_page
 from .dedup_files import NEMO
-from .describing import Side
+from .describing import Progress, Side
 from .suggestions import write_suggestions
 
 
@@ -160,7 +160,14 @@ def _together(leaks: Leaks, within: Iterable[Pairs]) -> Iterator[Pairs]:
 
 
 def write_everything(
-    leaks: Leaks, goes: Sequence[Going], folder: Path, *, form: str, nemo: bool, max_rows: int
+    leaks: Leaks,
+    goes: Sequence[Going],
+    folder: Path,
+    *,
+    form: str,
+    nemo: bool,
+    max_rows: int,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a search for leaks; returns them by name.
 
@@ -169,6 +176,7 @@ def write_everything(
         goes: from the training set.
         folder: exists, without tables of an earlier run.
         form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
+        progress: is told of the page's pairs.
 
     Raises:
         OutputError: a file cannot be written.
@@ -211,7 +219,7 @@ def write_everything(
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if suggestions := write_suggestions(folder, form, leaks.hubs):
         files["suggestions"] = suggestions
-    page = _write_page(leaks, folder / "leaks.html", max_rows)
+    page = _write_page(leaks, folder / "leaks.html", max_rows, progress)
     return {**files, "page": page} if page else files
 
 
@@ -233,7 +241,7 @@ def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
     yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
 
 
-def _write_page(leaks: Leaks, path: Path, max_rows: int) -> Path | None:
+def _write_page(leaks: Leaks, path: Path, max_rows: int, progress: Progress | None) -> Path | None:
     """Write the page of the best pair of each photo that leaked; None where there are no photos to show, or no pairs."""
     if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
         return None
@@ -258,5 +266,6 @@ def _write_page(leaks: Leaks, path: Path, max_rows: int) -> Path | None:
         figures=[(one.name, f"{one.leaked():,} of {len(one.ids):,}") for one in leaks.sets[:_MOST_FIGURES]],
         stops=[(hub.id, hub.words) for hub in leaks.hubs],
     )
-    write_page(path, page, evaluation, dict[Hashable, Photo](leaks.side.photos({pair.right for pair in pairs})))
+    training = dict[Hashable, Photo](leaks.side.photos({pair.right for pair in pairs}))
+    write_page(path, page, evaluation, training, progress=progress("page") if progress else None)
     return path

@@ -187,7 +187,7 @@ def find_leaks(
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
+        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, progress=progress)
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
         pairs = sum(len(one.pairs) for one in matched)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Visit, find_browser, started
+from browser import Visit, cpu_s, find_browser, started
 from test_writing import HOSTILE, jpeg
 
 from isc_fast import Matches, Truth
