@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ from ..items import Photo
 from ..machine.cores import available_cores
 from .pairs import Pair
 
-Photos = Mapping[Hashable, Photo]
+Photos = Mapping[Any, Photo]
 """Photos by id; or by name of the collection and id, see `isc_fast.review.pairs.Pair.left_key`."""
 
 Tell = Callable[[int, int, int], None]
@@ -99,6 +100,8 @@ def make_pictures(
     keys = [((0, pair.left_key, pair.left), (second, pair.right, pair.right)) for pair in pairs]
     count = len({key[:2] for both in keys for key in both})
     longest = next((size for most, size in _SIZES if count <= most), _SMALLEST)
+    if progress:
+        progress(0, len(keys), 0)
     with ThreadPoolExecutor(available_cores(), thread_name_prefix="page") as threads:
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]

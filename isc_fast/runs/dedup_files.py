@@ -15,8 +15,8 @@ from ..review.pairs import Group, Pair, ReviewPage
 from ..review.writing import write_page
 from ..sources.containers import path_in_words
 from .deciding import Collection
-from .describing import Progress
 from .dedup_links import write_links
+from .describing import Progress
 from .suggestions import write_suggestions
 
 TABLES = ("pairs", "groups", "keep", "remove")

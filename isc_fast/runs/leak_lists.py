@@ -266,6 +266,6 @@ def _write_page(leaks: Leaks, path: Path, max_rows: int, progress: Progress | No
         figures=[(one.name, f"{one.leaked():,} of {len(one.ids):,}") for one in leaks.sets[:_MOST_FIGURES]],
         stops=[(hub.id, hub.words) for hub in leaks.hubs],
     )
-    training = dict[Hashable, Photo](leaks.side.photos({pair.right for pair in pairs}))
+    training = leaks.side.photos({pair.right for pair in pairs})
     write_page(path, page, evaluation, training, progress=progress("page") if progress else None)
     return path
