@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from .matching.subtraction import subtract_negatives as subtract_negatives
     from .matching.two_sides import search as search
     from .review.page import write_report as write_report
+    from .runs.align import Aligned as Aligned
+    from .runs.align import align_matches as align_matches
+    from .runs.align import align_photos as align_photos
     from .runs.asking import Index as Index
     from .runs.asking import IndexAnswer as IndexAnswer
     from .runs.calibrate import Calibrated as Calibrated
@@ -88,6 +91,11 @@ _HOME = {
         "build_index",
         "compact_index",
         "remove_from_index",
+    ),
+    "runs.align": (
+        "Aligned",
+        "align_matches",
+        "align_photos",
     ),
     "runs.asking": (
         "IndexAnswer",

@@ -16,6 +16,7 @@ from typing import Protocol
 from .. import __version__
 from ..errors import IscFastError
 from . import (
+    align,
     assemble,
     calibrate,
     challenge,
@@ -73,6 +74,7 @@ VERBS: dict[str, Verb] = {
     "normalize": normalize,
     "search": search,
     "index": index,
+    "align": align,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "report": report,
