@@ -91,12 +91,13 @@ def hubs_between(pairs: Iterable[Pairs], ids: tuple[Sequence[str], Sequence[str]
     for side in (1, 0):
         counts = len(ids[side]), len(ids[1 - side])
         best: Floats = np.full(counts[1], -np.inf, np.float32)
-        for pair in pairs:
-            np.maximum.at(best, pair[1 - side], pair[2])
+        for first, second, scores in pairs:
+            np.maximum.at(best, (first, second)[1 - side], scores)
         degrees, beaten = np.zeros(counts[0], np.int64), np.zeros(counts[0], np.int64)
-        for pair in pairs:
-            degrees += np.bincount(pair[side], minlength=counts[0])
-            beaten += np.bincount(pair[side][pair[2] < best[pair[1 - side]]], minlength=counts[0])
+        for first, second, scores in pairs:
+            mine, others = (second, first) if side else (first, second)
+            degrees += np.bincount(mine, minlength=counts[0])
+            beaten += np.bincount(mine[scores < best[others]], minlength=counts[0])
         for row in _most(degrees).tolist():
             share = int(beaten[row]) / int(degrees[row])
             if share >= LEAST_BEATEN:
