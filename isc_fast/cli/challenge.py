@@ -9,6 +9,7 @@ from .flags import ENGINE_HELP, add_run_flags, add_search_device, engine_flags, 
 from .output import named_progress, show
 
 HELP = "the whole run on a folder laid out like DISC21: describe, normalise, search, evaluate"
+EXAMPLE = "isc-fast challenge DISC21/ --engine v107.onnx -o challenge-out/"
 
 
 def add(parser: ArgumentParser) -> None:

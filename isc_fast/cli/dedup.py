@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..runs.dedup import DedupResult
 
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
+EXAMPLE = "isc-fast dedup photos/ -o out/"
 
 
 _KEEPS = {

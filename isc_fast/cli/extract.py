@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..extraction.share import Share
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
+EXAMPLE = "isc-fast extract photos/ --engine v107.onnx -o refs.h5"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, des
 from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
+EXAMPLE = "isc-fast find queries/ --in references/ -o out/"
 
 
 def add(parser: ArgumentParser) -> None:

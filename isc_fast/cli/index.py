@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..matching.index.changes import IndexChange
 
 HELP = "build an index that answers for one photo in milliseconds, change it, and ask it"
+EXAMPLE = "isc-fast index build refs.h5 -o index/"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from .flags import add_describing, add_json, add_search_device, add_tables, add_
 from .output import named_progress, note_what_is_missing, show, told_in_one_line
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
+EXAMPLE = "isc-fast leaks --train data/ --eval test/ -o out/"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from .flags import add_json, add_search_device, given
 from .output import progress, show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
+EXAMPLE = "isc-fast search queries.h5 refs.h5 --threshold 0.5 -o matches.csv"
 
 
 def add(parser: ArgumentParser) -> None:

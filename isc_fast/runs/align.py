@@ -23,7 +23,7 @@ from ..items import Item, Photo
 from ..machine.cores import available_cores
 from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback
-from ..review.alignment import Alignment, Features, align_either, find_features
+from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, find_features
 from ..review.evidence import draw_evidence
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
@@ -81,6 +81,7 @@ def align_matches(
     output: str | os.PathLike[str],
     *,
     top: int = TOP,
+    inliers: int = FEWEST_INLIERS,
     evidence: str | os.PathLike[str] | None = None,
     pictures: str | os.PathLike[str] | None = None,
     most_pictures: int = PICTURES,
@@ -95,6 +96,7 @@ def align_matches(
         queries, references: the photos, as `isc_fast.extract` takes them.
         output: matches in the format of its suffix; see `isc_fast.write_matches`.
         top: so many of each query's matches are looked at.
+        inliers: so many local features must agree, at least 6; fewer find more copies, and align more pairs by chance.
         evidence: a ``.jsonl`` file with an object for each aligned pair: ids, score, ``inliers``, ``mirrored``, and ``outline``,
             the query's corners in the reference in shares of its width and height.
         pictures: a folder, new or empty, for a PNG of each aligned pair, best first.
@@ -107,6 +109,8 @@ def align_matches(
         MissingExtraError: OpenCV is not installed.
         IscFastError: as `isc_fast.list_images` and `isc_fast.write_matches`.
     """
+    if inliers < 6:
+        raise InputError(f"at least 6 features must agree, not {inliers}")
     if top < 1 or most_pictures < 1:
         raise InputError(f"top and most_pictures must be at least 1, not {min(top, most_pictures)}")
     require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
@@ -120,7 +124,7 @@ def align_matches(
         _Side("references", references, ids, choice, {matches.reference_ids[row] for rows in wanted for row in rows}),
     )
     found: dict[int, Alignment] = {}
-    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides)), 1):
+    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
         found |= part
         if progress:
             progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
@@ -185,7 +189,7 @@ def _of_query(image: Image.Image) -> tuple[Features, Features]:
     return find_features(image), find_features(image, mirrored=True)
 
 
-def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) -> dict[int, Alignment]:
+def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side], inliers: int) -> dict[int, Alignment]:
     """The alignments of one query's matches, by their rows."""
     image = sides[0].image(matches.query_ids[rows[0]])
     if image is None:
@@ -193,7 +197,7 @@ def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) 
     query, found = _of_query(image), {}
     for row in rows:
         reference = sides[1].features(matches.reference_ids[row])
-        alignment = None if reference is None else align_either(query, reference)
+        alignment = None if reference is None else align_either(query, reference, inliers)
         if alignment is not None:
             found[row] = alignment
     return found

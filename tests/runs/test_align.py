@@ -165,6 +165,7 @@ def test_the_command_line(tmp_path, sides, capsys):
     for more, words in (
         (["--ids", "path"], "is not among the queries"),
         (["--top", "0"], "must be at least 1"),
+        (["--inliers", "5"], "at least 6 features must agree, not 5"),
         (["--pictures", str(tmp_path / "queries")], "is not empty"),
         (["--pictures", str(tmp_path / "m.csv")], "is a file"),
     ):
