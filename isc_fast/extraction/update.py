@@ -186,7 +186,7 @@ class _Merge:
                 self.output,
                 self._rows(_vectors, self.whole.vectors),
                 ids=ids,
-                dim=facts.spec.dim,
+                dim=self.whole.width,
                 meta=made_by(plan, facts, self.dtype),
                 failures=self.failures,
                 notes=self.notes,
@@ -216,7 +216,7 @@ class _Merge:
             _Taken(self._rows(_vectors, self.whole.vectors)),
             _Taken(self._rows(_stamps, self.whole.stamps)),
         )
-        empty = np.empty((0, self.whole.dim), np.float32), np.empty((0, 2), np.int64)
+        empty = np.empty((0, self.whole.width), np.float32), np.empty((0, 2), np.int64)
         failure_stamps = np.array(self.failure_stamps, np.int64).reshape(-1, 2)
         notes, devices, failed = InOrder(self.notes), _Devices(before, self), 0
         gone = -(-len(self.gone) // size)
@@ -232,7 +232,7 @@ class _Merge:
             lost = int(np.count_nonzero(~has))
             content = {
                 "ids": ids,
-                "dim": self.whole.dim,
+                "dim": self.whole.width,
                 "failures": self.failures[failed : failed + lost],
                 "notes": notes.next_of(set(ids)),
                 "failure_stamps": failure_stamps[failed : failed + lost],
