@@ -110,7 +110,7 @@ class Describing:
         progress: Progress | None = None,
         views: tuple[str, ...] = ONLY_WHOLE,
     ) -> Side:
-        """Describe photos into ``FOLDER/NAME.h5``; or take the descriptors that were given in their place.
+        """Describe photos into ``FOLDER/NAME.h5``, or ``NAME-views-10.h5``; or take the descriptors that were given instead.
 
         An interrupted call goes on where it was.
 
@@ -133,7 +133,8 @@ class Describing:
         listing = source.list()
         seen = listing if source.by_path else _Listed(source, listing)
         request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum, views=views)
-        output = folder / f"{name}.h5"
+        suffix = "" if views == ONLY_WHOLE else f"-views-{in_words(views).replace(',', '-')}"
+        output = folder / f"{name}{suffix}.h5"
         try:
             made = extract_with(self.runner, seen, output, request, progress(name) if progress else None)
         except MismatchError:
