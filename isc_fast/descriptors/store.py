@@ -130,10 +130,20 @@ class Descriptors:
         """
         return self.width // len(self.views)
 
-    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[np.float32]]:
-        """The vectors in consecutive blocks ``float32 (≤ rows, width)``; reads no more than one block at a time."""
+    def blocks(self, rows: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        """The vectors in consecutive blocks ``float32 (≤ rows, width)``; reads no more than one block at a time.
+
+        Args:
+            rows: of a block; by default as many as hold `BLOCK_ROWS` descriptors.
+        """
+        rows = self.block_rows if rows is None else rows
         for start in range(0, len(self), rows):
             yield np.ascontiguousarray(self.vectors[start : start + rows], dtype=np.float32)
+
+    @property
+    def block_rows(self) -> int:
+        """How many rows hold `BLOCK_ROWS` descriptors: fewer where a row holds those of several views."""
+        return max(1, BLOCK_ROWS // len(self.views))
 
     def content_id(self) -> str:
         """SHA-256 of the numbers, in hexadecimal. Two sets with the same content id hold the same vectors."""

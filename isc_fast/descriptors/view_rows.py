@@ -85,8 +85,9 @@ class ViewRows:
 
     def _at(self, numbers: Ints) -> Vectors:
         photos, views = np.divmod(numbers, self._views)
-        found = rows_at(self._table, photos).reshape(len(numbers), self._views, self.shape[1])
-        return found[np.arange(len(numbers)), views]
+        wanted, places = np.unique(photos, return_inverse=True)
+        found = rows_at(self._table, wanted).reshape(len(wanted), self._views, self.shape[1])
+        return found[places, views]
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)

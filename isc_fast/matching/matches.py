@@ -102,6 +102,11 @@ def _form(path: str | os.PathLike[str]) -> str:
     return _FORMS[suffix]
 
 
+def has_views(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of matches of that name says which view of the query matched; the challenge's CSV does not."""
+    return _form(path) != "csv"
+
+
 _NOT_IN_CSV = re.compile('[,"\r\n\ud800-\udc7f\udd00-\udfff]')
 _NOT_IN_PARQUET = re.compile("[\ud800-\udfff]")
 

@@ -180,6 +180,7 @@ def test_search_and_files_of_matches_say_the_view(tmp_path, collages, photos, ca
     for suffix in ("jsonl", "parquet", "csv"):
         out = tmp_path / f"m.{suffix}"
         assert main(["search", str(tmp_path / "q.h5"), str(tmp_path / "r.h5"), "-k", "3", "-o", str(out)]) == 0
+        assert ("has no room for the view" in capsys.readouterr().err) == (suffix == "csv")
         found = read_matches(out)
         assert len(found) == 9
         assert found.views is None if suffix == "csv" else top_right(found, photos)
