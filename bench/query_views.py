@@ -3,6 +3,7 @@
     python bench/query_views.py                           the demo's collection: 270 queries, 45 references
     python bench/query_views.py --data DATA               also the held-out set of isc_fast.training.tiny.data_set
     python bench/query_views.py --data DATA --engine demo --engine v107.onnx      several engines
+    python bench/query_views.py --data DATA --work FOLDER --only "held out"       goes on after an interruption
     python bench/query_views.py --smoke                   takes seconds with few photos
 
 Queries are described once in all views, and each set of views takes its share of the rows, so that all are measured on the same
@@ -81,14 +82,19 @@ Sides = tuple[Descriptors, Descriptors]
 Way = Callable[[Descriptors, Descriptors], Sides]
 
 
-def ways(engine: Engine, data: Path | None, scratch: Path) -> dict[str, Way]:
+def described(photos: Path, engine: Engine, file: Path, views: str = "whole") -> Descriptors:
+    """Photos of a folder; what an interrupted run has described is there."""
+    isc_fast.extract(photos, engine, file, ids="stem", views=views)
+    return isc_fast.read_descriptors(file)
+
+
+def ways(engine: Engine, data: Path | None, work: Path) -> dict[str, Way]:
     """The ways of normalising for which there are negatives, by name."""
     found: dict[str, Way] = {"plain": lambda queries, references: (queries, references)}
     if data is None:
         smooth = isc_fast.read_descriptors(DEMO_NEGATIVES)
     else:
-        isc_fast.extract(data / "training_images", engine, scratch / "negatives.h5", ids="stem")
-        plain = isc_fast.read_descriptors(scratch / "negatives.h5")
+        plain = described(data / "training_images", engine, work / f"{engine.id[:12]}-negatives.h5")
         smooth, whitening = isc_fast.smooth_negatives(plain), Whitening(plain)
         found["score"] = lambda queries, references: isc_fast.normalize_scores(queries, references, plain)
         found["whitening"] = lambda queries, references: (whitening(queries), whitening(references))
@@ -128,16 +134,14 @@ def seconds_of(engine: Engine, folder: Path, views: str, sample: int, scratch: P
 
 
 def measured(
-    engine: Engine, collection: Collection, given: argparse.Namespace, scratch: Path
+    engine: Engine, collection: Collection, given: argparse.Namespace, scratch: Path, work: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of one engine and one set."""
-    folder = collection.folder
-    every = ",".join(given.views)
-    isc_fast.extract(folder / "query_images", engine, scratch / "q.h5", ids="stem", views=every, overwrite=True)
-    isc_fast.extract(folder / "reference_images", engine, scratch / "r.h5", ids="stem", overwrite=True)
-    queries, references = (isc_fast.read_descriptors(scratch / name) for name in ("q.h5", "r.h5"))
+    folder, place = collection.folder, f"{engine.id[:12]}-{collection.name.replace(' ', '-')}"
+    queries = described(folder / "query_images", engine, work / f"{place}-queries.h5", ",".join(given.views))
+    references = described(folder / "reference_images", engine, work / f"{place}-references.h5")
     cosine = lowest_cosine(engine, folder, scratch)
-    normalisations = ways(engine, given.data, scratch)
+    normalisations = ways(engine, given.data, work)
     for views in given.views:
         names = view_names(views)
         describing_s = seconds_of(engine, folder, views, given.sample, scratch)
@@ -192,13 +196,14 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def collections(given: argparse.Namespace, scratch: Path) -> Iterator[Collection]:
     """The sets to measure on."""
-    photos = demo_photos()[:12] if given.smoke else demo_photos()
-    demo = scratch / "demo"
-    make_collection(demo, photos)
-    for name in ("query", "reference"):
-        (demo / f"{name}_images").symlink_to(demo / {"query": "queries", "reference": "references"}[name])
-    yield Collection("demo", demo, isc_fast.read_truth(demo / "ground_truth.csv"))
-    if given.data is not None:
+    if given.only != "held out":
+        photos = demo_photos()[:12] if given.smoke else demo_photos()
+        demo = scratch / "demo"
+        make_collection(demo, photos)
+        for name in ("query", "reference"):
+            (demo / f"{name}_images").symlink_to(demo / {"query": "queries", "reference": "references"}[name])
+        yield Collection("demo", demo, isc_fast.read_truth(demo / "ground_truth.csv"))
+    if given.data is not None and given.only != "demo":
         folder = given.data / "heldout"
         yield Collection("held out", folder, isc_fast.read_truth(folder / "ground_truth.csv"))
 
@@ -209,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", action="append", help="engine file; may be repeated (default: demo)")
     parser.add_argument("--data", type=Path, help="folder of isc_fast.training.tiny.data_set")
     parser.add_argument("--views", nargs="+", default=VIEWS, help="sets of views (default: %(default)s)")
+    parser.add_argument("--only", choices=("demo", "held out"), help="one of the two sets")
+    parser.add_argument("--work", type=Path, help="folder that keeps descriptors, so that an interrupted run goes on")
     parser.add_argument("--sample", type=int, default=100, help="queries whose describing is timed")
     parser.add_argument("--smoke", action="store_true", help="few photos, two sets of views")
     given = parser.parse_args(arguments)
@@ -219,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engine = isc_fast.load_engine(name)
         with tempfile.TemporaryDirectory() as folder:
             for collection in collections(given, Path(folder)):
-                made = list(measured(engine, collection, given, Path(folder)))
+                work = Path(folder) if given.work is None else given.work
+                made = list(measured(engine, collection, given, Path(folder), work))
                 show(made)
                 rows += made
     best, whole = (max(row["micro_ap"] for row in some) for some in (rows, [r for r in rows if r["views"] == "whole"]))
