@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import gcd
 from typing import Protocol, cast
 
 import numpy as np
@@ -58,8 +59,9 @@ class Equipment:
 
     @property
     def photos_at_once(self) -> int:
-        """Photos whose views fill an engine call; at least one, whose views may then take several calls."""
-        return max(1, self.batch_size // len(self.views))
+        """Photos whose views fill an engine call; or, where those of one photo are more than that, several calls to the last row."""
+        views = len(self.views)
+        return self.batch_size // (views if views <= self.batch_size else gcd(self.batch_size, views))
 
 
 class Sink(Protocol):
@@ -189,7 +191,7 @@ def _begin(engine: Engine, batch: Batch | DeviceBatch, batch_size: int) -> Pendi
     if isinstance(batch, DeviceBatch):
         # The batch is complete, so the engine waits for no stream or event. It copies the memory before this returns.
         return cast(DeviceEngine, engine).start_device(batch.pointer, len(batch.problems))
-    if len(batch.pixels) > batch_size:  # the views of one photo are more
+    if len(batch.pixels) > batch_size:  # views of a photo are more than a call takes
         starts = range(0, len(batch.pixels), batch_size)
         return _Done(np.concatenate([engine.run(batch.pixels[start : start + batch_size]) for start in starts]))
     if abilities(engine).is_async:

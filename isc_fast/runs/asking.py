@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..decoders.base import Decoder, make_decoder
+from ..decoders.base import Decoder, choose_decoder, make_decoder
 from ..decoders.views import ONLY_WHOLE, WHOLE, view_names
 from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any, read_descriptors
@@ -241,7 +241,8 @@ class Index:
         failures: Sequence[Failure],
         views: tuple[str, ...] = ONLY_WHOLE,
     ) -> Descriptors:
-        decoder = self._decoder.name if len(ids) else None
+        how = replace(engine.spec.input, views=views)
+        decoder = choose_decoder(self._decoder.name, how) if len(ids) else None
         facts = Provenance.of_extraction(engine.id, engine.spec.to_dict(), decoder or "pillow", PlanFacts(), views)
         return Descriptors(vectors, ids, facts.write(), failures)
 

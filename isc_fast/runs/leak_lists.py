@@ -220,7 +220,7 @@ def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
     for one in leaks.sets:
         for pairs in one.rows:
             first, second = one.views.photos(pairs)
-            columns = [[one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), pairs[2]]
+            columns: list[Any] = [[one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), pairs[2]]
             columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
             yield from zip(*columns, strict=True)
 

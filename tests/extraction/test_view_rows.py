@@ -67,7 +67,7 @@ def test_whole_photos_alone_are_described_as_ever(tmp_path, folder_of):
     assert '"views"' not in "".join(plain.pieces())
 
 
-@pytest.mark.parametrize(("batch", "calls"), [(64, [60]), (10, [10] * 6), (25, [20] * 3), (4, [4, 4, 2] * 6)])
+@pytest.mark.parametrize(("batch", "calls"), [(64, [60]), (10, [10] * 6), (25, [20] * 3), (4, [4] * 15)])
 def test_an_engine_never_gets_more_than_its_batch(tmp_path, folder_of, batch, calls):
     engine = FakeEngine()
     extract(folder_of(tmp_path / "in", 6), engine, tmp_path / "out.h5", views="10", batch_size=batch)
@@ -77,10 +77,10 @@ def test_an_engine_never_gets_more_than_its_batch(tmp_path, folder_of, batch, ca
     np.testing.assert_array_equal(*rows)
 
 
-# 11 photos and a bad one in shards of 4; 5 views are more than the batch of 2: 3 calls a photo, and none for the bad one.
+# 11 photos and a bad one in shards of 4. The 5 views of a photo are more than the batch of 2: two photos fill 5 calls, 30 in all.
 @pytest.mark.parametrize(
     ("point", "number"),
-    [("engine", n) for n in (1, 2, 4, 13, 33)] + [(when, n) for n in (1, 3, 5) for when in ("before", "after")],
+    [("engine", n) for n in (1, 2, 4, 13, 30)] + [(when, n) for n in (1, 3, 5) for when in ("before", "after")],
 )
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path, folder_of, point, number):
     folder = folder_of(tmp_path / "in", 11)
