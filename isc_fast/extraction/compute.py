@@ -59,7 +59,7 @@ class Equipment:
 
     @property
     def photos_at_once(self) -> int:
-        """Photos whose views fill an engine call; or, where those of one photo are more than that, several calls to the last row."""
+        """Photos whose views fill an engine call; or several calls, where those of one photo are more than a call takes."""
         views = len(self.views)
         return self.batch_size // (views if views <= self.batch_size else gcd(self.batch_size, views))
 
