@@ -125,8 +125,8 @@ def find_copies(
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
     check_there(queries, references)
-    for wanted, what, side in ((seen, "queries", queries), (seen_references, "references", references)):
-        check_views(wanted, what, given=descriptors_among(side) is not None)
+    check_views(seen, "queries", given=descriptors_among(queries) is not None)
+    check_views(seen_references, "references", given=descriptors_among(references) is not None)
     searcher = open_searcher(search_device)
     with own_folder(output, "find.json", r"(queries|references)[\w-]*\.h5") as own:
         folder = own.folder
