@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, describing_of, given
+from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, add_views, describing_of, given
 from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
@@ -24,14 +24,14 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, metavar="S", help="lowest score (default: what the engine carries)")
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
-    parser.add_argument(
-        "--mirror", action="store_true", help="find mirrored copies too: describe the queries mirrored as well"
-    )
+    add_views(parser, "each query")
+    parser.add_argument("--mirror", action="store_true", help="find mirrored copies too: the same as mirror in --views")
     parser.add_argument(
         "--turn",
         action="store_true",
-        help="find turned copies too: describe the queries turned by 90, 180 and 270 degrees",
+        help="find copies too that are turned by 90, 180 and 270 degrees: the same as turn in --views",
     )
+    add_views(parser, "each reference", "--reference-views")
     parser.add_argument("--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold")
     parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
     parser.add_argument("--view", action="store_true", help="open the page")
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
     from ..runs.find import find_copies
 
-    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device")
+    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device", "views", "reference_views")
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
     with named_progress(search="references") as printers, told_in_one_line():
         found = find_copies(

@@ -179,6 +179,16 @@ def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
     )
 
 
+def add_views(parser: ArgumentParser, what: str, flag: str = "--views") -> None:
+    """Add in which views photos are described; ``what`` names the photos."""
+    parser.add_argument(
+        flag,
+        metavar="WORDS",
+        help=f"views of {what}, of which the best counts: whole (the default), 5 (and its quarters), 6 (and its middle), 10 (and "
+        "its halves), mirror, turn; several with commas, such as 10,mirror",
+    )
+
+
 def add_threshold(parser: ArgumentParser) -> None:
     """Add the lowest score of a pair."""
     parser.add_argument(

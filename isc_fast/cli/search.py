@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import add_json, add_search_device, given
-from .output import progress, show, tell, told_in_one_line
+from .output import note, progress, show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
 EXAMPLE = "isc-fast search queries.h5 refs.h5 --threshold 0.5 -o matches.csv"
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
     from ..descriptors.lengths import check_lengths
-    from ..matching.matches import check_output, read_truth, write_matches
+    from ..matching.matches import check_output, has_views, read_truth, write_matches
     from ..matching.two_sides import search
 
     options = given(arguments, "k", "max_pairs", "threshold", "metric", "device")
@@ -61,6 +61,10 @@ def run(arguments: Namespace) -> int:
         verdict = compare(queries, references)
     write_matches(arguments.output, found)
     tell(verdict)
+    if found.views is not None and not has_views(arguments.output):
+        note(
+            f"note: {arguments.output} has no room for the view that matched; a name that ends in .jsonl or .parquet has"
+        )
     if arguments.json:
         show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))
     else:

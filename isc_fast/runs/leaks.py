@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from ..decoders.views import WHOLE, view_names
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
@@ -25,7 +26,7 @@ from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
-from .describing import Describing, Progress, Side, check_there, default_threshold
+from .describing import Describing, Progress, Side, check_there, check_views, default_threshold, descriptors_among
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
 
@@ -101,6 +102,7 @@ def find_leaks(
     describing: Describing | None = None,
     threshold: float | None = None,
     recipe: str = "direct",
+    views: str = WHOLE,
     form: str = "csv",
     nemo: bool = False,
     max_rows: int = DEFAULT_ROWS,
@@ -122,6 +124,8 @@ def find_leaks(
             of an evaluation set; ``"dinov2"``: every group of the training set that hangs together with such a photo, and of
             every other group all but one, as the data of DINOv2 were made. The threshold is on the scale of this engine, not
             on that of the network which its authors used.
+        views: of each photo of an evaluation set, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. Describing these
+            sets takes as many times as long; a pair scores as its best view does, and ``pairs`` says which one in ``view``.
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
         nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
         max_rows: pairs of each set that the page shows at most.
@@ -145,14 +149,17 @@ def find_leaks(
     check_format(form)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
+    seen = view_names(views)
     check_there(train, evaluations)
+    check_views(seen, "evaluation sets", given=any(descriptors_among(one) is not None for one in evaluations))
     searcher = open_searcher(search_device)
     with own_folder(output, "leaks.json", r"(train|eval-.*)\.h5|pairs") as own, ExitStack() as stack:
         folder = own.folder
         chosen = describing or Describing()
         sides = [chosen.side("train", train, folder, progress)]
         sides += [
-            chosen.side(f"eval-{name}", given, folder, progress) for name, given in zip(names, evaluations, strict=True)
+            chosen.side(f"eval-{name}", given, folder, progress, seen)
+            for name, given in zip(names, evaluations, strict=True)
         ]
         opened = [stack.enter_context(open_any(side.path)) for side in sides]
         for side, found in zip(sides, opened, strict=True):
@@ -160,14 +167,14 @@ def find_leaks(
             check_names("parquet" if nemo else form, found.ids)
         said = "as given"
         if threshold is None:
-            count = len(opened[0]) * sum(map(len, opened[1:]))
+            count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
             threshold, point = default_threshold(opened, count)
             said = point.in_words(f"{count} pairs")
         matched = []
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
             files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
-            matched.append(Matched(name, side, found.ids, files))
+            matched.append(Matched(name, side, found.ids, files, join.views))
         within = _in_itself(folder, opened[0], threshold, searcher, progress) if RECIPES[recipe].groups else None
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched))
         goes = follow(leaks, within)
@@ -175,7 +182,7 @@ def find_leaks(
         written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
-        pairs = sum(len(one.pairs) for one in matched)
+        pairs = sum(len(one.rows) for one in matched)
         result = LeaksResult(
             folder, len(opened[0]), sets, pairs, len(goes), recipe, threshold, said, page, written, tuple(sides)
         )
