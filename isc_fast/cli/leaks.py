@@ -14,6 +14,7 @@ from .flags import (
     add_views,
     describing_of,
     given,
+    threshold_of,
 )
 from .output import named_progress, note_what_is_missing, show, told_in_one_line
 
@@ -67,7 +68,8 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             nemo=arguments.nemo,
             progress=printers,
-            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device", "views"),
+            **given(arguments, "recipe", "form", "max_rows", "search_device", "views"),
+            **threshold_of(arguments),
         )
     for side in found.sides:
         if side.made:

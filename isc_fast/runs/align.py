@@ -113,22 +113,16 @@ def align_matches(
         raise InputError(f"at least 6 features must agree, not {inliers}")
     if top < 1 or most_pictures < 1:
         raise InputError(f"top and most_pictures must be at least 1, not {min(top, most_pictures)}")
-    require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
+    require("cv2", "evidence")
     check_output(output, matches.query_ids, matches.reference_ids)
     if evidence is not None:
         try_to_write(evidence)
     folder = None if pictures is None else _empty_folder(pictures)
-    wanted = _best_of_each(matches, top)
-    sides = (
-        _Side("queries", queries, ids, choice, {matches.query_ids[row] for rows in wanted for row in rows}),
-        _Side("references", references, ids, choice, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    looked = look_at(
+        matches, as_source(queries, ids, choice), as_source(references, ids, choice), top, inliers, progress
     )
-    found: dict[int, Alignment] = {}
-    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
-        found |= part
-        if progress:
-            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
-    ranked, order = _ranked(matches, found)
+    found, sides = looked.alignments, looked.sides
+    ranked, order = ranked_anew(matches, found)
     write_matches(output, ranked)
     rows = [int(row) for row in order if int(row) in found]
     if evidence is not None:
@@ -140,14 +134,51 @@ def align_matches(
                 with replacing(folder / f"{number + 1:04d}.png") as temporary:
                     draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
     by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
-    return Aligned(ranked, by_ids, sum(map(len, wanted)), sorted({*sides[0].unread, *sides[1].unread}))
+    return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What `look_at` found.
+
+    Attributes:
+        alignments: by the row of the match.
+        count: how many matches were looked at.
+        sides: the photos.
+    """
+
+    alignments: Mapping[int, Alignment]
+    count: int
+    sides: tuple[_Side, _Side]
+
+
+def look_at(
+    matches: Matches,
+    queries: Source,
+    references: Source,
+    top: int = TOP,
+    inliers: int = FEWEST_INLIERS,
+    progress: ProgressCallback | None = None,
+) -> Looked:
+    """Look at the best matches of each query in their pixels; see `align_matches`."""
+    require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
+    wanted = _best_of_each(matches, top)
+    sides = (
+        _Side("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
+        _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    )
+    found: dict[int, Alignment] = {}
+    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
+        found |= part
+        if progress:
+            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+    return Looked(found, sum(map(len, wanted)), sides)
 
 
 class _Side:
     """The photos of one side that are looked at."""
 
-    def __init__(self, name: str, inputs: Inputs | Source, ids: str, choice: Choice | None, wanted: set[str]) -> None:
-        source = as_source(inputs, ids, choice)
+    def __init__(self, name: str, source: Source, wanted: set[str]) -> None:
         self._items: dict[str, Item] = {item.id: item for item in source.list().found if item.id in wanted}
         missing = next((id_ for id_ in sorted(wanted) if id_ not in self._items), None)
         if missing is not None:
@@ -228,7 +259,9 @@ def _in_order(
             yield one.result()
 
 
-def _ranked(matches: Matches, found: Mapping[int, Alignment]) -> tuple[Matches, np.ndarray[Any, np.dtype[np.int64]]]:
+def ranked_anew(
+    matches: Matches, found: Mapping[int, Alignment]
+) -> tuple[Matches, np.ndarray[Any, np.dtype[np.int64]]]:
     """All matches, those that align first, and the order in which they stood before."""
     scores = np.array(matches.scores)
     scores[[*found]] += np.asarray(BONUS, scores.dtype)

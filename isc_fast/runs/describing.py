@@ -17,9 +17,7 @@ from ..decoders.base import AUTO
 from ..decoders.views import ONLY_WHOLE, in_words
 from ..descriptors.formats.table import find_format
 from ..descriptors.manifest import is_unfinished, parts_folder
-from ..descriptors.store import Descriptors
 from ..engines.base import Engine
-from ..engines.operating_point import OperatingPoint
 from ..errors import FormatError, InputError, MismatchError
 from ..extraction.job import Request
 from ..extraction.pipeline import Extraction, extract_with
@@ -227,28 +225,3 @@ def check_views(views: tuple[str, ...], what: str, *, given: bool) -> None:
             f"views are cut out of photos, and the {what} are descriptors, which cannot be cut, mirrored or turned; give the "
             f"photos, or extract them with --views {in_words(views)}"
         )
-
-
-def default_threshold(sides: Sequence[Descriptors], pairs: float) -> tuple[float, OperatingPoint]:
-    """The threshold that the sides' engine carries, for so many compared pairs, and what it was measured at.
-
-    Args:
-        sides: what is compared; one set that is compared with itself stands here once.
-        pairs: that are compared.
-
-    Raises:
-        InputError: the engine carries none, or the descriptors are normalised, for which it does not hold.
-    """
-    first = sides[0].provenance
-    if first.normalization is not None:
-        raise InputError(
-            "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
-            "threshold)"
-        )
-    point = OperatingPoint.read(first.engine.operating_point) if first.engine else None
-    if point is None:
-        raise InputError(
-            "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "
-            "or export the engine again, which measures it"
-        )
-    return point.threshold(sum(map(len, sides)), pairs), point

@@ -16,18 +16,20 @@ from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors, ids_at
-from ..errors import FormatError, InputError
+from ..errors import FormatError, InputError, require
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..matching.matches import Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
-from ..matching.self_join import check_threshold
 from ..matching.two_sides import search
 from ..matching.views import Views
 from ..review.page import DEFAULT_ROWS, write_report
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .describing import Describing, Progress, Side, check_there, check_views, default_threshold, descriptors_among
+from .align import TOP, look_at, ranked_anew
+from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from .thresholds import Threshold, check, choose
 
 K = 10
 """So many references of each query are reported at most."""
@@ -47,6 +49,7 @@ class FindResult:
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
+        aligned: how many pairs show the same scene; None where nobody looked.
         by_view: how many pairs each view gave; None where whole photos were compared alone.
     """
 
@@ -61,6 +64,7 @@ class FindResult:
     sides: tuple[Side, Side]
     verdict: Verdict
     by_view: Mapping[str, int] | None = None
+    aligned: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -69,7 +73,8 @@ class FindResult:
         page = None if self.page is None else str(self.page)
         made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
         made |= {name: getattr(self, name) for name in names}
-        return made if self.by_view is None else {**made, "views": dict(self.by_view)}
+        made |= {} if self.by_view is None else {"views": dict(self.by_view)}
+        return made if self.aligned is None else {**made, "aligned": self.aligned}
 
 
 def find_copies(
@@ -79,7 +84,8 @@ def find_copies(
     *,
     describing: Describing | None = None,
     negatives: str | os.PathLike[str] | None = None,
-    threshold: float | None = None,
+    align: bool = False,
+    threshold: Threshold = None,
     k: int = K,
     views: str = WHOLE,
     mirror: bool = False,
@@ -98,7 +104,10 @@ def find_copies(
             and ``find.json``. An interrupted call goes on.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
-        threshold: lowest score; by default what the engine carries for so many pairs.
+        align: look at the best references of each query in their pixels too, at least 10, whatever their score. Those that show
+            the same scene are kept and stand first: their scores are higher by 1. See `isc_fast.align_matches`.
+        threshold: lowest score; or the precision that is wanted, `isc_fast.AtPrecision`; by default what the engine carries for
+            so many pairs.
         k: references of each query at most.
         views: of each query, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. Describing the queries takes as many
             times as long. The score of a pair is that of the best view, and ``matches.jsonl``, written in the place of
@@ -120,10 +129,16 @@ def find_copies(
         raise InputError(
             "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
         )
-    if threshold is not None:
-        check_threshold(threshold)
+    check(threshold)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
+    if align:
+        require("cv2", "evidence")
+        if descriptors_among(queries) is not None or descriptors_among(references) is not None:
+            raise InputError(
+                "pairs are looked at in their photos, and descriptors were given; give the photos of both sides, or leave out "
+                "--align (in Python align)"
+            )
     check_there(queries, references)
     check_views(seen, "queries", given=descriptors_among(queries) is not None)
     check_views(seen_references, "references", given=descriptors_among(references) is not None)
@@ -140,11 +155,6 @@ def find_copies(
             for side, found in zip(sides, (query_set, reference_set), strict=True):
                 check_lengths(found, side.name)
             verdict = compare(query_set, reference_set)
-            said = "as given"
-            if threshold is None:
-                pairs = both.count * len(query_set) * len(reference_set)
-                threshold, point = default_threshold([query_set, reference_set], pairs)
-                said = point.in_words(f"{pairs} pairs")
             counts = len(query_set), len(reference_set)
             file = matches_file(folder, query_set.ids, reference_set.ids, with_views=both.several)
             if negatives is not None:
@@ -156,22 +166,52 @@ def find_copies(
                     return stack.enter_context(open_any(path))
 
                 query_set, reference_set = normalized(sides[0], query_set), normalized(sides[1], reference_set)
+            pairs = both.count * counts[0] * counts[1]
+            threshold, said = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
             matches = search(
                 query_set,
                 reference_set,
-                k=k,
-                threshold=threshold,
+                k=max(k, TOP) if align else k,
+                threshold=None if align else threshold,
                 device=searcher,
                 progress=progress("search") if progress else None,
             )
+        aligned = None
+        if align:
+            matches, aligned = _aligned(matches, sides, threshold, k, progress)
         own.clear()
         write_matches(file, matches)
         page = _write_page(folder / "matches.html", matches, sides, max_rows)
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else dict(Counter(matches.views).most_common())
-        result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
+        result = FindResult(
+            file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares, aligned
+        )
         own.finish(result.to_dict(), [file, *([page] if page else [])])
         return result
+
+
+def _aligned(
+    matches: Matches, sides: tuple[Side, Side], threshold: float, k: int, progress: Progress | None
+) -> tuple[Matches, int]:
+    """The k best pairs of each query that align or reach the threshold, those first that align, and how many these are."""
+    queries, references = (side.source for side in sides)
+    assert queries is not None  # was seen before the work
+    assert references is not None
+    looked = look_at(matches, queries, references, max(k, TOP), progress=progress("align") if progress else None)
+    ranked, order = ranked_anew(matches, looked.alignments)
+    of_query, kept = Counter[str](), list[int]()
+    for place, row in enumerate(order.tolist()):
+        query = ranked.query_ids[place]
+        if of_query[query] < k and (row in looked.alignments or ranked.scores[place] >= threshold):
+            of_query[query] += 1
+            kept.append(place)
+    views = None if ranked.views is None else ids_at(ranked.views, np.array(kept, np.int64))
+    places = np.array(kept, np.int64)
+    shown = Matches(
+        ids_at(ranked.query_ids, places), ids_at(ranked.reference_ids, places), ranked.scores[places], views
+    )
+    return shown, sum(int(order[place]) in looked.alignments for place in kept)
 
 
 def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:

@@ -15,20 +15,22 @@ from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
 from ..errors import InputError
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
 from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
-from ..matching.self_join import SelfJoin, check_threshold
+from ..matching.self_join import SelfJoin
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
-from .describing import Describing, Progress, Side, check_there, check_views, default_threshold, descriptors_among
+from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
+from .thresholds import Threshold, check, choose
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def find_leaks(
     output: str | os.PathLike[str],
     *,
     describing: Describing | None = None,
-    threshold: float | None = None,
+    threshold: Threshold = None,
     recipe: str = "direct",
     views: str = WHOLE,
     form: str = "csv",
@@ -119,7 +121,8 @@ def find_leaks(
         output: a folder; it gets descriptors where photos were given, the tables ``leaks`` (a row for each set), ``pairs``,
             ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``.
         describing: how photos are described.
-        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
+            the engine carries for so many pairs.
         recipe: what goes from the training set, one of `isc_fast.runs.leak_lists.RECIPES`: ``"direct"``: what matches a photo
             of an evaluation set; ``"dinov2"``: every group of the training set that hangs together with such a photo, and of
             every other group all but one, as the data of DINOv2 were made. The threshold is on the scale of this engine, not
@@ -139,8 +142,7 @@ def find_leaks(
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
-    if threshold is not None:
-        check_threshold(threshold)
+    check(threshold)
     if recipe not in RECIPES:
         raise InputError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     if max_rows < 1:
@@ -165,11 +167,9 @@ def find_leaks(
         for side, found in zip(sides, opened, strict=True):
             check_lengths(found, side.name)
             check_names("parquet" if nemo else form, found.ids)
-        said = "as given"
-        if threshold is None:
-            count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
-            threshold, point = default_threshold(opened, count)
-            said = point.in_words(f"{count} pairs")
+        count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
+        task = Task(count, sum(map(len, opened[1:])))
+        threshold, said = choose(threshold, opened, task, f"{count} pairs")
         matched = []
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
