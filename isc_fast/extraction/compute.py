@@ -34,6 +34,9 @@ _ONE_COLOUR = Problem(NOTED, "of one single colour: its descriptor is that of ev
 OPENED_AHEAD = 64
 """Photos of a shard that are opened before the decoder asks for them."""
 
+_MOST_CALLS = 8
+"""Engine calls whose pixels are decoded together, at most, to fill all of them with views."""
+
 AHEAD = 1
 """Batches that an engine has begun when it is given the next one: it works on one while the next is copied to it."""
 
@@ -59,9 +62,12 @@ class Equipment:
 
     @property
     def photos_at_once(self) -> int:
-        """Photos whose views fill an engine call; or several calls, where those of one photo are more than a call takes."""
+        """Photos whose views fill an engine call; or a few calls, where those of one photo are more than a call takes."""
         views = len(self.views)
-        return self.batch_size // (views if views <= self.batch_size else gcd(self.batch_size, views))
+        if views <= self.batch_size:
+            return self.batch_size // views
+        common = gcd(self.batch_size, views)
+        return self.batch_size // common if views // common <= _MOST_CALLS else 1
 
 
 class Sink(Protocol):

@@ -67,7 +67,9 @@ def test_whole_photos_alone_are_described_as_ever(tmp_path, folder_of):
     assert '"views"' not in "".join(plain.pieces())
 
 
-@pytest.mark.parametrize(("batch", "calls"), [(64, [60]), (10, [10] * 6), (25, [20] * 3), (4, [4] * 15)])
+@pytest.mark.parametrize(
+    ("batch", "calls"), [(64, [60]), (10, [10] * 6), (25, [20] * 3), (4, [4] * 15), (3, [3, 3, 3, 1] * 6)]
+)
 def test_an_engine_never_gets_more_than_its_batch(tmp_path, folder_of, batch, calls):
     engine = FakeEngine()
     extract(folder_of(tmp_path / "in", 6), engine, tmp_path / "out.h5", views="10", batch_size=batch)
