@@ -15,6 +15,7 @@ from .flags import (
     add_threshold,
     describing_of,
     given,
+    threshold_of,
 )
 from .output import named_progress, note, note_what_is_missing, propose, show, told_in_one_line
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..runs.dedup import DedupResult
 
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
+EXAMPLE = "isc-fast dedup photos/ -o out/"
 
 
 _KEEPS = {
@@ -72,8 +74,7 @@ def run(arguments: Namespace) -> int:
     """Find the copies, and print how many photos and bytes could go."""
     from ..runs.dedup import find_duplicates
 
-    names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
-    names += ("verdicts", "stop_list")
+    names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device", "verdicts", "stop_list")
     with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
@@ -83,6 +84,7 @@ def run(arguments: Namespace) -> int:
             nemo=arguments.nemo,
             progress=printers,
             **given(arguments, *names),
+            **threshold_of(arguments),
         )
     if found.side.made:
         note_what_is_missing(found.side.made)

@@ -12,12 +12,15 @@ from .flags import (
     add_search_device,
     add_tables,
     add_threshold,
+    add_views,
     describing_of,
     given,
+    threshold_of,
 )
 from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
+EXAMPLE = "isc-fast leaks --train data/ --eval test/ -o out/"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -44,6 +47,7 @@ def add(parser: ArgumentParser) -> None:
         help="what goes from the training set: direct (default): what matches a photo of an evaluation set; dinov2: every "
         "group that hangs together with such a photo, and of every other group all but one",
     )
+    add_views(parser, "each photo of an evaluation set")
     add_tables(parser)
     parser.add_argument(
         "--max-rows",
@@ -69,7 +73,8 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             nemo=arguments.nemo,
             progress=printers,
-            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device", "verdicts", "stop_list"),
+            **given(arguments, "recipe", "form", "max_rows", "search_device", "views", "verdicts", "stop_list"),
+            **threshold_of(arguments),
         )
     for side in found.sides:
         if side.made:

@@ -86,6 +86,7 @@ class LeftOut:
         ids: tuple[Sequence[str], Sequence[str]],
         same: tuple[Ints, Ints],
         collection: str = "",
+        per_photo: tuple[int, int] = (1, 1),
     ) -> KeptPairs:
         """The pairs of a join that are left.
 
@@ -95,6 +96,7 @@ class LeftOut:
             same: of both sides, the first row that equals each row in every bit. A photo whose descriptor equals that of a photo
                 of the stop list is left out with it.
             collection: of the first side, where there are several.
+            per_photo: rows of a photo on either side, where it has several views.
         """
         wanted = set(self.stop)
         judged = [] if self.verdicts is None else [*self._wrong(collection)]
@@ -103,7 +105,7 @@ class LeftOut:
         other = one if ids[0] is ids[1] else rows_of(ids[1], wanted)
         known = [(one[first], other[second]) for first, second in judged if first in one and second in other]
         stopped = tuple(_equal_to(place, its, self.stop) for place, its in zip((one, other), same, strict=True))
-        return KeptPairs(pairs, known, (stopped[0], stopped[1]))
+        return KeptPairs(pairs, known, (stopped[0], stopped[1]), per_photo)
 
     def _wrong(self, collection: str) -> Iterator[tuple[str, str]]:
         assert self.verdicts is not None
@@ -119,8 +121,9 @@ class KeptPairs:
 
     Args:
         pairs: gone through several times.
-        wrong: rows of pairs that are left out.
-        stopped: of both sides, whether each row is left out with all its pairs.
+        wrong: photos of pairs that are left out.
+        stopped: of both sides, whether each photo is left out with all its pairs.
+        per_photo: rows of a photo on either side, where it has several views.
 
     Attributes:
         all: the pairs with those that are left out.
@@ -131,8 +134,9 @@ class KeptPairs:
         pairs: Iterable[Pairs],
         wrong: Sequence[tuple[int, int]],
         stopped: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+        per_photo: tuple[int, int] = (1, 1),
     ) -> None:
-        self.all, self._stopped = pairs, stopped
+        self.all, self._stopped, self._per_photo = pairs, stopped, per_photo
         self.wrong = wrong
         self._keys = np.unique(np.array([self._key(one, other) for one, other in wrong], np.int64))
 
@@ -142,9 +146,10 @@ class KeptPairs:
 
     def __iter__(self) -> Iterator[Pairs]:
         for first, second, scores in self.all:
-            stays = ~(self._stopped[0][first] | self._stopped[1][second])
+            one, other = first // self._per_photo[0], second // self._per_photo[1]
+            stays = ~(self._stopped[0][one] | self._stopped[1][other])
             if len(self._keys):
-                stays &= ~np.isin(self._key(first, second), self._keys)
+                stays &= ~np.isin(self._key(one, other), self._keys)
             yield first[stays], second[stays], scores[stays]
 
     def __len__(self) -> int:

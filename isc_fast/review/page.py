@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..decoders.views import WHOLE
 from ..errors import InputError, OutputError
 from ..evaluation.metrics import Scores, curve_of, evaluate
 from ..files.atomic import try_to_write
 from ..items import Ints, Photo
-from ..matching.matches import UPRIGHT, Matches, Truth
+from ..matching.matches import Matches, Truth
 from ..matching.verdicts import Verdicts, read_verdicts
 from .pairs import Pair, ReviewPage, spread
 from .writing import write_page
@@ -102,7 +103,7 @@ def pairs_of(matches: Matches, rows: Ints, truth: Truth | None = None, verdicts:
                 query,
                 reference,
                 float(matches.scores[row]),
-                view=None if view == UPRIGHT else view,
+                view=None if view == WHOLE else view,
                 truth=None if truth is None else (query, reference) in truth.pairs,
                 verdict=None if verdicts is None else verdicts.of(query, reference),
             )

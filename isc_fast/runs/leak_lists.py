@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..decoders.views import WHOLE
 from ..descriptors.store import ids_at
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
@@ -19,6 +20,7 @@ from ..matching.components import find_components
 from ..matching.hubs import Hub
 from ..matching.left_out import KeptPairs, LeftOut
 from ..matching.pair_files import PairFiles
+from ..matching.views import Views
 from ..review.pairs import Pair, ReviewPage, spread
 from ..review.writing import write_page
 from .dedup_files import NEMO
@@ -43,6 +45,22 @@ RECIPES = {"direct": Recipe(groups=False), "dinov2": Recipe(groups=True)}
 
 
 @dataclass(frozen=True)
+class PhotoPairs:
+    """Pairs of rows as pairs of photos, gone through as often as somebody likes.
+
+    Attributes:
+        rows: the pairs.
+        views: of both sides.
+    """
+
+    rows: Iterable[Pairs]
+    views: Views
+
+    def __iter__(self) -> Iterator[Pairs]:
+        return ((*self.views.photos(pairs), pairs[2]) for pairs in self.rows)
+
+
+@dataclass(frozen=True)
 class Matched:
     """One evaluation set and its pairs with the training set.
 
@@ -50,13 +68,20 @@ class Matched:
         name: of the set.
         side: where it comes from.
         ids: of its photos.
-        pairs: rows of the set, rows of the training set, scores.
+        rows: rows of the set, rows of the training set, scores; see `isc_fast.matching.cross_join.CrossJoin.pairs`.
+        views: of the set and of the training set.
     """
 
     name: str
     side: Side
     ids: Sequence[str]
-    pairs: PairFiles | KeptPairs
+    rows: PairFiles | KeptPairs
+    views: Views
+
+    @property
+    def pairs(self) -> PhotoPairs:
+        """Photos of the set, photos of the training set, scores."""
+        return PhotoPairs(self.rows, self.views)
 
     @cached_property
     def best(self) -> tuple[Floats, Ints]:
@@ -182,6 +207,7 @@ def write_everything(
         OutputError: a file cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
+    several = any(one.views.several for one in leaks.sets)
     said = {} if leaks.left_out.verdicts is None else {"verdict": str}
     files = {
         "leaks": write_rows(
@@ -195,8 +221,15 @@ def write_everything(
             folder,
             "pairs",
             form,
-            {"evaluation": str, "id": str, "train_id": str, "score": float, **said},
-            _pair_rows(leaks),
+            {
+                "evaluation": str,
+                "id": str,
+                "train_id": str,
+                "score": float,
+                **({"view": str} if several else {}),
+                **said,
+            },
+            _pair_rows(leaks, with_views=several),
         ),
         "remove-train": write_rows(
             folder,
@@ -227,12 +260,16 @@ def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:
     return ids_at(leaks.ids, np.array([one.row for one in goes], np.int64))
 
 
-def _pair_rows(leaks: Leaks) -> Iterator[Sequence[Any]]:
+def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
     for one in leaks.sets:
-        for first, second, scores in one.pairs:
-            for id_, train, score in zip(ids_at(one.ids, first), ids_at(leaks.ids, second), scores, strict=True):
-                row = one.name, id_, train, score
-                yield row if leaks.left_out.verdicts is None else (*row, leaks.left_out.said(id_, train, one.name))
+        for pairs in one.rows:
+            first, second = one.views.photos(pairs)
+            columns: list[Any] = [[one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), pairs[2]]
+            columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
+            if leaks.left_out.verdicts is not None:
+                known = zip(columns[1], columns[2], strict=True)
+                columns.append([leaks.left_out.said(id_, train, one.name) for id_, train in known])
+            yield from zip(*columns, strict=True)
 
 
 def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
