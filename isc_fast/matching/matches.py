@@ -196,14 +196,13 @@ def _write_csv(path: Path, matches: Matches) -> None:
 
 
 def _write_jsonl(path: Path, matches: Matches) -> None:
-    nothing = repeat(None, len(matches))
     more = {"view": matches.views, "verdict": matches.verdicts}
     with open(path, "w", encoding="ascii", newline="") as out:
         columns = (
             matches.query_ids,
             matches.reference_ids,
             matches.scores,
-            *(column or nothing for column in more.values()),
+            *(repeat(None, len(matches)) if column is None else column for column in more.values()),
         )
         for query, reference, score, *others in zip(*columns, strict=True):
             row: dict[str, Any] = {"query_id": query, "reference_id": reference, "score": float(str(score))}
