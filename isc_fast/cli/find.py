@@ -9,6 +9,7 @@ from .flags import (
     PHOTOS_HELP,
     add_describing,
     add_json,
+    add_left_out,
     add_search_device,
     add_threshold,
     add_views,
@@ -16,7 +17,7 @@ from .flags import (
     given,
     threshold_of,
 )
-from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
+from .output import named_progress, note, note_what_is_missing, propose, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
 EXAMPLE = "isc-fast find queries/ --in references/ -o out/"
@@ -51,8 +52,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold or --calibration"
     )
-    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="pairs on the page at most, spread over the scores (default: 1000)"
+    )
     parser.add_argument("--view", action="store_true", help="open the page")
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -62,11 +66,10 @@ def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
     from ..runs.find import find_copies
 
-    options = threshold_of(arguments) | given(
-        arguments, "k", "negatives", "max_rows", "search_device", "views", "reference_views"
-    )
+    names = ("k", "negatives", "max_rows", "search_device", "views", "reference_views", "verdicts", "stop_list")
+    options = threshold_of(arguments) | given(arguments, *names)
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
-    with named_progress(search="references") as printers, told_in_one_line():
+    with named_progress(search="references", page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,
@@ -80,6 +83,7 @@ def run(arguments: Namespace) -> int:
         if side.made:
             note_what_is_missing(side.made)
     tell(found.verdict)
+    propose(found.hubs, found.suggestions)
     if arguments.json:
         show(json.dumps(found.to_dict()))
     else:

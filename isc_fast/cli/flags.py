@@ -189,6 +189,14 @@ def add_views(parser: ArgumentParser, what: str, flag: str = "--views") -> None:
     )
 
 
+def add_left_out(parser: ArgumentParser) -> None:
+    """Add what is left out of a comparison."""
+    parser.add_argument(
+        "--verdicts", metavar="FILE", help="leave out the pairs that this file, saved from a page, says are wrong"
+    )
+    parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
+
+
 def add_threshold(
     parser: ArgumentParser, words: str = "lowest score of a pair, a cosine (default: what the engine carries)"
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_json, add_search_device, add_threshold, given, threshold_of
+from .flags import add_json, add_left_out, add_search_device, add_threshold, given, threshold_of
 from .output import note, progress, show, tell, told_in_one_line
 
 HELP = "find the references that queries were copied from; exact"
@@ -35,6 +35,7 @@ def add(parser: ArgumentParser) -> None:
         "challenge's descriptor track is scored",
     )
     parser.add_argument("--metric", choices=("ip", "l2"), help="score: cosine (default), or minus the squared distance")
+    add_left_out(parser)
     add_search_device(parser)
     add_json(parser, "the result as ")
 
@@ -49,7 +50,8 @@ def run(arguments: Namespace) -> int:
     from ..matching.two_sides import search
     from ..runs.thresholds import choose
 
-    options = given(arguments, "k", "max_pairs", "metric", "device") | threshold_of(arguments)
+    names = ("k", "max_pairs", "metric", "device", "verdicts", "stop_list")
+    options = given(arguments, *names) | threshold_of(arguments)
     if arguments.labelled:
         options["labelled"] = read_truth(arguments.labelled)
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
@@ -74,6 +76,8 @@ def run(arguments: Namespace) -> int:
         note(
             f"note: {arguments.output} has no room for the view that matched; a name that ends in .jsonl or .parquet has"
         )
+    if found.verdicts is not None and not arguments.output.lower().endswith((".jsonl", ".parquet")):
+        note("note: a CSV has no place for verdicts; -o FILE.jsonl says which pairs somebody judged right")
     if arguments.json:
         show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))
     else:

@@ -35,6 +35,7 @@ class CrossJoin:
     Attributes:
         blocks: number of blocks of queries.
         views: of both sides.
+        same: of both sides, for each row the number of the first row that equals it in every bit.
 
     Raises:
         InputError: a side is empty, or the threshold is not a cosine.
@@ -57,6 +58,7 @@ class CrossJoin:
         self._reference_rows = max(1, sizes.references // len(self.views.references))
         self._sides = (queries, references)
         self._equal = (_Equal(queries, self._rows), _Equal(references, self._reference_rows))
+        self.same = (self._equal[0].same, self._equal[1].same)
         self.blocks = -(-len(queries) // self._rows)
 
     def comparisons(self, number: int) -> int:
@@ -113,11 +115,12 @@ class _Equal:
     """Which rows of a side equal an earlier one.
 
     Attributes:
+        same: the first row that equals each row in every bit ``(n,)``.
         alone: whether each row is the first of its kind ``(n,)``.
     """
 
     def __init__(self, side: Descriptors, block_rows: int) -> None:
-        same = same_rows_of(lambda: side.blocks(block_rows))
+        self.same = same = same_rows_of(lambda: side.blocks(block_rows))
         self.alone = same == np.arange(len(same))
         self._members = np.flatnonzero(~self.alone)
         self._members = self._members[np.argsort(same[self._members], kind="stable")]

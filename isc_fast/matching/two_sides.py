@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from ..progress import ProgressCallback
 from .arrays import Ints, Pairs, join
 from .cpu_searcher import CPU
 from .exact import Metric
+from .left_out import read_left_out
 from .matches import Matches, Truth
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
@@ -43,6 +45,8 @@ def search(
     labelled: Truth | None = None,
     metric: Metric = "ip",
     device: str | Searcher = CPU,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
@@ -64,6 +68,9 @@ def search(
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
             references of a part may count for a query, the processor finds them. It may also be a searcher that is open
             already (`isc_fast.matching.searcher.open_searcher`).
+        verdicts: a file of verdicts, as a page saves it: pairs that somebody judged wrong are left out, and others take their
+            places within the limits. `Matches.verdicts` marks those that are right.
+        stop_list: a list of ids, of both sides, which match nothing.
         progress: called with how many references were read, and how many will be: each of them once for each block of queries.
             The best pairs of all may need more of them than was known at first.
 
@@ -74,10 +81,12 @@ def search(
         MismatchError: queries and references come from different engines or normalisations.
         InputError: a limit is out of range, a side is empty, the ground truth labels none of the queries, or a threshold
             alone gives more than `MOST_PAIRS` pairs.
+        FormatError: the file of verdicts or the stop list is not what it should be.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     _check_counts(k, max_pairs)
+    left_out = read_left_out(verdicts, stop_list)
     _check_sides(queries, references, metric)
     _check_threshold(threshold, metric, (queries, references))
     _check_ids(queries, references)
@@ -89,17 +98,21 @@ def search(
     views = Views.of(queries, references)
     reading = _Reading(rows_of(references), progress)
     wanted = _Search(rows_of(queries), reading, views, metric, open_searcher(device))
-    if k is not None:
-        pairs = wanted.nearest(views.rows_for(k), lowest)
-        pairs = views.best_of_each(pairs, k) if views.several else pairs
-        if max_pairs is not None:
-            pairs = _best(pairs, max_pairs)
-    elif max_pairs is None:
-        pairs = _best(views.best(wanted.above(lowest)), None)
-    else:
-        pairs = wanted.best_overall(max_pairs, lowest)
-    rows, columns = views.photos(pairs)
-    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), pairs[2], views.names(pairs))
+
+    def found(k: int | None, max_pairs: int | None) -> Matches:
+        if k is not None:
+            pairs = wanted.nearest(views.rows_for(k), lowest)
+            pairs = views.best_of_each(pairs, k) if views.several else pairs
+            if max_pairs is not None:
+                pairs = _best(pairs, max_pairs)
+        elif max_pairs is None:
+            pairs = _best(views.best(wanted.above(lowest)), None)
+        else:
+            pairs = wanted.best_overall(max_pairs, lowest)
+        rows, columns = views.photos(pairs)
+        return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), pairs[2], views.names(pairs))
+
+    return left_out.search(found, k, max_pairs) if left_out else found(k, max_pairs)
 
 
 def _check_counts(k: int | None, max_pairs: int | None) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -266,16 +266,7 @@ def ranked_anew(
     scores = np.array(matches.scores)
     scores[[*found]] += np.asarray(BONUS, scores.dtype)
     order = np.argsort(-scores, kind="stable")
-    views = None if matches.views is None else [matches.views[row] for row in order]
-    return (
-        Matches(
-            [matches.query_ids[row] for row in order],
-            [matches.reference_ids[row] for row in order],
-            scores[order],
-            views,
-        ),
-        order,
-    )
+    return replace(matches, scores=scores).take(order.tolist()), order
 
 
 def _empty_folder(path: str | os.PathLike[str]) -> Path:

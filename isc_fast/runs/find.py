@@ -15,20 +15,26 @@ from ..decoders.views import MIRROR, TURN, WHOLE, view_names
 from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors, ids_at
+from ..descriptors.store import Descriptors
 from ..errors import FormatError, InputError, require
 from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
+from ..matching.hubs import Hub, hubs_of_matches
+from ..matching.left_out import LeftOut, read_left_out
 from ..matching.matches import Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
 from ..matching.two_sides import search
 from ..matching.views import Views
-from ..review.page import DEFAULT_ROWS, write_report
+from ..review.page import DEFAULT_ROWS, pairs_of
+from ..review.page import choose as choose_rows
+from ..review.pairs import ReviewPage
+from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
 from .align import TOP, look_at, ranked_anew
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from .suggestions import write_suggestions
 from .thresholds import Threshold, check, choose
 
 K = 10
@@ -49,8 +55,10 @@ class FindResult:
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
-        aligned: how many pairs show the same scene; None where nobody looked.
         by_view: how many pairs each view gave; None where whole photos were compared alone.
+        aligned: how many pairs show the same scene; None where nobody looked.
+        hubs: how many photos match many others, see `isc_fast.matching.hubs`.
+        suggestions: the file of them; None where there is none.
     """
 
     matches: Path
@@ -65,6 +73,8 @@ class FindResult:
     verdict: Verdict
     by_view: Mapping[str, int] | None = None
     aligned: int | None = None
+    hubs: int = 0
+    suggestions: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -72,6 +82,7 @@ class FindResult:
         failures = {side.name: len(side.made.failures) for side in self.sides if side.made}
         page = None if self.page is None else str(self.page)
         made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
+        made["stop_list_suggestions"] = None if self.suggestions is None else str(self.suggestions)
         made |= {name: getattr(self, name) for name in names}
         made |= {} if self.by_view is None else {"views": dict(self.by_view)}
         return made if self.aligned is None else {**made, "aligned": self.aligned}
@@ -93,6 +104,8 @@ def find_copies(
     reference_views: str = WHOLE,
     search_device: str = "cpu",
     max_rows: int = DEFAULT_ROWS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> FindResult:
     """Find which references each query was copied from: describe both sides, search, write the pairs and a page.
@@ -101,7 +114,8 @@ def find_copies(
         queries, references: photos, as `isc_fast.extract` takes them, or a descriptor file.
         output: a folder that is new, empty or of an earlier run; it gets ``queries.h5`` and ``references.h5`` where
             photos were given, ``matches.csv`` (or ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html``
-            and ``find.json``. An interrupted call goes on.
+            and ``find.json``; and ``stop_list_suggestions.csv`` (or ``.jsonl``), where photos match many others. An interrupted
+            call goes on.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
         align: look at the best references of each query in their pixels too, at least 10, whatever their score. Those that show
@@ -115,7 +129,9 @@ def find_copies(
         mirror, turn: the same as these words among the views.
         reference_views: of each reference, likewise; it takes as many times the disk, and a search as many times as long.
         search_device: see ``device`` of `isc_fast.search`.
-        max_rows: pairs on the page at most.
+        max_rows: pairs on the page at most; of more, it shows some, spread evenly over the scores.
+        verdicts, stop_list: see `isc_fast.search`. With verdicts, ``matches.jsonl`` is written in the place of ``matches.csv``
+            too, and has ``verdict`` where somebody judged a pair right.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
@@ -130,6 +146,7 @@ def find_copies(
             "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
         )
     check(threshold)
+    left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
     if align:
@@ -156,7 +173,8 @@ def find_copies(
                 check_lengths(found, side.name)
             verdict = compare(query_set, reference_set)
             counts = len(query_set), len(reference_set)
-            file = matches_file(folder, query_set.ids, reference_set.ids, with_views=both.several)
+            as_lines = both.several or verdicts is not None
+            file = matches_file(folder, query_set.ids, reference_set.ids, as_lines=as_lines)
             if negatives is not None:
                 against = stack.enter_context(open_any(negatives))
 
@@ -174,6 +192,8 @@ def find_copies(
                 k=max(k, TOP) if align else k,
                 threshold=None if align else threshold,
                 device=searcher,
+                verdicts=verdicts,
+                stop_list=stop_list,
                 progress=progress("search") if progress else None,
             )
         aligned = None
@@ -181,13 +201,27 @@ def find_copies(
             matches, aligned = _aligned(matches, sides, threshold, k, progress)
         own.clear()
         write_matches(file, matches)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows)
+        hubs = hubs_of_matches(matches)
+        stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, progress)
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else dict(Counter(matches.views).most_common())
         result = FindResult(
-            file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares, aligned
+            file,
+            page,
+            len(matches),
+            matched,
+            *counts,
+            threshold,
+            said,
+            sides,
+            verdict,
+            shares,
+            aligned,
+            len(hubs),
+            stops,
         )
-        own.finish(result.to_dict(), [file, *([page] if page else [])])
+        own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
         return result
 
 
@@ -206,23 +240,18 @@ def _aligned(
         if of_query[query] < k and (row in looked.alignments or ranked.scores[place] >= threshold):
             of_query[query] += 1
             kept.append(place)
-    views = None if ranked.views is None else ids_at(ranked.views, np.array(kept, np.int64))
-    places = np.array(kept, np.int64)
-    shown = Matches(
-        ids_at(ranked.query_ids, places), ids_at(ranked.reference_ids, places), ranked.scores[places], views
-    )
-    return shown, sum(int(order[place]) in looked.alignments for place in kept)
+    return ranked.take(kept), sum(int(order[place]) in looked.alignments for place in kept)
 
 
-def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
-    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, and for views.
+def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
+    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, or there is more to say.
 
     Raises:
         OutputError: the file cannot be written.
     """
     csv, lines = folder / "matches.csv", folder / "matches.jsonl"
     try:
-        if not with_views:
+        if not as_lines:
             check_output(csv, *ids)
             return csv
     except FormatError:
@@ -231,13 +260,31 @@ def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
     return lines
 
 
-def _write_page(path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int) -> Path | None:
-    """Write the page of the best pairs; None where there are no photos to show, or no pairs."""
-    best = np.argsort(-matches.scores, kind="stable")[:max_rows]
-    views = None if matches.views is None else ids_at(matches.views, best)
-    shown = Matches(ids_at(matches.query_ids, best), ids_at(matches.reference_ids, best), matches.scores[best], views)
+def _write_page(
+    path: Path,
+    matches: Matches,
+    sides: tuple[Side, Side],
+    max_rows: int,
+    left_out: LeftOut,
+    hubs: Sequence[Hub],
+    progress: Progress | None,
+) -> Path | None:
+    """Write the page of the pairs; None where there are no photos to show, or no pairs."""
+    rows = choose_rows(matches, np.arange(len(matches)), max_rows)
+    shown = matches.take(rows.tolist())
     queries, references = sides[0].photos(shown.query_ids), sides[1].photos(shown.reference_ids)
     if not (queries and references):
         return None
-    write_report(path, shown, queries=queries, references=references, max_rows=max_rows)
+    page = ReviewPage(
+        title="Copies found",
+        lead="Each query beside a reference that it may be a copy of.",
+        pairs=pairs_of(matches, rows, verdicts=left_out.verdicts),
+        total=len(matches),
+        figures=[
+            ("Pairs", f"{len(matches):,}"),
+            ("Queries with a match", f"{len(set(matches.query_ids)):,}"),
+        ],
+        stops=[(hub.id, hub.words) for hub in hubs],
+    )
+    write_page(path, page, queries, references, progress=progress("page") if progress else None)
     return path

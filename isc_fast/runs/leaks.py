@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,8 +18,10 @@ from ..errors import InputError
 from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
+from ..matching.arrays import Pairs
 from ..matching.cross_join import CrossJoin
-from ..matching.pair_files import PairFiles
+from ..matching.hubs import hubs_between
+from ..matching.left_out import LeftOut, read_left_out
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin
 from ..review.page import DEFAULT_ROWS
@@ -69,6 +71,7 @@ class LeaksResult:
         page: the page of the best pairs; None where there are no photos, or no pairs.
         files: what was written, by name.
         sides: the training set and the evaluation sets, with what the extraction says of them.
+        hubs: how many photos match many others; see `isc_fast.matching.hubs`. The file ``stop_list_suggestions`` has them.
     """
 
     folder: Path
@@ -82,6 +85,7 @@ class LeaksResult:
     page: Path | None
     files: dict[str, Path]
     sides: tuple[Side, ...]
+    hubs: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -108,6 +112,8 @@ def find_leaks(
     form: str = "csv",
     nemo: bool = False,
     max_rows: int = DEFAULT_ROWS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
     progress: Progress | None = None,
 ) -> LeaksResult:
@@ -119,7 +125,8 @@ def find_leaks(
         train: photos, as `isc_fast.extract` takes them, or a descriptor file.
         evaluations: one folder, list file or descriptor file for each set.
         output: a folder; it gets descriptors where photos were given, the tables ``leaks`` (a row for each set), ``pairs``,
-            ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``.
+            ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``; and ``stop_list_suggestions``, where photos
+            match many others.
         describing: how photos are described.
         threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
             the engine carries for so many pairs.
@@ -131,7 +138,10 @@ def find_leaks(
             sets takes as many times as long; a pair scores as its best view does, and ``pairs`` says which one in ``view``.
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
         nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
-        max_rows: pairs of each set that the page shows at most.
+        max_rows: pairs of each set that the page shows at most; of more, it shows some, spread evenly over the scores.
+        verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
+            ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
+        stop_list: a list of ids, of all sets, of photos that match nothing; likewise photos with the very same descriptor.
         search_device: see ``device`` of `isc_fast.search`.
         progress: see `isc_fast.runs.describing.Progress`.
 
@@ -149,6 +159,7 @@ def find_leaks(
         raise InputError(f"the page must show at least 1 pair, not {max_rows}")
     check_format("parquet" if nemo else form)
     check_format(form)
+    left_out = read_left_out(verdicts, stop_list)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
     seen = view_names(views)
@@ -174,17 +185,32 @@ def find_leaks(
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
             files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
-            matched.append(Matched(name, side, found.ids, files, join.views))
-        within = _in_itself(folder, opened[0], threshold, searcher, progress) if RECIPES[recipe].groups else None
-        leaks = Leaks(sides[0], opened[0].ids, tuple(matched))
+            left = left_out.pairs(files, (found.ids, opened[0].ids), join.same, name, join.views)
+            matched.append(Matched(name, side, found.ids, left if left_out else files, join.views))
+        within = None
+        if RECIPES[recipe].groups:
+            within = _in_itself(folder, opened[0], threshold, searcher, progress, left_out)
+        hubs = [hub for one in matched for hub in hubs_between(one.pairs, (one.ids, opened[0].ids))]
+        leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
+        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, progress=progress)
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
         pairs = sum(len(one.rows) for one in matched)
         result = LeaksResult(
-            folder, len(opened[0]), sets, pairs, len(goes), recipe, threshold, said, page, written, tuple(sides)
+            folder,
+            len(opened[0]),
+            sets,
+            pairs,
+            len(goes),
+            recipe,
+            threshold,
+            said,
+            page,
+            written,
+            tuple(sides),
+            len({hub.id for hub in hubs}),
         )
         own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
         remove(folder)
@@ -192,11 +218,13 @@ def find_leaks(
 
 
 def _in_itself(
-    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None
-) -> PairFiles:
-    """The pairs of the training set in itself."""
+    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None, left_out: LeftOut
+) -> Iterable[Pairs]:
+    """The pairs of the training set in itself, without photos of the stop list. Verdicts are on pairs of two sets."""
     join = SelfJoin(train, threshold, device=searcher)
-    return compute(join, place_of(folder, threshold, train), progress, "compare train")
+    files = compute(join, place_of(folder, threshold, train), progress, "compare train")
+    stop = LeftOut(stop=left_out.stop, one_side=True)
+    return stop.pairs(files, (train.ids, train.ids), (join.same, join.same)) if stop else files
 
 
 def _names(evaluations: Sequence[str | os.PathLike[str]]) -> list[str]:
