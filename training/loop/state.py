@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..stages import Stage
 from .learner import Learner
 
 _FORMAT = "isc-fast training state 1"
+_DEFAULTS = {field.name: field.default for field in fields(Stage) if field.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def load_state(path: Path, learner: Learner, identity: Identity) -> Position:
     content, _ = read_safely(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not the state of an unfinished run; delete it to start the stage again")
+    if isinstance(content.get("stage"), Mapping):  # a state of an earlier version lacks the settings that came later
+        content["stage"] = {**_DEFAULTS, **content["stage"]}
     differences = _differences(content, asdict(identity))
     if differences:
         raise MismatchError(
