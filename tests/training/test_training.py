@@ -377,6 +377,9 @@ def refused(stage: Stage, data: Path, start: Path, tmp_path: Path, **changes: An
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"hard_views": 0}, "hard_views 0"),
+        ({"temperature": 0.0}, "temperature 0.0; expected"),
+        ({"hard_view": replace(STAGES["v98"].hard_view, parts=0.7, frame=0.4)}, "a sum of at most 1"),
         ({"memory_size": 1000}, "memory of v98, 1000, is larger than the data set"),
         ({"memory_size": 20}, "a step of v98 has 32 images, and its memory holds 20"),
         ({"batch_size": 64, "memory_size": 300}, "40 samples for batches of 64"),

@@ -33,6 +33,7 @@ from isc_fast.training.data.dataset import SampleDataset, collate
 from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.data.photos import PhotoReader
 from isc_fast.training.data.sampling import KeySampler, epoch_order, steps_per_epoch
+from isc_fast.training.estimate import measure_step
 from isc_fast.training.loop import learner as learner_module
 from isc_fast.training.loop.batchnorm import batch_norms, kept_statistics
 from isc_fast.training.loop.distributed import Process, choose_device, joined
@@ -578,6 +579,10 @@ def test_devices(monkeypatch):
 
 
 # The command line
+
+
+def test_the_dry_run_measures_a_stage_that_names_every_photo():
+    assert measure_step(toy("v83", hard_views=2, shows_others=True, temperature=0.05), CPU) > 0
 
 
 def test_the_dry_run_prints_the_plan(data, capsys):
