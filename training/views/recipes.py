@@ -35,7 +35,7 @@ SHUFFLED_SHARE = 0.1
 PERSPECTIVE = 0.5
 MODERATE_AREA = (0.7, 1.0)
 HARD_AREA = (0.15, 1.0)
-PAGE_AREA = (0.85, 1.0)  # of a page little is cut off, because the photo may be a small part of it
+PAGE_SIDE = (0.9, 1.0)  # of each side of a page little is cut off, because the photo may be a small part of it
 CUT_BEFORE = 0.4  # the probability that only a part of the photo lies on the page
 CUT_AREA = (0.35, 1.0)
 BEND_RADIAL, BEND_SWING, BEND_RATES = 0.5, 0.06, (3.0, 12.0)
@@ -102,13 +102,13 @@ def draw_hard(
             if draw_page == "frame"
             else draw_parts(photo_size, size, random, open_other)
         )
-        made.append(page)
-        photo_size, area = (page.width, page.height), PAGE_AREA
+        made += [page, _draw_page_crop((page.width, page.height), size, random)]
     elif random.random() <= settings.overlay:
         overlay, photo_size = _draw_overlay(settings, photo_size, random, open_other)
         made.append(overlay)
         area = MODERATE_AREA
-    made.append(_draw_crop(photo_size, size, area, random))
+    if draw_page is None:
+        made.append(_draw_crop(photo_size, size, area, random))
     radius = settings.blur_radius * (size / (settings.blur_reference_size or size))
     optional: tuple[tuple[float, Callable[[], Edit | None]], ...] = (
         (1.0, lambda: _draw_jitter(settings.colour_jitter, random)),
@@ -184,6 +184,13 @@ def inscribed(photo_size: Size, angle: float) -> Size:
     else:  # a corner on each side
         w, h = (width * cos - height * sin) / (cos**2 - sin**2), (height * cos - width * sin) / (cos**2 - sin**2)
     return max(1, int(w)), max(1, int(h))
+
+
+def _draw_page_crop(page: Size, size: int, random: np.random.Generator) -> edits.Crop:
+    """Draw a crop that keeps nearly all of a page, whatever its shape."""
+    w, h = (max(1, round(side * random.uniform(*PAGE_SIDE))) for side in page)
+    left, top = int(random.integers(page[0] - w + 1)), int(random.integers(page[1] - h + 1))
+    return edits.Crop(top, left, h, w, size)
 
 
 def _draw_overlay(
