@@ -22,7 +22,8 @@ _BARE = 0.35  # the probability that a frame has no margin at one side
 
 def _colour(random: np.random.Generator) -> tuple[int, int, int]:
     if random.random() < 0.6:  # most pages are grey: black, white or between
-        return (int(random.choice((0, 20, 128, 235, 255))),) * 3
+        grey = int(random.choice((0, 20, 128, 235, 255)))
+        return grey, grey, grey
     red, green, blue = (int(value) for value in random.integers(256, size=3))
     return red, green, blue
 
@@ -60,12 +61,12 @@ def _draw_grid(photo_size: Size, size: int, random: np.random.Generator, open_ot
 
 def _draw_small(photo_size: Size, size: int, random: np.random.Generator, back: Image.Image) -> Page:
     scale = _fitted(back.size, size)
-    page = tuple(max(2, round(side * scale)) for side in back.size)
+    page = max(2, round(back.width * scale)), max(2, round(back.height * scale))
     share = random.uniform(*_SMALL)
-    fit = min(side * share / own for side, own in zip(page, photo_size, strict=True))
+    fit = share * min(page[0] / photo_size[0], page[1] / photo_size[1])
     width, height = (max(1, round(side * fit)) for side in photo_size)
-    left, top = (int(random.integers(side - own + 1)) for side, own in zip(page, (width, height), strict=True))
-    return Page(page[0], page[1], (0, 0, 0), (left, top, width, height), ((back, (0, 0, page[0], page[1])),))
+    left, top = int(random.integers(page[0] - width + 1)), int(random.integers(page[1] - height + 1))
+    return Page(*page, (0, 0, 0), (left, top, width, height), ((back, (0, 0, *page)),))
 
 
 def draw_frame(photo_size: Size, size: int, random: np.random.Generator) -> Page:
