@@ -58,7 +58,8 @@ class Toy:
         random.shuffle(shards)
         account = Account(shards, tally)
         decoder = make_decoder(work.plan.decoder, 1)
-        equipment = Equipment(self.engine, decoder, work.plan.batch_size, digesting=work.digesting)
+        size, views = work.plan.batch_size, work.plan.views
+        equipment = Equipment(self.engine, decoder, size, digesting=work.digesting, views=views)
         workers, newest = [0, 1, 2], 2
         tally.begin()
         while not account.over:

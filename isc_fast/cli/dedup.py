@@ -6,13 +6,23 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
+from .flags import (
+    add_describing,
+    add_json,
+    add_search_device,
+    add_tables,
+    add_threshold,
+    describing_of,
+    given,
+    threshold_of,
+)
 from .output import named_progress, note, note_what_is_missing, show, told_in_one_line
 
 if TYPE_CHECKING:
     from ..runs.dedup import DedupResult
 
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
+EXAMPLE = "isc-fast dedup photos/ -o out/"
 
 
 _KEEPS = {
@@ -62,7 +72,7 @@ def run(arguments: Namespace) -> int:
     """Find the copies, and print how many photos and bytes could go."""
     from ..runs.dedup import find_duplicates
 
-    names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
+    names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
     with named_progress(compare="million pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
@@ -72,6 +82,7 @@ def run(arguments: Namespace) -> int:
             nemo=arguments.nemo,
             progress=printers,
             **given(arguments, *names),
+            **threshold_of(arguments),
         )
     if found.side.made:
         note_what_is_missing(found.side.made)

@@ -9,6 +9,7 @@ from .flags import add_json
 from .output import show
 
 HELP = "score matches against a ground truth, in every protocol"
+EXAMPLE = "isc-fast evaluate matches.csv ground_truth.csv"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from .flags import add_choice_flags, choice, given
 from .output import show
 
 HELP = "make a page of matches with their pictures"
+EXAMPLE = "isc-fast report matches.csv --queries queries/ --references references/ -o matches.html"
 
 
 def add(parser: ArgumentParser) -> None:

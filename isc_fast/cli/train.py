@@ -8,6 +8,7 @@ from ..errors import require
 from .output import named_progress, note, show
 
 HELP = "train a stage of the schedule, or all up to one; the same command resumes after an interruption"
+EXAMPLE = "isc-fast train --schedule v107 --data DISC21/ -o runs/"
 
 
 def add(parser: ArgumentParser) -> None:

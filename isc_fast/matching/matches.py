@@ -21,8 +21,6 @@ from ..files.atomic import replacing, try_to_write
 from ..files.parquet_rows import read_parquet_rows
 from ..files.reading import parse_json
 
-UPRIGHT = "upright"
-"""The view of a query as it is."""
 HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
 _IDS_AT_ONCE = 4096
@@ -36,7 +34,8 @@ class Matches:
     Attributes:
         query_ids, reference_ids: the two ids of each pair.
         scores: ``float32 (n,)``, or ``float64`` where another tool's scores need it; a higher score means more alike.
-        views: of each pair, which view of the query matched: `UPRIGHT`, ``"mirrored"``, …; None where nobody looked at them.
+        views: of each pair, which view of the query matched: ``"whole"``, ``"top-left"``, ``"mirrored"``, …, see
+            `isc_fast.decoders.views`; None where whole photos were compared alone.
     """
 
     query_ids: Sequence[str]
@@ -101,6 +100,11 @@ def _form(path: str | os.PathLike[str]) -> str:
             f"{names[0]}, {names[1]} or {names[2]}"
         )
     return _FORMS[suffix]
+
+
+def has_views(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of matches of that name says which view of the query matched; the challenge's CSV does not."""
+    return _form(path) != "csv"
 
 
 _NOT_IN_CSV = re.compile('[,"\r\n\ud800-\udc7f\udd00-\udfff]')

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..descriptors.comparing import compare
 from ..descriptors.store import Descriptors, ids_at, repeated_id, rows_at
+from ..descriptors.view_rows import rows_of
 from ..errors import InputError, MismatchError
 from ..items import Vectors
 from ..progress import ProgressCallback
@@ -20,6 +21,7 @@ from .exact import Metric
 from .matches import Matches, Truth
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
+from .views import Views
 
 DEFAULT_K = 10
 PAIRS_PER_LABELLED = 10
@@ -46,10 +48,10 @@ def search(
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
 
     Without any limit, the result holds the 10 best references of each query. Limits may be combined; each one only takes
-    pairs away.
+    pairs away. Where photos were described in several views, a pair scores as its best views do, and the result says which.
 
     Args:
-        queries, references: ``(nq, d)`` and ``(nr, d)``.
+        queries, references: ``(nq, d)`` and ``(nr, d)``; with v views ``(nq, v · d)``.
         k: best references of each query.
         max_pairs: best pairs over all queries together (the challenge's cap is 500,000).
         threshold: lowest score.
@@ -84,17 +86,20 @@ def search(
     if k is None and max_pairs is None and threshold is None:
         k, max_pairs = (DEFAULT_K, None) if labelled is None else (None, PAIRS_PER_LABELLED * len(queries))
     lowest = np.float32(-np.inf if threshold is None else threshold)
-    wanted = _Search(queries, _Reading(references, progress), metric, open_searcher(device))
+    views = Views.of(queries, references)
+    reading = _Reading(rows_of(references), progress)
+    wanted = _Search(rows_of(queries), reading, views, metric, open_searcher(device))
     if k is not None:
-        pairs = wanted.nearest(k, lowest)
+        pairs = wanted.nearest(views.rows_for(k), lowest)
+        pairs = views.best_of_each(pairs, k) if views.several else pairs
         if max_pairs is not None:
             pairs = _best(pairs, max_pairs)
     elif max_pairs is None:
-        pairs = _best(wanted.above(lowest), None)
+        pairs = _best(views.best(wanted.above(lowest)), None)
     else:
         pairs = wanted.best_overall(max_pairs, lowest)
-    rows, columns, scores = pairs
-    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
+    rows, columns = views.photos(pairs)
+    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), pairs[2], views.names(pairs))
 
 
 def _check_counts(k: int | None, max_pairs: int | None) -> None:
@@ -194,10 +199,11 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Search:
-    """Two sides that may be compared, and what searches them."""
+    """Two sides that may be compared, with a row for each view of each photo, and what searches them."""
 
     queries: Descriptors
     references: _Reading
+    views: Views
     metric: Metric
     searcher: Searcher
 
@@ -256,8 +262,9 @@ class _Search:
         pairs = _best(self.nearest(k, lowest), None)
         while k < len(self.references):
             cut, beating = lowest, pairs[0]
-            if len(pairs[2]) >= max_pairs:
-                cut = pairs[2][max_pairs - 1]
+            counted = self._counted(pairs)
+            if len(counted[2]) >= max_pairs:
+                cut = counted[2][max_pairs - 1]
                 pairs = _keep(pairs, pairs[2] >= cut)
                 # There are enough pairs that only equal the cut. Fetching every one of them could mean all copies of a blank
                 # picture times all others.
@@ -270,7 +277,11 @@ class _Search:
             more = self.nearest(k, cut, unfinished)
             known = np.isin(self._number(more), self._number(pairs))
             pairs = _best(join([pairs, _keep(more, ~known)]), None)
-        return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])
+        return _keep(counted := self._counted(pairs), np.arange(len(counted[2]))[:max_pairs])
+
+    def _counted(self, pairs: Pairs) -> Pairs:
+        """Pairs of rows, best first, as pairs of photos, best first."""
+        return _best(self.views.best(pairs), None) if self.views.several else pairs
 
     def _number(self, pairs: Pairs) -> Ints:
         """One number for each pair."""

@@ -14,11 +14,12 @@ from PIL import Image
 
 from ..decoders.opening import ImageProblem
 from ..decoders.rules import load_rgb
+from ..decoders.views import WHOLE
 from ..errors import InputError, OutputError
 from ..evaluation.metrics import Evaluation
 from ..files.atomic import try_to_write, write_text
 from ..items import Photo
-from ..matching.matches import UPRIGHT, Matches, Truth
+from ..matching.matches import Matches, Truth
 
 THUMBNAIL_PX = 144
 DEFAULT_ROWS = 200
@@ -188,7 +189,7 @@ def write_report(
     for i in chosen:
         pair = (matches.query_ids[i], matches.reference_ids[i])
         css = "quiet" if truth is None else "good" if pair in truth.pairs else "bad"
-        view = "" if matches.views is None or matches.views[i] == UPRIGHT else f", {matches.views[i]}"
+        view = "" if matches.views is None or matches.views[i] == WHOLE else f", {matches.views[i]}"
         rows.append((*pair, f"{matches.scores[i]:.3f}{view}", css))
     lead = f"{len(rows)} of {len(matches)} pairs, best first" + (
         "" if truth is None else "; green: in the ground truth, red: not"

@@ -9,22 +9,24 @@ from pathlib import Path
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..errors import InputError
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
 from ..matching.components import Chain, find_chain
 from ..matching.mutual import mutual_pairs
 from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
-from ..matching.self_join import SelfJoin, check_threshold
+from ..matching.self_join import SelfJoin
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
-from .describing import Describing, Progress, Side, default_threshold
+from .describing import Describing, Progress, Side
 from .joining import compute, place_of, remove
 from .photo_facts import check_order
+from .thresholds import Threshold, check, choose
 
 MAX_GROUP = 12
 MAX_GROUPS = 100
@@ -100,7 +102,7 @@ def find_duplicates(
     output: str | os.PathLike[str],
     *,
     describing: Describing | None = None,
-    threshold: float | None = None,
+    threshold: Threshold = None,
     keep: str | None = None,
     mutual: int | None = None,
     exact: bool = False,
@@ -122,7 +124,8 @@ def find_duplicates(
         output: a folder that is new, empty or of an earlier run; it gets ``photos.h5`` where photos were given, the
             tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``.
         describing: how photos are described.
-        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
+            the engine carries for so many pairs.
         keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
             ``"newest"`` (by the time of the file), ``"best-quality"`` (most bytes for each pixel), or ``"first"`` (in the
             order of the ids; the only rule for descriptors without photos).
@@ -158,11 +161,8 @@ def find_duplicates(
         with open_any(side.path) as descriptors:
             check_lengths(descriptors, "photo's")
             check_names("parquet" if nemo else form, descriptors.ids)
-            said = "as given"
-            if threshold is None:
-                count = len(descriptors) * (len(descriptors) - 1) / 2
-                threshold, point = default_threshold([descriptors], count)
-                said = point.in_words(f"{len(descriptors)} photos")
+            task = Task.within(len(descriptors), share=1)
+            threshold, said = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
             parts = [compute(join, place, progress)]
@@ -201,9 +201,8 @@ def find_duplicates(
     return result
 
 
-def _check(threshold: float | None, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
-    if threshold is not None:
-        check_threshold(threshold)
+def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
+    check(threshold)
     if keep is not None:
         check_order(keep)
     for name, value in (("mutual", mutual), ("max_group", max_group), ("max_groups", max_groups)):

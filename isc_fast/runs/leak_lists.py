@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..decoders.views import WHOLE
 from ..descriptors.store import ids_at
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
@@ -17,6 +18,7 @@ from ..items import Floats, Ints, Photo
 from ..matching.arrays import Pairs
 from ..matching.components import find_components
 from ..matching.pair_files import PairFiles
+from ..matching.views import Views
 from ..review.page import Section, write_page
 from .dedup_files import NEMO
 from .describing import Side
@@ -44,13 +46,20 @@ class Matched:
         name: of the set.
         side: where it comes from.
         ids: of its photos.
-        pairs: rows of the set, rows of the training set, scores.
+        rows: rows of the set, rows of the training set, scores; see `isc_fast.matching.cross_join.CrossJoin.pairs`.
+        views: of the set and of the training set.
     """
 
     name: str
     side: Side
     ids: Sequence[str]
-    pairs: PairFiles
+    rows: PairFiles
+    views: Views
+
+    @property
+    def pairs(self) -> Iterator[Pairs]:
+        """Photos of the set, photos of the training set, scores."""
+        return ((*self.views.photos(pairs), pairs[2]) for pairs in self.rows)
 
     @cached_property
     def best(self) -> tuple[Floats, Ints]:
@@ -164,6 +173,7 @@ def write_everything(
         OutputError: a file cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
+    several = any(one.views.several for one in leaks.sets)
     files = {
         "leaks": write_rows(
             folder,
@@ -173,7 +183,11 @@ def write_everything(
             ((one.name, len(one.ids), one.leaked(), one.leaked() / len(one.ids)) for one in leaks.sets),
         ),
         "pairs": write_rows(
-            folder, "pairs", form, {"evaluation": str, "id": str, "train_id": str, "score": float}, _pair_rows(leaks)
+            folder,
+            "pairs",
+            form,
+            {"evaluation": str, "id": str, "train_id": str, "score": float, **({"view": str} if several else {})},
+            _pair_rows(leaks, with_views=several),
         ),
         "remove-train": write_rows(
             folder,
@@ -202,12 +216,13 @@ def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:
     return ids_at(leaks.ids, np.array([one.row for one in goes], np.int64))
 
 
-def _pair_rows(leaks: Leaks) -> Iterator[Sequence[Any]]:
+def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
     for one in leaks.sets:
-        for first, second, scores in one.pairs:
-            yield from zip(
-                [one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), scores, strict=True
-            )
+        for pairs in one.rows:
+            first, second = one.views.photos(pairs)
+            columns: list[Any] = [[one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), pairs[2]]
+            columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
+            yield from zip(*columns, strict=True)
 
 
 def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:

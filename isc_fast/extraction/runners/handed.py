@@ -66,7 +66,7 @@ class Task:
     """How the shards of a plan are computed.
 
     Attributes:
-        engine_id, plan_id, batch_size, decoder: of the plan.
+        engine_id, plan_id, batch_size, decoder, views: of the plan.
         decode_threads: this worker's.
         isolated: whether all photos are decoded in processes of their own.
         checksum: whether digests of the photos are stored.
@@ -76,6 +76,7 @@ class Task:
     plan_id: str
     batch_size: int
     decoder: str
+    views: Sequence[str]
     decode_threads: int
     isolated: bool
     checksum: bool
@@ -110,7 +111,7 @@ def compute_handed(channel: Channel, engine: Engine, parts: PartsFolder, task: T
     def equipment(isolated: bool) -> Equipment:
         decoder = make_decoder(task.decoder, task.decode_threads, gpu=gpu_of(engine), isolated=isolated)
         digesting = partial(digests_of, photo_of=open_item) if task.checksum else None
-        return Equipment(engine, decoder, task.batch_size, digesting=digesting)
+        return Equipment(engine, decoder, task.batch_size, digesting=digesting, views=tuple(task.views))
 
     def following() -> Iterator[Shard]:
         while (handed := channel.ask(wait=False)) is not None:

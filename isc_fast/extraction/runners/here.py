@@ -50,7 +50,8 @@ class Here:
         decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu, isolated=self.isolated)
         tally.begin()
         shards = map(work.plan.shard, work.missing)
-        equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source), work.digesting)
+        size, views = work.plan.batch_size, work.plan.views
+        equipment = Equipment(self.engine, decoder, size, opener(work.source), work.digesting, views)
         parts = work.parts.on(partial(device_of, self.engine))
         compute_shards(shards, equipment, _Sink(replace(work, parts=parts), tally))
 
