@@ -83,7 +83,7 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
         FormatError: the manifest or the plan is damaged.
         OutputError: the plan cannot be written.
     """
-    _check(request)
+    _check(request, out)
     try:
         before = out.manifest()
     except FormatError:
@@ -101,7 +101,7 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
     return _job_of_finished(request, listed, facts, out, after, before)
 
 
-def _check(request: Request) -> None:
+def _check(request: Request, out: OutputFolder) -> None:
     """Refuse what a folder of parts cannot do, and what one of several jobs may not: throw away what another one has computed."""
     if request.checksum or request.dtype not in (None, "float32"):
         flag = "--checksum (in Python checksum)" if request.checksum else "--dtype float16 (in Python dtype)"
@@ -109,10 +109,15 @@ def _check(request: Request) -> None:
             f"{flag} is for one file, and a folder keeps parts of float32 whose photos are told by size and time; leave it out, "
             "or give the name of a file, such as out.h5"
         )
-    if request.share is not None and request.share.count > 1:
-        for name in ("overwrite", "retry_failed"):
-            if getattr(request, name):
-                flag = name.replace("_", "-")
+    for name in ("overwrite", "retry_failed"):
+        if getattr(request, name):
+            flag = name.replace("_", "-")
+            if out.home.once:
+                raise InputError(
+                    f"--{flag} (in Python {name}) does not go with an output in a bucket, where nothing is replaced; give "
+                    "another output"
+                )
+            if request.share is not None and request.share.count > 1:
                 raise InputError(
                     f"--{flag} (in Python {name}) does not go with jobs that share a folder, since each of them would do it; run "
                     f"one job with it, without --shard-index and --slurm, or give a new folder"
@@ -131,12 +136,14 @@ def _job_of_finished(
 ) -> FolderJob:
     made = Provenance.read(before.meta).extraction
     if made is None:
-        raise MismatchError(f"{out.path} is not a result of isc-fast extract: give another output, or --overwrite it")
+        raise MismatchError(
+            f"{out.address} is not a result of isc-fast extract: give another output, or --overwrite it"
+        )
     plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder), folder_shard_size)
     nothing = FolderJob(plan, plan, (), (), Begun(before.plan_id), after, before, finished=before)
     stamps = digest_of_stamps(plan) if before.stamps is not None else None
-    lost = before.lost(out.path)
-    files = PartFiles(out.path, before)
+    lost = before.lost(out.home)
+    files = PartFiles(out.home, before)
     if lost:
         if made.plan_id != plan.id:
             raise files.damage(*lost[0])
@@ -151,18 +158,27 @@ def _job_of_finished(
         if update is None:
             if made.plan_id != plan.id:
                 words = difference(whole, made, plan, request)
-                raise MismatchError(f"{out.path} was made {words}: give another output, or --overwrite it")
+                raise MismatchError(f"{out.address} was made {words}: give another output{_or_overwrite(out)}")
             if again:
                 raise InputError(
-                    f"nobody looked at the photos of {out.path} when they were described, so those that failed cannot be tried "
-                    "again alone: --overwrite describes all of them"
+                    f"nobody looked at the photos of {out.address} when they were described, so those that failed cannot be "
+                    "tried again alone: --overwrite describes all of them"
                 )
             return nothing
+        if out.home.once:
+            raise MismatchError(
+                f"the images of {out.address} have changed ({update.changes}), and nothing in a bucket is replaced: give another "
+                "output; isc-fast merge puts sets together"
+            )
         first = [f"{_AFTER}{after}"] + ([_KEEP] if request.keep_gone else [])
         wanted = replace(plan, inputs=[*first, *plan.inputs])
         todo = replace(plan, inputs=[UPDATE, *first, *plan.inputs], items=Chosen(plan.items, update.changes.anew))
         job = _begin(request, out, after, before, wanted, todo)
         return job if job.note else replace(job, note=str(update.changes))
+
+
+def _or_overwrite(out: OutputFolder) -> str:
+    return "" if out.home.once else ", or --overwrite it"
 
 
 def _repair(
@@ -210,8 +226,8 @@ def _begin(
                 continue
             if words:
                 raise MismatchError(
-                    f"{out.path} holds an unfinished extraction with {words}: repeat that command, give another output, or start "
-                    "again with --overwrite"
+                    f"{out.address} holds an unfinished extraction with {words}: repeat that command, give another output"
+                    f"{'' if out.home.once else ', or start again with --overwrite'}"
                 )
             changed = change_in_words(plan, wanted)
             note = (
@@ -247,7 +263,7 @@ def _begin(
 def _stored(folder: PlanFolder) -> Plan:
     plan = folder.found_plan()
     if plan is None:
-        raise FormatError(f"{folder.plan_file} was removed while this job began; run the same command again")
+        raise FormatError(f"the plan in {folder.address} was removed while this job began; run the same command again")
     return plan
 
 
@@ -255,5 +271,5 @@ def _missing(folder: PlanFolder, plan: Plan, share: Sequence[int], *, again: boo
     missing = folder.missing(plan, among=share, and_failed=again)
     if again:
         for index in missing:
-            folder.part(index).unlink(missing_ok=True)
+            folder.remove_part(index)
     return missing

@@ -44,7 +44,7 @@ class Extraction:
     """What `extract` did.
 
     Attributes:
-        path: the descriptor file.
+        path: the descriptor file; or the folder of its parts, or their address in a bucket.
         count: number of descriptors in it.
         failures: the images that got none, in order.
         computed: number of images that this run worked on; the others were done before.
@@ -58,7 +58,7 @@ class Extraction:
             and the notes are those of this job's share.
     """
 
-    path: Path
+    path: Path | str
     count: int
     failures: Sequence[Failure]
     computed: int
@@ -113,7 +113,8 @@ def extract(
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
         output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts. A name that ends with a
-            slash is a folder which keeps the parts, with a manifest; it is taken wherever a descriptor file is.
+            slash is a folder which keeps the parts, with a manifest; it is taken wherever a descriptor file is. The folder may be
+            in a bucket (``s3://bucket/out/``), where nothing is replaced.
         batch_size: images in one engine call. By default what suits the engine; a resumed run keeps the size it began
             with.
         workers: number of threads that decode, in all processes together; by default one for each core.
@@ -225,7 +226,7 @@ def _extracted_to_folder(
     left_out = {name: getattr(listed, name) for name in ("ignored", "ignored_suffixes", "excluded")}
     outcome, seconds = made.outcome, time.monotonic() - began
     return Extraction(
-        path=out.path,
+        path=out.home.path,
         count=outcome.count,
         failures=outcome.failures,
         notes=outcome.notes,

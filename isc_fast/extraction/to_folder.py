@@ -17,6 +17,7 @@ from ..errors import FormatError, InputError, OutputError
 from ..items import Failure
 from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
+from ..stores.urls import without_stamp
 from .changes import taken_over
 from .finishing import manifest_of
 from .folder_job import FolderJob, find_folder_job
@@ -83,7 +84,7 @@ def extract_to_folder(
             except (FormatError, OutputError):
                 if not left or out.now() == job.after:
                     raise
-    raise OutputError(f"other jobs go on changing {out.path}; wait until they end, and run the same command again")
+    raise OutputError(f"other jobs go on changing {out.address}; wait until they end, and run the same command again")
 
 
 def _compute(
@@ -106,7 +107,7 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
     """
     folder, count = out.plan_folder(job.plan.id), job.plan.shard_count
     if job.begun.todo and job.before is not None:
-        with contextlib.closing(PartFiles(out.path, job.before)) as files:
+        with contextlib.closing(PartFiles(out.home, job.before)) as files:
             whole = files.whole()
             changes = taken_over(job.plan.items, job.todo.items, whole)
             update = Update(job.plan, changes, job.keep_gone)
@@ -116,11 +117,11 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
         with open_descriptors(folder.part(0)) as part:
             worst = part.failures[0]
         raise InputError(
-            f"none of the {manifest.failures} images could be described; the first is {worst.path}: {worst.reason}"
+            f"none of the {manifest.failures} images could be described; the first is {without_stamp(worst.path)}: {worst.reason}"
         )
     if out.now() != job.after:
         return None
-    manifest.write(out.path)
+    manifest.write(out.home)
     out.end(job.after, job.begun, job.before, manifest)
     folder.tidy()
     return manifest
@@ -128,7 +129,7 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
 
 def _outcome(out: OutputFolder, manifest: Manifest) -> Outcome:
     """What a set holds. Its ledgers are read when somebody goes through them."""
-    whole = PartFiles(out.path, manifest).whole()
+    whole = PartFiles(out.home, manifest).whole()
     return Outcome(len(whole), whole.failures, whole.notes)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..assets import DEMO_ENGINE
 from ..decoders.base import AUTO
 from ..descriptors.formats.table import find_format
-from ..descriptors.manifest import is_unfinished, parts_folder
+from ..descriptors.manifest import is_unfinished, parts_home
 from ..descriptors.store import Descriptors
 from ..engines.base import Engine
 from ..engines.operating_point import OperatingPoint
@@ -24,6 +24,7 @@ from ..extraction.job import Request
 from ..extraction.pipeline import Extraction, extract_with
 from ..extraction.runners.base import Runner
 from ..extraction.runners.choose import choose_runner
+from ..files.homes import is_bucket
 from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
@@ -51,7 +52,7 @@ class Side:
     """
 
     name: str
-    path: Path
+    path: str | Path
     source: Source | None = None
     made: Extraction | None = None
 
@@ -169,14 +170,14 @@ def check_there(*inputs: Inputs | Source) -> None:
                 raise InputError(f"there is no {name}; give photos, such as a folder, or a descriptor file")
 
 
-def descriptors_among(inputs: Inputs | Source) -> Path | None:
+def descriptors_among(inputs: Inputs | Source) -> str | Path | None:
     """The descriptor file, or folder, that was given in the place of photos; None where photos were given.
 
     Raises:
         InputError: it stands among other inputs.
     """
     names = names_of(inputs)
-    found = [Path(name) for name in names if _holds_descriptors(name)]
+    found = [name if is_url(name) else Path(name) for name in names if _holds_descriptors(name)]
     if found and len(names) > 1:
         raise InputError(
             f"{found[0]} holds descriptors and stands among {len(names) - 1} other inputs; give photos alone, or one file of "
@@ -188,10 +189,12 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
 def _holds_descriptors(name: str) -> bool:
     path = Path(name)
     if is_url(name):
+        if parts_home(name) is not None or (is_bucket(name) and is_unfinished(name)):
+            return True
         if path.suffix.lower() in DESCRIPTOR_SUFFIXES:
             raise InputError(f"{name} is a descriptor file, and those are read on this machine only; download it first")
         return False
-    if parts_folder(path) is not None or is_unfinished(path):
+    if parts_home(path) is not None or is_unfinished(path):
         return True
     if not path.is_dir():
         return path.suffix.lower() in DESCRIPTOR_SUFFIXES

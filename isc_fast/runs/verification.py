@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
-from ..descriptors.manifest import AGAIN, digests_of, parts_folder, read_manifest
+from ..descriptors.manifest import AGAIN, digests_of, parts_home, read_manifest
 from ..descriptors.part_set import open_parts
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
@@ -19,6 +19,7 @@ from ..extraction.output_folder import read_begun
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
 from ..extraction.plan import Plan
 from ..extraction.plan_folder import PlanFolder
+from ..files.homes import Home, home_of, is_bucket
 from ..files.repeats import repeated_rows
 from ..matching.index.layout import has_manifest
 from .findings import NOTE, OK, PROBLEM, SHOWN, Finding, listed, of_vectors
@@ -57,19 +58,20 @@ def verify_file(path: str | os.PathLike[str]) -> Verification:
     place = Path(path)
     if place.is_dir() and place.name.endswith(PARTS):
         found = _of_folder(place, PartsFolder(place.with_name(place.name.removesuffix(PARTS))))
-    elif (folder := parts_folder(path)) is not None:
-        found = _of_result(folder)
-    elif place.is_dir() and (begun := read_begun(place)) is not None:
-        found = _of_folder(place / begun.plan, PlanFolder(place / begun.plan))
+    elif (home := parts_home(path)) is not None:
+        found = _of_result(home)
+    elif (place.is_dir() or is_bucket(path)) and (begun := read_begun(path)) is not None:
+        parts = PlanFolder(home_of(path), begun.plan)
+        found = _of_folder(parts.address, parts)
     else:
         found = of_index(place) if has_manifest(place) else _of_file(path)
     return Verification(os.fspath(path), tuple(found))
 
 
-def _of_result(folder: Path) -> Iterator[Finding]:
+def _of_result(home: Home) -> Iterator[Finding]:
     """Check a result in parts: the manifest, each part against it, and the set of all of them."""
     try:
-        manifest = read_manifest(folder)
+        manifest = read_manifest(home)
     except DamageError as error:
         yield Finding("manifest", PROBLEM, str(error))
         return
@@ -77,7 +79,7 @@ def _of_result(folder: Path) -> Iterator[Finding]:
     wrong: list[str] = []
     for part in manifest.parts:
         try:
-            same = digests_of(folder / part.name) == (part.bytes, part.sha256, part.checksums)
+            same = digests_of(home.file(part.name)) == (part.bytes, part.sha256, part.checksums)
         except FormatError:
             same = False
         wrong += [] if same else [part.name]
@@ -88,7 +90,7 @@ def _of_result(folder: Path) -> Iterator[Finding]:
         return
     total = sum(part.bytes for part in manifest.parts)
     yield Finding("parts", OK, f"all {total} bytes are as they were written, by SHA-256")
-    with open_parts(folder) as found:
+    with open_parts(home.path) as found:
         yield from _of_descriptors(found)
 
 
@@ -162,7 +164,7 @@ def _of_ledger(found: Descriptors) -> Finding:
     return Finding("ledger", OK, f"{len(found.failures)} failures, none of them an image with a descriptor{of}")
 
 
-def _of_folder(folder: Path, parts: PartsFolder) -> Iterator[Finding]:
+def _of_folder(folder: str | Path, parts: PartsFolder) -> Iterator[Finding]:
     """Check an unfinished extraction: the plan, each part, and the ledger of each part against the plan."""
     again = "run the same isc-fast extract again"
     try:

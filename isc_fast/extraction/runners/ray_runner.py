@@ -114,7 +114,7 @@ class OnRay:
             "checksum": work.checksum,
         }
         return {
-            "output": os.path.abspath(work.parts.output),
+            "output": work.parts.address,
             "in_folder": work.parts.in_folder,
             "plan_bytes": work.parts.plan_size(),
             "probe": _probe(work),
