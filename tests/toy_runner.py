@@ -58,7 +58,9 @@ class Toy:
         random.shuffle(shards)
         account = Account(shards, tally)
         decoder = make_decoder(work.plan.decoder, 1)
-        equipment = Equipment(self.engine, decoder, work.plan.batch_size, digesting=work.digesting)
+        equipment = Equipment(
+            self.engine, decoder, work.plan.batch_size, digesting=work.digesting, expansion=work.source.expansion
+        )
         workers, newest = [0, 1, 2], 2
         tally.begin()
         while not account.over:

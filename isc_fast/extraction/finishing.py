@@ -46,7 +46,7 @@ def manifest_of(parts: PlanFolder, plan: Plan, count: int, dim: int, meta: Mappi
                 try:
                     with open_descriptors(parts.part(index)) as found:
                         line, by = _line(parts, plan, index, found, digests)
-                        if index < plan.shard_count:
+                        if index < plan.shard_count and not plan.by_container:
                             seen.add(index, found)
                 except DAMAGE as error:
                     raise broken(parts, index, error) from error
@@ -58,7 +58,7 @@ def manifest_of(parts: PlanFolder, plan: Plan, count: int, dim: int, meta: Mappi
         plan_id=plan.id,
         dim=dim,
         unique=StoredItems(parts.plan_file).first_repeat() is None,
-        stamps=seen.digest,
+        stamps=digest_of_stamps(plan) if plan.by_container else seen.digest,
         meta=meta,
         devices=[devices[key] for key in sorted(devices)],
         parts=[line._replace(devices=tuple(sorted(order[key] for key in keys))) for line, keys in lines],

@@ -15,10 +15,11 @@ from ..descriptors.part_set import PartFiles
 from ..descriptors.provenance import Provenance
 from ..errors import FormatError, InputError, MismatchError
 from ..files.lazy import Chosen
+from .by_container import check_request, check_same_containers, part_size
 from .finishing import digest_of_stamps
 from .job import UPDATE, Listed, Request, Settings, difference, plan_of, update_of
 from .output_folder import NEW, Begun, OutputFolder, after_of
-from .plan import Plan, change_in_words, folder_shard_size
+from .plan import Plan, change_in_words
 from .plan_folder import PlanFolder
 from .runners.base import Facts
 from .share import Share
@@ -62,8 +63,8 @@ class FolderJob:
         return _KEEP in self.plan.inputs
 
     def images(self, shards: Sequence[int]) -> int:
-        """How many images some shards have."""
-        return sum(len(self.todo.rows(index)) for index in shards)
+        """How many images some shards have; 0 where nobody knows."""
+        return 0 if self.plan.by_container else sum(len(self.todo.rows(index)) for index in shards)
 
 
 def _is_marked(inputs: Sequence[str]) -> bool:
@@ -84,6 +85,7 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
         OutputError: the plan cannot be written.
     """
     _check(request, out)
+    check_request(request)
     try:
         before = out.manifest()
     except FormatError:
@@ -94,7 +96,7 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
     if before is None or request.overwrite:
         begun = _readable(out, out.begun(after))
         earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
-        wanted = plan_of(request, listed, facts, earlier, folder_shard_size)
+        wanted = plan_of(request, listed, facts, earlier, part_size(request, listed))
         if before is not None:
             wanted = replace(wanted, inputs=[f"{_ANEW}{after}", *wanted.inputs])
         return _begin(request, out, after, before, wanted, None)
@@ -139,7 +141,7 @@ def _job_of_finished(
         raise MismatchError(
             f"{out.address} is not a result of isc-fast extract: give another output, or --overwrite it"
         )
-    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder), folder_shard_size)
+    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
     nothing = FolderJob(plan, plan, (), (), Begun(before.plan_id), after, before, finished=before)
     stamps = digest_of_stamps(plan) if before.stamps is not None else None
     lost = before.lost(out.home)
@@ -149,6 +151,9 @@ def _job_of_finished(
             raise files.damage(*lost[0])
         return _repair(request, out, after, before, files, plan, lost)
     again = request.retry_failed and before.failures
+    if request.by_container or made.by_container:
+        check_same_containers(request, out, plan, made, stamps == before.stamps)
+        return nothing
     same_images = made.plan_id == plan.id and (request.keep_gone or before.rows + before.failures == len(plan.items))
     if same_images and not again and stamps is not None and stamps == before.stamps:
         return nothing

@@ -27,10 +27,12 @@ from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from ..sources.whole_containers import Containers
 from ..stores.urls import without_stamp
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
+from .plan import BY_CONTAINER
 from .runners.base import Facts, Runner, Work
 from .runners.choose import opened_runner
 from .runners.cluster import Cluster
@@ -88,6 +90,7 @@ def extract(
     keep_gone: bool = False,
     choice: Choice | None = None,
     share: Share | None = None,
+    by_container: bool = False,
     checksum: bool = False,
     dtype: Literal["float32", "float16"] | None = None,
     devices: str | Sequence[str] | None = None,
@@ -121,7 +124,8 @@ def extract(
         decoder: one of `isc_fast.decoders.base.DECODERS`. By default (``"auto"``) the one that the output or its parts
             were begun with; else dali for an engine that takes pixels on its GPU, if dali works here; else turbo if its
             libraries are installed; else pillow.
-        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches.
+        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches. With ``by_container``,
+            containers of one part.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
@@ -130,6 +134,9 @@ def extract(
         keep_gone: keep the rows of images that are gone, behind the others.
         share: compute only this share of a folder's parts; other jobs, on this machine or on others, compute the others. The job
             that sees all of them writes the manifest.
+        by_container: plan archives and tables as they are, and not each photo in them, which takes an hour and gigabytes for 10⁸
+            photos. They are gone through when their part is computed. For a folder that keeps its parts, and inputs that are
+            nothing but containers. A container that is changed meanwhile is an error; the result is not brought up to date.
         checksum: decide by the bytes of an image whether it has changed, not by size and time: every image is read for that.
             The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
         dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
@@ -152,7 +159,19 @@ def extract(
         StoreError: a bucket or a server cannot be reached, or refuses. The parts stay, and the same call goes on.
     """
     request = Request(
-        ids, limit, batch_size, decoder, shard_size, overwrite, retry_failed, keep_gone, choice, share, checksum, dtype
+        ids,
+        limit,
+        batch_size,
+        decoder,
+        shard_size,
+        overwrite,
+        retry_failed,
+        keep_gone,
+        choice,
+        share,
+        checksum,
+        dtype,
+        by_container,
     )
     with opened_runner(engine, devices, engine_options, workers, isolated=isolated, cluster=cluster) as runner:
         return extract_with(runner, inputs, output, request, progress)
@@ -177,9 +196,14 @@ def extract_with(
     """
     began = time.monotonic()
     check_decoder(request.decoder)
-    source = as_source(inputs, request.ids, request.choice)
+    source = _source_of(inputs, request)
     if is_parts_output(output):
         return _extracted_to_folder(runner, source, output, request, progress)
+    if request.by_container:
+        raise InputError(
+            f"{os.fspath(output)} is one file, and containers are planned for a folder that keeps its parts: give -o FOLDER/, "
+            "with a slash"
+        )
     if request.share is not None:
         raise InputError(
             f"{os.fspath(output)} is one file, and jobs share a folder that keeps their parts: give -o FOLDER/, with a slash"
@@ -262,11 +286,21 @@ class _First(Lazy[Item]):
         return [*self._items[start:stop]]
 
 
+def _source_of(inputs: Inputs | Source, request: Request) -> Source:
+    if not request.by_container:
+        return as_source(inputs, request.ids, request.choice)
+    if isinstance(inputs, Source):
+        raise InputError(
+            "by_container lists archives and tables by their names; give these, and not what was listed already"
+        )
+    return Containers(inputs, request.ids, request.choice)
+
+
 def _listed(source: Source, request: Request) -> Listed:
     """List the images that a call is about."""
     listing, limit = source.list(), request.limit
     found = listing.found if limit is None else _First(listing.found, limit)
-    inputs = [*source.inputs, f"limit={limit}"]
+    inputs = [*source.inputs, f"limit={limit}", *([BY_CONTAINER] if request.by_container else [])]
     digesting = partial(digests_of, photo_of=source.content) if request.checksum else None
     return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded, digesting)
 

@@ -75,12 +75,12 @@ def extract_to_folder(
         folder = out.plan_folder(job.todo.id)
         with _litter_removed(out, job, folder, alone=request.share is None):
             try:
-                _compute(runner, source, job, folder, progress)
+                images = _compute(runner, source, job, folder, progress)
                 if not folder.has_all(job.todo.shard_count):
-                    return _of_share(job, folder)
+                    return _of_share(job, folder, images)
                 manifest = _written(out, job, folder, facts)
                 if manifest is not None:
-                    return FolderOutcome(_outcome(out, manifest), job.images(job.missing), job.note)
+                    return FolderOutcome(_outcome(out, manifest), images, job.note)
             except (FormatError, OutputError):
                 if not left or out.now() == job.after:
                     raise
@@ -89,12 +89,14 @@ def extract_to_folder(
 
 def _compute(
     runner: Runner, source: Source, job: FolderJob, folder: PlanFolder, progress: ProgressCallback | None
-) -> None:
+) -> int:
+    """Compute what is missing; returns how many images that were."""
     tally = Tally(job.images(job.share), job.images(job.missing), progress)
     if job.missing:
         runner.run(Work(job.todo, job.missing, folder, None, source), tally)
     else:
         tally.begin()
+    return tally.images
 
 
 def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Facts) -> Manifest | None:
@@ -114,8 +116,9 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
             count = write_updated_parts(job.todo, update, described, whole, job.before, folder)
     manifest = manifest_of(folder, job.plan, count, facts.spec.dim, made_by(job.plain, facts, None))
     if not manifest.rows:
-        with open_descriptors(folder.part(0)) as part:
-            worst = part.failures[0]
+        if not manifest.failures:
+            raise InputError(f"there is no photo in the {len(job.plan.items)} containers")
+        worst = PartFiles(out.home, manifest).whole().failures[0]
         raise InputError(
             f"none of the {manifest.failures} images could be described; the first is {without_stamp(worst.path)}: {worst.reason}"
         )
@@ -133,7 +136,7 @@ def _outcome(out: OutputFolder, manifest: Manifest) -> Outcome:
     return Outcome(len(whole), whole.failures, whole.notes)
 
 
-def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
+def _of_share(job: FolderJob, folder: PlanFolder, images: int) -> FolderOutcome:
     count, failures, notes = 0, list[Failure](), list[Failure]()
     for index in job.share:
         with open_descriptors(folder.part(index)) as part:
@@ -142,7 +145,7 @@ def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
             notes += part.notes
     words = f"{folder.there()} of {job.todo.shard_count} parts are there; the job that sees the last one writes the manifest"
     note = f"{job.note}; {words}" if job.note else words
-    return FolderOutcome(Outcome(count, failures, notes), job.images(job.missing), note, complete=False)
+    return FolderOutcome(Outcome(count, failures, notes), images, note, complete=False)
 
 
 @contextlib.contextmanager

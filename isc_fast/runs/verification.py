@@ -17,7 +17,7 @@ from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
 from ..extraction.output_folder import read_begun
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
-from ..extraction.plan import Plan
+from ..extraction.plan import Plan, Shard
 from ..extraction.plan_folder import PlanFolder
 from ..files.homes import Home, home_of, is_bucket
 from ..files.repeats import repeated_rows
@@ -180,7 +180,7 @@ def _of_folder(folder: str | Path, parts: PartsFolder) -> Iterator[Finding]:
     except FormatError as error:
         yield Finding("plan", PROBLEM, f"{error}, or {again}: it makes the plan anew if the images are the same")
         return
-    yield Finding("plan", OK, f"{plan.id[:12]}: {len(plan.items)} images in {plan.shard_count} parts")
+    yield Finding("plan", OK, f"{plan.id[:12]}: {len(plan.items)} {_noun(plan)} in {plan.shard_count} parts")
     missing = parts.missing(plan)
     there = [index for index in missing if parts.part(index).exists()]
     done = plan.shard_count - len(missing)
@@ -194,6 +194,17 @@ def _of_folder(folder: str | Path, parts: PartsFolder) -> Iterator[Finding]:
     yield from _against_plan(parts, plan, [index for index in range(plan.shard_count) if index not in gone])
 
 
+def _noun(plan: Plan) -> str:
+    return "containers" if plan.by_container else "images"
+
+
+def _holds_containers(part: Descriptors, shard: Shard) -> bool:
+    """Whether all rows and failures of a part are of its shard's containers."""
+    labels = {item.id for item in shard.items}
+    ids = chain(part.ids, (failure.id for failure in part.failures))
+    return all(any(id_[:end] in labels for end, letter in enumerate(id_) if letter in "/#") for id_ in ids)
+
+
 def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[Finding]:
     """Whether each image of a part's shard has a descriptor or a failure, in the order of the plan."""
     rows = failures = 0
@@ -202,7 +213,7 @@ def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[F
         try:
             with open_descriptors(parts.part(index)) as part:
                 rows, failures = rows + len(part), failures + len(part.failures)
-                if not holds_shard(part, plan.shard(index)):
+                if not (_holds_containers if plan.by_container else holds_shard)(part, plan.shard(index)):
                     wrong.append(str(index))
         except (IscFastError, *DAMAGE):
             wrong.append(str(index))

@@ -50,7 +50,9 @@ class Here:
         decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu, isolated=self.isolated)
         tally.begin()
         shards = map(work.plan.shard, work.missing)
-        equipment = Equipment(self.engine, decoder, work.plan.batch_size, opener(work.source), work.digesting)
+        equipment = Equipment(
+            self.engine, decoder, work.plan.batch_size, opener(work.source), work.digesting, work.source.expansion
+        )
         parts = work.parts.on(partial(device_of, self.engine))
         compute_shards(shards, equipment, _Sink(replace(work, parts=parts), tally))
 

@@ -117,6 +117,7 @@ class Processes:
             "decode_threads": self.decode_threads,
             "isolated": self.isolated,
             "checksum": work.checksum,
+            "expansion": work.expansion,
         }
         account = Account(work.missing, tally, isolates=not self.isolated and can_isolate(work.plan.decoder))
         devices, begun = self.devices[: len(work.missing)], False
