@@ -31,6 +31,10 @@ _TRIES = 4
 """How often a call looks again at what there is to do, after other jobs have finished what it was working on."""
 
 
+class _Fruitless(InputError):
+    """No image could be described, so there is nothing to go on with. The name is for this module's own use."""
+
+
 @dataclass(frozen=True)
 class FolderOutcome:
     """What a call did.
@@ -117,9 +121,9 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
     manifest = manifest_of(folder, job.plan, count, facts.spec.dim, made_by(job.plain, facts, None))
     if not manifest.rows:
         if not manifest.failures:
-            raise InputError(f"there is no photo in the {len(job.plan.items)} containers")
+            raise _Fruitless(f"there is no photo in the {len(job.plan.items)} containers")
         worst = PartFiles(out.home, manifest).whole().failures[0]
-        raise InputError(
+        raise _Fruitless(
             f"none of the {manifest.failures} images could be described; the first is {without_stamp(worst.path)}: {worst.reason}"
         )
     if out.now() != job.after:
@@ -154,8 +158,7 @@ def _litter_removed(out: OutputFolder, job: FolderJob, folder: PlanFolder, *, al
     try:
         yield
     except BaseException as error:
-        fruitless = isinstance(error, InputError)  # no image could be described
-        if alone and (fruitless or not folder.has_parts()):
+        if alone and (isinstance(error, _Fruitless) or not folder.has_parts()):
             current = {job.before.plan_id} if job.before else set()
             for plan_id in {job.begun.plan, job.begun.todo} - current - {""}:
                 out.remove_plan(plan_id)
