@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..decoders.rules import fit
 from ..engines.base import Engine
 from ..engines.operating_point import PRECISION, OperatingPoint
+from ..evaluation.copies import LONGEST_SIDE, SEED, describe_copies
 from ..evaluation.edits.held_out import HELD_OUT_EDITS
-from ..items import Pixels, Vectors
 from .photos import open_to_edit
-from .precision.gate import describe_all
 from .telling import Say
 
-SEED = 2021
 _FEWEST_PHOTOS, _MOST_PHOTOS = 16, 60
-_STRANGERS = 0.25  # share of the photos that are no references; they lend what an edit puts beside a photo
+_STRANGERS = 0.25  # share of the photos that are no references
 _COPIES = 5  # of each photo, so that a large network needs minutes on two cores, not an hour
-_LONGEST_SIDE = 512  # photos are shrunk to this before they are edited
 _TAIL_SHARE = 0.003
 
 Scores = npt.NDArray[np.float32]
@@ -50,11 +46,14 @@ def measure_operating_point(engine: Engine, photos: Sequence[Path], say: Say) ->
         return {}
     say(f"describing {_COPIES * len(chosen)} edited copies, for a default threshold")
     references = len(chosen) - round(len(chosen) * _STRANGERS)
-    queries, described, originals = _describe(engine, chosen, references)
-    scores = queries @ described.T
-    true = np.zeros(scores.shape, bool)
-    copies = np.flatnonzero(originals < references)
-    true[copies, originals[copies]] = True
+    trial = describe_copies(
+        engine,
+        [photo.name for photo in chosen],
+        lambda number: open_to_edit(chosen[number], LONGEST_SIDE),
+        strangers=len(chosen) - references,
+        copies=_COPIES,
+    )
+    scores, true = trial.copies @ trial.photos.T, trial.is_true
     return point_of(scores[true], scores[~true], references)
 
 
@@ -90,24 +89,3 @@ def point_of(true: Scores, false: Scores, references: int) -> dict[str, Any]:
         tail_scale=scale,
     )
     return found.to_dict() if OperatingPoint.read(found.to_dict()) else {}
-
-
-def _describe(
-    engine: Engine, photos: Sequence[Path], references: int
-) -> tuple[Vectors, Vectors, npt.NDArray[np.int64]]:
-    """Descriptors of the copies and of the references, and for each copy the number of its photo."""
-    wanted = engine.spec.input
-    images = [open_to_edit(photo, _LONGEST_SIDE) for photo in photos]
-    strangers = range(references, len(images))
-    kinds = list(HELD_OUT_EDITS)
-    copies: list[Pixels] = []
-    for number, (photo, image) in enumerate(zip(photos, images, strict=True)):
-        for turn in range(_COPIES):
-            kind = kinds[(number + turn * len(kinds) // _COPIES) % len(kinds)]
-            random = Random(f"{SEED} {photo.name} {kind}")
-            # What lies beside the photo in its copy is no reference: it would be found, and rightly so.
-            others = [images[other] for other in random.sample([row for row in strangers if row != number], 3)]
-            copies.append(fit(HELD_OUT_EDITS[kind](image, others, random), wanted))
-    originals = np.repeat(np.arange(len(images)), _COPIES)
-    known = [fit(image, wanted) for image in images[:references]]
-    return describe_all(engine, copies), describe_all(engine, known), originals

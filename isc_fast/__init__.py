@@ -62,8 +62,13 @@ if TYPE_CHECKING:
     from .matching.subtraction import subtract_negatives as subtract_negatives
     from .matching.two_sides import search as search
     from .review.page import write_report as write_report
+    from .runs.align import Aligned as Aligned
+    from .runs.align import align_matches as align_matches
+    from .runs.align import align_photos as align_photos
     from .runs.asking import Index as Index
     from .runs.asking import IndexAnswer as IndexAnswer
+    from .runs.calibrate import Calibrated as Calibrated
+    from .runs.calibrate import calibrate as calibrate
     from .runs.challenge import run_challenge as run_challenge
     from .runs.dedup import DedupResult as DedupResult
     from .runs.dedup import find_duplicates as find_duplicates
@@ -87,9 +92,18 @@ _HOME = {
         "compact_index",
         "remove_from_index",
     ),
+    "runs.align": (
+        "Aligned",
+        "align_matches",
+        "align_photos",
+    ),
     "runs.asking": (
         "IndexAnswer",
         "Index",
+    ),
+    "runs.calibrate": (
+        "Calibrated",
+        "calibrate",
     ),
     "runs.challenge": ("run_challenge",),
     "runs.dedup": (

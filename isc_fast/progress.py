@@ -10,7 +10,7 @@ from typing import TextIO
 
 ProgressCallback = Callable[[int, int, int], None]
 """A function that is called with (images done, all images, images that failed), first before this run does any work. Of photos in
-containers that nobody has gone through, the number of all is 0."""
+containers that nobody has gone through, the number of all is -1."""
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 15.0
@@ -50,13 +50,13 @@ class ProgressPrinter:
                 self._write(f"{self._label}: resuming, {done} of {total} {self._unit} are done", last=True)
             return
         due = now - self._printed >= (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S)
-        if not due and (done < total or not total):
+        if not due and (done < total or total < 0):
             return
         self._printed = now
         rate = (done - self._first_done) / max(now - self._began, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
         bad = f", {failed} failed" if failed else ""
-        share = f"{done}/{total} {100 * done // max(total, 1)}%" if total else f"{done} {self._unit}"
+        share = f"{done}/{total} {100 * done // max(total, 1)}%" if total >= 0 else f"{done} {self._unit}"
         self._write(f"{self._label}: {share}, {rate:.1f} {self._unit}/s{left}{bad}", last=done == total)
 
     def _write(self, line: str, *, last: bool) -> None:

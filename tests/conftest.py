@@ -19,18 +19,32 @@ from isc_fast.assets import demo_photos
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import slow_tests
 from buckets import Bucket, new_bucket, served_by_moto, use
 from fakes import FakeEngine
 
-OUT_OF_REACH = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "nvidia", "tensorrt_rtx", "cuda")
+OUT_OF_REACH = (
+    "torch",
+    "ray",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "nvidia",
+    "tensorrt_rtx",
+    "cuda",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what is slow or needs more than .[cpu,parquet,dev]")
+    parser.addoption("--note-slow", action="store_true", help="measure which tests are slow; see slow_tests.py")
     parser.addoption("--injuries", type=int, default=25, help="damaged files of each kind (default: 25)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(slow_tests)
     # A script's background (`make test &`) ignores SIGINT, and so would every process that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,9 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--fast"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
+        measuring = config.getoption(
+            "--note-slow"
+        )  # then only what the marker says is left out, so that the list is made anew
+        slow = [item for item in items if (item.get_closest_marker("slow") if measuring else slow_tests.is_slow(item))]
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        left_out = {id(item) for item in slow}
+        items[:] = [item for item in items if id(item) not in left_out]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -15,9 +15,9 @@ from ...decoders.preprocessing import Preprocessing
 from ...decoders.rules import fit
 from ...engines.base import Engine
 from ...errors import InputError
+from ...evaluation.copies import describe_all
 from ...evaluation.edits.held_out import HELD_OUT_EDITS
 from ...evaluation.metrics import PER_QUERY_CAP, evaluate
-from ...items import Pixels
 from ...matching.matches import Matches, Truth
 from ..photos import Photos, open_to_edit
 from ..targets.base import Verdict
@@ -37,7 +37,6 @@ SEED = 2021
 _STRANGERS = 0.25  # share of the photos whose copies match nothing
 _MOST_PHOTOS = 100
 _LONGEST_SIDE = 1024  # photos are shrunk to this before they are edited
-_BATCH = 8
 _PROTOCOL = "per-query"
 _NEXT = 0.75  # the share of what a failed attempt lost that the next one may lose
 
@@ -85,12 +84,6 @@ def make_benchmark(photos: Sequence[Path], preprocessing: Preprocessing) -> Benc
             kinds.append(kind)
     references = np.stack([fit(image, preprocessing) for image in images[:known]])
     return Benchmark(references, np.stack(queries), np.array(originals), kinds)
-
-
-def describe_all(engine: Engine, pixels: npt.NDArray[np.uint8] | Sequence[Pixels]) -> Vectors:
-    """Describe any number of images, in one array or one by one: descriptors ``float32 (n, d)``."""
-    starts = range(0, len(pixels), _BATCH)
-    return np.concatenate([engine.run(np.asarray(pixels[start : start + _BATCH])) for start in starts])
 
 
 def describe_benchmark(engine: Engine, benchmark: Benchmark) -> tuple[Vectors, Vectors]:

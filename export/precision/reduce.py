@@ -11,6 +11,7 @@ from ...engines.base import Engine
 from ...engines.kind_onnx import REDUCED
 from ...engines.spec import EngineSpec, uses_bf16
 from ...errors import EngineError, ParityError
+from ...evaluation.copies import describe_all
 from ...machine.cores import has_bf16, processor
 from ...machine.versions import installed
 from ..loop import first_that_passes
@@ -18,7 +19,7 @@ from ..photos import Photos
 from ..publishing import publish, scratch_folder
 from ..request import Request
 from ..targets.base import Draft, Making, Verdict
-from .gate import AccuracyGate, describe_all
+from .gate import AccuracyGate
 from .quantize import Lowered
 from .workshop import Workshop
 

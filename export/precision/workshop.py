@@ -12,11 +12,12 @@ from ...engines.base import Engine, engine_file, load_engine, open_with
 from ...engines.header import read_spec
 from ...engines.spec import uses_bf16
 from ...errors import EngineError
+from ...evaluation.copies import describe_all
 from ..photos import Photos, load_photos
 from ..request import Request
 from ..targets.model_file import write_engine
 from .calibration import lower_layers
-from .gate import LOSS_BUDGET, MEASURED_PHOTOS, describe_all, mean_loss
+from .gate import LOSS_BUDGET, MEASURED_PHOTOS, mean_loss
 from .layers import Layer, find_layers, followers, kept_nodes, load_graph, skips_places, surroundings
 from .mixed import Choice, by_layer, choose_measured, measure_groups, shares
 from .quantize import Lowered, lower_to_bf16, lower_to_int8, with_lowered

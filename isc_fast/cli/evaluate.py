@@ -16,17 +16,29 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("matches", metavar="MATCHES", help="matches.csv, .jsonl or .parquet")
     parser.add_argument("truth", metavar="GROUND_TRUTH.csv")
     parser.add_argument("--protocol", choices=("kit", "official", "per-query"), help="only this one")
+    parser.add_argument("--plot", metavar="FILE", help="draw precision, recall and scores too: .svg or .png")
     add_json(parser)
 
 
 def run(arguments: Namespace) -> int:
     """Evaluate, and print the figures."""
-    from ..evaluation.metrics import check_references, evaluate
+    from ..evaluation.metrics import check_references, curve_of, evaluate
     from ..matching.matches import read_matches, read_truth
 
+    if arguments.plot:
+        from ..review.plots import check_plot, plot_evaluation
+
+        check_plot(arguments.plot)
     options = {"protocols": (arguments.protocol,)} if arguments.protocol else {}
     matches, truth = read_matches(arguments.matches), read_truth(arguments.truth)
     result = evaluate(matches, truth, **options)
     check_references(matches, truth)
+    if arguments.plot:
+        protocol, scores = next(iter(result.by_protocol.items()))
+        recall = "–" if scores.recall_at_p90 is None else f"{scores.recall_at_p90:.4f}"
+        title = (
+            f"{arguments.matches}: µAP {scores.micro_ap:.4f}, recall at 90 % precision {recall} (protocol {protocol})"
+        )
+        plot_evaluation(arguments.plot, curve_of(matches, truth, protocol), title)
     show(json.dumps(result.to_dict()) if arguments.json else result)
     return 0

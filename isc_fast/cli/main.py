@@ -16,7 +16,9 @@ from typing import Protocol
 from .. import __version__
 from ..errors import IscFastError
 from . import (
+    align,
     assemble,
+    calibrate,
     challenge,
     convert,
     dedup,
@@ -72,7 +74,9 @@ VERBS: dict[str, Verb] = {
     "normalize": normalize,
     "search": search,
     "index": index,
+    "align": align,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "report": report,
     "assemble": assemble,
     "merge": merge,

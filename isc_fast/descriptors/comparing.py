@@ -368,6 +368,25 @@ def compare_with_index(added: Descriptors, index: Descriptors) -> Verdict:
     return _judge(pair, (_dimensions, _no_negatives, _no_sides, _decoders, _engines, _normalisations, _one_kind))
 
 
+def compare_with_calibration(descriptors: Descriptors, calibration: Descriptors) -> Verdict:
+    """Whether a calibration says something about scores of these descriptors.
+
+    Args:
+        descriptors: that are compared with each other, or one side of two.
+        calibration: no rows, but the record of those that it was measured with.
+
+    Raises:
+        FormatError: a side describes itself in a way that this version cannot read.
+    """
+    pair = _Pair(
+        ("the descriptors", "those of the calibration"),
+        (descriptors, calibration),
+        different_engines="the calibration was made with another engine ({1}) than the descriptors ({0})",
+        different_dimensions="the descriptors have {} dimensions and those of the calibration {}",
+    )
+    return _judge(pair, (_dimensions, _no_negatives, _no_sides, _decoders, _engines, _normalisations))
+
+
 def _one_kind(pair: _Pair) -> Remark | None:
     left, right = (json.dumps(record.belonging.write(), sort_keys=True) for record in (pair.left, pair.right))
     if left == right:  # as files say it, where a tuple is a list

@@ -49,6 +49,22 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Precision and recall of one protocol, from the best prediction down; all columns ``(n,)``.
+
+    Attributes:
+        scores: of the predictions; they fall.
+        correct: which predictions are right.
+        precision, recall: of all predictions up to each.
+    """
+
+    scores: npt.NDArray[np.floating[Any]]
+    correct: npt.NDArray[np.bool_]
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The figures of each protocol that the caller asked for, by its name."""
 
@@ -161,12 +177,30 @@ def _runs(breaks: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     return np.repeat(np.stack([starts, ends], axis=1), ends - starts + 1, axis=0)
 
 
-def _score(predictions: _Predictions, truth: Truth, protocol: str) -> Scores:
-    positives = len(truth.pairs)
+def _curve(predictions: _Predictions, positives: int) -> Curve:
     correct = predictions.correct
     hits = np.cumsum(correct)
-    precision = hits / np.arange(1, len(correct) + 1)
-    recall = hits / positives
+    return Curve(predictions.score, correct, hits / np.arange(1, len(correct) + 1), hits / positives)
+
+
+def curve_of(matches: Matches, truth: Truth, protocol: str = "kit") -> Curve:
+    """Precision and recall over all predictions of a protocol, which `evaluate` draws its figures from.
+
+    Args:
+        matches, truth: see `evaluate`.
+        protocol: one of `PROTOCOLS`.
+
+    Raises:
+        FormatError, InputError: see `evaluate`.
+    """
+    _check(matches, truth, (protocol,))
+    return _curve(_of_protocol(_in_order(matches, truth), truth, protocol), len(truth.pairs))
+
+
+def _score(predictions: _Predictions, truth: Truth, protocol: str) -> Scores:
+    positives = len(truth.pairs)
+    curve = _curve(predictions, positives)
+    correct, precision, recall = curve.correct, curve.precision, curve.recall
     precise = np.flatnonzero(precision >= PRECISION)
     best = precise[np.argmax(recall[precise])] if len(precise) else None
     ranks = _ranks(predictions)
@@ -199,6 +233,12 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
         FormatError: a pair is predicted twice, or a score is not a number.
         InputError: a protocol is unknown, there is no true pair, no query of the matches is in the ground truth.
     """
+    _check(matches, truth, protocols)
+    ordered = _in_order(matches, truth)
+    return Evaluation({name: _score(_of_protocol(ordered, truth, name), truth, name) for name in protocols})
+
+
+def _check(matches: Matches, truth: Truth, protocols: Sequence[str]) -> None:
     if not protocols:
         raise InputError(f"no protocol is given; choose some of {', '.join(PROTOCOLS)}")
     for protocol in protocols:
@@ -208,5 +248,3 @@ def evaluate(matches: Matches, truth: Truth, *, protocols: Sequence[str] = tuple
         raise InputError("the ground truth holds no true pair, so there is nothing to find")
     if np.isnan(matches.scores).any():
         raise FormatError("a score of the matches is not a number (nan)")
-    ordered = _in_order(matches, truth)
-    return Evaluation({name: _score(_of_protocol(ordered, truth, name), truth, name) for name in protocols})

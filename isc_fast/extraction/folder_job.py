@@ -63,8 +63,8 @@ class FolderJob:
         return _KEEP in self.plan.inputs
 
     def images(self, shards: Sequence[int]) -> int:
-        """How many images some shards have; 0 where nobody knows."""
-        return 0 if self.plan.by_container else sum(len(self.todo.rows(index)) for index in shards)
+        """How many images some shards have; -1 where nobody knows."""
+        return -1 if self.plan.by_container else sum(len(self.todo.rows(index)) for index in shards)
 
 
 def _is_marked(inputs: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 from ..files.table import TemporaryTable
@@ -11,6 +12,10 @@ from ..items import Item
 Entry = tuple[str, str, str]
 """The name of an image, its path, and the id that the user gave, or "". A file that is left out has the path "", and in
 place of the id the pattern that leaves it out, or "" where its name is not an image's."""
+
+
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+"""How `os.fsencode` does it, which looks at the type of its argument first; a listing calls it several times for each image."""
 
 
 def _without_suffix(name: bytes) -> bytes:
@@ -42,12 +47,12 @@ class Catalog(TemporaryTable):
     @staticmethod
     def encode(text: str) -> bytes:
         """The bytes that the file system has: names are sorted by them."""
-        return os.fsencode(text)
+        return text.encode(_ENCODING, _ERRORS)
 
     @staticmethod
     def decode(data: bytes) -> str:
         """The string of bytes of the file system."""
-        return os.fsdecode(data)
+        return data.decode(_ENCODING, _ERRORS)
 
     def add(self, entries: Iterable[Entry], *, by_name: bool = False) -> None:
         """Add images to the end, in the order of the entries or of the bytes of their names.

@@ -36,11 +36,12 @@ def is_image_name(path: str) -> bool:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Whether to look into an entry. One that may be a folder out of reach counts too, so that it is not missed silently."""
-    suffix = os.path.splitext(entry.name)[1].lower()
     try:
-        return entry.is_dir() or (entry.is_symlink() and not suffix and not os.path.exists(entry.path))
+        if entry.is_dir() or not entry.is_symlink():
+            return entry.is_dir()
+        return not os.path.splitext(entry.name)[1] and not os.path.exists(entry.path)
     except OSError:  # a link in a circle, or into a folder that may not be entered
-        return suffix not in IMAGE_SUFFIXES
+        return not is_image_name(entry.name)
 
 
 def _order_of_links(name: str) -> tuple[list[bytes], bytes]:

@@ -19,6 +19,7 @@ SHARED = (
     "profiles.py",  # a table for decision 0027, which compares nothing with a reference way
     "sums.py",  # costs of checksums and of isolated decoding; see below
     "parts.py",  # costs of a result in parts; see below
+    "update.py",  # costs of an update; see below
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
@@ -84,3 +85,17 @@ def test_the_costs_of_checksums_are_measured():
     costs = json.loads(done.stdout.splitlines()[-1])
     assert costs["processes, ms a photo"] > 0
     assert {"vectors", "vectors, h5py alone"} <= set(costs)
+
+
+def test_the_costs_of_an_update_are_measured():
+    command = [sys.executable, str(BENCH / "update.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout.splitlines()[-1])["runs"]
+    assert {name: run["described"] for name, run in runs.items()} == {
+        "listing alone": 0,
+        "everything": 2000,
+        "update": 40,
+        "nothing to do": 0,
+    }
+    assert [run["rows"] for run in runs.values()] == [2000] * 4

@@ -16,6 +16,7 @@ from fakes import FakeEngine
 
 from isc_fast.decoders.preprocessing import Preprocessing
 from isc_fast.errors import InputError
+from isc_fast.evaluation.copies import describe_all
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
 from isc_fast.export.photos import load_photos, open_to_edit
 from isc_fast.export.precision import gate
@@ -25,7 +26,6 @@ from isc_fast.export.precision.gate import (
     MIN_TOP1_AGREEMENT,
     Benchmark,
     compare,
-    describe_all,
     make_benchmark,
     objections,
 )

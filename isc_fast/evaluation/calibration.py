@@ -1,0 +1,422 @@
+"""What a score means for somebody's own photos: how many pairs above it are right, found without labels.
+
+Copies that are made of some photos show how high true pairs score; the same copies beside all other photos show how high
+unrelated pairs do. Both together with a collection's size give the precision at a score. Of unrelated pairs, the share that
+reaches a score is counted as far as there are enough; beyond that it is taken to fall exponentially, as the highest of them do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..descriptors.comparing import Grade, Verdict, compare_with_calibration
+from ..descriptors.provenance import Provenance
+from ..descriptors.store import Descriptors
+from ..errors import FormatError, InputError, MismatchError
+from ..files.atomic import replacing
+from ..files.reading import parse_json
+from ..items import Ints
+from .copies import Trial
+
+KIND, VERSION = "isc-fast calibration", 1
+TAIL = 2000
+"""So many of the highest unrelated pairs are kept."""
+COUNTED = 30
+"""Where fewer unrelated pairs than this reach a score, their share is extrapolated."""
+SHARE = 0.01
+"""One photo in a hundred is taken to be a copy, where the user says nothing."""
+DRAWS = 400
+INTERVAL = 0.95
+_SEED = 2021
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected at a threshold.
+
+    Attributes:
+        threshold: the score.
+        precision, lowest, highest: the share of right pairs, and its 95 % interval.
+        recall: the share of the copies that are found, in the mean over the kinds of edit.
+        false_pairs: how many wrong pairs are expected.
+    """
+
+    threshold: float
+    precision: float
+    lowest: float
+    highest: float
+    recall: float
+    false_pairs: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be compared.
+
+    Attributes:
+        pairs: so many pairs are compared.
+        copies: so many of them are expected to be true.
+    """
+
+    pairs: float
+    copies: float
+
+    @classmethod
+    def within(cls, photos: int, share: float = SHARE) -> Task:
+        """A collection that is compared with itself."""
+        return cls(max(1.0, photos * (photos - 1) / 2), max(share * photos, 1e-9))
+
+    @classmethod
+    def between(cls, queries: int, references: int, share: float = SHARE) -> Task:
+        """Queries that are compared with references."""
+        return cls(max(1.0, float(queries) * references), max(share * queries, 1e-9))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The scores of true and of unrelated pairs.
+
+    Attributes:
+        meta: how the descriptors were made, as a file of them says it; see `isc_fast.descriptors.provenance`.
+        dim: of the descriptors.
+        photos: how many photos the copies were compared with.
+        kinds: the edit of each copy ``(m,)``.
+        true: the score of each copy with its original ``float64 (m,)``.
+        true_of: the number of each copy's photo ``(m,)``.
+        pairs: how many unrelated pairs there were.
+        tail: the scores of the highest of them, falling ``float64 (t,)``.
+        tail_of: the number of the photo or stranger whose copy stands in each ``(t,)``.
+        tail_with: the number of the photo in each ``(t,)``.
+        copies_of: how many copies of each photo, and behind the photos of each stranger, were compared ``(p,)``.
+        left_out: how many photos were left out because another one is as like them as copies are.
+    """
+
+    meta: Mapping[str, Any]
+    dim: int
+    photos: int
+    kinds: Sequence[str]
+    true: Floats
+    true_of: Ints
+    pairs: int
+    tail: Floats
+    tail_of: Ints
+    tail_with: Ints
+    copies_of: Ints
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, trial: Trial, meta: Mapping[str, Any]) -> Calibration:
+        """Measure a trial, after photos that are copies of each other were left out.
+
+        Raises:
+            InputError: the engine gives numbers that are not finite, or hardly any photo is left.
+        """
+        if not (np.isfinite(trial.photos).all() and np.isfinite(trial.copies).all()):
+            raise InputError(
+                "the engine gives descriptors that are not finite; isc-fast verify names what is wrong with it"
+            )
+        scores = (trial.copies @ trial.photos.T).astype(np.float64)
+        typical = float(np.median(scores[trial.is_true]))
+        alone = _alone(trial, scores, typical)
+        if alone[: len(trial.photos)].sum() < FEWEST:
+            raise InputError(
+                f"of {len(alone)} photos, {int((~alone).sum())} are as like another one as edited copies are, and fewer than "
+                f"{FEWEST} are left; give photos of more kinds"
+            )
+        photos = np.flatnonzero(alone[: len(trial.photos)])
+        rows = np.flatnonzero(alone[trial.originals])
+        number = np.cumsum(alone) - 1
+        scores, originals = scores[rows][:, photos], number[trial.originals[rows]]
+        is_true = originals[:, None] == np.arange(len(photos))
+        places = np.flatnonzero(~is_true.ravel())
+        false = scores.ravel()[places]
+        kept = min(TAIL, len(false) - 1)
+        highest = np.argpartition(-false, kept)[:kept]
+        highest = highest[np.argsort(-false[highest], kind="stable")]
+        true_rows, _ = np.nonzero(is_true)
+        return cls(
+            meta,
+            int(trial.photos.shape[1]),
+            len(photos),
+            [trial.kinds[rows[row]] for row in true_rows],
+            scores[is_true],
+            originals[true_rows],
+            len(false),
+            false[highest],
+            originals[places[highest] // len(photos)],
+            places[highest] % len(photos),
+            np.bincount(originals, minlength=int(alone.sum())),
+            int((~alone).sum()),
+        )
+
+    def recall(self, threshold: float) -> float:
+        """The share of the copies that reach a threshold, in the mean over the kinds of edit."""
+        return float(np.mean(list(self.recall_by_kind(threshold).values())))
+
+    def recall_by_kind(self, threshold: float) -> dict[str, float]:
+        """The share of the copies of each kind that reach a threshold."""
+        kinds = np.array(self.kinds)
+        return {kind: float((self.true[kinds == kind] >= threshold).mean()) for kind in dict.fromkeys(self.kinds)}
+
+    def false_share(self, threshold: float) -> float:
+        """The share of unrelated pairs that reach a threshold."""
+        return float(self._false_shares(np.array([threshold]), np.ones(len(self.copies_of)))[0])
+
+    def _false_shares(self, thresholds: Floats, weights: Floats) -> Floats:
+        """The same at several thresholds, each photo counted so many times."""
+        of_tail = weights[self.tail_of] * weights[self.tail_with]
+        copies, photos = (weights * self.copies_of).sum() / self.copies_of.sum(), weights[: self.photos].mean()
+        pairs = self.pairs * float(copies * photos)
+        reached = np.concatenate([[0.0], np.cumsum(of_tail)])
+        count = reached[np.searchsorted(-self.tail, -thresholds, side="right")]
+        last = int(np.searchsorted(reached, min(COUNTED, reached[-1]), side="left"))
+        start = self.tail[max(0, last - 1)]
+        above = of_tail[:last]
+        scale = max(1e-6, float((above * (self.tail[:last] - start)).sum() / max(above.sum(), 1e-12)))
+        beyond = reached[last] * np.exp(np.minimum(0.0, (start - thresholds) / scale))
+        made: Floats = np.where(thresholds > start, beyond, count) / max(pairs, 1e-12)
+        return made
+
+    @cached_property
+    def _draws(self) -> Floats:
+        """How often each photo is drawn, in each draw of as many ``(DRAWS, p)``. A pair counts as often as both its photos."""
+        rng = np.random.default_rng(_SEED)
+        count = len(self.copies_of)
+        return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
+
+    def _recalls(self, thresholds: Floats, weights: Floats) -> Floats:
+        kinds = np.array(self.kinds)
+        found = []
+        for kind in dict.fromkeys(self.kinds):
+            mine = np.flatnonzero(kinds == kind)
+            weight = weights[self.true_of[mine]]
+            if not weight.sum():
+                continue
+            reached = self.true[mine][:, None] >= thresholds[None]
+            found.append((weight[:, None] * reached).sum(axis=0) / weight.sum())
+        made: Floats = np.mean(found, axis=0) if found else np.zeros(len(thresholds))
+        return made
+
+    def expected(self, threshold: float, task: Task) -> Expected:
+        """What is expected at a threshold, with its interval over draws of the photos."""
+        at = np.array([threshold])
+        ones = np.ones(len(self.copies_of))
+        right, wrong = task.copies * self._recalls(at, ones)[0], task.pairs * self._false_shares(at, ones)[0]
+        drawn = [
+            _precision(task.copies * self._recalls(at, draw)[0], task.pairs * self._false_shares(at, draw)[0])
+            for draw in self._draws
+        ]
+        low, high = np.quantile(drawn, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+        return Expected(
+            threshold, _precision(right, wrong), float(low), float(high), float(right / task.copies), float(wrong)
+        )
+
+    def threshold(self, precision: float, task: Task) -> float:
+        """The lowest score, in hundredths, from which on so many of the pairs are right.
+
+        Raises:
+            InputError: the precision is not between 0 and 1, or no score has it.
+        """
+        if not 0 < precision < 1:
+            raise InputError(f"a precision must lie between 0 and 1, not {precision:g}")
+        scores = np.arange(0, 100) / 100
+        ones = np.ones(len(self.copies_of))
+        right = task.copies * self._recalls(scores, ones)
+        wrong = task.pairs * self._false_shares(scores, ones)
+        reached = (right > 0) & (right >= precision * (right + wrong))
+        if not reached.any():
+            raise InputError(
+                f"no threshold gives a precision of {precision:g} among {task.pairs:.3g} pairs with {task.copies:.3g} "
+                f"copies: the most is {(right / np.maximum(right + wrong, 1e-300)).max():.3g}"
+            )
+        last = int(np.flatnonzero(reached)[-1])
+        below = np.flatnonzero(~reached[:last])  # a lower score, at which it is reached by chance, is none
+        return float(scores[below[-1] + 1 if len(below) else 0])
+
+    def probabilities(self, scores: Floats, task: Task) -> Floats:
+        """For each score, the share of pairs with about this score that are right; it never falls as scores rise.
+
+        Args:
+            scores: ``(n,)``.
+            task: what was compared.
+        """
+        grid = np.arange(-100, 102) / 100
+        ones = np.ones(len(self.copies_of))
+        width = 3  # hundredths on either side
+        low, high = np.maximum(0, np.arange(len(grid)) - width), np.minimum(len(grid) - 1, np.arange(len(grid)) + width)
+        right = task.copies * self._recalls(grid, ones)
+        wrong = task.pairs * self._false_shares(grid, ones)
+        near_right, near_wrong = right[low] - right[high], wrong[low] - wrong[high]
+        local = np.where(near_right + near_wrong > 0, near_right / np.maximum(near_right + near_wrong, 1e-300), np.nan)
+        local = np.maximum.accumulate(np.nan_to_num(local, nan=0.0))
+        made: Floats = np.interp(scores, grid, local)
+        return made
+
+    def check(self, descriptors: Descriptors, name: str | os.PathLike[str] = "the calibration") -> Verdict:
+        """See that it holds for what is compared.
+
+        Raises:
+            MismatchError: it does not.
+        """
+        mine = Descriptors(np.empty((0, self.dim), np.float32), [], self.meta)
+        found = compare_with_calibration(descriptors, mine)
+        for remark in found.remarks:
+            if remark.grade is Grade.NO:
+                raise MismatchError(f"{os.fspath(name)}: {remark.words}; isc-fast calibrate makes one for them")
+        return found
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        values = {
+            "kind": KIND,
+            "version": VERSION,
+            "made_by": dict(self.meta),
+            "dim": self.dim,
+            "photos": self.photos,
+            "left_out": self.left_out,
+            "copies": {
+                "kind": list(self.kinds),
+                "score": np.round(self.true, 6).tolist(),
+                "photo": self.true_of.tolist(),
+            },
+            "unrelated": {
+                "pairs": self.pairs,
+                "score": np.round(self.tail, 6).tolist(),
+                "copy_of": self.tail_of.tolist(),
+                "photo": self.tail_with.tolist(),
+            },
+            "copies_of": self.copies_of.tolist(),
+        }
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: there is no such file.
+            FormatError: it is no calibration, or a newer one.
+        """
+        try:
+            values = parse_json(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise FormatError(f"{os.fspath(path)} is no calibration: no JSON") from error
+        if not isinstance(values, dict) or values.get("kind") != KIND:
+            raise FormatError(f"{os.fspath(path)} is no calibration; isc-fast calibrate makes one")
+        if values.get("version") != VERSION:
+            raise FormatError(
+                f"{os.fspath(path)} is a calibration of version {values.get('version')}, and this isc-fast reads {VERSION}"
+            )
+        try:
+            found = cls._of_values(values)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, FormatError) as error:
+            raise FormatError(f"{os.fspath(path)} is a damaged calibration; make it again") from error
+        if not found._is_sane():
+            raise FormatError(f"{os.fspath(path)} is a damaged calibration; make it again")
+        return found
+
+    @classmethod
+    def _of_values(cls, values: Mapping[str, Any]) -> Self:
+        copies, unrelated = values["copies"], values["unrelated"]
+        Provenance.read(values["made_by"])
+        return cls(
+            values["made_by"],
+            int(values["dim"]),
+            int(values["photos"]),
+            [str(kind) for kind in copies["kind"]],
+            np.array(copies["score"], np.float64),
+            np.array(copies["photo"], np.int64),
+            int(unrelated["pairs"]),
+            np.array(unrelated["score"], np.float64),
+            np.array(unrelated["copy_of"], np.int64),
+            np.array(unrelated["photo"], np.int64),
+            np.array(values["copies_of"], np.int64),
+            int(values["left_out"]),
+        )
+
+    def _is_sane(self) -> bool:
+        columns = (self.true, self.true_of, self.tail, self.tail_of, self.tail_with, self.copies_of)
+        if any(column.ndim != 1 for column in columns) or not len(self.true) or len(self.tail) < 2:
+            return False
+        if not len(self.true) == len(self.true_of) == len(self.kinds) or not len(self.tail) == len(self.tail_of) == len(
+            self.tail_with
+        ):
+            return False
+        numbers = np.concatenate([self.true_of, self.tail_of, self.tail_with])
+        in_range = numbers.min() >= 0 and numbers.max() < len(self.copies_of) and (self.copies_of >= 0).all()
+        in_range = in_range and self.tail_with.max() < self.photos <= len(self.copies_of)
+        scores = np.concatenate([self.true, self.tail])
+        falling = (np.diff(self.tail) <= 0).all()
+        # Vectors of unit length may score a little more than 1; score normalisation lowers scores.
+        finite = bool(np.isfinite(scores).all()) and float(np.abs(scores).max()) <= 10
+        return bool(
+            0 < self.dim < 1_000_000
+            and in_range
+            and falling
+            and finite
+            and self.pairs >= len(self.tail)
+            and self.copies_of.sum() > 0
+        )
+
+
+FEWEST = 16
+"""Photos that a calibration needs at least."""
+
+
+def _alone(trial: Trial, scores: Floats, typical: float) -> npt.NDArray[np.bool_]:
+    """Which photos, and behind them which strangers, are no copies of others, as far as scores tell.
+
+    Of two photos that are as alike as a copy and its original typically are, the first stays. A stranger stays unless its own
+    copies are as like one photo as that.
+    """
+    between = trial.photos @ trial.photos.T
+    alone = np.ones(int(trial.originals.max()) + 1, bool)
+    known = len(trial.photos)
+    for row in range(1, known):
+        alone[row] = not (between[row, :row][alone[:row]] >= typical).any()
+    for stranger in range(known, len(alone)):
+        mine = scores[trial.originals == stranger]
+        alone[stranger] = bool(len(mine)) and not (np.median(mine, axis=0) >= typical).any()
+    return alone
+
+
+def _precision(right: float, wrong: float) -> float:
+    return float(right / (right + wrong)) if right + wrong > 0 else math.nan
+
+
+def only_kinds(calibration: Calibration, kinds: Sequence[str]) -> Calibration:
+    """The same calibration with the copies of some edits alone, which are those that a user expects.
+
+    Raises:
+        InputError: there is no such kind.
+    """
+    known = list(dict.fromkeys(calibration.kinds))
+    wrong = [kind for kind in kinds if kind not in known]
+    if wrong:
+        raise InputError(f"there is no edit {wrong[0]!r}; choose from {', '.join(known)}")
+    mine = np.isin(np.array(calibration.kinds), list(kinds))
+    return replace(
+        calibration,
+        kinds=[kind for kind, one in zip(calibration.kinds, mine, strict=True) if one],
+        true=calibration.true[mine],
+        true_of=calibration.true_of[mine],
+    )

@@ -1,0 +1,267 @@
+"""Matches looked at again, in their pixels: which pairs show the same scene, and where."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..decoders.opening import ImageProblem
+from ..decoders.rules import load_rgb
+from ..errors import InputError, require
+from ..files.atomic import make_folder, replacing, try_to_write
+from ..items import Item, Photo
+from ..machine.cores import available_cores
+from ..matching.matches import Matches, check_output, write_matches
+from ..progress import ProgressCallback
+from ..review.alignment import Alignment, Features, align_either, find_features
+from ..review.evidence import draw_evidence
+from ..sources.base import Source, opener
+from ..sources.choice import Choice
+from ..sources.listing import Inputs, as_source
+
+TOP = 10
+BONUS = 1.0
+"""What an aligned pair's score gains: such pairs stand before all others, in the order of their own scores."""
+PICTURES = 100
+_KEPT = 400  # references whose features stay in memory, 770 kB each
+_AHEAD = 4  # queries for each thread that are begun before the results of the first are taken
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What `align_matches` found.
+
+    Attributes:
+        matches: all pairs, best first; the scores of aligned ones are higher by `BONUS`.
+        alignments: by (query id, reference id), of the pairs that align.
+        looked_at: how many pairs were looked at.
+        unread: ids of photos that could not be read.
+    """
+
+    matches: Matches
+    alignments: Mapping[tuple[str, str], Alignment]
+    looked_at: int
+    unread: Sequence[str]
+
+
+def align_photos(query: Photo, reference: Photo) -> Alignment | None:
+    """Find how one photo lies in another.
+
+    Args:
+        query, reference: paths, or functions that open a stream of bytes.
+
+    Returns:
+        where; None if nothing is found that both show.
+
+    Raises:
+        InputError: a photo cannot be read.
+        MissingExtraError: OpenCV is not installed.
+    """
+    try:
+        left, right = load_rgb(query), load_rgb(reference)
+    except ImageProblem as error:
+        raise InputError(f"a photo cannot be read: {error}") from error
+    return align_either(_of_query(left), find_features(right))
+
+
+def align_matches(
+    matches: Matches,
+    queries: Inputs | Source,
+    references: Inputs | Source,
+    output: str | os.PathLike[str],
+    *,
+    top: int = TOP,
+    evidence: str | os.PathLike[str] | None = None,
+    pictures: str | os.PathLike[str] | None = None,
+    most_pictures: int = PICTURES,
+    ids: str = "auto",
+    choice: Choice | None = None,
+    progress: ProgressCallback | None = None,
+) -> Aligned:
+    """Look at the best matches of each query in their pixels, and write all matches with those first that align.
+
+    Args:
+        matches: of a search, at best one with a low threshold: an alignment finds pairs whose score alone says little.
+        queries, references: the photos, as `isc_fast.extract` takes them.
+        output: matches in the format of its suffix; see `isc_fast.write_matches`.
+        top: so many of each query's matches are looked at.
+        evidence: a ``.jsonl`` file with an object for each aligned pair: ids, score, ``inliers``, ``mirrored``, and ``outline``,
+            the query's corners in the reference in shares of its width and height.
+        pictures: a folder, new or empty, for a PNG of each aligned pair, best first.
+        most_pictures: at most so many.
+        ids, choice: see `isc_fast.list_images`; as they were given to the extraction.
+        progress: called with queries done, in all, and photos that cannot be read.
+
+    Raises:
+        InputError: a number is out of range, or a photo of the matches is not among those given.
+        MissingExtraError: OpenCV is not installed.
+        IscFastError: as `isc_fast.list_images` and `isc_fast.write_matches`.
+    """
+    if top < 1 or most_pictures < 1:
+        raise InputError(f"top and most_pictures must be at least 1, not {min(top, most_pictures)}")
+    require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
+    check_output(output, matches.query_ids, matches.reference_ids)
+    if evidence is not None:
+        try_to_write(evidence)
+    folder = None if pictures is None else _empty_folder(pictures)
+    wanted = _best_of_each(matches, top)
+    sides = (
+        _Side("queries", queries, ids, choice, {matches.query_ids[row] for rows in wanted for row in rows}),
+        _Side("references", references, ids, choice, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    )
+    found: dict[int, Alignment] = {}
+    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides)), 1):
+        found |= part
+        if progress:
+            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+    ranked, order = _ranked(matches, found)
+    write_matches(output, ranked)
+    rows = [int(row) for row in order if int(row) in found]
+    if evidence is not None:
+        _write_evidence(evidence, matches, found, rows)
+    if folder is not None:
+        for number, row in enumerate(rows[:most_pictures]):
+            pair = sides[0].image(matches.query_ids[row]), sides[1].image(matches.reference_ids[row])
+            if pair[0] is not None and pair[1] is not None:
+                with replacing(folder / f"{number + 1:04d}.png") as temporary:
+                    draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
+    by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
+    return Aligned(ranked, by_ids, sum(map(len, wanted)), sorted({*sides[0].unread, *sides[1].unread}))
+
+
+class _Side:
+    """The photos of one side that are looked at."""
+
+    def __init__(self, name: str, inputs: Inputs | Source, ids: str, choice: Choice | None, wanted: set[str]) -> None:
+        source = as_source(inputs, ids, choice)
+        self._items: dict[str, Item] = {item.id: item for item in source.list().found if item.id in wanted}
+        missing = next((id_ for id_ in sorted(wanted) if id_ not in self._items), None)
+        if missing is not None:
+            raise InputError(
+                f"{missing!r} of the matches is not among the {name}; give the photos that they were extracted from, with the "
+                "same id rule (--ids)"
+            )
+        self._open = opener(source)
+        self._features: OrderedDict[str, Features] = OrderedDict()
+        self._lock = threading.Lock()
+        self.unread: set[str] = set()
+
+    def image(self, id_: str) -> Image.Image | None:
+        """A photo; None if it cannot be read."""
+        try:
+            return load_rgb(self._open(self._items[id_]))
+        except ImageProblem:
+            self.unread.add(id_)
+            return None
+
+    def features(self, id_: str) -> Features | None:
+        """The features of a photo, which are kept for a while; None if it cannot be read."""
+        with self._lock:
+            if id_ in self._features:
+                self._features.move_to_end(id_)
+                return self._features[id_]
+        image = self.image(id_)
+        if image is None:
+            return None
+        made = find_features(image)
+        with self._lock:
+            self._features[id_] = made
+            while len(self._features) > _KEPT:
+                self._features.popitem(last=False)
+        return made
+
+
+def _of_query(image: Image.Image) -> tuple[Features, Features]:
+    return find_features(image), find_features(image, mirrored=True)
+
+
+def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) -> dict[int, Alignment]:
+    """The alignments of one query's matches, by their rows."""
+    image = sides[0].image(matches.query_ids[rows[0]])
+    if image is None:
+        return {}
+    query, found = _of_query(image), {}
+    for row in rows:
+        reference = sides[1].features(matches.reference_ids[row])
+        alignment = None if reference is None else align_either(query, reference)
+        if alignment is not None:
+            found[row] = alignment
+    return found
+
+
+def _best_of_each(matches: Matches, top: int) -> list[list[int]]:
+    """For each query, in the order in which they come, the rows of its best matches."""
+    rows: dict[str, list[int]] = {}
+    for row in np.argsort(-np.asarray(matches.scores), kind="stable").tolist():
+        mine = rows.setdefault(matches.query_ids[row], [])
+        if len(mine) < top:
+            mine.append(row)
+    return list(rows.values())
+
+
+def _in_order(
+    jobs: Sequence[list[int]], work: Callable[[list[int]], dict[int, Alignment]]
+) -> Iterator[dict[int, Alignment]]:
+    """What the work gives for each job, in their order; some jobs ahead are worked on by other threads."""
+    cores = available_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        begun: list[Any] = []
+        for job in jobs:
+            begun.append(pool.submit(work, job))
+            if len(begun) > _AHEAD * cores:
+                yield begun.pop(0).result()
+        for one in begun:
+            yield one.result()
+
+
+def _ranked(matches: Matches, found: Mapping[int, Alignment]) -> tuple[Matches, np.ndarray[Any, np.dtype[np.int64]]]:
+    """All matches, those that align first, and the order in which they stood before."""
+    scores = np.array(matches.scores)
+    scores[[*found]] += np.asarray(BONUS, scores.dtype)
+    order = np.argsort(-scores, kind="stable")
+    views = None if matches.views is None else [matches.views[row] for row in order]
+    return (
+        Matches(
+            [matches.query_ids[row] for row in order],
+            [matches.reference_ids[row] for row in order],
+            scores[order],
+            views,
+        ),
+        order,
+    )
+
+
+def _empty_folder(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a new or empty folder for the pictures")
+    if folder.is_dir() and next(folder.iterdir(), None) is not None:
+        raise InputError(f"{folder} is not empty; give a new or empty folder for the pictures")
+    return make_folder(folder)
+
+
+def _write_evidence(
+    path: str | os.PathLike[str], matches: Matches, found: Mapping[int, Alignment], rows: Sequence[int]
+) -> None:
+    with replacing(Path(path)) as temporary, open(temporary, "w", encoding="ascii") as file:
+        for row in rows:
+            one = found[row]
+            values = {
+                "query_id": matches.query_ids[row],
+                "reference_id": matches.reference_ids[row],
+                "score": float(str(matches.scores[row])),
+                "inliers": one.inliers,
+                "mirrored": one.mirrored,
+                "outline": np.round(one.outline(), 4).tolist(),
+            }
+            file.write(json.dumps(values) + "\n")

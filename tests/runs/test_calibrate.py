@@ -1,0 +1,89 @@
+"""``isc-fast calibrate``: from a user's photos to thresholds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fakes import FakeEngine
+
+import isc_fast
+from isc_fast.assets import DEMO_NEGATIVES
+from isc_fast.cli.main import main
+from isc_fast.errors import InputError
+from isc_fast.evaluation.calibration import Calibration, Task
+from isc_fast.runs.calibrate import calibrate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photos):
+    made = tmp_path_factory.mktemp("calibrate") / "photos"
+    made.mkdir()
+    for photo in photos[:26]:
+        (made / photo.name).symlink_to(photo)
+    (made / "broken.jpg").write_bytes(b"no photo")
+    return made
+
+
+def test_thresholds_of_ones_own_photos(folder, tmp_path, capsys):
+    out = tmp_path / "calibration.json"
+    assert main(["calibrate", str(folder), "-o", str(out), "--copies", "3", "--json"]) == 0
+    printed = capsys.readouterr()
+    made = json.loads(printed.out)
+    assert (made["photos"], made["unread"], made["copies"]) == (21, 1, 63)
+    assert "1 photos cannot be read" in printed.err
+    assert made["pairs"] == 27 * 26 / 2
+    found = made["thresholds"]["0.9"]
+    assert 0.2 < found["threshold"] < 0.9
+    assert found["interval"][0] <= found["precision"] <= found["interval"][1]
+    assert found["precision"] >= 0.9
+    calibration = Calibration.read(out)
+    assert calibration.threshold(0.9, Task.within(27)) == pytest.approx(found["threshold"], abs=0.01)
+    pytest.importorskip("matplotlib")
+    plot = ["--plot", str(tmp_path / "p.svg")]
+    assert main(["calibrate", str(folder), "-o", str(out), "--copies", "2", "--references", "1000000", *plot]) == 0
+    printed = capsys.readouterr()
+    assert "for 27 with 1000000 photos" in printed.out
+    assert "no threshold gives a precision of" in printed.out
+    assert (tmp_path / "p.svg").stat().st_size > 10_000
+
+
+def test_it_holds_for_descriptors_of_that_engine(folder, tmp_path):
+    made = calibrate(str(folder), tmp_path / "c.json", copies=1)
+    engine = isc_fast.load_engine("demo")
+    isc_fast.extract(str(folder), engine, tmp_path / "photos.h5")
+    with isc_fast.open_descriptors(tmp_path / "photos.h5") as descriptors:
+        assert made.calibration.check(descriptors).remarks == ()
+    with_negatives = calibrate(str(folder), tmp_path / "n.json", copies=1, negatives=DEMO_NEGATIVES)
+    descriptors = isc_fast.read_descriptors(tmp_path / "photos.h5")
+    normalized = isc_fast.subtract_negatives(descriptors, isc_fast.read_descriptors(DEMO_NEGATIVES))
+    assert with_negatives.calibration.check(normalized).remarks == ()
+
+
+def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        calibrate(str(folder), tmp_path / name, engine=FakeEngine(), copies=1, sample=25, seed=seed)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sample": 5}, "sample must be at least"),
+        ({"copies": 0}, "copies must be at least 1"),
+        ({"copies": 21}, "at most 20"),
+        ({"share": 0}, "share must lie above 0"),
+        ({"references": 0}, "references must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range(folder, tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        calibrate(str(folder), tmp_path / "c.json", engine=FakeEngine(), **options)
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_too_few_photos(photos, tmp_path, capsys):
+    assert main(["calibrate", *map(str, photos[:5]), "-o", str(tmp_path / "c.json")]) == 1
+    assert "5 photos can be read, which are too few to calibrate with" in capsys.readouterr().err
+    assert main(["calibrate", str(photos[0]), "-o", str(tmp_path / "none" / "c.json")]) == 1
+    assert "its folder does not exist" in capsys.readouterr().err
