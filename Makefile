@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-training test-fast test-cluster fuzz torture coverage lint types docs bench wheel clean
+.PHONY: demo browser test test-training test-fast test-cluster fuzz torture coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -15,7 +15,15 @@ TRAINING := tests/training/test_training.py
 
 BESIDE := -n logical --maxprocesses 4 --dist worksteal
 
-test: $(VENV)/.dev lint  ## lint, types and every test
+# PyPI has no browser, and tests of pages want one. Where this may install packages it does; elsewhere those tests are skipped, and
+# say why.
+browser:
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { \
+		command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	} || echo "no browser: the tests of pages are skipped; install Chromium to run them"
+
+test: $(VENV)/.dev browser lint  ## lint, types and every test
 	$(MAKE) --jobs=2 --output-sync types test-training
 	$(BIN)/python -m pytest $(BESIDE) $(TRAINING:%=--ignore=%)
 

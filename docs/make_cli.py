@@ -96,7 +96,8 @@ def _section(heading: str, name: str, parser: argparse.ArgumentParser) -> list[s
             *(f"* `isc-fast {name} {choice.dest}`: {choice.help}" for choice in outer[0]._choices_actions),
         ]
     actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    return [*lines, "", "```", _usage(name, parser), "```", "", *_rows(actions)]
+    example = ["", f"For {str(parser.epilog).replace('example: ', 'example: `', 1)}`"] if parser.epilog else []
+    return [*lines, "", "```", _usage(name, parser), "```", *example, "", *_rows(actions)]
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .runs.find import find_copies as find_copies
     from .runs.leaks import LeaksResult as LeaksResult
     from .runs.leaks import find_leaks as find_leaks
+    from .runs.thresholds import AtPrecision as AtPrecision
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
     from .runs.verification import verify_file as verify_file
@@ -172,6 +173,7 @@ _HOME = {
         "LeaksResult",
         "find_leaks",
     ),
+    "runs.thresholds": ("AtPrecision",),
     "runs.tuner": ("tune",),
     "runs.verification": (
         "Verification",

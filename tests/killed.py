@@ -1,6 +1,6 @@
 """A program that extracts with the fake engine and kills itself with SIGKILL at a chosen point.
 
-    python killed.py PHOTOS OUT.h5 POINT NUMBER
+    python killed.py PHOTOS OUT.h5 POINT NUMBER [VIEWS]
 
 POINT says when it dies. ``engine``: before the NUMBER-th call of the engine; ``before`` or ``after``: before or after
 the NUMBER-th rename of a finished file; ``fsync``: before the NUMBER-th file sync; ``none``: never.
@@ -19,9 +19,11 @@ from fakes import FakeEngine
 from isc_fast.extraction.pipeline import extract
 
 
-def run_killed(photos: Path, output: Path, point: str, number: int) -> subprocess.CompletedProcess[str]:
+def run_killed(
+    photos: Path, output: Path, point: str, number: int, views: str = "whole"
+) -> subprocess.CompletedProcess[str]:
     """Run this program."""
-    command = [sys.executable, __file__, str(photos), str(output), point, str(number)]
+    command = [sys.executable, __file__, str(photos), str(output), point, str(number), views]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -51,7 +53,7 @@ def main() -> None:
         os.replace = die_at(number, os.replace, after=point == "after")
     elif point == "fsync":
         os.fsync = die_at(number, os.fsync)
-    made = extract(photos, engine, output, batch_size=2, shard_size=4)
+    made = extract(photos, engine, output, batch_size=2, shard_size=4, views=sys.argv[5])
     print(f"computed {made.computed} count {made.count}")
 
 

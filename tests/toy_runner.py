@@ -58,8 +58,9 @@ class Toy:
         random.shuffle(shards)
         account = Account(shards, tally)
         decoder = make_decoder(work.plan.decoder, 1)
+        size, views = work.plan.batch_size, work.plan.views
         equipment = Equipment(
-            self.engine, decoder, work.plan.batch_size, digesting=work.digesting, expansion=work.source.expansion
+            self.engine, decoder, size, digesting=work.digesting, views=views, expansion=work.source.expansion
         )
         workers, newest = [0, 1, 2], 2
         tally.begin()

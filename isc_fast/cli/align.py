@@ -9,6 +9,7 @@ from .flags import ID_RULES, add_choice_flags, add_json, choice, given
 from .output import note, progress, show
 
 HELP = "look at matches in their pixels: put those first that show the same scene, and show where"
+EXAMPLE = "isc-fast align matches.csv --queries queries/ --references references/ -o aligned.csv"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add(parser: ArgumentParser) -> None:
         )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="all matches, those that align first")
     parser.add_argument("--top", type=int, metavar="N", help="matches of each query to look at (default: 10)")
+    parser.add_argument("--inliers", type=int, metavar="N", help="local features that must agree (default: 8)")
     parser.add_argument("--evidence", metavar="FILE.jsonl", help="for each aligned pair, where the copy lies")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw the aligned pairs into this new folder")
     parser.add_argument("--most-pictures", type=int, metavar="N", help="pairs to draw at most (default: 100)")
@@ -35,7 +37,7 @@ def run(arguments: Namespace) -> int:
     from ..matching.matches import read_matches
     from ..runs.align import align_matches
 
-    options = given(arguments, "top", "evidence", "pictures", "most_pictures", "ids")
+    options = given(arguments, "top", "inliers", "evidence", "pictures", "most_pictures", "ids")
     with progress("align", "queries") as printer:
         found = align_matches(
             read_matches(arguments.matches),

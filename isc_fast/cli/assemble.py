@@ -9,6 +9,7 @@ from .flags import add_json
 from .output import show
 
 HELP = "make one descriptor file of the folder of parts that extract -o FOLDER/ keeps"
+EXAMPLE = "isc-fast assemble out/ -o refs.h5"
 
 
 def add(parser: ArgumentParser) -> None:

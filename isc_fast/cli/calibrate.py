@@ -9,6 +9,7 @@ from .flags import ENGINE_HELP, ID_RULES, IDS_HELP, PHOTOS_HELP, add_choice_flag
 from .output import note, progress, show
 
 HELP = "find the thresholds for your own photos without labels, from edited copies of some of them"
+EXAMPLE = "isc-fast calibrate photos/ --engine v107.onnx -o calibration.json"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import IscFastError
-from .flags import ENGINE_HELP, add_run_flags, add_search_device, engine_flags, given
+from .flags import ENGINE_HELP, add_run_flags, add_search_device, add_views, engine_flags, given
 from .output import named_progress, show
 
 HELP = "the whole run on a folder laid out like DISC21: describe, normalise, search, evaluate"
+EXAMPLE = "isc-fast challenge DISC21/ --engine v107.onnx -o challenge-out/"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add(parser: ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace descriptors of other images or another engine"
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
+    add_views(parser, "each query")
     add_search_device(parser, "--search-device")
     add_run_flags(parser)
 
@@ -41,7 +43,7 @@ def run(arguments: Namespace) -> int:
     from ..runs.challenge import run_challenge
 
     options = given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers", "decoder")
-    options |= given(arguments, "search_device")
+    options |= given(arguments, "search_device", "views")
     with named_progress() as printers:
         result = run_challenge(
             arguments.input,

@@ -6,13 +6,24 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
-from .output import named_progress, note, note_what_is_missing, show, told_in_one_line
+from .flags import (
+    add_describing,
+    add_json,
+    add_left_out,
+    add_search_device,
+    add_tables,
+    add_threshold,
+    describing_of,
+    given,
+    threshold_of,
+)
+from .output import named_progress, note, note_what_is_missing, propose, show, told_in_one_line
 
 if TYPE_CHECKING:
     from ..runs.dedup import DedupResult
 
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
+EXAMPLE = "isc-fast dedup photos/ -o out/"
 
 
 _KEEPS = {
@@ -53,6 +64,7 @@ def add(parser: ArgumentParser) -> None:
         "--max-group", type=int, metavar="N", help="photos of a group that page and links show (default: 12)"
     )
     parser.add_argument("--max-groups", type=int, metavar="N", help="groups that page and links show (default: 100)")
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -62,8 +74,8 @@ def run(arguments: Namespace) -> int:
     """Find the copies, and print how many photos and bytes could go."""
     from ..runs.dedup import find_duplicates
 
-    names = ("threshold", "keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device")
-    with named_progress(compare="million pairs") as printers, told_in_one_line():
+    names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device", "verdicts", "stop_list")
+    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
             arguments.output,
@@ -72,6 +84,7 @@ def run(arguments: Namespace) -> int:
             nemo=arguments.nemo,
             progress=printers,
             **given(arguments, *names),
+            **threshold_of(arguments),
         )
     if found.side.made:
         note_what_is_missing(found.side.made)
@@ -88,6 +101,7 @@ def run(arguments: Namespace) -> int:
         note(
             f"note: {found.spared} names lead to a file that stays under another name; they are not on the list of what could go"
         )
+    propose(found.hubs, found.files.get("suggestions"))
     if arguments.json:
         show(json.dumps(found.to_dict()))
     else:

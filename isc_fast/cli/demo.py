@@ -8,6 +8,7 @@ from .flags import given
 from .output import named_progress, show
 
 HELP = "find edited copies among photos inside the package, and make a page to look at"
+EXAMPLE = "isc-fast demo -o demo-out/"
 
 
 def add(parser: ArgumentParser) -> None:

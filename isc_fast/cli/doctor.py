@@ -9,6 +9,7 @@ from .flags import add_json
 from .output import note, show
 
 HELP = "find out what works on this machine, and the line that installs or repairs the rest"
+EXAMPLE = "isc-fast doctor"
 
 
 def add(parser: ArgumentParser) -> None:

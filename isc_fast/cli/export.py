@@ -11,6 +11,7 @@ from .flags import add_json, given
 from .output import note, progress, show
 
 HELP = "turn a training checkpoint into an engine, verified before it is published"
+EXAMPLE = "isc-fast export --ckpt isc_ft_v107 -o v107.onnx"
 _MB = 1_000_000
 
 

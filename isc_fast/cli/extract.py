@@ -19,6 +19,7 @@ from .flags import (
     add_dtype,
     add_json,
     add_run_flags,
+    add_views,
     choice,
     engine_flags,
     given,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..extraction.share import Share
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
+EXAMPLE = "isc-fast extract photos/ --engine v107.onnx -o refs.h5"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -57,6 +59,7 @@ def add(parser: ArgumentParser) -> None:
         "--keep-gone", action="store_true", help="keep the descriptors of photos that are gone from the inputs"
     )
     add_dtype(parser, "as the output has it, or float32")
+    add_views(parser, "each photo")
     parser.add_argument("--checksum", action="store_true", help=CHECKSUM_HELP)
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
@@ -84,7 +87,7 @@ def run(arguments: Namespace) -> int:
     """Extract, note what failed, and print the result."""
     from ..extraction.pipeline import extract
 
-    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "decoder", "dtype")
+    options = given(arguments, "ids", "limit", "shard_size", "batch_size", "decoder", "dtype", "views")
     options |= cluster_of(arguments)
     with progress("extract") as printer, noted("isc_fast.ray", printer):
         made = extract(

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import PHOTOS_HELP, add_describing, add_json, add_search_device, describing_of, given
-from .output import named_progress, note, note_what_is_missing, show, tell, told_in_one_line
+from .flags import (
+    PHOTOS_HELP,
+    add_describing,
+    add_json,
+    add_left_out,
+    add_search_device,
+    add_threshold,
+    add_views,
+    describing_of,
+    given,
+    threshold_of,
+)
+from .output import named_progress, note, note_what_is_missing, propose, show, tell, told_in_one_line
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
+EXAMPLE = "isc-fast find queries/ --in references/ -o out/"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -21,19 +33,30 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, pairs and page"
     )
-    parser.add_argument("--threshold", type=float, metavar="S", help="lowest score (default: what the engine carries)")
+    add_threshold(parser)
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
-    parser.add_argument(
-        "--mirror", action="store_true", help="find mirrored copies too: describe the queries mirrored as well"
-    )
+    add_views(parser, "each query")
+    parser.add_argument("--mirror", action="store_true", help="find mirrored copies too: the same as mirror in --views")
     parser.add_argument(
         "--turn",
         action="store_true",
-        help="find turned copies too: describe the queries turned by 90, 180 and 270 degrees",
+        help="find copies too that are turned by 90, 180 and 270 degrees: the same as turn in --views",
     )
-    parser.add_argument("--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold")
-    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs on the page at most (default: 200)")
+    add_views(parser, "each reference", "--reference-views")
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="look at the best references of each query in their pixels too; those that show the same scene stand first, "
+        "whatever their score, which rises by 1",
+    )
+    parser.add_argument(
+        "--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold or --calibration"
+    )
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="pairs on the page at most, spread over the scores (default: 1000)"
+    )
     parser.add_argument("--view", action="store_true", help="open the page")
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -43,14 +66,16 @@ def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
     from ..runs.find import find_copies
 
-    options = given(arguments, "threshold", "k", "negatives", "max_rows", "search_device")
+    names = ("k", "negatives", "max_rows", "search_device", "views", "reference_views", "verdicts", "stop_list")
+    options = threshold_of(arguments) | given(arguments, *names)
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
-    with named_progress(search="references") as printers, told_in_one_line():
+    with named_progress(search="references", page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,
             arguments.output,
             describing=describing_of(arguments),
+            align=arguments.align,
             progress=printers,
             **options,
         )
@@ -58,6 +83,7 @@ def run(arguments: Namespace) -> int:
         if side.made:
             note_what_is_missing(side.made)
     tell(found.verdict)
+    propose(found.hubs, found.suggestions)
     if arguments.json:
         show(json.dumps(found.to_dict()))
     else:
@@ -66,6 +92,8 @@ def run(arguments: Namespace) -> int:
         )
         if found.by_view is not None:
             show("by view: " + ", ".join(f"{count} {view}" for view, count in found.by_view.items()))
+        if found.aligned is not None:
+            show(f"{found.aligned} of the pairs align: they show the same scene, and their scores are higher by 1")
         show(f"threshold {found.threshold:g}: {found.said}")
         show(f"Look at {found.page}" if found.page else "no page: it shows pairs of photos, and there are none to show")
     if arguments.view and found.page:

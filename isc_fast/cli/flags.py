@@ -179,14 +179,66 @@ def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
     )
 
 
-def add_threshold(parser: ArgumentParser) -> None:
-    """Add the lowest score of a pair."""
+def add_views(parser: ArgumentParser, what: str, flag: str = "--views") -> None:
+    """Add in which views photos are described; ``what`` names the photos."""
+    parser.add_argument(
+        flag,
+        metavar="WORDS",
+        help=f"views of {what}, of which the best counts: whole (the default), 5 (and its quarters), 6 (and its middle), 10 (and "
+        "its halves), mirror, turn; several with commas, such as 10,mirror",
+    )
+
+
+def add_left_out(parser: ArgumentParser) -> None:
+    """Add what is left out of a comparison."""
+    parser.add_argument(
+        "--verdicts", metavar="FILE", help="leave out the pairs that this file, saved from a page, says are wrong"
+    )
+    parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
+
+
+def add_threshold(
+    parser: ArgumentParser, words: str = "lowest score of a pair, a cosine (default: what the engine carries)"
+) -> None:
+    """Add the lowest score of a pair, or the precision that is wanted in its place."""
     parser.add_argument(
         "--threshold",
         type=float,
         metavar="S",
-        help="lowest score of a pair, a cosine (default: what the engine carries)",
+        help=words,
     )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="what isc-fast calibrate wrote; its threshold for --precision takes this place",
+    )
+    parser.add_argument(
+        "--precision", type=float, metavar="P", help="share of the pairs that should be right (default: 0.99)"
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        metavar="S",
+        help="of the photos, or queries, that are taken to be copies (default: 0.01)",
+    )
+
+
+def threshold_of(arguments: Namespace) -> dict[str, Any]:
+    """The threshold that the flags of `add_threshold` mean, as an option of the functions in `isc_fast.runs`."""
+    from ..errors import InputError
+
+    options = given(arguments, "precision", "share")
+    if arguments.calibration is None:
+        if options:
+            raise InputError(
+                f"--{next(iter(options))} needs a calibration: --calibration FILE, which isc-fast calibrate makes"
+            )
+        return given(arguments, "threshold")
+    if arguments.threshold is not None:
+        raise InputError("--threshold and --calibration both name a threshold; give one of them")
+    from ..runs.thresholds import AtPrecision
+
+    return {"threshold": AtPrecision(arguments.calibration, **options)}
 
 
 def add_tables(parser: ArgumentParser) -> None:

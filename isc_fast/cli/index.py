@@ -7,13 +7,14 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .flags import PHOTOS_HELP, add_describing, add_json, describing_of, given
+from .flags import PHOTOS_HELP, add_describing, add_json, add_views, describing_of, given
 from .output import note, show
 
 if TYPE_CHECKING:
     from ..matching.index.changes import IndexChange
 
 HELP = "build an index that answers for one photo in milliseconds, change it, and ask it"
+EXAMPLE = "isc-fast index build refs.h5 -o index/"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -61,6 +62,7 @@ def _add_query(query: ArgumentParser) -> None:
     query.add_argument("photos", nargs="+", metavar="PHOTO", help=f"{PHOTOS_HELP}; or one descriptor file")
     query.add_argument("-k", type=int, metavar="K", help="rows of each photo at most (default: 10)")
     query.add_argument("--threshold", type=float, metavar="S", help="lowest score, a cosine (default: any)")
+    add_views(query, "each photo")
     query.add_argument("--negatives", metavar="FILE", help="those that were subtracted from the rows of the index")
     add_describing(query, "the engine of the rows; ", keeps=False)
     add_json(query, "the matches as ")
@@ -130,7 +132,7 @@ def _tell(index: str, made: IndexChange, as_json: bool) -> int:
 def _query(arguments: Namespace) -> int:
     from ..runs.asking import Index
 
-    options = given(arguments, "k", "threshold")
+    options = given(arguments, "k", "threshold", "views")
     with Index(arguments.index, describing=describing_of(arguments), **given(arguments, "negatives")) as index:
         answer = index.query(arguments.photos, **options)
     for failure in answer.failures:
@@ -140,8 +142,9 @@ def _query(arguments: Namespace) -> int:
     if arguments.json:
         show(json.dumps(answer.to_dict()))
         return 0
-    for query, reference, score in answer.matches:
-        show(f"{score:.4f}  {query}  {reference}")
+    views = answer.matches.views or [""] * len(answer.matches)
+    for (query, reference, score), view in zip(answer.matches, views, strict=True):
+        show(f"{score:.4f}  {query}  {reference}" + (f"  {view}" if view else ""))
     matched = len(set(answer.matches.query_ids))
     note(f"{len(answer.matches)} pairs; {matched} of {answer.queries} queries match")
     return 0

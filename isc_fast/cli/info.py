@@ -14,6 +14,7 @@ from .flags import add_json
 from .output import show
 
 HELP = "say what an engine, a descriptor file, an index, a file of matches or a folder OUTPUT.parts is"
+EXAMPLE = "isc-fast info v107.onnx"
 
 
 def add(parser: ArgumentParser) -> None:

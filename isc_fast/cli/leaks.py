@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import add_describing, add_json, add_search_device, add_tables, add_threshold, describing_of, given
-from .output import named_progress, note_what_is_missing, show, told_in_one_line
+from .flags import (
+    add_describing,
+    add_json,
+    add_left_out,
+    add_search_device,
+    add_tables,
+    add_threshold,
+    add_views,
+    describing_of,
+    given,
+    threshold_of,
+)
+from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
+EXAMPLE = "isc-fast leaks --train data/ --eval test/ -o out/"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -35,10 +47,15 @@ def add(parser: ArgumentParser) -> None:
         help="what goes from the training set: direct (default): what matches a photo of an evaluation set; dinov2: every "
         "group that hangs together with such a photo, and of every other group all but one",
     )
+    add_views(parser, "each photo of an evaluation set")
     add_tables(parser)
     parser.add_argument(
-        "--max-rows", type=int, metavar="N", help="pairs of each set on the page at most (default: 200)"
+        "--max-rows",
+        type=int,
+        metavar="N",
+        help="pairs of each set on the page at most, spread over the scores (default: 1000)",
     )
+    add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
     add_json(parser, "the result as ")
@@ -48,7 +65,7 @@ def run(arguments: Namespace) -> int:
     """Find the leaks, and print the share of each evaluation set."""
     from ..runs.leaks import find_leaks
 
-    with named_progress(compare="million pairs") as printers, told_in_one_line():
+    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_leaks(
             arguments.train,
             arguments.evaluations,
@@ -56,11 +73,13 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             nemo=arguments.nemo,
             progress=printers,
-            **given(arguments, "threshold", "recipe", "form", "max_rows", "search_device"),
+            **given(arguments, "recipe", "form", "max_rows", "search_device", "views", "verdicts", "stop_list"),
+            **threshold_of(arguments),
         )
     for side in found.sides:
         if side.made:
             note_what_is_missing(side.made)
+    propose(found.hubs, found.files.get("suggestions"))
     if arguments.json:
         show(json.dumps(found.to_dict()))
         return 0

@@ -20,6 +20,7 @@ from . import (
     assemble,
     calibrate,
     challenge,
+    completion,
     convert,
     dedup,
     demo,
@@ -50,6 +51,9 @@ class Verb(Protocol):
 
     HELP: str
     """One line for the list of verbs, which begins with a small letter and has no full stop."""
+
+    EXAMPLE: str
+    """A command line as somebody would type it."""
 
     def add(self, parser: argparse.ArgumentParser) -> None:
         """Add the verb's flags."""
@@ -89,8 +93,18 @@ VERBS: dict[str, Verb] = {
     "doctor": doctor,
     "info": info,
     "verify": verify,
+    "completion": completion,
 }
 """Every verb, in the order in which help lists them."""
+
+_EXAMPLE = "example: "
+
+
+class _Help(argparse.HelpFormatter):
+    """Breaks sentences into lines, but no command line, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLE) else super()._fill_text(text, width, indent)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,7 +114,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
         description = verb.HELP[0].upper() + verb.HELP[1:] + "."
-        verb.add(verbs.add_parser(name, help=verb.HELP, description=description))
+        epilog = f"{_EXAMPLE}{verb.EXAMPLE}"
+        verb.add(verbs.add_parser(name, help=verb.HELP, description=description, epilog=epilog, formatter_class=_Help))
     return parser
 
 

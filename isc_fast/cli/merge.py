@@ -9,6 +9,7 @@ from .flags import add_dtype, add_json, given
 from .output import show, tell, told_in_one_line
 
 HELP = "put descriptor files of one network together, without describing anything again"
+EXAMPLE = "isc-fast merge refs-1.h5 refs-2.h5 -o refs.h5"
 
 
 def add(parser: ArgumentParser) -> None:

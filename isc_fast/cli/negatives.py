@@ -8,6 +8,7 @@ from .flags import add_search_device, given
 from .output import show
 
 HELP = "smooth the descriptors of training images into negatives, once for an engine"
+EXAMPLE = "isc-fast negatives train.h5 -o negatives.h5"
 
 
 def add(parser: ArgumentParser) -> None:

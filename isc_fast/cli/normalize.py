@@ -10,6 +10,7 @@ from .flags import add_dtype, add_search_device, given
 from .output import note, show, tell, told_in_one_line
 
 HELP = "subtract negatives from descriptors, for queries and references alike"
+EXAMPLE = "isc-fast normalize refs.h5 --negatives negatives.h5 -o refs-normalized.h5"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
@@ -60,6 +61,16 @@ def print_error(text: str) -> None:
 def note(text: str) -> None:
     """Print a line to standard error."""
     print_error(one_printable_line(text))
+
+
+def propose(hubs: int, suggestions: Path | None) -> None:
+    """Print that some photos may belong on a stop list."""
+    if suggestions is not None:
+        photos = f"{hubs} photos match" if hubs > 1 else "1 photo matches"
+        note(
+            f"note: {photos} many others that have little in common: {suggestions}; look at them, and leave out what says "
+            "nothing with --stop-list FILE"
+        )
 
 
 def tell(verdict: Verdict) -> None:

@@ -9,6 +9,7 @@ from .flags import add_json
 from .output import note, show
 
 HELP = "take ids out of a descriptor file, without describing anything again"
+EXAMPLE = "isc-fast remove refs.h5 --ids out/remove.csv -o kept.h5"
 LIST_HELP = "a .csv, .jsonl, .json or .parquet with a column id{}; or a text, one id a line{}"
 
 

@@ -10,6 +10,7 @@ from .output import note, show
 from .remove import LIST_HELP
 
 HELP = "give the ids in a descriptor file other names, without describing anything again"
+EXAMPLE = "isc-fast rename refs.h5 --ids names.csv -o renamed.h5"
 
 
 def add(parser: ArgumentParser) -> None:

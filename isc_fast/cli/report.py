@@ -10,6 +10,7 @@ from .flags import add_choice_flags, choice, given
 from .output import show
 
 HELP = "make a page of matches with their pictures"
+EXAMPLE = "isc-fast report matches.csv --queries queries/ --references references/ -o matches.html"
 
 
 def add(parser: ArgumentParser) -> None:
@@ -22,9 +23,16 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
     parser.add_argument("--ids", choices=("auto", "path", "stem"), help="as given to extract")
     add_choice_flags(parser)
-    parser.add_argument("--truth", metavar="CSV", help="ground truth, to colour right and wrong")
+    parser.add_argument(
+        "--truth",
+        metavar="CSV",
+        help="ground truth, for the curve of precision and recall, and to tell copies from others",
+    )
     parser.add_argument("--threshold", type=float, metavar="S", help="lowest score shown")
-    parser.add_argument("--max-rows", type=int, metavar="N", help="pairs shown at most (default: 200)")
+    parser.add_argument(
+        "--max-rows", type=int, metavar="N", help="pairs shown at most, spread over the scores (default: 1000)"
+    )
+    parser.add_argument("--verdicts", metavar="FILE", help="mark the pairs that this file, saved from a page, judges")
 
 
 def run(arguments: Namespace) -> int:
@@ -44,7 +52,7 @@ def run(arguments: Namespace) -> int:
         queries=photos(arguments.queries),
         references=photos(arguments.references),
         truth=truth,
-        **given(arguments, "threshold", "max_rows"),
+        **given(arguments, "threshold", "max_rows", "verdicts"),
     )
     show(f"{arguments.output}: {shown} pairs")
     return 0

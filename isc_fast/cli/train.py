@@ -8,13 +8,14 @@ from ..errors import require
 from .output import named_progress, note, show
 
 HELP = "train a stage of the schedule, or all up to one; the same command resumes after an interruption"
+EXAMPLE = "isc-fast train --schedule v107 --data DISC21/ -o runs/"
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--stage", metavar="NAME", help="one stage: v83, v83-2, v86, v98, v107, v198, v207, tiny-1, …")
-    what.add_argument("--schedule", metavar="NAME", help="every stage up to this one: v107, v207, tiny")
+    what.add_argument("--schedule", metavar="NAME", help="every stage up to this one: v107, v207, tiny, mini")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder laid out like DISC21")
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="for checkpoints and logs; with --schedule one for each stage"

@@ -10,6 +10,7 @@ from .flags import ENGINE_HELP, add_json, given
 from .output import note, show
 
 HELP = "find how an engine runs fastest on this machine, and keep that beside it"
+EXAMPLE = "isc-fast tune --engine v107.onnx"
 
 
 def add(parser: ArgumentParser) -> None:

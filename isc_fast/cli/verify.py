@@ -9,6 +9,7 @@ from dataclasses import asdict
 from .flags import add_json
 
 HELP = "check that a descriptor file, an index or an unfinished extraction is whole and sound"
+EXAMPLE = "isc-fast verify refs.h5"
 
 
 def add(parser: ArgumentParser) -> None:

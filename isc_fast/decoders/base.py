@@ -65,8 +65,9 @@ class Batch:
     """One batch of network input.
 
     Attributes:
-        pixels: ``uint8 (n, height, width, 3)`` RGB; the slot of an image that failed is zero.
-        problems: for each slot what went wrong, or None.
+        pixels: ``uint8 (n, height, width, 3)`` RGB, an input for each view, those of an image one behind the other; those of an
+            image that failed are zero.
+        problems: for each image what went wrong, or None.
     """
 
     pixels: Pixels
@@ -103,8 +104,8 @@ def one_colour(pixels: Pixels) -> list[bool]:
 class Decoder(Protocol):
     """Turns lists of photos into batches, in order, and decodes ahead of its consumer.
 
-    The pixels of a photo do not depend on its neighbours, on its batch or on the number of threads. A photo that cannot be
-    decoded is a `Problem` in its slot, never an exception.
+    The pixels of a photo do not depend on its neighbours, on its batch or on the number of threads. It is decoded once for all
+    its views. A photo that cannot be decoded is a `Problem` in its slot, never an exception.
     """
 
     name: str
@@ -146,13 +147,14 @@ def choose_decoder(name: str = AUTO, preprocessing: Preprocessing | None = None,
 
     Args:
         name: one of `DECODERS`, or `AUTO`.
-        preprocessing: of the engine. If the decoder cannot carry it out, pillow does.
+        preprocessing: of the engine, with the views of a photo. If the decoder cannot carry it out, pillow does.
         stays_there: for `AUTO`: whether the engine takes pixels that are on its GPU, so that decoding there is worth most.
 
     Raises:
         InputError: there is no such decoder.
     """
-    chosen = _best(stays_there) if name == AUTO else name
+    cuts = preprocessing is not None and not preprocessing.only_whole  # which nothing does on a GPU
+    chosen = _best(stays_there and not cuts) if name == AUTO else name
     able = preprocessing is None or _row(chosen).load().can(preprocessing)
     return chosen if able else "pillow"
 

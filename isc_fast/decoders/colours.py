@@ -11,7 +11,7 @@ from . import tiff_directory
 from .opening import ImageProblem, orientation
 from .tiff import eight_bit_map
 
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -20,13 +20,14 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""What corrects each EXIF orientation; Pillow turns to the left."""
 _CARELESS = ("TIFF", "BMP", "DIB", "TGA")
 """Formats whose writers often leave a fourth sample at zero that readers would take for alpha."""
 
 
 def turned(image: Image.Image) -> Image.Image:
     """A loaded image, upright by the orientation that counts."""
-    method = _TURNS.get(orientation(image))
+    method = TURNS.get(orientation(image))
     if method is None or (image.format == "TIFF" and hasattr(image, "tag_v2")):  # Pillow has turned it
         return image
     made = image.transpose(method)

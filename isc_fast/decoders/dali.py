@@ -243,8 +243,8 @@ class DaliCpuDecoder:
 
     @classmethod
     def can(cls, preprocessing: Preprocessing) -> bool:
-        """See `isc_fast.decoders.base.Decoder`."""
-        return preprocessing.name == FIRST_NAME
+        """See `isc_fast.decoders.base.Decoder`. Views are cut out of photos by Pillow."""
+        return preprocessing.name == FIRST_NAME and preprocessing.only_whole
 
     def batches(self, jobs: Iterable[Sequence[Photo]], preprocessing: Preprocessing) -> Generator[Batch, None, None]:
         """See `isc_fast.decoders.base.Decoder`. Holds a few batches in memory, however long ``jobs`` is."""
@@ -256,7 +256,7 @@ class DaliCpuDecoder:
         Raises:
             ImageProblem: it cannot be read or decoded.
         """
-        size = slot.shape[0], slot.shape[1]
+        size = preprocessing.height, preprocessing.width
         if self._alone is None or self._alone[0] != size:
             self._alone = size, self._pipeline(*size)
         screened = _screen(photo, preprocessing, slot)
@@ -284,7 +284,8 @@ class DaliCpuDecoder:
                     job = next(todo, None)
                     if job is None:
                         break
-                    pixels = np.zeros((len(job), height, width, 3), np.uint8)  # takes no memory until it is written
+                    # It takes no memory until it is written.
+                    pixels = np.zeros((len(job), *preprocessing.slot), np.uint8)
                     screened = [readers.submit(_screen, photo, preprocessing, pixels[i]) for i, photo in enumerate(job)]
                     finish = partial(self._finish, screened, preprocessing, pixels, idle, stay=stay)
                     waiting.append((len(job), runners.submit(finish)))
@@ -326,7 +327,8 @@ class DaliCpuDecoder:
                     if made is not None:
                         tensor = made.as_tensor()
                         return DeviceBatch(int(tensor.data_ptr()), [None] * len(jpegs), (made, tensor), pipeline.flat)
-            return Batch(pixels, self._decode(found, preprocessing, pixels, pipeline))
+            outcome = self._decode(found, preprocessing, pixels, pipeline)
+            return Batch(pixels.reshape(-1, preprocessing.height, preprocessing.width, 3), outcome)
         finally:
             idle.put(pipeline)
 

@@ -156,6 +156,7 @@ class IsolatedDecoder(ThreadedDecoder):
             "height": preprocessing.height,
             "width": preprocessing.width,
             "preprocessing": preprocessing.name,
+            "views": preprocessing.views,
         }
         child = getattr(self._mine, "child", None)
         if child is None or child not in self._children:

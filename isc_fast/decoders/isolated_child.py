@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -50,8 +51,9 @@ def work(decoder: ThreadedDecoder, jobs: BinaryIO, answers: BinaryIO) -> None:
     for line in jobs:
         job = json.loads(line)
         content = jobs.read(job["bytes"])
-        preprocessing = Preprocessing.named(job["preprocessing"], job["height"], job["width"])
-        slot = np.zeros((job["height"], job["width"], 3), np.uint8)
+        plain = Preprocessing.named(job["preprocessing"], job["height"], job["width"])
+        preprocessing = replace(plain, views=tuple(job["views"]))
+        slot = np.zeros(preprocessing.slot, np.uint8)
         photo = content if job["path"] is None else job["path"]
         try:
             decoder.decode_into(photo, preprocessing, slot)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import EngineError, InputError
+from .views import ONLY_WHOLE
 
 RESIZES = ("stretch", "short_side_crop", "pad")
 """What happens to the aspect ratio:
@@ -41,6 +42,8 @@ class Preprocessing:
         antialias: whether the filter becomes wider where the photo shrinks, as in Pillow's ``resize``. Without, each pixel of the
             input is interpolated from the 2, 4 or 6 nearest pixels of the photo in each direction.
         fill: the colour that `resize` ``"pad"`` fills with, red, green and blue from 0 to 255.
+        views: of the photo, names of `isc_fast.decoders.views.VIEWS`. Engine files do not hold them: an extraction chooses them.
+            Each view becomes an input of its own.
 
     Raises:
         InputError: a value is none of those.
@@ -52,6 +55,7 @@ class Preprocessing:
     filter: str = "bilinear"
     antialias: bool = True
     fill: tuple[int, int, int] = (0, 0, 0)
+    views: tuple[str, ...] = ONLY_WHOLE
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -63,8 +67,18 @@ class Preprocessing:
             raise InputError(f"the fill colour is {self.fill!r}; expected red, green and blue from 0 to 255")
 
     @property
+    def only_whole(self) -> bool:
+        """Whether a photo becomes one input, which shows the whole of it."""
+        return self.views == ONLY_WHOLE
+
+    @property
+    def slot(self) -> tuple[int, int, int]:
+        """The shape of what one photo becomes: its views lie below each other."""
+        return len(self.views) * self.height, self.width, 3
+
+    @property
     def name(self) -> str:
-        """The text that stands for all but the size; `named` reads it back.
+        """The text that stands for all but the size and the views; `named` reads it back.
 
         Two preprocessings of one name and size make the same pixels. Engine files hold this text, and old engine files hold
         `FIRST_NAME`, so that one field serves both.

@@ -44,6 +44,7 @@ from PIL import Image
 
 from ..items import Doubles, Ints, Photo, Pixels
 from .colours import to_rgb, turned
+from .cutting import views_of
 from .limits import ROOM, bytes_of
 from .opening import load_image, open_image, open_photo, problems
 from .preprocessing import Preprocessing
@@ -67,15 +68,23 @@ def load_input(photo: Photo, height: int, width: int) -> Pixels:
 
 
 def prepare(photo: Photo, preprocessing: Preprocessing) -> Pixels:
-    """Decode a photo into network input ``uint8 (height, width, 3)`` RGB.
+    """Decode a photo into network input ``uint8 (height, width, 3)`` RGB; several views lie below each other.
 
     Raises:
         ImageProblem: it cannot be read or decoded.
     """
     with problems(), open_photo(photo) as stream:
         image = open_image(stream)
-        with ROOM.taken(bytes_of(image, stream)):
-            return fit(decode_rgb(image, stream), preprocessing)
+        with ROOM.taken(room_of(preprocessing) * bytes_of(image, stream)):
+            whole = decode_rgb(image, stream)
+            if preprocessing.only_whole:
+                return fit(whole, preprocessing)
+            return np.concatenate([fit(view, preprocessing) for view in views_of(whole, preprocessing.views)])
+
+
+def room_of(preprocessing: Preprocessing) -> int:
+    """How many times its bytes a decoded photo takes: views are cut out of it one after the other."""
+    return 1 if preprocessing.only_whole else 2
 
 
 def load_rgb(photo: Photo) -> Image.Image:

@@ -74,7 +74,7 @@ class ThreadedDecoder:
         return True
 
     def decode_into(self, photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> None:
-        """Fill a slot ``uint8 (height, width, 3)`` with a photo, prepared as the preprocessing says.
+        """Fill a slot, ``uint8`` of the shape `Preprocessing.slot`, with a photo, prepared as the preprocessing says.
 
         Raises:
             ImageProblem: it cannot be read or decoded; the slot is as it was.
@@ -100,7 +100,7 @@ class ThreadedDecoder:
                     job = next(todo, None)
                     if job is None:
                         break
-                    pixels = np.zeros((len(job), preprocessing.height, preprocessing.width, 3), np.uint8)
+                    pixels = np.zeros((len(job), *preprocessing.slot), np.uint8)
                     futures = [
                         pool.submit(self._attempt, photo, preprocessing, pixels[i]) for i, photo in enumerate(job)
                     ]
@@ -112,7 +112,7 @@ class ThreadedDecoder:
                 problems = [future.result() for future in futures]
                 waiting.popleft()
                 in_flight -= len(futures)
-                yield Batch(pixels, problems)
+                yield Batch(pixels.reshape(-1, preprocessing.height, preprocessing.width, 3), problems)
         finally:
             # A library that hangs must not keep an interrupted run: after this, only the end of the process waits for it.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -126,5 +126,6 @@ class ThreadedDecoder:
         try:
             self.decode_into(photo, preprocessing, slot)
         except ImageProblem as error:
+            slot[:] = 0  # some views may be there
             return error.problem
         return None

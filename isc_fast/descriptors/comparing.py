@@ -13,6 +13,9 @@ what a user should know.
 | a side was put together from rows of two precisions | yes, with a warning |
 | made by two networks, or normalised differently, or smoothed, or of different dimensions | no |
 
+A side may hold several views of each photo: a search takes the best of them. A set that is compared with itself and an index hold
+whole photos, and sets that are to be one hold the same views.
+
 Two engines are the same network if both name the same checkpoint and agree in everything else that decides what they
 compute (`EngineFacts.network`).
 """
@@ -27,6 +30,7 @@ from enum import IntEnum
 from typing import Any
 
 from ..decoders.base import EXACT
+from ..decoders.views import in_words
 from ..errors import MismatchError
 from .provenance import EngineFacts, Normalization, Provenance
 from .store import Descriptors
@@ -269,7 +273,17 @@ def compare_in_itself(descriptors: Descriptors) -> Verdict:
     pair = _Pair(
         ("descriptors", "descriptors"), (descriptors, descriptors), different_engines="", different_dimensions=""
     )
-    return _judge(pair, (_no_negatives, _merged, _no_sides))
+    return _judge(pair, (_no_negatives, _merged, _no_sides, _no_views))
+
+
+def _no_views(pair: _Pair) -> Remark | None:
+    views = pair.sets[0].views
+    if len(views) == 1:
+        return None
+    return _no(
+        f"{pair.names[0]} hold {len(views)} views of each photo (--views {in_words(views)}), and whole photos are compared here; "
+        "extract them without --views"
+    )
 
 
 def _merged(pair: _Pair) -> Remark | None:
@@ -303,8 +317,19 @@ def compare_to_merge(sets: Sequence[Descriptors], names: Sequence[str] = ()) -> 
             different_engines="their engines are {} and {}",
             different_dimensions=f"{called[0]} has {{}} dimensions and {name} {{}}",
         )
-        remarks |= dict.fromkeys(_judge(pair, (_dimensions, _made_alike, _decoders)).remarks)
+        remarks |= dict.fromkeys(_judge(pair, (_dimensions, _same_views, _made_alike, _decoders)).remarks)
     return Verdict(tuple(sorted(remarks, key=lambda remark: remark.grade)))
+
+
+def _same_views(pair: _Pair) -> Remark | None:
+    left, right = (side.views for side in pair.sets)
+    if left == right:
+        return None
+    one, other = pair.names
+    return _no(
+        f"{one} hold the views {in_words(left)!r} of each photo and {other} {in_words(right)!r}; extract both with the same "
+        "--views"
+    )
 
 
 def _made_alike(pair: _Pair) -> Remark | None:
@@ -365,7 +390,8 @@ def compare_with_index(added: Descriptors, index: Descriptors) -> Verdict:
         different_engines="the new rows were made by another engine ({}) than those of the index ({})",
         different_dimensions="the new rows have {} dimensions and those of the index {}; extract both with one engine",
     )
-    return _judge(pair, (_dimensions, _no_negatives, _no_sides, _decoders, _engines, _normalisations, _one_kind))
+    rules = (_dimensions, _no_views, _no_negatives, _no_sides, _decoders, _engines, _normalisations, _one_kind)
+    return _judge(pair, rules)
 
 
 def compare_with_calibration(descriptors: Descriptors, calibration: Descriptors) -> Verdict:

@@ -53,7 +53,7 @@ def concatenate(
         raise InputError("there is nothing to put together")
     if len(sets) == 1:
         return sets[0]
-    if len({part.dim for part in sets}) > 1:
+    if len({part.dim for part in sets}) > 1:  # views are compared below
         raise FormatError(f"sets of different dimensions ({', '.join(str(part.dim) for part in sets)}) cannot be one")
     compare_to_merge(sets, names).require()
     pieces = _without_repeats(sets, prefer, ", ".join(names) or "the sets together", scratch)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .store import Descriptors
+from .view_rows import rows_of
 
 TOLERANCE = 0.01
 """How far from 1 a length may be: descriptors that were kept in 16 bits are off by less than 0.001."""
@@ -49,13 +50,14 @@ def to_unit_length(descriptors: Descriptors) -> Descriptors:
     Raises:
         InputError: one is zero or not finite, and has no direction.
     """
-    vectors = np.asarray(descriptors.vectors[:], np.float32)
+    every = rows_of(descriptors)
+    vectors = np.asarray(every.vectors[:], np.float32)
     lengths = _lengths(vectors)
     wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(wrong):
         raise InputError(
-            f"the descriptor {descriptors.ids[int(wrong[0])]!r} has length {lengths[wrong[0]]:.4g}, so it has no direction; "
+            f"the descriptor {every.ids[int(wrong[0])]!r} has length {lengths[wrong[0]]:.4g}, so it has no direction; "
             "leave it out"
         )
-    unit = (vectors / lengths[:, None]).astype(np.float32)
+    unit = (vectors / lengths[:, None]).astype(np.float32).reshape(len(descriptors), -1)
     return Descriptors(unit, descriptors.ids, descriptors.meta, descriptors.failures)

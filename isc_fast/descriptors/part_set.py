@@ -136,8 +136,8 @@ class PartFiles:
         with ExitStack() as stack:
             found = stack.enter_context(open_descriptors(file))
             counts = len(found), len(found.failures), len(found.notes)
-            if counts != (part.rows, part.failures, part.notes) or found.dim != self.manifest.dim:
-                raise FormatError(f"it holds {counts[0]} rows of {found.dim} numbers, {counts[1]} failures")
+            if counts != (part.rows, part.failures, part.notes) or found.width != self.manifest.dim:
+                raise FormatError(f"it holds {counts[0]} rows of {found.width} numbers, {counts[1]} failures")
             return stack.pop_all(), found
 
     def damage(self, number: int, words: str) -> DamageError:

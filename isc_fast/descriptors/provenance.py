@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
+from ..decoders.views import ONLY_WHOLE
 from ..errors import FormatError, InputError
 
 
@@ -182,6 +183,7 @@ class ExtractionFacts:
     plan_id: str
     batch_size: int
     shard_size: int
+    views: tuple[str, ...] = ONLY_WHOLE
     by_container: bool = False
 
 
@@ -199,7 +201,7 @@ def check_row_type(dtype: str | None) -> None:
         raise InputError(f"descriptors are stored as {' or '.join(ROW_TYPES)}, not as {dtype!r}")
 
 
-_BELONGING = ("engine_id", "engine", "normalization", "smoothing")
+_BELONGING = ("engine_id", "engine", "normalization", "smoothing", "views")
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,8 @@ class Provenance(Record):
             ``arithmetic``.
         dtype: the type in which a file holds the rows, where it is not float32; see `ROW_TYPES`. Sets of different types may be
             compared.
+        views: the views of a photo whose descriptors a row holds, in order, by their names; missing where a row is one
+            descriptor, of the whole photo. See `seen`.
     """
 
     engine_id: str | None = None
@@ -230,6 +234,7 @@ class Provenance(Record):
     shard: int | None = None
     merged: list[Any] | None = None
     dtype: str | None = None
+    views: list[str] | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
@@ -245,13 +250,33 @@ class Provenance(Record):
                     f"these descriptors say {name} = {found.other[name]!r:.60}, which this isc-fast does not understand; "
                     "install the isc-fast that made them, or extract them again"
                 )
+        views = found.views
+        if views is not None and not (
+            views and all(isinstance(name, str) and name for name in views) and len({*views}) == len(views)
+        ):
+            raise FormatError(
+                f"these descriptors say views = {views!r:.60}, and views are names that differ; extract them again"
+            )
         return found
 
     @classmethod
-    def of_extraction(cls, engine_id: str, spec: Mapping[str, Any], decoder: str, plan: PlanFacts) -> Self:
+    def of_extraction(
+        cls,
+        engine_id: str,
+        spec: Mapping[str, Any],
+        decoder: str,
+        plan: PlanFacts,
+        views: tuple[str, ...] = ONLY_WHOLE,
+    ) -> Self:
         """The record of plain descriptors; ``spec`` is the engine's specification as a dictionary."""
         plain = {"normalization": None}  # stands in the file, so that a reader sees that there is none
-        return cls(engine_id=engine_id, engine=EngineFacts.read(spec), decoder=decoder, plan=plan, other=plain)
+        engine, seen = EngineFacts.read(spec), None if views == ONLY_WHOLE else [*views]
+        return cls(engine_id=engine_id, engine=engine, decoder=decoder, plan=plan, views=seen, other=plain)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The views of a photo whose descriptors a row holds, in order; the whole photo alone where there are no others."""
+        return tuple(self.views or ONLY_WHOLE)
 
     def smoothed(self, smoothing: Smoothing) -> Self:
         """The record of negatives that were smoothed: they are no longer the result of an extraction's plan."""
@@ -283,7 +308,7 @@ class Provenance(Record):
         facts = (self.engine_id, engine.name, self.decoder, plan.id, plan.batch_size, plan.shard_size)
         if self.normalization or self.smoothing or None in facts:
             return None
-        return ExtractionFacts(*facts, bool(plan.by_container))  # type: ignore[arg-type]  # none of them is None
+        return ExtractionFacts(*facts, self.seen, bool(plan.by_container))  # type: ignore[arg-type]  # none of them is None
 
     @property
     def arithmetics(self) -> list[str]:

@@ -4,7 +4,7 @@ Any HDF5 reader opens such a file. Its layout:
 
 | name | content |
 |---|---|
-| ``vectors`` | float32 ``(n, d)``, or float16; see `isc_fast.descriptors.provenance.ROW_TYPES` |
+| ``vectors`` | float32 ``(n, d)``, or float16; see `isc_fast.descriptors.provenance.ROW_TYPES`; with views ``(n, v · d)`` |
 | ``ids`` | UTF-8 strings ``(n,)``; bytes that are not UTF-8 are kept as they are |
 | attribute ``unique`` of ``ids`` | true if the writer saw that no two are equal |
 | ``failures/id``, ``path``, ``stage``, ``reason`` | strings ``(m,)``: the images without a descriptor, and why |
@@ -46,6 +46,8 @@ from .manifest import parts_home
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
+VIEWS_VERSION = 2
+"""The version of a file with views of its photos. An earlier isc-fast, which would take a row for one descriptor, refuses it."""
 ATTRIBUTE = "isc_fast"
 # A block takes 16 MB at 256 dimensions. Blocks of 64 MB made a search 20 % slower: the system clears their memory each time.
 BLOCK_ROWS = 16_384
@@ -59,7 +61,8 @@ class Descriptors:
     """A set of descriptors.
 
     Attributes:
-        vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set).
+        vectors: ``float32 (n, d)``: an array, or anything that is sliced like one (an open HDF5 data set). Where photos were
+            described in v views, ``(n, v · d)``: a row holds the descriptors of all views of a photo.
         ids: the n ids, in the order of the rows; those of an open file are read when they are needed.
         meta: how they were made, as the file says it: ``engine_id``, ``engine``, ``plan``, ``normalization``, …; empty for a
             foreign file. `provenance` is the same, typed.
@@ -100,18 +103,51 @@ class Descriptors:
         return Provenance.read(self.meta)
 
     @property
-    def dim(self) -> int:
-        """Length d of one descriptor."""
+    def views(self) -> tuple[str, ...]:
+        """The views of a photo whose descriptors a row holds, in order; the whole photo alone where there are no others.
+
+        Raises:
+            FormatError: a row does not hold as many descriptors.
+        """
+        seen = self.provenance.seen
+        if self.width % len(seen):
+            raise FormatError(
+                f"rows of {self.width} numbers are no descriptors of {len(seen)} views; extract them again"
+            )
+        return seen
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row has: those of the descriptors of all views."""
         return int(self.vectors.shape[1])
 
-    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[npt.NDArray[np.float32]]:
-        """The vectors in consecutive blocks ``float32 (≤ rows, d)``; reads no more than one block at a time."""
+    @property
+    def dim(self) -> int:
+        """Length d of one descriptor.
+
+        Raises:
+            FormatError: see `views`.
+        """
+        return self.width // len(self.views)
+
+    def blocks(self, rows: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        """The vectors in consecutive blocks ``float32 (≤ rows, width)``; reads no more than one block at a time.
+
+        Args:
+            rows: of a block; by default as many as hold `BLOCK_ROWS` descriptors.
+        """
+        rows = self.block_rows if rows is None else rows
         for start in range(0, len(self), rows):
             yield np.ascontiguousarray(self.vectors[start : start + rows], dtype=np.float32)
 
+    @property
+    def block_rows(self) -> int:
+        """How many rows hold `BLOCK_ROWS` descriptors: fewer where a row holds those of several views."""
+        return max(1, BLOCK_ROWS // len(self.views))
+
     def content_id(self) -> str:
         """SHA-256 of the numbers, in hexadecimal. Two sets with the same content id hold the same vectors."""
-        digest = hashlib.sha256(f"{len(self)}x{self.dim}".encode())
+        digest = hashlib.sha256(f"{len(self)}x{self.width}".encode())
         for block in self.blocks():
             digest.update(block.data)
         return digest.hexdigest()
@@ -243,7 +279,8 @@ def write_blocks(
     Args:
         path: the file; an existing one is replaced.
         blocks: ``float32 (m, dim)`` each, ``len(ids)`` rows together.
-        ids, dim, meta, failures, notes, failure_stamps, failure_digests: see `Descriptors`. The ids are read twice.
+        dim: how many numbers a row has; see `Descriptors.width`.
+        ids, meta, failures, notes, failure_stamps, failure_digests: see `Descriptors`. The ids are read twice.
         stamps, digests: see `Descriptors`; each in blocks, which go together.
         scratch: folder for temporary files, on the same disk.
 
@@ -253,7 +290,8 @@ def write_blocks(
     """
     with create_hdf5(path, scratch=scratch, with_sums=True) as writer:
         file = writer.file
-        file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": FORMAT_VERSION}, sort_keys=True)
+        version = VIEWS_VERSION if meta.get("views") else FORMAT_VERSION
+        file.attrs[ATTRIBUTE] = json.dumps({**meta, "version": version}, sort_keys=True)
         vectors = file.create_dataset("vectors", (len(ids), dim), row_type(meta))
         done = 0
         for block in blocks:
@@ -329,7 +367,7 @@ def write_set(path: str | os.PathLike[str], descriptors: Descriptors) -> None:
         path,
         descriptors.blocks(),
         ids=descriptors.ids,
-        dim=descriptors.dim,
+        dim=descriptors.width,
         meta=descriptors.meta,
         failures=descriptors.failures,
         notes=descriptors.notes,
@@ -357,8 +395,10 @@ def _read_meta(file: h5py.File, path: str | os.PathLike[str]) -> dict[str, Any]:
         raise
     except DAMAGE as error:
         raise FormatError(f"{os.fspath(path)} is an HDF5 file, but not descriptors made by isc-fast") from error
-    if version != FORMAT_VERSION:
-        raise FormatError(f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION, VIEWS_VERSION):
+        raise FormatError(
+            f"{os.fspath(path)} has format version {version}; this isc-fast reads {FORMAT_VERSION} and {VIEWS_VERSION}"
+        )
     return meta
 
 

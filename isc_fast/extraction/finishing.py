@@ -23,14 +23,14 @@ from .plan_folder import DEVICES, PlanFolder
 _AT_ONCE = 32  # parts whose digests are computed beside each other before their lines are written
 
 
-def manifest_of(parts: PlanFolder, plan: Plan, count: int, dim: int, meta: Mapping[str, Any]) -> Manifest:
+def manifest_of(parts: PlanFolder, plan: Plan, count: int, width: int, meta: Mapping[str, Any]) -> Manifest:
     """Read all parts of a plan, and make their manifest.
 
     Args:
         parts: the folder of the plan.
         plan: whose shards they are; parts behind its last one hold rows of images that are gone.
         count: how many parts there are.
-        dim: of the descriptors.
+        width: numbers of a row: those of the descriptors of all views.
         meta: how they were made.
 
     Raises:
@@ -56,7 +56,7 @@ def manifest_of(parts: PlanFolder, plan: Plan, count: int, dim: int, meta: Mappi
     order = {key: number for number, key in enumerate(sorted(devices))}
     return Manifest(
         plan_id=plan.id,
-        dim=dim,
+        dim=width,
         unique=StoredItems(parts.plan_file).first_repeat() is None,
         stamps=digest_of_stamps(plan) if plan.by_container else seen.digest,
         meta=meta,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO, choose_decoder
+from ..decoders.views import ONLY_WHOLE, in_words
 from ..descriptors.provenance import ExtractionFacts, PlanFacts, Provenance, check_row_type
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, MismatchError
@@ -37,7 +38,7 @@ UPDATE = "update"
 
 @dataclass(frozen=True)
 class Request:
-    """What a call wants; the fields are the arguments of `isc_fast.extract`.
+    """What a call wants; the fields are the arguments of `isc_fast.extract`, but for the views, which stand here by name.
 
     Raises:
         InputError: a number is below 1, or there is no such type of rows.
@@ -55,6 +56,7 @@ class Request:
     share: Share | None = None
     checksum: bool = False
     dtype: str | None = None
+    views: tuple[str, ...] = ONLY_WHOLE
     by_container: bool = False
 
     def __post_init__(self) -> None:
@@ -201,8 +203,8 @@ def update_of(
     It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
     plan's images.
     """
-    alike = (made.engine_id, made.decoder, made.batch_size) == (plan.engine_id, plan.decoder, plan.batch_size)
-    if not alike or whole.stamps is None:
+    then = made.engine_id, made.decoder, made.batch_size, made.views
+    if then != (plan.engine_id, plan.decoder, plan.batch_size, plan.views) or whole.stamps is None:
         return None
     by_bytes = digesting is not None and whole.digests is not None
     if not by_bytes and not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
@@ -234,22 +236,23 @@ def plan_of(
     """
     batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
     size = request.shard_size or (earlier.shard_size if earlier else shard_size(len(listed.items), batch))
-    decoder = name_decoder(request.decoder, facts, earlier)
+    decoder = name_decoder(request.decoder, facts, earlier, request.views)
     if not request.by_container:
         size = -(-size // batch) * batch
-    return Plan(listed.inputs, listed.items, facts.id, decoder, batch, size)
+    return Plan(listed.inputs, listed.items, facts.id, decoder, batch, size, request.views)
 
 
-def name_decoder(wanted: str, facts: Facts, earlier: Settings | None) -> str:
+def name_decoder(wanted: str, facts: Facts, earlier: Settings | None, views: tuple[str, ...] = ONLY_WHOLE) -> str:
     """The name of the decoder: the wanted one; for `AUTO` that of the earlier run, or else what suits the engine here."""
     inherited = earlier.decoder if earlier and wanted == AUTO else wanted
-    return choose_decoder(inherited, facts.spec.input, stays_there=facts.takes_gpu_pixels)
+    return choose_decoder(inherited, replace(facts.spec.input, views=views), stays_there=facts.takes_gpu_pixels)
 
 
 def made_by(plan: Plan, facts: Facts, dtype: str | None) -> dict[str, Any]:
     """What an output says it was made by; its rows are stored in this type."""
     by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size, plan.by_container or None)
-    return Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan).stored_as(dtype).write()
+    made = Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan, plan.views)
+    return made.stored_as(dtype).write()
 
 
 @contextlib.contextmanager
@@ -281,6 +284,8 @@ def difference(whole: Descriptors, made: ExtractionFacts, plan: Plan, request: R
     """How a finished output was made otherwise than the plan says, in words."""
     if made.engine_id != plan.engine_id:
         return f"by another engine ({made.engine_name} {made.engine_id[:12]})"
+    if made.views != plan.views:
+        return f"with --views {in_words(made.views)}, not {in_words(plan.views)}"
     if made.decoder != plan.decoder:
         return f"with the decoder {made.decoder}, not {plan.decoder}"
     if made.batch_size != plan.batch_size:

@@ -427,8 +427,8 @@ class PartsFolder:
                     )
                 yield part
 
-    def assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> Assembled:
-        """Make the output from the parts.
+    def assemble(self, plan: Plan, width: int, meta: dict[str, Any]) -> Assembled:
+        """Make the output, whose rows have so many numbers, from the parts.
 
         Returns:
             see `Assembled`; it stays after the parts are removed.
@@ -438,9 +438,9 @@ class PartsFolder:
             DamageError: a part is damaged, and there is no output.
         """
         with _parts_read():
-            return self._assemble(plan, dim, meta)
+            return self._assemble(plan, width, meta)
 
-    def _assemble(self, plan: Plan, dim: int, meta: dict[str, Any]) -> Assembled:
+    def _assemble(self, plan: Plan, width: int, meta: dict[str, Any]) -> Assembled:
         files = [self.part(index) for index in range(plan.shard_count)]
         counts: list[int] = []
         failures, notes = TemporaryLedger(), TemporaryLedger()
@@ -463,7 +463,7 @@ class PartsFolder:
                 self.output,
                 blocks,
                 ids=ids,
-                dim=dim,
+                dim=width,
                 meta=meta,
                 failures=failures,
                 notes=notes,

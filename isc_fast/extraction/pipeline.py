@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ..decoders.base import AUTO, check_decoder
 from ..decoders.contents import digests_of
+from ..decoders.views import WHOLE, view_names
 from ..descriptors.hdf5 import check_name
 from ..engines.base import Engine
 from ..errors import InputError, OutputError
@@ -93,6 +94,7 @@ def extract(
     by_container: bool = False,
     checksum: bool = False,
     dtype: Literal["float32", "float16"] | None = None,
+    views: str = WHOLE,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     cluster: Cluster | None = None,
@@ -141,6 +143,8 @@ def extract(
             The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
         dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
             number rounded to 11 bits. By default as the output has it already, or float32.
+        views: of each photo, words of `isc_fast.decoders.views.WORDS`, such as ``"10,mirror"``. A row of the output then holds
+            the descriptors of all views of a photo, one behind the other, and a search takes the best of them.
         devices: where to run an engine given by its path, such as ``"cuda:1"``; for the default see
             `isc_fast.load_engine`. Several devices (``"cuda:0,1"``, ``"cuda:all"``, ``["cuda:0", "cuda:1"]``) get one
             process each, which runs nothing of the calling program. Threads and decoding are shared among these
@@ -150,7 +154,7 @@ def extract(
         progress: called after each batch.
 
     Raises:
-        InputError: there is nothing to describe, or every single image failed.
+        InputError: there is nothing to describe, every single image failed, or there are no such views.
         MismatchError: the output, or its parts, come from other inputs, another engine or another decoder.
         MissingExtraError: what the decoder needs is not installed.
         EngineError: the engine cannot be loaded, or failed; there is no such device; or a process on a device died and
@@ -158,6 +162,7 @@ def extract(
         OutputError: the output cannot be written, or another process is writing it.
         StoreError: a bucket or a server cannot be reached, or refuses. The parts stay, and the same call goes on.
     """
+    seen = view_names(views)
     request = Request(
         ids,
         limit,
@@ -171,6 +176,7 @@ def extract(
         share,
         checksum,
         dtype,
+        seen,
         by_container,
     )
     with opened_runner(engine, devices, engine_options, workers, isolated=isolated, cluster=cluster) as runner:
@@ -329,7 +335,8 @@ def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
         InputError: no image could be described.
         OutputError: the output cannot be written.
     """
-    count, failures, notes = parts.assemble(job.plan, facts.spec.dim, made_by(job.plan, facts, job.dtype))
+    width = facts.spec.dim * len(job.plan.views)
+    count, failures, notes = parts.assemble(job.plan, width, made_by(job.plan, facts, job.dtype))
     if not count:
         parts.remove()
         worst = failures[0]

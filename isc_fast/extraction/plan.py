@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..decoders.views import ONLY_WHOLE, VIEWS, in_words
 from ..errors import FormatError
 from ..files.atomic import replacing
 from ..files.digests import Digests
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 PLAN_VERSION = 1
+VIEWS_VERSION = 2
+"""The version of a plan with views of photos: an earlier isc-fast, which would describe the whole photos alone, refuses it."""
 MIN_SHARD_ITEMS = 256
 MAX_SHARDS = 4096
 MOST_KEPT_ITEMS, MOST_KEPT_PARTS = 10_000, 100_000
@@ -144,6 +147,7 @@ class Plan:
         decoder: the name of the decoder. Decoders differ in the last bits of a descriptor.
         batch_size: images in one engine call. It can change the last bits of a descriptor.
         shard_size: items in one part file.
+        views: of each photo, names of `isc_fast.decoders.views.VIEWS`, the whole photo first.
     """
 
     inputs: Sequence[str]
@@ -152,6 +156,7 @@ class Plan:
     decoder: str
     batch_size: int
     shard_size: int
+    views: tuple[str, ...] = ONLY_WHOLE
 
     @property
     def by_container(self) -> bool:
@@ -188,14 +193,16 @@ class Plan:
         return digest.hexdigest()
 
     def _values(self) -> dict[str, Any]:
-        """Everything but the items."""
+        """Everything but the items. A plan without views says what it always said."""
+        plain = self.views == ONLY_WHOLE
         return {
-            "version": PLAN_VERSION,
+            "version": PLAN_VERSION if plain else VIEWS_VERSION,
             "inputs": list(self.inputs),
             "engine_id": self.engine_id,
             "decoder": self.decoder,
             "batch_size": self.batch_size,
             "shard_size": self.shard_size,
+            **({} if plain else {"views": list(self.views)}),
         }
 
     def pieces(self, also: Callable[[Sequence[Item]], None] | None = None) -> Iterator[str]:
@@ -233,14 +240,17 @@ class Plan:
             FormatError: the file is of another version.
             ValueError, KeyError, TypeError: the file is damaged.
         """
-        if values["version"] != PLAN_VERSION:
+        if values["version"] not in (PLAN_VERSION, VIEWS_VERSION):
             raise FormatError(
-                f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION}; remove the folder "
-                f"{os.path.dirname(file)} to start again"
+                f"the plan has version {values['version']}; this isc-fast reads {PLAN_VERSION} and {VIEWS_VERSION}; remove the "
+                f"folder {os.path.dirname(file)} to start again"
             )
         for name in ("batch_size", "shard_size"):
             if not isinstance(values[name], int) or values[name] < 1:
                 raise ValueError(f"{name} is {values[name]!r}")
+        views = tuple(values.get("views", ONLY_WHOLE))
+        if not views or not set(views) <= VIEWS.keys():
+            raise ValueError(f"views are {values['views']!r:.80}")
         return cls(
             inputs=values["inputs"],
             items=items,
@@ -248,6 +258,7 @@ class Plan:
             decoder=values["decoder"],
             batch_size=values["batch_size"],
             shard_size=values["shard_size"],
+            views=views,
         )
 
     @classmethod
@@ -276,6 +287,8 @@ class Plan:
             then = ", ".join([text for text in self.inputs if text not in other.inputs] or self.inputs)
             now = ", ".join([text for text in other.inputs if text not in self.inputs] or other.inputs)
             return f"other inputs ({then} then, {now} now)"
+        if self.views != other.views:
+            return f"other views (--views {in_words(self.views)} then, {in_words(other.views)} now)"
         for name, noun in (
             ("engine_id", "engine"),
             ("decoder", "decoder"),

@@ -118,7 +118,8 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
             changes = taken_over(job.plan.items, job.todo.items, whole)
             update = Update(job.plan, changes, job.keep_gone)
             count = write_updated_parts(job.todo, update, described, whole, job.before, folder)
-    manifest = manifest_of(folder, job.plan, count, facts.spec.dim, made_by(job.plain, facts, None))
+    width = facts.spec.dim * len(job.plan.views)
+    manifest = manifest_of(folder, job.plan, count, width, made_by(job.plain, facts, None))
     if not manifest.rows:
         if not manifest.failures:
             raise _Fruitless(f"there is no photo in the {len(job.plan.items)} containers")

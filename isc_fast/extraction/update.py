@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..descriptors.manifest import Manifest
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import BLOCK_ROWS, Descriptors, ids_at, open_descriptors, some_rows, write_blocks
+from ..descriptors.store import Descriptors, ids_at, open_descriptors, some_rows, write_blocks
 from ..files.digests import Digests, all_digests, unknown_digests
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
@@ -186,7 +186,7 @@ class _Merge:
                 self.output,
                 self._rows(_vectors, self.whole.vectors),
                 ids=ids,
-                dim=facts.spec.dim,
+                dim=self.whole.width,
                 meta=made_by(plan, facts, self.dtype),
                 failures=self.failures,
                 notes=self.notes,
@@ -216,7 +216,7 @@ class _Merge:
             _Taken(self._rows(_vectors, self.whole.vectors)),
             _Taken(self._rows(_stamps, self.whole.stamps)),
         )
-        empty = np.empty((0, self.whole.dim), np.float32), np.empty((0, 2), np.int64)
+        empty = np.empty((0, self.whole.width), np.float32), np.empty((0, 2), np.int64)
         failure_stamps = np.array(self.failure_stamps, np.int64).reshape(-1, 2)
         notes, devices, failed = InOrder(self.notes), _Devices(before, self), 0
         gone = -(-len(self.gone) // size)
@@ -232,7 +232,7 @@ class _Merge:
             lost = int(np.count_nonzero(~has))
             content = {
                 "ids": ids,
-                "dim": self.whole.dim,
+                "dim": self.whole.width,
                 "failures": self.failures[failed : failed + lost],
                 "notes": notes.next_of(set(ids)),
                 "failure_stamps": failure_stamps[failed : failed + lost],
@@ -254,8 +254,9 @@ class _Merge:
         """A column of the new output, in blocks; where an image stays, as it was seen now, if it was looked at."""
         origin, number = self.update.changes.origin[self.has], np.flatnonzero(self.has)
         fresh = _Taken(_each(self.files, column))
-        for start in range(0, len(origin), BLOCK_ROWS):
-            block = origin[start : start + BLOCK_ROWS]
+        step = self.whole.block_rows
+        for start in range(0, len(origin), step):
+            block = origin[start : start + step]
             stays = block != ANEW
             kept = some_rows(old, block[stays]) if seen is None else seen[number[start : start + len(block)][stays]]
             new = fresh.take(int((block == ANEW).sum()))
@@ -265,8 +266,8 @@ class _Merge:
             made = np.empty((len(block), kept.shape[1]), kept.dtype)
             made[stays], made[~stays] = kept, new
             yield made
-        for start in range(0, len(self.gone), BLOCK_ROWS):
-            yield some_rows(old, self.gone[start : start + BLOCK_ROWS])
+        for start in range(0, len(self.gone), step):
+            yield some_rows(old, self.gone[start : start + step])
 
 
 class _Devices:

@@ -36,12 +36,17 @@ def _best_first(queries: Ints, indices: Ints, scores: Floats) -> Ints:
     return order
 
 
-def best_of_each(pairs: Pairs, k: int) -> Pairs:
-    """The k best pairs of each query, in the order of the queries, best first."""
+def best_first(pairs: Pairs, k: int) -> Ints:
+    """The numbers of the k best pairs of each query, in the order of the queries, best first."""
     order = _best_first(*pairs)
     query = pairs[0][order]
     first = np.searchsorted(query, query)
-    order = order[np.arange(len(order)) - first < k]
+    return order[np.arange(len(order)) - first < k]
+
+
+def best_of_each(pairs: Pairs, k: int) -> Pairs:
+    """The k best pairs of each query, in the order of the queries, best first."""
+    order = best_first(pairs, k)
     return pairs[0][order], pairs[1][order], pairs[2][order]
 
 

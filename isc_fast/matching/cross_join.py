@@ -2,6 +2,8 @@
 
 Of equal rows on a side, each is paired with the first of the equal rows on the other side, and the first with each of them. So
 every row that has a match is in a pair, and a thousand blank pages on each side are two thousand pairs, not a million.
+
+Where photos were described in several views, a row is a photo with all of them, and a pair stands for the best of its views.
 """
 
 from __future__ import annotations
@@ -13,24 +15,27 @@ import numpy as np
 from ..descriptors.comparing import compare
 from ..descriptors.store import Descriptors
 from ..errors import InputError
-from .arrays import Floats, Ints, Pairs
+from .arrays import Floats, Ints, Pairs, join
 from .cpu_searcher import CPU
 from .equal_rows import same_rows_of
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
+from .views import Views
 
 
 class CrossJoin:
     """The search of one collection for rows of another one.
 
     Args:
-        queries, references: ``(nq, d)`` and ``(nr, d)``; they may be open on disk. The references are read once for each block
-            of queries.
+        queries, references: ``(nq, d)`` and ``(nr, d)``; with v views ``(nq, v · d)``. They may be open on disk. The references
+            are read once for each block of queries.
         threshold: the lowest score of a pair, a cosine.
         device: what searches; see `isc_fast.search`.
 
     Attributes:
         blocks: number of blocks of queries.
+        views: of both sides.
+        same: of both sides, for each row the number of the first row that equals it in every bit.
 
     Raises:
         InputError: a side is empty, or the threshold is not a cosine.
@@ -48,18 +53,23 @@ class CrossJoin:
         compare(queries, references).require()
         self._searcher = open_searcher(device)
         sizes = self._searcher.block_rows(queries.dim)
-        self._rows, self._reference_rows = sizes.queries, sizes.references
+        self.views = Views.of(queries, references)
+        self._rows = max(1, sizes.queries // len(self.views.queries))
+        self._reference_rows = max(1, sizes.references // len(self.views.references))
         self._sides = (queries, references)
         self._equal = (_Equal(queries, self._rows), _Equal(references, self._reference_rows))
+        self.same = (self._equal[0].same, self._equal[1].same)
         self.blocks = -(-len(queries) // self._rows)
 
     def comparisons(self, number: int) -> int:
         """How many pairs of rows a block is compared in, at most: the measure of its work."""
         queries, references = self._sides
-        return min(self._rows, len(queries) - number * self._rows) * len(references)
+        return min(self._rows, len(queries) - number * self._rows) * len(references) * self.views.count
 
     def pairs(self, number: int) -> Iterator[Pairs]:
         """The pairs of a block of queries: row numbers of both sides, and scores, each ``(pairs,)``.
+
+        With views, the row of a photo is that of its best view: ``v · photo + view``.
 
         Raises:
             InputError: a number in a row is not finite, or a score does not fit into float32.
@@ -72,18 +82,32 @@ class CrossJoin:
         if not len(rows):
             return
         others = np.flatnonzero(self._equal[1].alone)
-        for first, second, scores in self._searcher.within(rows, self._references(), self._lowest):
-            one, other = numbers[first], others[second]
-            yield one, other, scores
-            for place, (mine, its) in enumerate(((one, other), (other, one))):
-                members, of = self._equal[place].others(mine)
-                pair = (members, its[of]) if place == 0 else (its[of], members)
-                yield *pair, scores[of]
+        found = self._searcher.within(self._each(rows, 0), self._references(), self._lowest)
+        of_queries, of_references = len(self.views.queries), len(self.views.references)
+        for pairs in self._best(found):
+            (first, view), (second, other_view) = np.divmod(pairs[0], of_queries), np.divmod(pairs[1], of_references)
+            one, other, scores = numbers[first], others[second], pairs[2]
+            yield one * of_queries + view, other * of_references + other_view, scores
+            members, of = self._equal[0].others(one)
+            yield members * of_queries + view[of], other[of] * of_references + other_view[of], scores[of]
+            members, of = self._equal[1].others(other)
+            yield one[of] * of_queries + view[of], members * of_references + other_view[of], scores[of]
+
+    def _best(self, found: Iterator[Pairs]) -> Iterator[Pairs]:
+        """The best pair of each two photos; where there is one view of each, all pairs as they come."""
+        if not self.views.several:
+            yield from found
+        elif parts := list(found):
+            yield self.views.best(join(parts))
+
+    def _each(self, rows: Floats, side: int) -> Floats:
+        """Rows of photos as rows of single views."""
+        return rows.reshape(-1, self._sides[side].dim)
 
     def _references(self) -> Iterator[Floats]:
         start = 0
         for block in self._sides[1].blocks(self._reference_rows):
-            yield self._equal[1].distinct(block, start)[1]
+            yield self._each(self._equal[1].distinct(block, start)[1], 1)
             start += len(block)
 
 
@@ -91,11 +115,12 @@ class _Equal:
     """Which rows of a side equal an earlier one.
 
     Attributes:
+        same: the first row that equals each row in every bit ``(n,)``.
         alone: whether each row is the first of its kind ``(n,)``.
     """
 
     def __init__(self, side: Descriptors, block_rows: int) -> None:
-        same = same_rows_of(lambda: side.blocks(block_rows))
+        self.same = same = same_rows_of(lambda: side.blocks(block_rows))
         self.alone = same == np.arange(len(same))
         self._members = np.flatnonzero(~self.alone)
         self._members = self._members[np.argsort(same[self._members], kind="stable")]

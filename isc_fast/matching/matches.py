@@ -21,8 +21,6 @@ from ..files.atomic import replacing, try_to_write
 from ..files.parquet_rows import read_parquet_rows
 from ..files.reading import parse_json
 
-UPRIGHT = "upright"
-"""The view of a query as it is."""
 HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
 _IDS_AT_ONCE = 4096
@@ -36,17 +34,20 @@ class Matches:
     Attributes:
         query_ids, reference_ids: the two ids of each pair.
         scores: ``float32 (n,)``, or ``float64`` where another tool's scores need it; a higher score means more alike.
-        views: of each pair, which view of the query matched: `UPRIGHT`, ``"mirrored"``, …; None where nobody looked at them.
+        views: of each pair, which view of the query matched: ``"whole"``, ``"top-left"``, ``"mirrored"``, …, see
+            `isc_fast.decoders.views`; None where whole photos were compared alone.
+        verdicts: of each pair, ``"right"`` where somebody judged it so, else None; None where no verdicts were given.
     """
 
     query_ids: Sequence[str]
     reference_ids: Sequence[str]
     scores: npt.NDArray[np.floating[Any]]
     views: Sequence[str] | None = None
+    verdicts: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         lengths = [len(self.query_ids), len(self.reference_ids), len(self.scores)]
-        lengths += [] if self.views is None else [len(self.views)]
+        lengths += [len(column) for column in (self.views, self.verdicts) if column is not None]
         if len(set(lengths)) > 1:
             raise FormatError(f"columns of different length: {', '.join(map(str, lengths))}")
 
@@ -55,6 +56,16 @@ class Matches:
 
     def __iter__(self) -> Iterator[tuple[str, str, float]]:
         return zip(self.query_ids, self.reference_ids, map(float, self.scores), strict=True)
+
+    def take(self, rows: Sequence[int]) -> Matches:
+        """Some of the pairs, in the order of ``rows``."""
+        return Matches(
+            [self.query_ids[row] for row in rows],
+            [self.reference_ids[row] for row in rows],
+            self.scores[np.asarray(rows, np.int64)],
+            None if self.views is None else [self.views[row] for row in rows],
+            None if self.verdicts is None else [self.verdicts[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,11 @@ def _form(path: str | os.PathLike[str]) -> str:
     return _FORMS[suffix]
 
 
+def has_views(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of matches of that name says which view of the query matched; the challenge's CSV does not."""
+    return _form(path) != "csv"
+
+
 _NOT_IN_CSV = re.compile('[,"\r\n\ud800-\udc7f\udd00-\udfff]')
 _NOT_IN_PARQUET = re.compile("[\ud800-\udfff]")
 
@@ -149,7 +165,8 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     """Write matches, atomically, with enough digits that reading gives the same float32.
 
     A path that ends in ``.jsonl`` gets one JSON object a line, which holds any id. One that ends in ``.parquet`` gets the
-    columns ``query_id``, ``reference_id`` and ``score``. Both also have ``view`` where the matches have views. A path that ends
+    columns ``query_id``, ``reference_id`` and ``score``. Both also have ``view`` where the matches have views, and ``verdict``
+    where verdicts were given. A path that ends
     in ``.csv`` or ``.txt``, or without a suffix, gets the challenge's CSV with the header ``query_id,reference_id,score``.
 
     Raises:
@@ -179,12 +196,18 @@ def _write_csv(path: Path, matches: Matches) -> None:
 
 
 def _write_jsonl(path: Path, matches: Matches) -> None:
-    views = repeat(None, len(matches)) if matches.views is None else matches.views
+    more = {"view": matches.views, "verdict": matches.verdicts}
     with open(path, "w", encoding="ascii", newline="") as out:
-        columns = (matches.query_ids, matches.reference_ids, matches.scores, views)
-        for query, reference, score, view in zip(*columns, strict=True):
+        columns = (
+            matches.query_ids,
+            matches.reference_ids,
+            matches.scores,
+            *(repeat(None, len(matches)) if column is None else column for column in more.values()),
+        )
+        for query, reference, score, *others in zip(*columns, strict=True):
             row: dict[str, Any] = {"query_id": query, "reference_id": reference, "score": float(str(score))}
-            out.write(json.dumps(row if view is None else {**row, "view": view}) + "\n")
+            row |= {name: value for name, value in zip(more, others, strict=True) if value is not None}
+            out.write(json.dumps(row) + "\n")
 
 
 def _write_parquet(path: Path, matches: Matches) -> None:
@@ -195,9 +218,10 @@ def _write_parquet(path: Path, matches: Matches) -> None:
         "score": arrow.from_numpy_dtype(matches.scores.dtype),
     }
     columns: list[Any] = [matches.query_ids, matches.reference_ids, matches.scores]
-    if matches.views is not None:
-        kinds["view"] = arrow.string()
-        columns.append(matches.views)
+    for name, column in (("view", matches.views), ("verdict", matches.verdicts)):
+        if column is not None:
+            kinds[name] = arrow.string()
+            columns.append(column)
     schema = arrow.schema([*kinds.items()])
     with parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for start in range(0, len(matches), _PAIRS_AT_ONCE):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors, kept_ids, write_blocks
+from ..descriptors.view_rows import photo_blocks, row_blocks, rows_of
 from ..errors import InputError
 from ..files.ledger import keep
 from .arrays import Floats, Ints
@@ -68,9 +69,7 @@ def normalized(
     descriptors: Descriptors, negatives: Descriptors | None, method: Method, searcher: Searcher
 ) -> Descriptors:
     """Normalise descriptors that were checked, in memory."""
-    blocks = descriptors.blocks(searcher.block_rows(descriptors.dim).queries)
-    made = method.blocks(blocks, negatives, searcher)
-    vectors = stacked(made, len(descriptors), method.made_dim(descriptors.dim))
+    vectors = stacked(_made(descriptors, negatives, method, searcher), len(descriptors), _width(descriptors, method))
     meta = method.meta(descriptors, negatives)
     return Descriptors(vectors, kept_ids(descriptors.ids), meta, keep(descriptors.failures))
 
@@ -88,12 +87,24 @@ def write_normalized(
     Raises:
         OutputError: the file cannot be written.
     """
-    blocks = descriptors.blocks(searcher.block_rows(descriptors.dim).queries)
     write_blocks(
         Path(output),
-        method.blocks(blocks, negatives, searcher),
+        _made(descriptors, negatives, method, searcher),
         ids=descriptors.ids,
-        dim=method.made_dim(descriptors.dim),
+        dim=_width(descriptors, method),
         meta=Provenance.read(method.meta(descriptors, negatives)).stored_as(dtype).write(),
         failures=descriptors.failures,
     )
+
+
+def _made(
+    descriptors: Descriptors, negatives: Descriptors | None, method: Method, searcher: Searcher
+) -> Iterator[Floats]:
+    """The normalised rows in blocks; each descriptor of a row, of one view of a photo, is normalised by itself."""
+    blocks = row_blocks(descriptors, searcher.block_rows(descriptors.dim).queries)
+    against = None if negatives is None else rows_of(negatives)
+    return photo_blocks(method.blocks(blocks, against, searcher), len(descriptors.views))
+
+
+def _width(descriptors: Descriptors, method: Method) -> int:
+    return method.made_dim(descriptors.dim) * len(descriptors.views)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..descriptors.store import Descriptors, kept_ids, write_blocks
+from ..descriptors.view_rows import photo_blocks, row_blocks, rows_of
 from .arrays import Floats, Ints
 from .cpu_searcher import CPU
 from .normalization import check_numbers, nearest_negatives
@@ -33,15 +34,22 @@ class NegativeSmoothing:
         check_numbers(k=self.k, power=self.power)
 
     def blocks(self, negatives: Descriptors, searcher: Searcher) -> Iterator[Floats]:
-        """The smoothed negatives in blocks ``float32 (m, d)``. Memory holds one of them."""
+        """The smoothed negatives in blocks ``float32 (m, width)``. Memory holds one of them.
+
+        Each view of a photo is a negative.
+        """
+        every = rows_of(negatives)
 
         def smooth(out: Floats, indices: Ints, weights: Floats) -> None:
-            add_up(negatives.vectors, indices, weights, out)
+            add_up(every.vectors, indices, weights, out)
             to_unit(out)
 
-        for rows in negatives.blocks(searcher.block_rows(negatives.dim).queries):
-            scores, indices = nearest_negatives(rows, negatives, self.k, searcher)
-            yield in_steps(smooth, negatives.dim, indices, scores**self.power)
+        def made() -> Iterator[Floats]:
+            for rows in row_blocks(negatives, searcher.block_rows(negatives.dim).queries):
+                scores, indices = nearest_negatives(rows, every, self.k, searcher)
+                yield in_steps(smooth, negatives.dim, indices, scores**self.power)
+
+        return photo_blocks(made(), len(negatives.views))
 
 
 def smooth_negatives(
@@ -63,7 +71,7 @@ def smooth_negatives(
     """
     method = NegativeSmoothing(k, power)
     meta = smooth_meta(negatives, k, power)
-    smoothed = stacked(method.blocks(negatives, open_searcher(device)), len(negatives), negatives.dim)
+    smoothed = stacked(method.blocks(negatives, open_searcher(device)), len(negatives), negatives.width)
     return Descriptors(smoothed, kept_ids(negatives.ids), meta)
 
 
@@ -90,4 +98,4 @@ def smooth_to_file(
     method = NegativeSmoothing(k, power)
     meta = smooth_meta(negatives, k, power)
     blocks = method.blocks(negatives, open_searcher(device))
-    write_blocks(output, blocks, ids=negatives.ids, dim=negatives.dim, meta=meta)
+    write_blocks(output, blocks, ids=negatives.ids, dim=negatives.width, meta=meta)

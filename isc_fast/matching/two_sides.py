@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,15 +12,18 @@ import numpy.typing as npt
 
 from ..descriptors.comparing import compare
 from ..descriptors.store import Descriptors, ids_at, repeated_id, rows_at
+from ..descriptors.view_rows import rows_of
 from ..errors import InputError, MismatchError
 from ..items import Vectors
 from ..progress import ProgressCallback
 from .arrays import Ints, Pairs, join
 from .cpu_searcher import CPU
 from .exact import Metric
+from .left_out import read_left_out
 from .matches import Matches, Truth
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
+from .views import Views
 
 DEFAULT_K = 10
 PAIRS_PER_LABELLED = 10
@@ -41,15 +45,17 @@ def search(
     labelled: Truth | None = None,
     metric: Metric = "ip",
     device: str | Searcher = CPU,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Matches:
     """Find, for every query, the references that look like copies. Exact; references are read block by block.
 
     Without any limit, the result holds the 10 best references of each query. Limits may be combined; each one only takes
-    pairs away.
+    pairs away. Where photos were described in several views, a pair scores as its best views do, and the result says which.
 
     Args:
-        queries, references: ``(nq, d)`` and ``(nr, d)``.
+        queries, references: ``(nq, d)`` and ``(nr, d)``; with v views ``(nq, v · d)``.
         k: best references of each query.
         max_pairs: best pairs over all queries together (the challenge's cap is 500,000).
         threshold: lowest score.
@@ -62,6 +68,9 @@ def search(
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
             references of a part may count for a query, the processor finds them. It may also be a searcher that is open
             already (`isc_fast.matching.searcher.open_searcher`).
+        verdicts: a file of verdicts, as a page saves it: pairs that somebody judged wrong are left out, and others take their
+            places within the limits. `Matches.verdicts` marks those that are right.
+        stop_list: a list of ids, of both sides, which match nothing.
         progress: called with how many references were read, and how many will be: each of them once for each block of queries.
             The best pairs of all may need more of them than was known at first.
 
@@ -72,10 +81,12 @@ def search(
         MismatchError: queries and references come from different engines or normalisations.
         InputError: a limit is out of range, a side is empty, the ground truth labels none of the queries, or a threshold
             alone gives more than `MOST_PAIRS` pairs.
+        FormatError: the file of verdicts or the stop list is not what it should be.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.
     """
     _check_counts(k, max_pairs)
+    left_out = read_left_out(verdicts, stop_list)
     _check_sides(queries, references, metric)
     _check_threshold(threshold, metric, (queries, references))
     _check_ids(queries, references)
@@ -84,17 +95,24 @@ def search(
     if k is None and max_pairs is None and threshold is None:
         k, max_pairs = (DEFAULT_K, None) if labelled is None else (None, PAIRS_PER_LABELLED * len(queries))
     lowest = np.float32(-np.inf if threshold is None else threshold)
-    wanted = _Search(queries, _Reading(references, progress), metric, open_searcher(device))
-    if k is not None:
-        pairs = wanted.nearest(k, lowest)
-        if max_pairs is not None:
-            pairs = _best(pairs, max_pairs)
-    elif max_pairs is None:
-        pairs = _best(wanted.above(lowest), None)
-    else:
-        pairs = wanted.best_overall(max_pairs, lowest)
-    rows, columns, scores = pairs
-    return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), scores)
+    views = Views.of(queries, references)
+    reading = _Reading(rows_of(references), progress)
+    wanted = _Search(rows_of(queries), reading, views, metric, open_searcher(device))
+
+    def found(k: int | None, max_pairs: int | None) -> Matches:
+        if k is not None:
+            pairs = wanted.nearest(views.rows_for(k), lowest)
+            pairs = views.best_of_each(pairs, k) if views.several else pairs
+            if max_pairs is not None:
+                pairs = _best(pairs, max_pairs)
+        elif max_pairs is None:
+            pairs = _best(views.best(wanted.above(lowest)), None)
+        else:
+            pairs = wanted.best_overall(max_pairs, lowest)
+        rows, columns = views.photos(pairs)
+        return Matches(ids_at(queries.ids, rows), ids_at(references.ids, columns), pairs[2], views.names(pairs))
+
+    return left_out.search(found, k, max_pairs) if left_out else found(k, max_pairs)
 
 
 def _check_counts(k: int | None, max_pairs: int | None) -> None:
@@ -194,10 +212,11 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Search:
-    """Two sides that may be compared, and what searches them."""
+    """Two sides that may be compared, with a row for each view of each photo, and what searches them."""
 
     queries: Descriptors
     references: _Reading
+    views: Views
     metric: Metric
     searcher: Searcher
 
@@ -256,8 +275,9 @@ class _Search:
         pairs = _best(self.nearest(k, lowest), None)
         while k < len(self.references):
             cut, beating = lowest, pairs[0]
-            if len(pairs[2]) >= max_pairs:
-                cut = pairs[2][max_pairs - 1]
+            counted = self._counted(pairs)
+            if len(counted[2]) >= max_pairs:
+                cut = counted[2][max_pairs - 1]
                 pairs = _keep(pairs, pairs[2] >= cut)
                 # There are enough pairs that only equal the cut. Fetching every one of them could mean all copies of a blank
                 # picture times all others.
@@ -270,7 +290,11 @@ class _Search:
             more = self.nearest(k, cut, unfinished)
             known = np.isin(self._number(more), self._number(pairs))
             pairs = _best(join([pairs, _keep(more, ~known)]), None)
-        return _keep(pairs, np.arange(len(pairs[2]))[:max_pairs])
+        return _keep(counted := self._counted(pairs), np.arange(len(counted[2]))[:max_pairs])
+
+    def _counted(self, pairs: Pairs) -> Pairs:
+        """Pairs of rows, best first, as pairs of photos, best first."""
+        return _best(self.views.best(pairs), None) if self.views.several else pairs
 
     def _number(self, pairs: Pairs) -> Ints:
         """One number for each pair."""

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ..errors import require
+from ..errors import InputError, require
 
 LONGEST_SIDE = 640
 """Photos are shrunk to this before features are looked for."""
 MOST_FEATURES = 1500
-FEWEST_INLIERS = 12
-"""So many pairs of features must agree at least."""
+FEWEST_INLIERS = 8
+"""So many pairs of features must agree at least. Of 17,255 pairs of unrelated photos, 12 had 6, and none had more."""
+_FEWEST_POINTS = 6  # below this, a homography says nothing
 _RATIO = 0.8  # of the distances to the nearest feature and to the second nearest (Lowe 2004)
 _PIXELS = 3.0  # by which a pair may miss the homography
 _SMALLEST_SPREAD = 0.004  # share of the photo's area that the agreeing features span at least
@@ -97,12 +98,22 @@ def find_features(image: Image.Image, *, mirrored: bool = False) -> Features:
     return Features(places, shares.astype(np.float32), grey.size, mirrored)
 
 
-def align(query: Features, reference: Features) -> Alignment | None:
-    """Find how a query lies in a reference; None if nothing is found that many features agree on."""
-    if min(len(query.points), len(reference.points)) < FEWEST_INLIERS:
+def align(query: Features, reference: Features, fewest: int = FEWEST_INLIERS) -> Alignment | None:
+    """Find how a query lies in a reference; None if nothing is found that many features agree on.
+
+    Args:
+        query, reference: of the two photos.
+        fewest: so many pairs of features must agree, at least 6.
+
+    Raises:
+        InputError: it is below 6.
+    """
+    if fewest < _FEWEST_POINTS:
+        raise InputError(f"at least {_FEWEST_POINTS} features must agree, not {fewest}")
+    if min(len(query.points), len(reference.points)) < fewest:
         return None
     rows, columns = _pairs(query.vectors, reference.vectors)
-    if len(rows) < FEWEST_INLIERS:
+    if len(rows) < fewest:
         return None
     cv2 = _library()
     there, here = query.points[rows], reference.points[columns]
@@ -111,7 +122,7 @@ def align(query: Features, reference: Features) -> Alignment | None:
         return None
     agree = mask.ravel().astype(bool)
     there, here = _distinct(there[agree], here[agree])
-    if len(there) < FEWEST_INLIERS or not _is_plausible(found, there, here, query.size, reference.size):
+    if len(there) < fewest or not _is_plausible(found, there, here, query.size, reference.size):
         return None
     from_shares, to_shares = np.diag([*query.size, 1.0]), np.diag([1 / reference.size[0], 1 / reference.size[1], 1.0])
     homography = to_shares @ found @ from_shares
@@ -121,9 +132,11 @@ def align(query: Features, reference: Features) -> Alignment | None:
     return Alignment(homography / homography[2, 2], len(there), query.mirrored, places, here / np.array(reference.size))
 
 
-def align_either(queries: tuple[Features, Features], reference: Features) -> Alignment | None:
-    """The better alignment of a photo and of its mirror image."""
-    found = [one for one in (align(query, reference) for query in queries) if one is not None]
+def align_either(
+    queries: tuple[Features, Features], reference: Features, fewest: int = FEWEST_INLIERS
+) -> Alignment | None:
+    """The better alignment of a photo and of its mirror image; see `align`."""
+    found = [one for one in (align(query, reference, fewest) for query in queries) if one is not None]
     return max(found, key=lambda one: one.inliers, default=None)
 
 

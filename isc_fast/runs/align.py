@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..items import Item, Photo
 from ..machine.cores import available_cores
 from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback
-from ..review.alignment import Alignment, Features, align_either, find_features
+from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, find_features
 from ..review.evidence import draw_evidence
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
@@ -81,6 +81,7 @@ def align_matches(
     output: str | os.PathLike[str],
     *,
     top: int = TOP,
+    inliers: int = FEWEST_INLIERS,
     evidence: str | os.PathLike[str] | None = None,
     pictures: str | os.PathLike[str] | None = None,
     most_pictures: int = PICTURES,
@@ -95,6 +96,7 @@ def align_matches(
         queries, references: the photos, as `isc_fast.extract` takes them.
         output: matches in the format of its suffix; see `isc_fast.write_matches`.
         top: so many of each query's matches are looked at.
+        inliers: so many local features must agree, at least 6; fewer find more copies, and align more pairs by chance.
         evidence: a ``.jsonl`` file with an object for each aligned pair: ids, score, ``inliers``, ``mirrored``, and ``outline``,
             the query's corners in the reference in shares of its width and height.
         pictures: a folder, new or empty, for a PNG of each aligned pair, best first.
@@ -107,24 +109,20 @@ def align_matches(
         MissingExtraError: OpenCV is not installed.
         IscFastError: as `isc_fast.list_images` and `isc_fast.write_matches`.
     """
+    if inliers < 6:
+        raise InputError(f"at least 6 features must agree, not {inliers}")
     if top < 1 or most_pictures < 1:
         raise InputError(f"top and most_pictures must be at least 1, not {min(top, most_pictures)}")
-    require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
+    require("cv2", "evidence")
     check_output(output, matches.query_ids, matches.reference_ids)
     if evidence is not None:
         try_to_write(evidence)
     folder = None if pictures is None else _empty_folder(pictures)
-    wanted = _best_of_each(matches, top)
-    sides = (
-        _Side("queries", queries, ids, choice, {matches.query_ids[row] for rows in wanted for row in rows}),
-        _Side("references", references, ids, choice, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    looked = look_at(
+        matches, as_source(queries, ids, choice), as_source(references, ids, choice), top, inliers, progress
     )
-    found: dict[int, Alignment] = {}
-    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides)), 1):
-        found |= part
-        if progress:
-            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
-    ranked, order = _ranked(matches, found)
+    found, sides = looked.alignments, looked.sides
+    ranked, order = ranked_anew(matches, found)
     write_matches(output, ranked)
     rows = [int(row) for row in order if int(row) in found]
     if evidence is not None:
@@ -136,14 +134,51 @@ def align_matches(
                 with replacing(folder / f"{number + 1:04d}.png") as temporary:
                     draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
     by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
-    return Aligned(ranked, by_ids, sum(map(len, wanted)), sorted({*sides[0].unread, *sides[1].unread}))
+    return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What `look_at` found.
+
+    Attributes:
+        alignments: by the row of the match.
+        count: how many matches were looked at.
+        sides: the photos.
+    """
+
+    alignments: Mapping[int, Alignment]
+    count: int
+    sides: tuple[_Side, _Side]
+
+
+def look_at(
+    matches: Matches,
+    queries: Source,
+    references: Source,
+    top: int = TOP,
+    inliers: int = FEWEST_INLIERS,
+    progress: ProgressCallback | None = None,
+) -> Looked:
+    """Look at the best matches of each query in their pixels; see `align_matches`."""
+    require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
+    wanted = _best_of_each(matches, top)
+    sides = (
+        _Side("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
+        _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    )
+    found: dict[int, Alignment] = {}
+    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
+        found |= part
+        if progress:
+            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+    return Looked(found, sum(map(len, wanted)), sides)
 
 
 class _Side:
     """The photos of one side that are looked at."""
 
-    def __init__(self, name: str, inputs: Inputs | Source, ids: str, choice: Choice | None, wanted: set[str]) -> None:
-        source = as_source(inputs, ids, choice)
+    def __init__(self, name: str, source: Source, wanted: set[str]) -> None:
         self._items: dict[str, Item] = {item.id: item for item in source.list().found if item.id in wanted}
         missing = next((id_ for id_ in sorted(wanted) if id_ not in self._items), None)
         if missing is not None:
@@ -185,7 +220,7 @@ def _of_query(image: Image.Image) -> tuple[Features, Features]:
     return find_features(image), find_features(image, mirrored=True)
 
 
-def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) -> dict[int, Alignment]:
+def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side], inliers: int) -> dict[int, Alignment]:
     """The alignments of one query's matches, by their rows."""
     image = sides[0].image(matches.query_ids[rows[0]])
     if image is None:
@@ -193,7 +228,7 @@ def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) 
     query, found = _of_query(image), {}
     for row in rows:
         reference = sides[1].features(matches.reference_ids[row])
-        alignment = None if reference is None else align_either(query, reference)
+        alignment = None if reference is None else align_either(query, reference, inliers)
         if alignment is not None:
             found[row] = alignment
     return found
@@ -224,21 +259,14 @@ def _in_order(
             yield one.result()
 
 
-def _ranked(matches: Matches, found: Mapping[int, Alignment]) -> tuple[Matches, np.ndarray[Any, np.dtype[np.int64]]]:
+def ranked_anew(
+    matches: Matches, found: Mapping[int, Alignment]
+) -> tuple[Matches, np.ndarray[Any, np.dtype[np.int64]]]:
     """All matches, those that align first, and the order in which they stood before."""
     scores = np.array(matches.scores)
     scores[[*found]] += np.asarray(BONUS, scores.dtype)
     order = np.argsort(-scores, kind="stable")
-    views = None if matches.views is None else [matches.views[row] for row in order]
-    return (
-        Matches(
-            [matches.query_ids[row] for row in order],
-            [matches.reference_ids[row] for row in order],
-            scores[order],
-            views,
-        ),
-        order,
-    )
+    return replace(matches, scores=scores).take(order.tolist()), order
 
 
 def _empty_folder(path: str | os.PathLike[str]) -> Path:

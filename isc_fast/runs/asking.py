@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..decoders.base import Decoder, make_decoder
+from ..decoders.base import Decoder, choose_decoder, make_decoder
+from ..decoders.views import ONLY_WHOLE, WHOLE, view_names
 from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any, read_descriptors
 from ..descriptors.provenance import PlanFacts, Provenance
@@ -27,7 +28,7 @@ from ..matching.matches import Matches
 from ..matching.subtraction import NegativeSubtraction, subtract_negatives
 from ..sources.base import Source, opener
 from ..sources.listing import Inputs, as_source
-from .describing import Describing, descriptors_among
+from .describing import Describing, check_views, descriptors_among
 
 K = 10
 """So many references of each query are given at most."""
@@ -50,9 +51,12 @@ class IndexAnswer:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         names = ("query_id", "reference_id", "score")
+        matches: list[dict[str, Any]] = [dict(zip(names, match, strict=True)) for match in self.matches]
+        for row, view in zip(matches, self.matches.views or (), strict=False):
+            row["view"] = view
         return {
             "queries": self.queries,
-            "matches": [dict(zip(names, match, strict=True)) for match in self.matches],
+            "matches": matches,
             "failures": [{name: getattr(one, name) for name in Failure.__slots__} for one in self.failures],
         }
 
@@ -118,7 +122,12 @@ class Index:
         _ = self._engine
 
     def query(
-        self, asked: Inputs | Source | Descriptors | Vectors, *, k: int = K, threshold: float | None = None
+        self,
+        asked: Inputs | Source | Descriptors | Vectors,
+        *,
+        k: int = K,
+        threshold: float | None = None,
+        views: str = WHOLE,
     ) -> IndexAnswer:
         """Find the rows that are most like each query.
 
@@ -127,20 +136,26 @@ class Index:
                 unit rows. An array is compared as it is, and its rows have the ids ``"0"``, ``"1"``, …
             k: rows of each query at most.
             threshold: lowest score, a cosine; None for any.
+            views: of each photo, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``; the best one counts, and the matches
+                say which. Descriptors have those that they have.
 
         Raises:
             MismatchError: the queries and the rows come from different engines, or were normalised differently.
-            InputError: a number is out of range, or there are no photos.
+            InputError: a number is out of range, there are no photos, or views of descriptors are wanted.
             EngineError: the engine cannot be loaded.
             FormatError: a file is damaged.
         """
+        seen = view_names(views)
+        if isinstance(asked, (np.ndarray, Descriptors)):
+            check_views(seen, "queries", given=True)
         if isinstance(asked, np.ndarray):
             rows = np.ascontiguousarray(np.atleast_2d(asked), np.float32)
             return self._answer(Descriptors(rows, [str(row) for row in range(len(rows))]), k, threshold)
         if isinstance(asked, Descriptors):
             return self._answer(self._normalized(asked), k, threshold)
         file = descriptors_among(asked)
-        with nullcontext(self._described(asked)) if file is None else open_any(file) as queries:
+        check_views(seen, "queries", given=file is not None)
+        with nullcontext(self._described(asked, seen)) if file is None else open_any(file) as queries:
             return self._answer(self._normalized(queries), k, threshold)
 
     def _answer(self, queries: Descriptors, k: int, threshold: float | None) -> IndexAnswer:
@@ -203,7 +218,7 @@ class Index:
             isolated=asked.isolated,
         )
 
-    def _described(self, inputs: Inputs | Source) -> Descriptors:
+    def _described(self, inputs: Inputs | Source, views: tuple[str, ...]) -> Descriptors:
         """Describe photos, all in memory."""
         source = as_source(inputs, self._describing.ids, self._describing.choice)
         items: Sequence[Item] = list(source.list().found)
@@ -212,14 +227,23 @@ class Index:
         engine = self._engine
         made = _InMemory()
         batch_size = self._describing.batch_size or engine.default_batch_size
-        compute_shards([Shard(0, items)], Equipment(engine, self._decoder, batch_size, opener(source)), made)
+        equipment = Equipment(engine, self._decoder, batch_size, opener(source), views=views)
+        compute_shards([Shard(0, items)], equipment, made)
         failures = [row for row in made.ledger if row.stage != NOTED]
         lost = {row.id for row in failures}
-        return self._set(engine, made.vectors, [item.id for item in items if item.id not in lost], failures)
+        return self._set(engine, made.vectors, [item.id for item in items if item.id not in lost], failures, views)
 
-    def _set(self, engine: Engine, vectors: Vectors, ids: Sequence[str], failures: Sequence[Failure]) -> Descriptors:
-        decoder = self._decoder.name if len(ids) else None
-        facts = Provenance.of_extraction(engine.id, engine.spec.to_dict(), decoder or "pillow", PlanFacts())
+    def _set(
+        self,
+        engine: Engine,
+        vectors: Vectors,
+        ids: Sequence[str],
+        failures: Sequence[Failure],
+        views: tuple[str, ...] = ONLY_WHOLE,
+    ) -> Descriptors:
+        how = replace(engine.spec.input, views=views)
+        decoder = choose_decoder(self._decoder.name, how) if len(ids) else None
+        facts = Provenance.of_extraction(engine.id, engine.spec.to_dict(), decoder or "pillow", PlanFacts(), views)
         return Descriptors(vectors, ids, facts.write(), failures)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..decoders.base import AUTO
+from ..decoders.views import ONLY_WHOLE, WHOLE, view_names
 from ..descriptors.formats.submission import write_submission
 from ..descriptors.store import open_descriptors
+from ..descriptors.view_rows import whole_of
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError
 from ..evaluation.metrics import KIT_CAP, PER_QUERY_CAP, Evaluation, Scores, evaluate
@@ -162,6 +164,7 @@ def run_challenge(
     search_device: str | Searcher = CPU,
     overwrite: bool = False,
     retry_failed: bool = False,
+    views: str = WHOLE,
     devices: str | Sequence[str] | None = None,
     engine_options: Mapping[str, Any] | None = None,
     progress: Callable[[str], ProgressCallback] | None = None,
@@ -186,6 +189,8 @@ def run_challenge(
         batch_size, workers, decoder: see `isc_fast.extract`.
         search_device: device that searches for negatives and for matches; see ``device`` of `isc_fast.search`.
         overwrite: replace descriptors that were made by another engine or from other images.
+        views: of each query, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. The matching track's file has the best
+            view of each pair. The descriptor track allows one descriptor of a query: it gets that of the whole photo.
         retry_failed, devices, engine_options: see `isc_fast.extract`.
         progress: takes the name of a step and returns the callback for it.
 
@@ -194,6 +199,7 @@ def run_challenge(
         IscFastError: any error of a step.
     """
     base, folder = Path(root), Path(output)
+    seen = view_names(views)
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
@@ -222,7 +228,8 @@ def run_challenge(
             items = items[:limit]
         report = progress(name) if progress else None
         describe = partial(extract_with, runner, Listing(items), folder / f"{name}.h5", progress=report)
-        request = Request(batch_size=batch_size, decoder=decoder, retry_failed=retry_failed)
+        shown = seen if letter in TRUTH_HINTS else ONLY_WHOLE  # of queries
+        request = Request(batch_size=batch_size, decoder=decoder, retry_failed=retry_failed, views=shown)
         try:
             made = describe(request)
         except MismatchError:
@@ -304,7 +311,7 @@ def _phase(
 
     def hand_in() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-            write_submission(submission, queries, references)
+            write_submission(submission, whole_of(queries), references)
 
     def match() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
@@ -326,7 +333,8 @@ def _phase(
 
             def match_labelled() -> None:
                 with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-                    write_matches(labelled, search(queries, references, labelled=truth, metric="l2", device=searcher))
+                    found = search(whole_of(queries), references, labelled=truth, metric="l2", device=searcher)
+                    write_matches(labelled, found)
 
             steps.do(labelled, [made_from, _digest(sorted(truth.queries))], match_labelled)
             descriptor_track = evaluate(read_matches(labelled), truth, protocols=[_TRACK_PROTOCOL])[_TRACK_PROTOCOL]

@@ -13,7 +13,9 @@ from ..descriptors.store import Descriptors, ids_at
 from ..items import Ints, Item
 from ..matching.arrays import Pairs
 from ..matching.components import Components, find_components
+from ..matching.hubs import Hub, hubs_within
 from ..matching.leaders import Leaders, choose_leaders
+from ..matching.left_out import LeftOut
 from .describing import Side
 from .photo_facts import NEEDS_HEADERS, PhotoFacts, Sameness, find_equal, order_of, read_facts
 
@@ -39,6 +41,8 @@ class Collection:
         components: groups that hang together.
         sameness: which photos are equal; None where nobody asked.
         spared: how many photos stay only because they are other names of a file that stays.
+        left_out: what people said of pairs, which are without those that are wrong.
+        hubs: photos that match many others.
     """
 
     ids: Sequence[str]
@@ -54,6 +58,8 @@ class Collection:
     components: Components
     sameness: Sameness | None
     spared: int
+    left_out: LeftOut
+    hubs: Sequence[Hub]
 
     @cached_property
     def _name(self) -> Any:
@@ -127,7 +133,14 @@ class Collection:
 
 
 def decide(
-    descriptors: Descriptors, side: Side, pairs: Iterable[Pairs], same: Ints, rule: str, *, exact: bool
+    descriptors: Descriptors,
+    side: Side,
+    pairs: Iterable[Pairs],
+    same: Ints,
+    rule: str,
+    *,
+    exact: bool,
+    left_out: LeftOut,
 ) -> Collection:
     """Look at the photos that match another one, and decide which of them stay."""
     count = len(descriptors)
@@ -160,8 +173,23 @@ def decide(
             {row: facts[inside[row]] for row in looked_at.tolist()},
         )
     components = find_components(pairs, count)
+    hubs = hubs_within(pairs, same, descriptors.ids)
     return Collection(
-        descriptors.ids, side, pairs, number, rows, names, items, facts, order, leaders, components, sameness, spared
+        descriptors.ids,
+        side,
+        pairs,
+        number,
+        rows,
+        names,
+        items,
+        facts,
+        order,
+        leaders,
+        components,
+        sameness,
+        spared,
+        left_out,
+        hubs,
     )
 
 

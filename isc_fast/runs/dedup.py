@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..errors import InputError
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
+from ..matching.arrays import Pairs
 from ..matching.components import Chain, find_chain
+from ..matching.left_out import read_left_out
 from ..matching.mutual import mutual_pairs
 from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
-from ..matching.self_join import SelfJoin, check_threshold
+from ..matching.self_join import SelfJoin
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
-from .describing import Describing, Progress, Side, default_threshold
+from .describing import Describing, Progress, Side
 from .joining import compute, place_of, remove
 from .photo_facts import check_order
+from .thresholds import Threshold, check, choose
 
 MAX_GROUP = 12
 MAX_GROUPS = 100
@@ -52,6 +57,8 @@ class DedupResult:
         page: the page of the groups; None where there are no photos, or no groups.
         files: what was written, by name.
         side: the photos, with what the extraction says of them.
+        hubs: how many photos match many others that do not match each other; see `isc_fast.matching.hubs`. The file
+            ``stop_list_suggestions`` has them.
     """
 
     folder: Path
@@ -70,6 +77,7 @@ class DedupResult:
     page: Path | None
     files: dict[str, Path]
     side: Side
+    hubs: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -100,7 +108,7 @@ def find_duplicates(
     output: str | os.PathLike[str],
     *,
     describing: Describing | None = None,
-    threshold: float | None = None,
+    threshold: Threshold = None,
     keep: str | None = None,
     mutual: int | None = None,
     exact: bool = False,
@@ -109,6 +117,8 @@ def find_duplicates(
     link_to: str | os.PathLike[str] | None = None,
     max_group: int = MAX_GROUP,
     max_groups: int = MAX_GROUPS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
     progress: Progress | None = None,
 ) -> DedupResult:
@@ -120,9 +130,11 @@ def find_duplicates(
     Args:
         photos: as `isc_fast.extract` takes them, or a descriptor file.
         output: a folder that is new, empty or of an earlier run; it gets ``photos.h5`` where photos were given, the
-            tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``.
+            tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``; and
+            ``stop_list_suggestions``, where photos match many others.
         describing: how photos are described.
-        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
+            the engine carries for so many pairs.
         keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
             ``"newest"`` (by the time of the file), ``"best-quality"`` (most bytes for each pixel), or ``"first"`` (in the
             order of the ids; the only rule for descriptors without photos).
@@ -132,6 +144,9 @@ def find_duplicates(
         nemo: also write ``remove-nemo/``, a folder of Parquet with a column ``id``, as NeMo Curator takes it.
         link_to: a new folder, which gets a folder of symbolic links for each group.
         max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
+        verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
+            ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
+        stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
         search_device: see ``device`` of `isc_fast.search`.
         progress: see `isc_fast.runs.describing.Progress`.
 
@@ -148,6 +163,7 @@ def find_duplicates(
     _refuse_repeated(photos)
     if link_to is not None:
         check_links(link_to, photos)
+    left_out = read_left_out(verdicts, stop_list, one_side=True)
     searcher = open_searcher(search_device)
     with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
         folder = own.folder
@@ -158,22 +174,29 @@ def find_duplicates(
         with open_any(side.path) as descriptors:
             check_lengths(descriptors, "photo's")
             check_names("parquet" if nemo else form, descriptors.ids)
-            said = "as given"
-            if threshold is None:
-                count = len(descriptors) * (len(descriptors) - 1) / 2
-                threshold, point = default_threshold([descriptors], count)
-                said = point.in_words(f"{len(descriptors)} photos")
+            task = Task.within(len(descriptors), share=1)
+            threshold, said = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
-            parts = [compute(join, place, progress)]
+            left = left_out.pairs(compute(join, place, progress), (descriptors.ids,) * 2, (join.same,) * 2)
+            pairs: Iterable[Pairs] = left if left_out else left.all
+            same = left.apart(join.same)
             if mutual is not None:
-                parts.insert(0, PairFiles(place / f"mutual-{mutual}", 1))
-                parts[0].write(0, mutual_pairs(parts[1], mutual, join.same))
-            made = decide(descriptors, side, parts[0], join.same, rule, exact=exact)
+                kept = PairFiles(place / f"mutual-{mutual}", 1)
+                kept.write(0, mutual_pairs(pairs, mutual, same))
+                pairs = kept
+            made = decide(descriptors, side, pairs, same, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             own.clear()
             files = write_everything(
-                made, folder, form=form, nemo=nemo, link_to=link_to, most=(max_groups, max_group), threshold=threshold
+                made,
+                folder,
+                form=form,
+                nemo=nemo,
+                link_to=link_to,
+                most=(max_groups, max_group),
+                threshold=threshold,
+                progress=progress,
             )
         page = files.pop("page", None)
         groups, largest = made.group_counts()
@@ -195,15 +218,15 @@ def find_duplicates(
             page=page,
             files=files,
             side=side,
+            hubs=len(made.hubs),
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         remove(folder)
     return result
 
 
-def _check(threshold: float | None, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
-    if threshold is not None:
-        check_threshold(threshold)
+def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
+    check(threshold)
     if keep is not None:
         check_order(keep)
     for name, value in (("mutual", mutual), ("max_group", max_group), ("max_groups", max_groups)):

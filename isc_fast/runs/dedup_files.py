@@ -11,10 +11,13 @@ import numpy as np
 
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
-from ..review.page import Section, write_page
+from ..review.pairs import Group, Pair, ReviewPage
+from ..review.writing import write_page
 from ..sources.containers import path_in_words
 from .deciding import Collection
 from .dedup_links import write_links
+from .describing import Progress
+from .suggestions import write_suggestions
 
 TABLES = ("pairs", "groups", "keep", "remove")
 NEMO = "remove-nemo"
@@ -30,6 +33,7 @@ def write_everything(
     link_to: str | os.PathLike[str] | None,
     most: tuple[int, int],
     threshold: float,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a de-duplication; returns them by name.
 
@@ -39,14 +43,16 @@ def write_everything(
         form, nemo, link_to: see `isc_fast.runs.dedup.find_duplicates`.
         most: groups, and photos of each, that the page and the links show.
         threshold: for the words of the page.
+        progress: is told of the page's pairs.
 
     Raises:
         OutputError: a file or link cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
     at = {"path": str} if made.side.source is not None else {}
+    said = {} if made.left_out.verdicts is None else {"verdict": str}
     columns: dict[str, dict[str, type]] = {
-        "pairs": {"id": str, "other_id": str, "score": float, "kind": str},
+        "pairs": {"id": str, "other_id": str, "score": float, "kind": str, **said},
         "groups": {
             "group": int,
             "id": str,
@@ -66,11 +72,13 @@ def write_everything(
         "remove": _remove_rows(made),
     }
     files = {name: write_rows(folder, name, form, columns[name], rows[name]) for name in TABLES}
+    if suggestions := write_suggestions(folder, form, made.hubs):
+        files["suggestions"] = suggestions
     if nemo:
         part = ((name,) for name in made.names_of(made.removed))
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if made.side.source is not None and len(made.removed):
-        files["page"] = _write_page(made, folder / "dedup.html", most, threshold)
+        files["page"] = _write_page(made, folder / "dedup.html", most, threshold, progress)
     if link_to is not None:
         files["links"] = write_links(made, Path(link_to), most)
     return files
@@ -78,8 +86,9 @@ def write_everything(
 
 def _pair_rows(made: Collection) -> Iterator[Sequence[Any]]:
     for first, second, scores in made.pairs:
-        kinds = made.kinds(first, second)
-        yield from zip(made.names_of(first), made.names_of(second), scores, kinds, strict=True)
+        columns = (made.names_of(first), made.names_of(second), scores, made.kinds(first, second))
+        for row in zip(*columns, strict=True):
+            yield row if made.left_out.verdicts is None else (*row, made.left_out.said(row[0], row[1]))
 
 
 def _group_rows(made: Collection) -> Iterator[Sequence[Any]]:
@@ -112,13 +121,15 @@ def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
         yield name, kept, score, kind, None if facts is None else facts.bytes, *place
 
 
-def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: float) -> Path:
+def _write_page(
+    made: Collection, path: Path, most: tuple[int, int], threshold: float, progress: Progress | None
+) -> Path:
     """Write the page of the groups, the largest first, and in each the photos that could go, the least alike first."""
-    sections: list[Section] = []
+    pairs, groups = list[Pair](), list[Group]()
     weakest = made.components.weakest()
     count, removed = made.group_counts()[0], len(made.removed)
-    for number, rows in enumerate(made.groups(), 1):
-        if number > most[0]:
+    for number, rows in enumerate(made.groups()):
+        if number == most[0]:
             break
         going = rows[~made.leaders.kept[rows]]
         shown = going[np.argsort(made.leaders.scores[going], kind="stable")][: most[1]]
@@ -128,24 +139,24 @@ def _write_page(made: Collection, path: Path, most: tuple[int, int], threshold: 
         }
         more = "".join(f"; {number} more that {what} are not shown" for what, number in unseen.items() if number)
         link = weakest[made.components.label[rows[0]]]
-        lead = f"{len(rows) - len(going)} stay, {len(going)} could go; weakest link {link:.3f}{more}"
-        captions = [
-            (kept, name, f"{score:.3f}" + (f", equal {kind}" if kind in ("file", "pixels") else ""), "quiet")
-            for name, kept, score, kind in made.stands(shown)
-        ]
-        sections.append(Section(f"Group {number}: {len(rows)} photos", lead, captions))
-    shown_ids = {id_ for part in sections for row in part.rows for id_ in row[:2] if id_}
-    photos = made.side.open({id_: made.items[id_] for id_ in shown_ids})
-    lead = (
-        f"{count} groups of photos that match at {threshold:g} or above, {len(sections)} of them here, the largest first; left "
-        f"the photo that stays, right one that could go, the least alike first; {removed} could go in all"
+        words = f"{len(rows) - len(going)} stay, {len(going)} could go; weakest link {link:.3f}{more}"
+        groups.append(Group(len(rows), words))
+        for name, kept, score, kind in made.stands(shown):
+            note = f"equal {kind}" if kind in ("file", "pixels") else None
+            said = made.left_out.said(kept, name)
+            pairs.append(Pair(kept, name, float(score), group=number, note=note, verdict=said))
+    photos = made.side.open(
+        {id_: made.items[id_] for id_ in {id_ for pair in pairs for id_ in (pair.left, pair.right)}}
     )
-    write_page(
-        path,
-        title="isc-fast: copies in one collection",
-        lead=lead,
-        sections=sections,
-        queries=photos,
-        references=photos,
+    page = ReviewPage(
+        title="Copies in one collection",
+        lead="The photo that stays beside one that could go, group by group: the largest first, in each the least alike first.",
+        pairs=pairs,
+        sides=("stays", "could go"),
+        groups=groups,
+        total=removed,
+        figures=[("Groups", f"{count:,}"), ("Could go", f"{removed:,}"), ("Matching from", f"{threshold:.3f}")],
+        stops=[(one.id, one.words) for one in made.hubs],
     )
+    write_page(path, page, photos, photos, progress=progress("page") if progress else None)
     return path

@@ -18,19 +18,21 @@ from ..decoders.rules import load_rgb
 from ..descriptors.store import Descriptors, load_descriptors
 from ..engines.base import load_engine
 from ..evaluation.edits.demo import EDITS
-from ..evaluation.metrics import Evaluation, evaluate
+from ..evaluation.metrics import Evaluation, curve_of, evaluate
 from ..extraction.pipeline import Extraction, extract
 from ..files.atomic import make_folder, replacing, write_text
 from ..matching.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
 from ..matching.subtraction import subtract_negatives
 from ..matching.two_sides import search
 from ..progress import ProgressCallback
-from ..review.page import Section, write_page
+from ..review.page import figures_of
+from ..review.pairs import Pair, ReviewPage, Table
+from ..review.writing import write_page
 
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers
 _TITLES = {"without_normalization": "without normalisation", "with_nes": "with negative embedding subtraction"}
-_PROTOCOL = "per-query"  # the page's sentences give the figures of this protocol; its table has all of them
+_PROTOCOL = "per-query"  # of the page's figures; what is printed has all of them
 
 
 @dataclass(frozen=True)
@@ -156,32 +158,25 @@ def run_demo(
     write_text(folder / "evaluation.json", json.dumps(figures, indent=2) + "\n")
 
     plain, *rest = evaluations.values()
-    threshold = (rest[0] if rest else plain)[_PROTOCOL].threshold_at_p90
     best = _best_of_each(matches)
-    sections, found, false_alarms = _sections(best, truth, threshold)
-    at = "" if threshold is None else f" at the threshold {threshold:.3f}, with {false_alarms} false alarms"
+    counts = _count(best, truth, (rest[0] if rest else plain)[_PROTOCOL].threshold_at_p90)
     page = folder / "index.html"
     write_page(
         page,
-        title="isc-fast: edited copies found in real photos",
-        lead=f"{len(queries)} queries, edited by machine from photos that ship with isc-fast, were searched among "
-        f"{len(references)} references with the engine {loaded.spec.name}. {sum(found.values())} of {len(truth.pairs)} "
-        f"copies were found{at}. Left: the query; right: the best reference and its score.",
-        sections=sections,
-        queries={id_: str(folder / "queries" / f"{id_}.jpg") for id_ in queries.ids},
-        references={id_: str(folder / "references" / f"{id_}.jpg") for id_ in references.ids},
-        evaluations={_TITLES[name]: evaluation for name, evaluation in evaluations.items()},
+        _page(matches, best, truth, counts, plain, rest[0] if rest else None, len(queries)),
+        {id_: str(folder / "queries" / f"{id_}.jpg") for id_ in queries.ids},
+        {id_: str(folder / "references" / f"{id_}.jpg") for id_ in references.ids},
     )
     return DemoResult(
         page=page,
         plain=plain,
         normalized=rest[0] if rest else None,
-        found=found,
+        found={name: tally.found for name, tally in counts.items()},
         copies=len(truth.pairs) // len(EDITS),
-        false_alarms=false_alarms,
+        false_alarms=sum(tally.alarms for tally in counts.values()),
         references=len(references),
         queries=len(queries),
-        threshold=threshold,
+        threshold=(rest[0] if rest else plain)[_PROTOCOL].threshold_at_p90,
         images_per_s=(first.computed + second.computed) / max(first.seconds + second.seconds, 1e-9),
     )
 
@@ -195,28 +190,81 @@ def _best_of_each(matches: Matches) -> dict[str, tuple[str, float]]:
     return best
 
 
-def _sections(
-    best: dict[str, tuple[str, float]], truth: Truth, threshold: float | None
-) -> tuple[list[Section], dict[str, int], int]:
-    """Return the sections of the page, the number of copies found of each kind, and the number of false alarms."""
+@dataclass
+class _Tally:
+    """What became of the queries of one edit.
+
+    Attributes:
+        found: copies whose best match is their original, at the threshold or above.
+        low: copies whose best match is their original, below the threshold.
+        other: copies whose best match is another photo.
+        alarms: queries whose best match is wrong, at the threshold or above; a copy can be both this and ``other``.
+    """
+
+    found: int = 0
+    low: int = 0
+    other: int = 0
+    alarms: int = 0
+
+
+def _count(best: dict[str, tuple[str, float]], truth: Truth, threshold: float | None) -> dict[str, _Tally]:
     limit = float("inf") if threshold is None else threshold
     original = dict(truth.pairs)
-    rows: dict[str, list[tuple[str, str | None, str, str]]] = {name: [] for name in EDITS}
-    found = dict.fromkeys(EDITS, 0)
-    alarms: list[tuple[str, str | None, str, str]] = []
-    for query, (reference, score) in sorted(best.items(), key=lambda entry: -entry[1][1]):
-        edit, right = _edit_of(query), original.get(query) == reference
-        if score >= limit and right:
-            found[edit] += 1
-            rows[edit].append((query, reference, f"{score:.3f} found", "good"))
-        elif query in original:
-            caption = "right photo, score too low" if right else "another photo came first"
-            rows[edit].append((query, reference, f"{score:.3f} missed: {caption}", "bad"))
-        if score >= limit and not right:  # a copy can be both missed and a false alarm, if another photo came first
-            alarms.append((query, reference, f"{score:.3f} wrong", "bad"))
-    sections = [
-        Section(f"{name}: {found[name]} of {len(rows[name])} found", EDITS[name].__doc__ or "", rows[name])
-        for name in EDITS
+    counts = {name: _Tally() for name in EDITS}
+    for query, (reference, score) in best.items():
+        tally, right = counts[_edit_of(query)], original.get(query) == reference
+        tally.found += right and score >= limit
+        tally.low += right and score < limit
+        tally.other += query in original and not right
+        tally.alarms += not right and score >= limit
+    return counts
+
+
+def _note(query: str, reference: str, original: dict[str, str]) -> str | None:
+    if query in original:
+        return None if original[query] == reference else "another photo came first"
+    return "its original is not among the references"
+
+
+def _page(
+    matches: Matches,
+    best: dict[str, tuple[str, float]],
+    truth: Truth,
+    counts: dict[str, _Tally],
+    plain: Evaluation,
+    normalized: Evaluation | None,
+    queries: int,
+) -> ReviewPage:
+    """The page: the best match of every query, the table of what was found of each edit, and the curve of all matches."""
+    original = dict(truth.pairs)
+    scores = (normalized or plain)[_PROTOCOL]
+    pairs = [
+        Pair(
+            query,
+            reference,
+            score,
+            edit=_edit_of(query),
+            truth=original.get(query) == reference,
+            note=_note(query, reference, original),
+        )
+        for query, (reference, score) in sorted(best.items(), key=lambda entry: -entry[1][1])
     ]
-    lead = "Queries whose best match is at or above the threshold, but is not their original."
-    return [*sections, Section(f"False alarms: {len(alarms)}", lead, alarms)], found, len(alarms)
+    total = _Tally(*(sum(getattr(one, name) for one in counts.values()) for name in vars(_Tally())))
+    rows = [*counts.items(), ("all", total)]
+    figures = figures_of(scores)
+    if normalized is not None:
+        figures.insert(1, ("µAP without negatives", f"{plain[_PROTOCOL].micro_ap:.3f}"))
+    return ReviewPage(
+        title="Edited copies found in real photos",
+        lead=f"{queries} queries, edited by machine from photos that ship with isc-fast, were searched among "
+        f"{len(set(matches.reference_ids))} references. Each is shown beside its best match.",
+        pairs=pairs,
+        threshold=scores.threshold_at_p90,
+        figures=figures,
+        table=Table(
+            ("Edit", "Copies", "Found", "Score too low", "Another photo first", "False alarms"),
+            [(name, *map(str, (t.found + t.low + t.other, t.found, t.low, t.other, t.alarms))) for name, t in rows],
+            [*(" ".join((EDITS[name].__doc__ or "").split()) for name in counts), ""],
+        ),
+        curve=curve_of(matches, truth, _PROTOCOL),
+    )

@@ -14,11 +14,10 @@ from typing import Any
 
 from ..assets import DEMO_ENGINE
 from ..decoders.base import AUTO
+from ..decoders.views import ONLY_WHOLE, in_words
 from ..descriptors.formats.table import find_format
 from ..descriptors.manifest import is_unfinished, parts_home
-from ..descriptors.store import Descriptors
 from ..engines.base import Engine
-from ..engines.operating_point import OperatingPoint
 from ..errors import FormatError, InputError, MismatchError
 from ..extraction.job import Request
 from ..extraction.pipeline import Extraction, extract_with
@@ -102,8 +101,15 @@ class Describing:
         """What computes; it serves all sides, so that the engine is loaded once."""
         return choose_runner(self.engine, self.devices, self.engine_options, self.workers, isolated=self.isolated)
 
-    def side(self, name: str, inputs: Inputs | Source, folder: Path, progress: Progress | None = None) -> Side:
-        """Describe photos into ``FOLDER/NAME.h5``; or take the descriptors that were given in their place.
+    def side(
+        self,
+        name: str,
+        inputs: Inputs | Source,
+        folder: Path,
+        progress: Progress | None = None,
+        views: tuple[str, ...] = ONLY_WHOLE,
+    ) -> Side:
+        """Describe photos into ``FOLDER/NAME.h5``, or ``NAME-views-10.h5``; or take the descriptors that were given instead.
 
         An interrupted call goes on where it was.
 
@@ -112,6 +118,7 @@ class Describing:
             inputs: photos, as `isc_fast.extract` takes them; or one descriptor file of any format.
             folder: exists.
             progress: see `Progress`.
+            views: of each photo, by name; descriptors that were given have those that they have.
 
         Raises:
             IscFastError: see `isc_fast.extract`.
@@ -124,8 +131,9 @@ class Describing:
         source = as_source(inputs, self.ids, self.choice)
         listing = source.list()
         seen = listing if source.by_path else _Listed(source, listing)
-        request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum)
-        output = folder / f"{name}.h5"
+        request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum, views=views)
+        suffix = "" if views == ONLY_WHOLE else f"-views-{in_words(views).replace(',', '-')}"
+        output = folder / f"{name}{suffix}.h5"
         try:
             made = extract_with(self.runner, seen, output, request, progress(name) if progress else None)
         except MismatchError:
@@ -204,26 +212,19 @@ def _holds_descriptors(name: str) -> bool:
         return False
 
 
-def default_threshold(sides: Sequence[Descriptors], pairs: float) -> tuple[float, OperatingPoint]:
-    """The threshold that the sides' engine carries, for so many compared pairs, and what it was measured at.
+def check_views(views: tuple[str, ...], what: str, *, given: bool) -> None:
+    """Refuse views of sides that are descriptors already.
 
     Args:
-        sides: what is compared; one set that is compared with itself stands here once.
-        pairs: that are compared.
+        views: that are wanted.
+        what: the sides are called in the message.
+        given: whether one of them is descriptors.
 
     Raises:
-        InputError: the engine carries none, or the descriptors are normalised, for which it does not hold.
+        InputError: one is, and there are views beside the whole photo.
     """
-    first = sides[0].provenance
-    if first.normalization is not None:
+    if views != ONLY_WHOLE and given:
         raise InputError(
-            "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
-            "threshold)"
+            f"views are cut out of photos, and the {what} are descriptors, which cannot be cut, mirrored or turned; give the "
+            f"photos, or extract them with --views {in_words(views)}"
         )
-    point = OperatingPoint.read(first.engine.operating_point) if first.engine else None
-    if point is None:
-        raise InputError(
-            "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "
-            "or export the engine again, which measures it"
-        )
-    return point.threshold(sum(map(len, sides)), pairs), point

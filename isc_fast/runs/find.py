@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,23 +11,31 @@ from pathlib import Path
 
 import numpy as np
 
+from ..decoders.views import MIRROR, TURN, WHOLE, view_names
 from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors, ids_at
-from ..errors import FormatError, InputError
+from ..descriptors.store import Descriptors
+from ..errors import FormatError, InputError, require
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
-from ..matching.matches import UPRIGHT, Matches, check_output, write_matches
+from ..matching.hubs import Hub, hubs_of_matches
+from ..matching.left_out import LeftOut, read_left_out
+from ..matching.matches import Matches, check_output, write_matches
 from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
-from ..matching.self_join import check_threshold
 from ..matching.two_sides import search
-from ..matching.views import best_of_views
-from ..review.page import DEFAULT_ROWS, write_report
+from ..matching.views import Views
+from ..review.page import DEFAULT_ROWS, pairs_of
+from ..review.page import choose as choose_rows
+from ..review.pairs import ReviewPage
+from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .describing import Describing, Progress, Side, check_there, default_threshold, descriptors_among
-from .views import ViewSource, views_of
+from .align import TOP, look_at, ranked_anew
+from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from .suggestions import write_suggestions
+from .thresholds import Threshold, check, choose
 
 K = 10
 """So many references of each query are reported at most."""
@@ -46,7 +55,10 @@ class FindResult:
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
-        by_view: how many pairs each view of the queries gave; None where the queries were compared as they are.
+        by_view: how many pairs each view gave; None where whole photos were compared alone.
+        aligned: how many pairs show the same scene; None where nobody looked.
+        hubs: how many photos match many others, see `isc_fast.matching.hubs`.
+        suggestions: the file of them; None where there is none.
     """
 
     matches: Path
@@ -60,6 +72,9 @@ class FindResult:
     sides: tuple[Side, Side]
     verdict: Verdict
     by_view: Mapping[str, int] | None = None
+    aligned: int | None = None
+    hubs: int = 0
+    suggestions: Path | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -67,8 +82,10 @@ class FindResult:
         failures = {side.name: len(side.made.failures) for side in self.sides if side.made}
         page = None if self.page is None else str(self.page)
         made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
+        made["stop_list_suggestions"] = None if self.suggestions is None else str(self.suggestions)
         made |= {name: getattr(self, name) for name in names}
-        return made if self.by_view is None else {**made, "views": dict(self.by_view)}
+        made |= {} if self.by_view is None else {"views": dict(self.by_view)}
+        return made if self.aligned is None else {**made, "aligned": self.aligned}
 
 
 def find_copies(
@@ -78,12 +95,17 @@ def find_copies(
     *,
     describing: Describing | None = None,
     negatives: str | os.PathLike[str] | None = None,
-    threshold: float | None = None,
+    align: bool = False,
+    threshold: Threshold = None,
     k: int = K,
+    views: str = WHOLE,
     mirror: bool = False,
     turn: bool = False,
+    reference_views: str = WHOLE,
     search_device: str = "cpu",
     max_rows: int = DEFAULT_ROWS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> FindResult:
     """Find which references each query was copied from: describe both sides, search, write the pairs and a page.
@@ -92,21 +114,29 @@ def find_copies(
         queries, references: photos, as `isc_fast.extract` takes them, or a descriptor file.
         output: a folder that is new, empty or of an earlier run; it gets ``queries.h5`` and ``references.h5`` where
             photos were given, ``matches.csv`` (or ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html``
-            and ``find.json``. An interrupted call goes on.
+            and ``find.json``; and ``stop_list_suggestions.csv`` (or ``.jsonl``), where photos match many others. An interrupted
+            call goes on.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
-        threshold: lowest score; by default what the engine carries for so many pairs.
+        align: look at the best references of each query in their pixels too, at least 10, whatever their score. Those that show
+            the same scene are kept and stand first: their scores are higher by 1. See `isc_fast.align_matches`.
+        threshold: lowest score; or the precision that is wanted, `isc_fast.AtPrecision`; by default what the engine carries for
+            so many pairs.
         k: references of each query at most.
-        mirror: describe the queries mirrored as well, which takes as long again. The score of a pair is that of the best view,
-            and ``matches.jsonl``, written in the place of ``matches.csv``, says which one in ``view``.
-        turn: describe them turned by 90, 180 and 270 degrees as well; with ``mirror``, that too for the mirrored ones.
+        views: of each query, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. Describing the queries takes as many
+            times as long. The score of a pair is that of the best view, and ``matches.jsonl``, written in the place of
+            ``matches.csv``, says which one in ``view``.
+        mirror, turn: the same as these words among the views.
+        reference_views: of each reference, likewise; it takes as many times the disk, and a search as many times as long.
         search_device: see ``device`` of `isc_fast.search`.
-        max_rows: pairs on the page at most.
+        max_rows: pairs on the page at most; of more, it shows some, spread evenly over the scores.
+        verdicts, stop_list: see `isc_fast.search`. With verdicts, ``matches.jsonl`` is written in the place of ``matches.csv``
+            too, and has ``verdict`` where somebody judged a pair right.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
         InputError: a side is empty; a number is out of range; no threshold was given and the engine carries none; or views
-            are wanted of queries that are descriptors, or in processes of their own.
+            are wanted of descriptors.
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
@@ -115,36 +145,36 @@ def find_copies(
         raise InputError(
             "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
         )
-    if threshold is not None:
-        check_threshold(threshold)
-    names = views_of(mirror=mirror, turn=turn)
-    _check_views(names, queries, describing)
+    check(threshold)
+    left_out = read_left_out(verdicts, stop_list)
+    seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
+    seen_references = view_names(reference_views)
+    if align:
+        require("cv2", "evidence")
+        if descriptors_among(queries) is not None or descriptors_among(references) is not None:
+            raise InputError(
+                "pairs are looked at in their photos, and descriptors were given; give the photos of both sides, or leave out "
+                "--align (in Python align)"
+            )
     check_there(queries, references)
+    check_views(seen, "queries", given=descriptors_among(queries) is not None)
+    check_views(seen_references, "references", given=descriptors_among(references) is not None)
     searcher = open_searcher(search_device)
     with own_folder(output, "find.json", r"(queries|references)[\w-]*\.h5") as own:
         folder = own.folder
         sides = (
-            describing.side("queries", queries, folder, progress),
-            describing.side("references", references, folder, progress),
+            describing.side("queries", queries, folder, progress, seen),
+            describing.side("references", references, folder, progress, seen_references),
         )
-        views = {UPRIGHT: sides[0]}
-        if sides[0].source is not None:
-            for name in names:
-                views[name] = describing.side(f"queries-{name}", ViewSource(sides[0].source, name), folder, progress)
         with ExitStack() as stack:
-            reference_set = stack.enter_context(open_any(sides[1].path))
-            view_sets = {name: stack.enter_context(open_any(side.path)) for name, side in views.items()}
-            query_set = view_sets[UPRIGHT]
+            query_set, reference_set = (stack.enter_context(open_any(side.path)) for side in sides)
+            both = Views.of(query_set, reference_set)
             for side, found in zip(sides, (query_set, reference_set), strict=True):
                 check_lengths(found, side.name)
             verdict = compare(query_set, reference_set)
-            said = "as given"
-            if threshold is None:
-                pairs = sum(map(len, view_sets.values())) * len(reference_set)
-                threshold, point = default_threshold([query_set, reference_set], pairs)
-                said = point.in_words(f"{pairs} pairs")
             counts = len(query_set), len(reference_set)
-            file = matches_file(folder, query_set.ids, reference_set.ids, with_views=bool(names))
+            as_lines = both.several or verdicts is not None
+            file = matches_file(folder, query_set.ids, reference_set.ids, as_lines=as_lines)
             if negatives is not None:
                 against = stack.enter_context(open_any(negatives))
 
@@ -153,52 +183,75 @@ def find_copies(
                     normalize_to_file(found, against, path, device=searcher)
                     return stack.enter_context(open_any(path))
 
-                reference_set = normalized(sides[1], reference_set)
-                view_sets = {name: normalized(views[name], found) for name, found in view_sets.items()}
-            by_view = {
-                name: search(
-                    found,
-                    reference_set,
-                    k=k,
-                    threshold=threshold,
-                    device=searcher,
-                    progress=progress(f"search {name}" if names else "search") if progress else None,
-                )
-                for name, found in view_sets.items()
-            }
-            matches = best_of_views(by_view, query_set.ids, k) if names else by_view[UPRIGHT]
+                query_set, reference_set = normalized(sides[0], query_set), normalized(sides[1], reference_set)
+            pairs = both.count * counts[0] * counts[1]
+            threshold, said = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
+            matches = search(
+                query_set,
+                reference_set,
+                k=max(k, TOP) if align else k,
+                threshold=None if align else threshold,
+                device=searcher,
+                verdicts=verdicts,
+                stop_list=stop_list,
+                progress=progress("search") if progress else None,
+            )
+        aligned = None
+        if align:
+            matches, aligned = _aligned(matches, sides, threshold, k, progress)
         own.clear()
         write_matches(file, matches)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows)
+        hubs = hubs_of_matches(matches)
+        stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, progress)
         matched = len(set(matches.query_ids))
-        shares = None if matches.views is None else {name: [*matches.views].count(name) for name in views}
-        result = FindResult(file, page, len(matches), matched, *counts, threshold, said, sides, verdict, shares)
-        own.finish(result.to_dict(), [file, *([page] if page else [])])
+        shares = None if matches.views is None else dict(Counter(matches.views).most_common())
+        result = FindResult(
+            file,
+            page,
+            len(matches),
+            matched,
+            *counts,
+            threshold,
+            said,
+            sides,
+            verdict,
+            shares,
+            aligned,
+            len(hubs),
+            stops,
+        )
+        own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
         return result
 
 
-def _check_views(names: Sequence[str], queries: Inputs | Source, describing: Describing) -> None:
-    if names and descriptors_among(queries) is not None:
-        raise InputError(
-            "mirrored and turned copies are found from photos, and the queries are descriptors; give the photos that they were "
-            "extracted from"
-        )
-    if names and describing.isolated:
-        raise InputError(
-            "mirrored and turned photos are decoded in this process, which --isolate (in Python isolated) should keep from them; "
-            "leave out one of the two"
-        )
+def _aligned(
+    matches: Matches, sides: tuple[Side, Side], threshold: float, k: int, progress: Progress | None
+) -> tuple[Matches, int]:
+    """The k best pairs of each query that align or reach the threshold, those first that align, and how many these are."""
+    queries, references = (side.source for side in sides)
+    assert queries is not None  # was seen before the work
+    assert references is not None
+    looked = look_at(matches, queries, references, max(k, TOP), progress=progress("align") if progress else None)
+    ranked, order = ranked_anew(matches, looked.alignments)
+    of_query, kept = Counter[str](), list[int]()
+    for place, row in enumerate(order.tolist()):
+        query = ranked.query_ids[place]
+        if of_query[query] < k and (row in looked.alignments or ranked.scores[place] >= threshold):
+            of_query[query] += 1
+            kept.append(place)
+    return ranked.take(kept), sum(int(order[place]) in looked.alignments for place in kept)
 
 
-def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
-    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, and for views.
+def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
+    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, or there is more to say.
 
     Raises:
         OutputError: the file cannot be written.
     """
     csv, lines = folder / "matches.csv", folder / "matches.jsonl"
     try:
-        if not with_views:
+        if not as_lines:
             check_output(csv, *ids)
             return csv
     except FormatError:
@@ -207,13 +260,31 @@ def matches_file(folder: Path, *ids: Sequence[str], with_views: bool) -> Path:
     return lines
 
 
-def _write_page(path: Path, matches: Matches, sides: tuple[Side, Side], max_rows: int) -> Path | None:
-    """Write the page of the best pairs; None where there are no photos to show, or no pairs."""
-    best = np.argsort(-matches.scores, kind="stable")[:max_rows]
-    views = None if matches.views is None else ids_at(matches.views, best)
-    shown = Matches(ids_at(matches.query_ids, best), ids_at(matches.reference_ids, best), matches.scores[best], views)
+def _write_page(
+    path: Path,
+    matches: Matches,
+    sides: tuple[Side, Side],
+    max_rows: int,
+    left_out: LeftOut,
+    hubs: Sequence[Hub],
+    progress: Progress | None,
+) -> Path | None:
+    """Write the page of the pairs; None where there are no photos to show, or no pairs."""
+    rows = choose_rows(matches, np.arange(len(matches)), max_rows)
+    shown = matches.take(rows.tolist())
     queries, references = sides[0].photos(shown.query_ids), sides[1].photos(shown.reference_ids)
     if not (queries and references):
         return None
-    write_report(path, shown, queries=queries, references=references, max_rows=max_rows)
+    page = ReviewPage(
+        title="Copies found",
+        lead="Each query beside a reference that it may be a copy of.",
+        pairs=pairs_of(matches, rows, verdicts=left_out.verdicts),
+        total=len(matches),
+        figures=[
+            ("Pairs", f"{len(matches):,}"),
+            ("Queries with a match", f"{len(set(matches.query_ids)):,}"),
+        ],
+        stops=[(hub.id, hub.words) for hub in hubs],
+    )
+    write_page(path, page, queries, references, progress=progress("page") if progress else None)
     return path

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..descriptors.store import Descriptors
+from ..descriptors.store import BLOCK_ROWS, Descriptors
+from ..descriptors.view_rows import row_blocks
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 """Grades of a finding: as it should be; cannot be checked, or worth knowing; not as it should be."""
@@ -43,8 +44,8 @@ def of_vectors(found: Descriptors) -> Iterator[Finding]:
     """Whether all numbers are finite, and all rows as long as they should be."""
     endless: list[int] = []
     off: list[int] = []
-    least, most, row = np.inf, -np.inf, 0
-    for block in found.blocks():
+    least, most, row, views = np.inf, -np.inf, 0, len(found.views)
+    for block in row_blocks(found, BLOCK_ROWS):
         squares = np.einsum("nd,nd->n", block, block, dtype=np.float64)
         finite = np.isfinite(squares)
         lengths = np.sqrt(squares[finite])
@@ -53,6 +54,7 @@ def of_vectors(found: Descriptors) -> Iterator[Finding]:
         if len(lengths):
             least, most = min(least, float(lengths.min())), max(most, float(lengths.max()))
         row += len(block)
+    endless, off = ([*dict.fromkeys(number // views for number in numbers)] for numbers in (endless, off))
     if endless:
         rows = listed([str(row) for row in endless[:SHOWN]], len(endless))
         yield Finding("numbers", PROBLEM, f"the rows {rows} hold NaN or infinity; extract these images again")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..decoders.views import ONLY_WHOLE
 from ..errors import FormatError
 from ..extraction.parts import PARTS, PartsFolder
 from ..matching.index.layout import has_manifest, read_manifest
@@ -44,6 +45,7 @@ def _parts(folder: Path) -> dict[str, Any]:
     if plan is None:
         raise FormatError(f"{folder} holds no plan of this version; run the isc-fast extract again that began it")
     done = sum(parts.part(index).exists() for index in range(plan.shard_count))
-    settings = {"engine_id": plan.engine_id, "decoder": plan.decoder, "batch_size": plan.batch_size}
+    settings: dict[str, Any] = {name: getattr(plan, name) for name in ("engine_id", "decoder", "batch_size")}
+    settings |= {} if plan.views == ONLY_WHOLE else {"views": list(plan.views)}
     about = {"output": str(parts.output), "images": len(plan.items), "parts": plan.shard_count, "parts_done": done}
     return {"kind": "unfinished extraction", "path": str(folder), **about, "inputs": list(plan.inputs), **settings}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from ..decoders.views import WHOLE
 from ..descriptors.store import ids_at
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
 from ..items import Floats, Ints, Photo
 from ..matching.arrays import Pairs
 from ..matching.components import find_components
+from ..matching.hubs import Hub
+from ..matching.left_out import KeptPairs, LeftOut
 from ..matching.pair_files import PairFiles
-from ..review.page import Section, write_page
+from ..matching.views import PhotoPairs, Views
+from ..review.pairs import Pair, ReviewPage, spread
+from ..review.writing import write_page
 from .dedup_files import NEMO
-from .describing import Side
+from .describing import Progress, Side
+from .suggestions import write_suggestions
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Recipe:
     groups: bool
 
 
+_MOST_FIGURES = 6  # evaluation sets that the top of the page names
+
 RECIPES = {"direct": Recipe(groups=False), "dinov2": Recipe(groups=True)}
 
 
@@ -44,13 +52,20 @@ class Matched:
         name: of the set.
         side: where it comes from.
         ids: of its photos.
-        pairs: rows of the set, rows of the training set, scores.
+        rows: rows of the set, rows of the training set, scores; see `isc_fast.matching.cross_join.CrossJoin.pairs`.
+        views: of the set and of the training set.
     """
 
     name: str
     side: Side
     ids: Sequence[str]
-    pairs: PairFiles
+    rows: PairFiles | KeptPairs
+    views: Views
+
+    @property
+    def pairs(self) -> PhotoPairs:
+        """Photos of the set, photos of the training set, scores."""
+        return PhotoPairs(self.rows, self.views)
 
     @cached_property
     def best(self) -> tuple[Floats, Ints]:
@@ -69,11 +84,15 @@ class Leaks:
     Attributes:
         side, ids: of the training set.
         sets: the evaluation sets.
+        left_out: what people said of pairs, which are without those that are wrong.
+        hubs: photos that match many others.
     """
 
     side: Side
     ids: Sequence[str]
     sets: tuple[Matched, ...]
+    left_out: LeftOut
+    hubs: Sequence[Hub]
 
 
 @dataclass(frozen=True)
@@ -150,7 +169,14 @@ def _together(leaks: Leaks, within: Iterable[Pairs]) -> Iterator[Pairs]:
 
 
 def write_everything(
-    leaks: Leaks, goes: Sequence[Going], folder: Path, *, form: str, nemo: bool, max_rows: int
+    leaks: Leaks,
+    goes: Sequence[Going],
+    folder: Path,
+    *,
+    form: str,
+    nemo: bool,
+    max_rows: int,
+    progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a search for leaks; returns them by name.
 
@@ -159,11 +185,15 @@ def write_everything(
         goes: from the training set.
         folder: exists, without tables of an earlier run.
         form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
+        progress: is told of the page's pairs.
 
     Raises:
         OutputError: a file cannot be written.
         FormatError: an id cannot stand in a table of this format.
     """
+    several = any(one.views.several for one in leaks.sets)
+    said = {"view": str} if several else {}
+    said |= {} if leaks.left_out.verdicts is None else {"verdict": str}
     files = {
         "leaks": write_rows(
             folder,
@@ -173,7 +203,11 @@ def write_everything(
             ((one.name, len(one.ids), one.leaked(), one.leaked() / len(one.ids)) for one in leaks.sets),
         ),
         "pairs": write_rows(
-            folder, "pairs", form, {"evaluation": str, "id": str, "train_id": str, "score": float}, _pair_rows(leaks)
+            folder,
+            "pairs",
+            form,
+            {"evaluation": str, "id": str, "train_id": str, "score": float, **said},
+            _pair_rows(leaks, with_views=several),
         ),
         "remove-train": write_rows(
             folder,
@@ -194,7 +228,9 @@ def write_everything(
     if nemo:
         part = ((id_,) for id_ in _ids_of(leaks, goes))
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
-    page = _write_page(leaks, folder / "leaks.html", max_rows)
+    if suggestions := write_suggestions(folder, form, leaks.hubs):
+        files["suggestions"] = suggestions
+    page = _write_page(leaks, folder / "leaks.html", max_rows, progress)
     return {**files, "page": page} if page else files
 
 
@@ -202,12 +238,16 @@ def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:
     return ids_at(leaks.ids, np.array([one.row for one in goes], np.int64))
 
 
-def _pair_rows(leaks: Leaks) -> Iterator[Sequence[Any]]:
+def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
     for one in leaks.sets:
-        for first, second, scores in one.pairs:
-            yield from zip(
-                [one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), scores, strict=True
-            )
+        for pairs in one.rows:
+            first, second = one.views.photos(pairs)
+            mine, trained = ids_at(one.ids, first), ids_at(leaks.ids, second)
+            columns: list[Any] = [[one.name] * len(first), mine, trained, pairs[2]]
+            columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
+            if leaks.left_out.verdicts is not None:
+                columns.append([leaks.left_out.said(*pair, one.name) for pair in zip(mine, trained, strict=True)])
+            yield from zip(*columns, strict=True)
 
 
 def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
@@ -216,30 +256,31 @@ def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
     yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
 
 
-def _write_page(leaks: Leaks, path: Path, max_rows: int) -> Path | None:
+def _write_page(leaks: Leaks, path: Path, max_rows: int, progress: Progress | None) -> Path | None:
     """Write the page of the best pair of each photo that leaked; None where there are no photos to show, or no pairs."""
     if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
         return None
-    sections, queries = list[Section](), dict[str, Photo]()
+    pairs, evaluation = list[Pair](), dict[Hashable, Photo]()
     for one in leaks.sets:
-        found = sorted(_best_rows(leaks, one), key=lambda row: -row[2])[:max_rows]
-        if not found:
-            continue
-        queries.update(
-            {f"{one.name}/{id_}": photo for id_, photo in one.side.photos([row[0] for row in found]).items()}
-        )
-        rows = [(f"{one.name}/{id_}", train, f"{score:.3f}", "quiet") for id_, train, score in found]
-        lead = f"{one.leaked()} of {len(one.ids)} photos have a copy in the training set; {len(rows)} of them here, best first"
-        sections.append(Section(one.name, lead, rows))
-    if not sections:
+        scores, to = one.best
+        leaked = np.flatnonzero(to >= 0)
+        rows = leaked[spread(scores[leaked])[:max_rows]]
+        found = [*zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows].tolist(), strict=True)]
+        evaluation.update({(one.name, id_): photo for id_, photo in one.side.photos([row[0] for row in found]).items()})
+        for id_, train, score in sorted(found, key=lambda row: -row[2]):
+            said = leaks.left_out.said(id_, train, one.name)
+            pairs.append(Pair(id_, train, score, set=one.name, verdict=said))
+    if not pairs:
         return None
-    references = leaks.side.photos([row[1] for part in sections for row in part.rows if row[1]])
-    write_page(
-        path,
-        title="isc-fast: photos of evaluation sets in the training set",
-        lead="left the photo of the evaluation set, right the one of the training set that it matches best",
-        sections=sections,
-        queries=queries,
-        references=references,
+    page = ReviewPage(
+        title="Photos of evaluation sets in the training set",
+        lead="Each photo of an evaluation set that has a copy in the training set, beside the photo there that it matches best.",
+        pairs=pairs,
+        sides=("evaluation", "training"),
+        total=sum(one.leaked() for one in leaks.sets),
+        figures=[(one.name, f"{one.leaked():,} of {len(one.ids):,}") for one in leaks.sets[:_MOST_FIGURES]],
+        stops=[(hub.id, hub.words) for hub in leaks.hubs],
     )
+    training = leaks.side.photos({pair.right for pair in pairs})
+    write_page(path, page, evaluation, training, progress=progress("page") if progress else None)
     return path

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from ..decoders.views import WHOLE, view_names
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
 from ..errors import InputError
+from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
+from ..matching.arrays import Pairs
 from ..matching.cross_join import CrossJoin
-from ..matching.pair_files import PairFiles
+from ..matching.hubs import hubs_between
+from ..matching.left_out import LeftOut, read_left_out
 from ..matching.searcher import Searcher, open_searcher
-from ..matching.self_join import SelfJoin, check_threshold
+from ..matching.self_join import SelfJoin
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
-from .describing import Describing, Progress, Side, check_there, default_threshold
+from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .joining import compute, place_of, remove
 from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
+from .thresholds import Threshold, check, choose
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class LeaksResult:
         page: the page of the best pairs; None where there are no photos, or no pairs.
         files: what was written, by name.
         sides: the training set and the evaluation sets, with what the extraction says of them.
+        hubs: how many photos match many others; see `isc_fast.matching.hubs`. The file ``stop_list_suggestions`` has them.
     """
 
     folder: Path
@@ -79,6 +85,7 @@ class LeaksResult:
     page: Path | None
     files: dict[str, Path]
     sides: tuple[Side, ...]
+    hubs: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -99,11 +106,14 @@ def find_leaks(
     output: str | os.PathLike[str],
     *,
     describing: Describing | None = None,
-    threshold: float | None = None,
+    threshold: Threshold = None,
     recipe: str = "direct",
+    views: str = WHOLE,
     form: str = "csv",
     nemo: bool = False,
     max_rows: int = DEFAULT_ROWS,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
     progress: Progress | None = None,
 ) -> LeaksResult:
@@ -115,16 +125,23 @@ def find_leaks(
         train: photos, as `isc_fast.extract` takes them, or a descriptor file.
         evaluations: one folder, list file or descriptor file for each set.
         output: a folder; it gets descriptors where photos were given, the tables ``leaks`` (a row for each set), ``pairs``,
-            ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``.
+            ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``; and ``stop_list_suggestions``, where photos
+            match many others.
         describing: how photos are described.
-        threshold: the lowest score of a pair, a cosine; by default what the engine carries for so many pairs.
+        threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
+            the engine carries for so many pairs.
         recipe: what goes from the training set, one of `isc_fast.runs.leak_lists.RECIPES`: ``"direct"``: what matches a photo
             of an evaluation set; ``"dinov2"``: every group of the training set that hangs together with such a photo, and of
             every other group all but one, as the data of DINOv2 were made. The threshold is on the scale of this engine, not
             on that of the network which its authors used.
+        views: of each photo of an evaluation set, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. Describing these
+            sets takes as many times as long; a pair scores as its best view does, and ``pairs`` says which one in ``view``.
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
         nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
-        max_rows: pairs of each set that the page shows at most.
+        max_rows: pairs of each set that the page shows at most; of more, it shows some, spread evenly over the scores.
+        verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
+            ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
+        stop_list: a list of ids, of all sets, of photos that match nothing; likewise photos with the very same descriptor.
         search_device: see ``device`` of `isc_fast.search`.
         progress: see `isc_fast.runs.describing.Progress`.
 
@@ -135,49 +152,65 @@ def find_leaks(
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
-    if threshold is not None:
-        check_threshold(threshold)
+    check(threshold)
     if recipe not in RECIPES:
         raise InputError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     if max_rows < 1:
         raise InputError(f"the page must show at least 1 pair, not {max_rows}")
     check_format("parquet" if nemo else form)
     check_format(form)
+    left_out = read_left_out(verdicts, stop_list)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
+    seen = view_names(views)
     check_there(train, evaluations)
+    check_views(seen, "evaluation sets", given=any(descriptors_among(one) is not None for one in evaluations))
     searcher = open_searcher(search_device)
     with own_folder(output, "leaks.json", r"(train|eval-.*)\.h5|pairs") as own, ExitStack() as stack:
         folder = own.folder
         chosen = describing or Describing()
         sides = [chosen.side("train", train, folder, progress)]
         sides += [
-            chosen.side(f"eval-{name}", given, folder, progress) for name, given in zip(names, evaluations, strict=True)
+            chosen.side(f"eval-{name}", given, folder, progress, seen)
+            for name, given in zip(names, evaluations, strict=True)
         ]
         opened = [stack.enter_context(open_any(side.path)) for side in sides]
         for side, found in zip(sides, opened, strict=True):
             check_lengths(found, side.name)
             check_names("parquet" if nemo else form, found.ids)
-        said = "as given"
-        if threshold is None:
-            count = len(opened[0]) * sum(map(len, opened[1:]))
-            threshold, point = default_threshold(opened, count)
-            said = point.in_words(f"{count} pairs")
+        count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
+        task = Task(count, sum(map(len, opened[1:])))
+        threshold, said = choose(threshold, opened, task, f"{count} pairs")
         matched = []
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
             files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
-            matched.append(Matched(name, side, found.ids, files))
-        within = _in_itself(folder, opened[0], threshold, searcher, progress) if RECIPES[recipe].groups else None
-        leaks = Leaks(sides[0], opened[0].ids, tuple(matched))
+            left = left_out.pairs(files, (found.ids, opened[0].ids), join.same, name, join.views)
+            matched.append(Matched(name, side, found.ids, left if left_out else files, join.views))
+        within = None
+        if RECIPES[recipe].groups:
+            within = _in_itself(folder, opened[0], threshold, searcher, progress, left_out)
+        hubs = [hub for one in matched for hub in hubs_between(one.pairs, (one.ids, opened[0].ids))]
+        leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows)
+        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, progress=progress)
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
-        pairs = sum(len(one.pairs) for one in matched)
+        pairs = sum(len(one.rows) for one in matched)
         result = LeaksResult(
-            folder, len(opened[0]), sets, pairs, len(goes), recipe, threshold, said, page, written, tuple(sides)
+            folder,
+            len(opened[0]),
+            sets,
+            pairs,
+            len(goes),
+            recipe,
+            threshold,
+            said,
+            page,
+            written,
+            tuple(sides),
+            len({hub.id for hub in hubs}),
         )
         own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
         remove(folder)
@@ -185,11 +218,13 @@ def find_leaks(
 
 
 def _in_itself(
-    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None
-) -> PairFiles:
-    """The pairs of the training set in itself."""
+    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None, left_out: LeftOut
+) -> Iterable[Pairs]:
+    """The pairs of the training set in itself, without photos of the stop list. Verdicts are on pairs of two sets."""
     join = SelfJoin(train, threshold, device=searcher)
-    return compute(join, place_of(folder, threshold, train), progress, "compare train")
+    files = compute(join, place_of(folder, threshold, train), progress, "compare train")
+    stop = LeftOut(stop=left_out.stop, one_side=True)
+    return stop.pairs(files, (train.ids, train.ids), (join.same, join.same)) if stop else files
 
 
 def _names(evaluations: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -128,7 +128,9 @@ def _sums(path: str | os.PathLike[str]) -> Finding:
 
 
 def _of_descriptors(found: Descriptors) -> Iterator[Finding]:
-    yield Finding("counts", OK, f"{len(found)} descriptors of {found.dim} numbers, {len(found.failures)} failed images")
+    views = f" in {len(found.views)} views" if len(found.views) > 1 else ""
+    counts = f"{len(found)} descriptors of {found.dim} numbers{views}, {len(found.failures)} failed images"
+    yield Finding("counts", OK, counts)
     yield _of_ids(found)
     yield from of_vectors(found)
     if found.meta or found.failures:

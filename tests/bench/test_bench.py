@@ -20,6 +20,7 @@ SHARED = (
     "sums.py",  # costs of checksums and of isolated decoding; see below
     "parts.py",  # costs of a result in parts; see below
     "update.py",  # costs of an update; see below
+    *("calibration.py", "evidence.py"),  # what is found, not descriptors; see below
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
@@ -85,6 +86,26 @@ def test_the_costs_of_checksums_are_measured():
     costs = json.loads(done.stdout.splitlines()[-1])
     assert costs["processes, ms a photo"] > 0
     assert {"vectors", "vectors, h5py alone"} <= set(costs)
+
+
+@pytest.mark.slow
+def test_what_alignments_bring_is_measured():
+    pytest.importorskip("cv2")
+    command = [sys.executable, str(BENCH / "evidence.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert rows["8 inliers"]["others"] == 0
+    assert rows["8 inliers"]["micro_ap"] > rows["search alone"]["micro_ap"]
+
+
+@pytest.mark.slow
+def test_what_a_calibration_states_is_measured():
+    command = [sys.executable, str(BENCH / "calibration.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])["rows"]
+    assert all(abs(row["stated"] - row["found"]) < 0.15 for row in rows.values())
 
 
 def test_the_costs_of_an_update_are_measured():

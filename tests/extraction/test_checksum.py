@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from dataclasses import replace
@@ -21,7 +22,6 @@ from isc_fast.extraction.job import Request
 from isc_fast.extraction.pipeline import extract_with
 from isc_fast.items import Item
 from isc_fast.runs.describing import Describing
-from isc_fast.runs.views import ViewSource
 from isc_fast.sources.base import Source
 from isc_fast.sources.listing import Files, Listing
 
@@ -187,9 +187,33 @@ def test_digests_go_with_their_rows(tmp_path, folder):
     assert digests(both) == {**known, "s": "0" * 32}
 
 
-def test_a_view_changes_where_its_photo_does(tmp_path, folder):
+def test_views_change_where_their_photo_does(tmp_path, folder):
     (folder / "q.jpg").unlink()
-    extract(ViewSource(Files(folder), "mirrored"), FakeEngine(), tmp_path / "v.h5", checksum=True)
+    extract(folder, FakeEngine(), tmp_path / "v.h5", checksum=True, views="mirror")
+    assert digests(tmp_path / "v.h5") == expected(folder)
+
+
+class Made(Files):
+    """Photos that their source computes, of files that say what they are made of."""
+
+    by_path = False
+
+    def content(self, item):
+        return super().open(item)
+
+    def open(self, item):
+        return mirrored(super().open(item))
+
+
+def mirrored(path):
+    out = io.BytesIO()
+    Image.open(path).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(out, "PPM")
+    return out.getvalue()
+
+
+def test_a_photo_that_is_computed_changes_where_its_file_does(tmp_path, folder):
+    (folder / "q.jpg").unlink()
+    extract(Made(folder), FakeEngine(), tmp_path / "v.h5", checksum=True)
     assert digests(tmp_path / "v.h5") == expected(folder)
 
 

@@ -46,6 +46,8 @@ from isc_fast.engines.spec import METADATA_KEY, EngineSpec
 from isc_fast.engines.trt.sidecar import PlanFacts, network_name, read_sidecar, sidecar_text
 from isc_fast.engines.tuning import Setting, save_setting, saved_setting
 from isc_fast.errors import IscFastError
+from isc_fast.evaluation.calibration import Calibration, Task
+from isc_fast.evaluation.copies import Trial
 from isc_fast.extraction.finishing import manifest_of
 from isc_fast.extraction.json_plan import read_json_plan
 from isc_fast.extraction.output_folder import Begun, OutputFolder, begun_name, read_begun
@@ -397,6 +399,24 @@ def _tunings(folder: Path) -> Iterator[bytes]:
     yield save_setting(folder / "a.onnx", "e", Setting("onnxruntime", 1, 1, 1, 1), 2.0).read_bytes()
 
 
+def _calibrations(folder: Path) -> Iterator[bytes]:
+    rng = np.random.default_rng(0)
+    photos = rng.standard_normal((22, 8)).astype(np.float32)
+    photos /= np.linalg.norm(photos, axis=1, keepdims=True)
+    originals = np.repeat(np.arange(26), 2)
+    strangers = rng.standard_normal((4, 8)).astype(np.float32)
+    copies = np.concatenate([photos, strangers])[originals] + 0.1 * rng.standard_normal((52, 8)).astype(np.float32)
+    copies /= np.linalg.norm(copies, axis=1, keepdims=True)
+    Calibration.of(Trial(photos, copies, originals, ["crop", "text"] * 26), {}).write(folder / "c.json")
+    yield (folder / "c.json").read_bytes()
+
+
+def _read_calibration(path: Path) -> None:
+    found, task = Calibration.read(path), Task.within(100)
+    found.expected(0.5, task)
+    found.threshold(0.05, task)
+
+
 def _digests(folder: Path) -> Iterator[bytes]:
     keep_digest(folder / "a.pth", hashlib.sha256(b"").hexdigest())
     yield (folder / "a.pth.sha256").read_bytes()
@@ -558,6 +578,7 @@ READERS: dict[str, Reader] = {
     "sidecar": Reader("a.plan.json", _sidecars, lambda path: read_sidecar(path.with_suffix(""))),
     "pt2": Reader("a.pt2", _packages, read_package),
     "tuning": Reader("a.onnx.tune.json", _tunings, lambda path: saved_setting(path.with_name("a.onnx"), "e")),
+    "calibration": Reader("c.json", _calibrations, _read_calibration),
     "digest": Reader("a.pth.sha256", _digests, lambda path: kept_digest(path.with_suffix(""))),
     "checkpoint": Reader("a.pth", _checkpoints, _read_checkpoint, needs="torch"),
     "checkpoint of old": Reader("a.pth", _old_checkpoints, _read_checkpoint, needs="torch"),

@@ -106,13 +106,13 @@ def test_the_drawing_shows_the_outline(images):
 def sides(tmp_path, photos, images):
     for name in ("queries", "references"):
         (tmp_path / name).mkdir()
-    for photo in photos[:6]:
+    for photo in photos[:5]:
         (tmp_path / "references" / photo.name).symlink_to(photo)
     for number in (0, 1):
         copy = HELD_OUT_EDITS["collage4"](images[number], images[5:8], Random(number))
         copy.save(tmp_path / "queries" / f"copy{number}.jpg", quality=90)
     (tmp_path / "queries" / "broken.jpg").write_bytes(b"no photo")
-    names = [photo.stem for photo in photos[:6]]
+    names = [photo.stem for photo in photos[:5]]
     pairs = [("copy0", 3, 0.8), ("copy0", 0, 0.2), ("copy1", 1, 0.5), ("copy1", 2, 0.9), ("broken", 1, 0.3)]
     return Matches(
         [q for q, _, _ in pairs], [names[r] for _, r, _ in pairs], np.array([s for *_, s in pairs], np.float32)
@@ -120,7 +120,7 @@ def sides(tmp_path, photos, images):
 
 
 def test_matches_that_align_stand_first(tmp_path, sides, photos):
-    names = [photo.stem for photo in photos[:6]]
+    names = [photo.stem for photo in photos[:5]]
     inputs = str(tmp_path / "queries"), str(tmp_path / "references")
     found = align_matches(
         sides, *inputs, tmp_path / "a.csv", evidence=tmp_path / "e.jsonl", pictures=tmp_path / "pictures"
@@ -165,11 +165,28 @@ def test_the_command_line(tmp_path, sides, capsys):
     for more, words in (
         (["--ids", "path"], "is not among the queries"),
         (["--top", "0"], "must be at least 1"),
+        (["--inliers", "5"], "at least 6 features must agree, not 5"),
         (["--pictures", str(tmp_path / "queries")], "is not empty"),
         (["--pictures", str(tmp_path / "m.csv")], "is a file"),
     ):
         assert main([*command, *more]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_find_looks_at_pixels_too(tmp_path, sides, photos, capsys):
+    names = [photo.stem for photo in photos[:5]]
+    command = ["find", str(tmp_path / "queries"), "--in", str(tmp_path / "references"), "-o", str(tmp_path / "out")]
+    assert main([*command, "--threshold", "0.95"]) == 0
+    assert "0 pairs" in capsys.readouterr().out
+    assert main([*command, "--threshold", "0.95", "--align"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 pairs; 2 of 2 queries match one of 5" in printed
+    assert "2 of the pairs align" in printed
+    found = isc_fast.read_matches(tmp_path / "out" / "matches.csv")
+    assert {(query, reference) for query, reference, _ in found} == {("copy0", names[0]), ("copy1", names[1])}
+    assert min(found.scores) > 1
+    assert main([*command[:3], str(tmp_path / "out" / "references.h5"), *command[4:], "--align"]) == 1
+    assert "descriptors were given" in capsys.readouterr().err
 
 
 def test_two_photos(tmp_path, photos, images):

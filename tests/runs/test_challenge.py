@@ -139,6 +139,28 @@ def test_the_download_s_own_layout_gives_the_same(tmp_path, disc):
     assert list(ids) == ["R000000", "R000002", "R000003", "R000005", "R000006", "R000007"], "the first six by path"
 
 
+def test_queries_in_views_are_for_the_matching_track(tmp_path, disc):
+    """The descriptor track allows one row of a query: its file is that of a run without views."""
+    out, plain = tmp_path / "out", tmp_path / "plain"
+    result = run_challenge(disc, "demo", out, sets="qrt", views="5,mirror")
+    run_challenge(disc, "demo", plain, sets="qrt")
+    assert result.problems == []
+    views = [
+        isc_fast.read_descriptors(out / name).views for name in ("query.h5", "query-normalized.h5", "reference.h5")
+    ]
+    assert [len(names) for names in views] == [10, 10, 1]
+    one, other = (isc_fast.read_descriptors(folder / "submission.h5", which="query") for folder in (out, plain))
+    assert list(one.ids) == list(other.ids)
+    np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-5)
+    track, alone = (isc_fast.read_matches(folder / "matches.csv") for folder in (out, plain))
+    sides = [isc_fast.read_descriptors(out / f"{name}-normalized.h5") for name in ("query", "reference")]
+    expected = isc_fast.search(*sides, k=10, max_pairs=500_000, metric="l2")
+    assert {(q, r): s for q, r, s in track} == {(q, r): s for q, r, s in expected}
+    assert track.scores.max() > alone.scores.max() or (track.scores.mean() > alone.scores.mean())
+    with pytest.raises(MismatchError, match="with --views 5,mirror, not whole"):
+        run_challenge(disc, "demo", out, sets="qrt")
+
+
 def test_every_step_resumes(tmp_path, disc):
     out = tmp_path / "out"
     engine = FakeEngine(dim=64)

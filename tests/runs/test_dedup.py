@@ -15,6 +15,7 @@ import tarfile
 import numpy as np
 import pytest
 from fakes import FakeEngine
+from pages import read_page
 from PIL import Image
 
 from isc_fast import Descriptors, find_duplicates, write_descriptors
@@ -102,10 +103,11 @@ def test_one_command_from_photos_to_lists(tmp_path, folder, capsys):
     assert "nothing was removed" in printed
     assert "of several copies stays: the photo of most pixels (--keep largest)" in printed
     assert re.search(r"threshold 0\.\d+: the engine's default for 14 photos; it rises with their number from", printed)
-    page = (out / "dedup.html").read_text()
-    assert page.count("<h2>Group") == 2
-    assert "<h2>Group 1: 4 photos" in page
-    assert page.count("<img src=") == 8
+    page = read_page(out / "dedup.html")
+    assert [group["size"] for group in page.data["groups"]] == [4, 2]
+    assert set(page.pairs) == {(row["kept_id"], name) for name, row in removed.items()}
+    assert len(page.pictures) == 6
+    assert sorted(note for note in page.data["pairs"]["note"] if note) == ["equal pixels", "equal pixels"]
     assert content(folder) == before
     assert not (out / "pairs.parts").exists()
 

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from oracles import unit_rows
+from pages import read_page
 from PIL import Image
 
 from isc_fast import Descriptors, find_leaks, write_descriptors
@@ -62,9 +63,10 @@ def test_one_command_from_photos_to_lists(tmp_path, sets, capsys):
     assert "leaky: 3 of 5 photos (60.0%) have a copy among the 12 of training" in printed
     assert "clean: 0 of 4 photos (0.0%)" in printed
     assert "the engine's default for 108 pairs; it rises with their number from" in printed
-    page = (out / "leaks.html").read_text()
-    assert page.count("<img src=") == 6
-    assert page.count("<h2>") == 1
+    page = read_page(out / "leaks.html")
+    assert set(page.pairs) == {(f"copy-{number}", f"t0{number}") for number in range(3)}
+    assert set(page.data["pairs"]["set"]) == {"leaky"}
+    assert "<dt>leaky</dt><dd>3 of 5</dd>" in page.html
     assert json.loads((out / "leaks.json").read_text())["sets"][0]["share"] == 0.6
 
 

@@ -110,6 +110,20 @@ def refuse_repeated(ids: Sequence[str], where: str) -> None:
         raise FormatError(f"the id {twice!r} occurs twice in {where}")
 
 
+def refuse_views(sets: Sets, format_: str) -> None:
+    """Refuse sets with several descriptors of each photo, which other formats than our own cannot express.
+
+    Raises:
+        FormatError: there is one.
+    """
+    for name, found in sets.items():
+        if len(found.views) > 1:
+            raise FormatError(
+                f"the {name + ' ' if name else ''}set holds {len(found.views)} views of each photo, and the format {format_} has "
+                "one descriptor for each; extract it without --views"
+            )
+
+
 def ascii_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
     """The ids as fixed-width ASCII, which is what the challenge's files hold. An id that does not fit is never cut.
 

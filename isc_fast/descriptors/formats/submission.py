@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import FormatError
 from ..hdf5 import create_hdf5, damage_in_words, dataset, open_hdf5
 from ..store import BLOCK_ROWS, Descriptors, rows_at
-from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated
+from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated, refuse_views
 
 MAX_DIM = 256
 """Dimensions that the challenge allows."""
@@ -82,10 +82,12 @@ def write_submission(
         queries, references, train: ``(n, d)`` with d ≤ 256.
 
     Raises:
-        FormatError: more than 256 dimensions, sides of different dimensions, or an id that is not ASCII or repeated.
+        FormatError: more than 256 dimensions, several views of a photo, sides of different dimensions, or an id that is not
+            ASCII or repeated.
         OutputError: the file cannot be written.
     """
     sides = {"query": queries, "reference": references} | ({"train": train} if train is not None else {})
+    refuse_views(sides, "submission")
     dims = {name: side.dim for name, side in sides.items()}
     if len(set(dims.values())) > 1 or max(dims.values()) > MAX_DIM:
         raise FormatError(f"a submission has one number of dimensions, at most {MAX_DIM}; these have {dims}")

@@ -26,7 +26,7 @@ from ..comparing import compare
 from ..manifest import is_unfinished, parts_home
 from ..store import Descriptors, open_descriptors
 from .array import ARRAY
-from .base import SETS, Format, Sets, contents_of
+from .base import SETS, Format, Sets, contents_of, refuse_views
 from .clip_retrieval import CLIP_RETRIEVAL
 from .kit import KIT
 from .own import OWN
@@ -117,12 +117,15 @@ def convert(sets: dict[str, Descriptors], output: str | os.PathLike[str], dialec
     Raises:
         InputError: there is no such format, or it needs other sets.
         MismatchError: queries and references do not belong together.
-        FormatError, OutputError: see the writers.
+        FormatError: a set holds several views of each photo; or see the writers.
+        OutputError: see the writers.
     """
     row = FORMATS.get(dialect)
     if row is None:
         raise InputError(f"there is no format {dialect!r}; choose one of {', '.join(FORMATS)}")
     (_check_sides if row.needs else _check_one)(row, sets)
+    if row is not OWN:
+        refuse_views(sets, row.name)
     row.write(Path(output), sets)
 
 

@@ -67,7 +67,7 @@ class Task:
     """How the shards of a plan are computed.
 
     Attributes:
-        engine_id, plan_id, batch_size, decoder: of the plan.
+        engine_id, plan_id, batch_size, decoder, views: of the plan.
         decode_threads: this worker's.
         isolated: whether all photos are decoded in processes of their own.
         checksum: whether digests of the photos are stored.
@@ -78,6 +78,7 @@ class Task:
     plan_id: str
     batch_size: int
     decoder: str
+    views: Sequence[str]
     decode_threads: int
     isolated: bool
     checksum: bool
@@ -114,7 +115,8 @@ def compute_handed(channel: Channel, engine: Engine, parts: PartsFolder, task: T
         decoder = make_decoder(task.decoder, task.decode_threads, gpu=gpu_of(engine), isolated=isolated)
         digesting = partial(digests_of, photo_of=open_item) if task.checksum else None
         expansion = None if task.expansion is None else Expansion.of_message(task.expansion)
-        return Equipment(engine, decoder, task.batch_size, digesting=digesting, expansion=expansion)
+        views = tuple(task.views)
+        return Equipment(engine, decoder, task.batch_size, digesting=digesting, views=views, expansion=expansion)
 
     def following() -> Iterator[Shard]:
         while (handed := channel.ask(wait=False)) is not None:

@@ -114,6 +114,7 @@ class Processes:
             "plan_id": work.plan.id,
             "batch_size": work.plan.batch_size,
             "decoder": work.plan.decoder,
+            "views": work.plan.views,
             "decode_threads": self.decode_threads,
             "isolated": self.isolated,
             "checksum": work.checksum,

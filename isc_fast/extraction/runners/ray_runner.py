@@ -109,6 +109,7 @@ class OnRay:
             "plan_id": plan.id,
             "batch_size": plan.batch_size,
             "decoder": plan.decoder,
+            "views": plan.views,
             "decode_threads": self._crew.cores,
             "isolated": self._isolated,
             "checksum": work.checksum,

@@ -11,13 +11,14 @@ import numpy as np
 from ...descriptors.comparing import compare
 from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors, ids_at
+from ...descriptors.view_rows import row_blocks
 from ...errors import FormatError, InputError
 from ...files.sums import damage
 from ..arrays import Floats, Ints, join
-from ..best import best_of_each
 from ..inputs import checked_queries
 from ..matches import Matches
 from ..self_join import check_threshold
+from ..views import Views
 from .layout import read_manifest
 from .segment import Segment
 
@@ -78,7 +79,7 @@ class OpenIndex:
         """The best rows of each query, best first, in the order of the queries.
 
         Args:
-            queries: ``(n, d)`` rows of unit length.
+            queries: ``(n, d)`` rows of unit length; with v views ``(n, v · d)``, of which the best counts.
             k: rows of each query at most.
             threshold: lowest score; None for any.
 
@@ -94,25 +95,29 @@ class OpenIndex:
         compare(queries, self.rows).require()
         check_lengths(queries, "query")
         starts = np.cumsum([0, *(segment.facts.rows for segment in self._segments)])
+        views, first = Views.of(queries, self.rows), 0
         query_ids: list[str] = []
         reference_ids: list[str] = []
         scores: list[Floats] = [np.empty(0, np.float32)]
-        for first in range(0, len(queries), _AT_ONCE):
-            xq = checked_queries(queries.vectors[first : first + _AT_ONCE], "ip").rows
+        names: list[str] = []
+        for block in row_blocks(queries, _AT_ONCE):
+            xq = checked_queries(block, "ip").rows
             found = []
             for segment, start in zip(self._segments, starts.tolist(), strict=False):
                 query, row, score = segment.answer(xq, k)
                 found.append((query, row + start, score))
             if not found:
                 continue
-            query, row, score = best_of_each(join(found), k)
+            pairs = views.best_of_each(join(found), k)
             if threshold is not None:
-                enough = score >= np.float32(threshold)
-                query, row, score = query[enough], row[enough], score[enough]
-            query_ids += ids_at(queries.ids, query + first)
-            reference_ids += self._ids(row, starts)
-            scores.append(score)
-        return Matches(query_ids, reference_ids, np.concatenate(scores))
+                enough = pairs[2] >= np.float32(threshold)
+                pairs = pairs[0][enough], pairs[1][enough], pairs[2][enough]
+            query_ids += ids_at(queries.ids, views.photos(pairs)[0] + first)
+            reference_ids += self._ids(pairs[1], starts)
+            scores.append(pairs[2])
+            names += views.names(pairs) or []
+            first += len(block) // len(views.queries)
+        return Matches(query_ids, reference_ids, np.concatenate(scores), names if views.several else None)
 
     def _ids(self, rows: Ints, starts: Ints) -> list[str]:
         made = np.empty(len(rows), object)

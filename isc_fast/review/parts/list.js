@@ -1,0 +1,106 @@
+// The list of pairs. Only the rows that are seen exist.
+const rowHeight = 76;
+const around = 4; // rows beyond the edges
+const rows = new Map(); // place in the list → element
+const spare = [];
+
+function drawList() {
+  for (const place of [...rows.keys()]) putAway(place);
+  $('rows').style.height = `${state.list.length * rowHeight}px`;
+  toPlace(state.at);
+  drawRows();
+}
+
+function drawRows() {
+  const view = $('list');
+  const first = Math.max(0, Math.floor(view.scrollTop / rowHeight) - around);
+  const last = Math.min(state.list.length, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + around);
+  for (const place of [...rows.keys()]) {
+    if (place < first || place >= last) putAway(place);
+  }
+  for (let place = first; place < last; place += 1) {
+    if (!rows.has(place)) {
+      const row = spare.pop() ?? newRow();
+      rows.set(place, row);
+      fill(row, place);
+    }
+  }
+  markChosen();
+}
+
+function putAway(place) {
+  const row = rows.get(place);
+  row.hidden = true;
+  row.removeAttribute('id'); // another row may show its pair
+  spare.push(row);
+  rows.delete(place);
+}
+
+function newRow() {
+  const row = $('row').content.firstElementChild.cloneNode(true);
+  [row.one, row.other] = row.querySelectorAll('img');
+  [row.id1, row.id2] = row.querySelectorAll('.id');
+  row.chips = row.querySelector('.chips');
+  row.score = row.querySelector('.row-score');
+  row.addEventListener('click', () => choose(row.place));
+  return $('rows').appendChild(row);
+}
+
+function fill(row, place) {
+  const pair = state.list[place];
+  row.place = place;
+  row.id = `pair-${pair}`;
+  row.hidden = false;
+  row.style.transform = `translateY(${place * rowHeight}px)`;
+  row.setAttribute('aria-posinset', place + 1);
+  row.setAttribute('aria-setsize', state.list.length);
+  const group = fact('group', pair);
+  row.classList.toggle('begins', state.sort === 'given' && place > 0 && group !== fact('group', state.list[place - 1]));
+  showIn(row.one, pairs.left[pair]);
+  showIn(row.other, pairs.right[pair]);
+  row.id1.textContent = shown(idOf(pairs.left[pair]));
+  row.id2.textContent = shown(idOf(pairs.right[pair]));
+  row.score.textContent = fixed(pairs.score[pair]);
+  row.chips.replaceChildren(...chipsOf(pair));
+}
+
+/** What is known of a pair, as small labels. */
+function chipsOf(pair) {
+  const chips = [];
+  const verdict = verdicts.get(pair);
+  if (verdict) chips.push(make('span', `chip ${verdict}`, words[verdict]));
+  const truth = fact('truth', pair);
+  if (truth !== null) chips.push(make('span', `chip ${truth}`, truth ? '✓ copy' : '✗ no copy'));
+  const group = fact('group', pair);
+  if (group !== null) chips.push(make('span', 'chip', `group ${group + 1} · ${data.groups[group].size} photos`));
+  for (const name of ['set', 'edit', 'view', 'note']) {
+    if (fact(name, pair) !== null) chips.push(make('span', 'chip', shown(fact(name, pair))));
+  }
+  return chips;
+}
+
+function markChosen() {
+  for (const [place, row] of rows) row.setAttribute('aria-selected', place === state.at);
+  const chosen = rows.get(state.at);
+  if (chosen) $('list').setAttribute('aria-activedescendant', chosen.id);
+  else $('list').removeAttribute('aria-activedescendant');
+}
+
+/** Scroll as little as is needed to see a place. */
+function toPlace(place) {
+  const view = $('list');
+  const top = place * rowHeight;
+  if (top < view.scrollTop) view.scrollTop = top;
+  else if (top + rowHeight > view.scrollTop + view.clientHeight) view.scrollTop = top + rowHeight - view.clientHeight;
+}
+
+function makeList() {
+  let waits = false;
+  const soon = () => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => { waits = false; drawRows(); });
+  };
+  $('list').addEventListener('scroll', soon, { passive: true });
+  new ResizeObserver(soon).observe($('list'));
+}

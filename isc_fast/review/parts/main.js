@@ -1,0 +1,14 @@
+if (pairCount) {
+  $('work').hidden = false;
+  $('verdict-bar').hidden = false;
+  readStore();
+  makeFilters();
+  makeList();
+  makeRange();
+  makeKeys();
+  makeCurve();
+  showTally();
+  refresh();
+} else {
+  notice('There are no pairs to show.');
+}

@@ -1,0 +1,117 @@
+"""Which score two photos must reach to count as copies: as given, as a calibration says, or as the engine carries it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ..descriptors.store import Descriptors
+from ..engines.operating_point import OperatingPoint
+from ..errors import InputError
+from ..evaluation.calibration import SHARE, Calibration, Task
+from ..matching.self_join import check_threshold
+
+PRECISION = 0.99
+
+
+@dataclass(frozen=True)
+class AtPrecision:
+    """The threshold from which on so many of the pairs are right, as `isc_fast.calibrate` found it out.
+
+    Args:
+        calibration: the file, or what was read from it.
+        precision: between 0 and 1.
+        share: of the photos (or queries) that are expected to be copies.
+
+    Raises:
+        InputError: a number is out of range, or the file cannot be read.
+        FormatError: the file is no calibration.
+    """
+
+    calibration: Calibration | str | os.PathLike[str]
+    precision: float = PRECISION
+    share: float = field(default=SHARE)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.precision < 1:
+            raise InputError(f"a precision must lie between 0 and 1, not {self.precision:g}")
+        if not 0 < self.share <= 1:
+            raise InputError(f"share must lie above 0 and be at most 1, not {self.share:g}")
+        _ = self.read  # a file that is none is refused before the work
+
+    @cached_property
+    def read(self) -> Calibration:
+        """What the file holds."""
+        return self.calibration if isinstance(self.calibration, Calibration) else Calibration.read(self.calibration)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "the calibration" if isinstance(self.calibration, Calibration) else os.fspath(self.calibration)
+
+
+Threshold = float | AtPrecision | None
+"""A score; or the precision that is wanted; None for what the engine carries."""
+
+
+def check(wanted: Threshold) -> None:
+    """See before the work that a threshold can be one.
+
+    Raises:
+        InputError: it lies outside the scale of scores.
+    """
+    if isinstance(wanted, (int, float)):
+        check_threshold(wanted)
+
+
+def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared: str) -> tuple[float, str]:
+    """The score that is meant, and where it comes from, in words.
+
+    Args:
+        wanted: see `Threshold`.
+        sides: what is compared; one set that is compared with itself stands here once.
+        task: how many pairs that are; its copies are photos that may be one: a calibration takes its share of them.
+        compared: the same in words, such as ``"300 photos"``.
+
+    Raises:
+        InputError: none was given, and the engine carries none or the descriptors are normalised, for which it does not hold; or
+            no score has the precision.
+        MismatchError: the calibration was made with another engine or normalisation.
+    """
+    if isinstance(wanted, AtPrecision):
+        for side in sides:
+            wanted.read.check(side, wanted.name)
+        expected = Task(task.pairs, wanted.share * task.copies)
+        threshold = wanted.read.threshold(wanted.precision, expected)
+        at = wanted.read.expected(threshold, expected)
+        return threshold, (
+            f"{wanted.name} for {compared}, of which {wanted.share:.2g} are copies: {at.precision:.1%} of the pairs are right "
+            f"({at.lowest:.1%} to {at.highest:.1%}), and {at.recall:.0%} of the edited copies are found"
+        )
+    if wanted is not None:
+        return wanted, "as given"
+    point = carried(sides[0])
+    return point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared)
+
+
+def carried(descriptors: Descriptors) -> OperatingPoint:
+    """What the engine of some descriptors was measured at.
+
+    Raises:
+        InputError: it carries nothing, or the descriptors are normalised, for which it does not hold.
+    """
+    record = descriptors.provenance
+    if record.normalization is not None:
+        raise InputError(
+            "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
+            "threshold)"
+        )
+    point = OperatingPoint.read(record.engine.operating_point) if record.engine else None
+    if point is None:
+        raise InputError(
+            "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "
+            "or export the engine again, which measures it"
+        )
+    return point
