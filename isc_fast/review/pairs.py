@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..evaluation.metrics import Curve
-from ..items import Floats, Ints
+from ..items import Ints
 
 _STRATA = 20
 MOST = 1e30
@@ -120,7 +121,7 @@ def digest_of(pairs: Sequence[Pair]) -> str:
     return found.hexdigest()[:32]
 
 
-def spread(scores: Floats | Sequence[float]) -> Ints:
+def spread(scores: npt.NDArray[np.floating[Any]] | Sequence[float]) -> Ints:
     """An order of pairs of which every beginning is spread evenly over the scores.
 
     The range of the scores is cut into 20 equal strata. One pair of each stratum follows the other; which pair of a stratum is

@@ -178,14 +178,15 @@ def find_duplicates(
             threshold, said = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
-            left = left_out.pairs(compute(join, place, progress), (descriptors.ids,) * 2, (join.same,) * 2)
+            ids, same = (descriptors.ids, descriptors.ids), (join.same, join.same)
+            left = left_out.pairs(compute(join, place, progress), ids, same)
             pairs: Iterable[Pairs] = left if left_out else left.all
-            same = left.apart(join.same)
+            apart = left.apart(join.same)
             if mutual is not None:
                 kept = PairFiles(place / f"mutual-{mutual}", 1)
-                kept.write(0, mutual_pairs(pairs, mutual, same))
+                kept.write(0, mutual_pairs(pairs, mutual, apart))
                 pairs = kept
-            made = decide(descriptors, side, pairs, same, rule, exact=exact, left_out=left_out)
+            made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             own.clear()
             files = write_everything(

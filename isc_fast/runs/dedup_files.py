@@ -150,11 +150,11 @@ def _write_page(
     )
     page = ReviewPage(
         title="Copies in one collection",
-        lead="The photo that stays beside one that could go, group by group: the largest first, in each the least alike first.",
+        lead="The photo that stays beside one that could go, group by group: the largest first, in each the least alike first."
+        + (f" The page has {len(groups):,} of {count:,} groups." if len(groups) < count else ""),
         pairs=pairs,
         sides=("stays", "could go"),
         groups=groups,
-        total=removed,
         figures=[("Groups", f"{count:,}"), ("Could go", f"{removed:,}"), ("Matching from", f"{threshold:.3f}")],
         stops=[(one.id, one.words) for one in made.hubs],
     )

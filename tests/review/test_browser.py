@@ -19,6 +19,8 @@ from isc_fast.matching.verdicts import read_verdicts
 from isc_fast.review.pairs import Group, Pair, ReviewPage, Table
 from isc_fast.review.writing import write_page
 
+pytestmark = pytest.mark.slow  # which a browser is
+
 COUNTS = (10, 1000, 20_000)
 EDITS = ("crop", "text", "filter")
 

@@ -19,7 +19,7 @@ async function drawBoth(canvas, pair, mode, share) {
   canvas.height = height;
   const pen = canvas.getContext('2d');
   pen.drawImage(other, 0, 0);
-  const view = fact('view', pair) ?? '';
+  const view = (fact('view', pair) ?? '').split(' / ')[0];
   const degrees = turns[view.replace('mirrored-', '')] ?? 0;
   const across = degrees % 180 ? [height, width] : [width, height];
   if (mode === 'difference') pen.globalCompositeOperation = 'difference';

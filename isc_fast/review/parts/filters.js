@@ -16,7 +16,7 @@ const facets = [
   ['size', 'Photos in group', sizeName, sizes.map(([name]) => name)],
   ['edit', 'Edit', (pair) => fact('edit', pair)],
   ['truth', 'Ground truth', truthName],
-  ['view', 'View', (pair) => fact('view', pair) ?? (pairs.view ? 'upright' : null)],
+  ['view', 'View', (pair) => fact('view', pair) ?? (pairs.view ? 'whole' : null)],
 ];
 
 const order = {
