@@ -52,7 +52,10 @@ def kinds() -> dict[str, HardView]:
     hard = STAGES["mini"].hard_view
     assert hard is not None
     return {
-        **{name: replace(_NOTHING, **{name: 1.0}) for name in ("parts", "overlay", "frame", "bend")},
+        "parts": replace(_NOTHING, parts=1.0),
+        "overlay": replace(_NOTHING, overlay=1.0),
+        "frame": replace(_NOTHING, frame=1.0),
+        "bend": replace(_NOTHING, bend=1.0),
         "screen": replace(_NOTHING, screen=1.0, frame=1.0, perspective=1.0),
         "mixed": hard,
         "mixed2": hard,
@@ -114,8 +117,8 @@ def split_for_validation(data: str | os.PathLike[str], out: str | os.PathLike[st
             queries, rows = make_folder(root / "validation/query_images"), [TRUTH_HEADER]
             for group, copied in ((originals, True), (strangers, False)):
                 for number, photo in enumerate(group):
-                    for place, (kind, settings) in enumerate(kinds().items()):
-                        made = _query(photo, strangers, settings, view_random(SEED, copied, number, place), artwork)
+                    for turn, (kind, settings) in enumerate(kinds().items()):
+                        made = _query(photo, [*strangers], settings, view_random(SEED, copied, number, turn), artwork)
                         made.save(queries / f"{photo.id}-{kind}.png")
                         rows.append(f"{photo.id}-{kind},{photo.id if copied else ''}")
             write_text(root / "validation/ground_truth.csv", "\n".join(rows) + "\n")
