@@ -49,6 +49,11 @@ torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousa
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
 
+# Everything whose figures docs/reliability.md shows, in about an hour and a half on two cores.
+reliability: torture fuzz  ## the long forms of injuries, picture files, damage, fuzzing and soaking
+	$(BIN)/python -m pytest -q tests/runs/test_damage.py --injuries 300
+	$(BIN)/python bench/soak.py --minutes 8 --images 2000000
+
 # The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
 # tests/sources/test_remote.py.
 test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and a real server of S3 while they are used, and compare bytes
