@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo browser test test-training test-fast test-cluster fuzz torture coverage lint types docs bench wheel clean
+.PHONY: demo browser test test-training test-fast test-cluster fuzz torture reliability coverage lint types docs bench wheel clean
 
 demo: $(VENV)/.runtime  ## find edited copies among the package's photos; no GPU, no torch
 	$(BIN)/isc-fast demo -o demo-out
@@ -48,6 +48,11 @@ coverage: $(VENV)/.dev  ## every test with its coverage; the report is build/cov
 torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousands of picture files with what was written
 	$(BIN)/python tests/torture/torture.py --rounds 20
 	$(BIN)/python tests/torture/formats.py
+
+# Everything whose figures docs/reliability.md shows, in about an hour and a half on two cores.
+reliability: torture fuzz  ## the long forms of injuries, picture files, damage, fuzzing and soaking
+	$(BIN)/python -m pytest -q tests/runs/test_damage.py --injuries 300
+	$(BIN)/python bench/soak.py --minutes 8 --images 2000000
 
 # The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
 # tests/sources/test_remote.py.

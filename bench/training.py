@@ -90,8 +90,9 @@ def steps(step: Callable[[], object], count: int, images: int, device: torch.dev
 def measure_steps(stage: Stage, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Measure the rate and the cosine of each way, on random images that lie on the device."""
     torch.manual_seed(0)
+    stage = replace(stage, shows_others=False)  # a random image shows no other photo
     images = torch.rand(stage.images_per_step, 3, stage.input_size, stage.input_size, device=device) * 2 - 1
-    labels = torch.arange(stage.batch_size, device=device).repeat(2 + stage.negatives_per_sample)
+    labels = torch.arange(stage.batch_size, device=device).repeat(stage.views_per_sample + stage.negatives_per_sample)
     start = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
     process = Process(0, 1, device)
     variants: dict[str, tuple[Stage, bool]] = {

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TextIO
 
 ProgressCallback = Callable[[int, int, int], None]
-"""A function that is called with (images done, all images, images that failed), first before this run does any work."""
+"""A function that is called with (images done, all images, images that failed), first before this run does any work. Of photos in
+containers that nobody has gone through, the number of all is -1."""
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 15.0
@@ -49,14 +50,14 @@ class ProgressPrinter:
                 self._write(f"{self._label}: resuming, {done} of {total} {self._unit} are done", last=True)
             return
         due = now - self._printed >= (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S)
-        if not due and done < total:
+        if not due and (done < total or total < 0):
             return
         self._printed = now
         rate = (done - self._first_done) / max(now - self._began, 1e-9)
         left = f", {duration((total - done) / rate)} left" if rate and done < total else ""
         bad = f", {failed} failed" if failed else ""
-        share = f"{100 * done // max(total, 1)}%"
-        self._write(f"{self._label}: {done}/{total} {share}, {rate:.1f} {self._unit}/s{left}{bad}", last=done == total)
+        share = f"{done}/{total} {100 * done // max(total, 1)}%" if total >= 0 else f"{done} {self._unit}"
+        self._write(f"{self._label}: {share}, {rate:.1f} {self._unit}/s{left}{bad}", last=done == total)
 
     def _write(self, line: str, *, last: bool) -> None:
         if self._terminal:
@@ -89,7 +90,12 @@ class Tally:
 
     def __init__(self, total: int, todo: int, callback: ProgressCallback | None) -> None:
         self._total, self._done, self._failed = total, total - todo, 0
-        self._callback = callback
+        self._before, self._callback = self._done, callback
+
+    @property
+    def images(self) -> int:
+        """How many images this run has done."""
+        return self._done - self._before
 
     def begin(self) -> None:
         """Call the callback before any work."""

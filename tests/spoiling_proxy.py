@@ -61,6 +61,9 @@ class Proxy:
                 proxy.seen[kind] += 1
                 if kind == "cut before":
                     return
+                if kind == "403":
+                    self._answer(403, [], b"<Error><Code>AccessDenied</Code></Error>")
+                    return
                 if kind == "503":
                     self._answer(503, [], b"busy")
                     return

@@ -59,7 +59,9 @@ class Toy:
         account = Account(shards, tally)
         decoder = make_decoder(work.plan.decoder, 1)
         size, views = work.plan.batch_size, work.plan.views
-        equipment = Equipment(self.engine, decoder, size, digesting=work.digesting, views=views)
+        equipment = Equipment(
+            self.engine, decoder, size, digesting=work.digesting, views=views, expansion=work.source.expansion
+        )
         workers, newest = [0, 1, 2], 2
         tally.begin()
         while not account.over:

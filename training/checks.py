@@ -108,6 +108,17 @@ def _misfits(stage: Stage, collection: Collection, world_size: int, accumulate: 
             f"{stage.name} has batch_size {stage.batch_size}, memory_size {stage.memory_size} and input_size "
             f"{stage.input_size}; expected at least 1, 1 and 32"
         ]
+    if stage.hard_views < 1 or (stage.temperature is not None and stage.temperature <= 0):
+        return [
+            f"{stage.name} has hard_views {stage.hard_views} and temperature {stage.temperature}; expected at least 1, and a "
+            "number above 0 or none"
+        ]
+    hard = stage.hard_view
+    if hard is not None and hard.parts + hard.frame > 1:
+        return [
+            f"{stage.name} has hard_view.parts {hard.parts} and hard_view.frame {hard.frame}; expected a sum of at most 1, "
+            "because a photo lies on one page"
+        ]
     found = []
     if steps_per_epoch(stage, samples) < 1:
         batch = samples - samples % world_size

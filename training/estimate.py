@@ -65,7 +65,9 @@ def measure_step(stage: Stage, process: Process) -> float:
     """
     device = process.device
     images = min(_MEASURED_IMAGES[device.type], stage.images_per_step)
-    small = replace(stage, batch_size=images, memory_size=max(stage.memory_size, images), negatives_per_sample=0)
+    small = replace(
+        stage, batch_size=images, memory_size=max(stage.memory_size, images), negatives_per_sample=0, shows_others=False
+    )
     net = DescriptorNet(stage.arch, stage.dim, stage.gem_p)
     learner = Learner(net, small, Process(0, 1, device))
     layout = torch.channels_last if stage.channels_last else torch.contiguous_format

@@ -14,10 +14,16 @@ Negatives = Literal["none", "reference", "training"]
 Views = Literal["augmented", "pairs"]
 HeadStart = Literal["random", "whitened"]
 Precision = Literal["fp16", "bf16", "fp32"]
+OptimizerName = Literal["sgd", "adamw"]
 ViewsOn = Literal["workers", "device"]
 
 # timm has renamed this network and still accepts this name, which the published files hold.
 PUBLISHED_ARCH = "tf_efficientnetv2_m_in21ft1k"
+
+NO_PHOTO = -1
+"""Fills the places in a row of labels if a view shows fewer photos than others do."""
+MOST_PHOTOS = 6
+"""The largest number of photos that one view shows."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class HardView:
             edit with this name.
         flip, turn_over: the probability of mirroring left and right, and of mirroring top and bottom.
         erase: the probability that one rectangle becomes noise.
+        parts: the probability that the photo becomes a part of a page: one of two to six pictures, or small on another one.
+        frame: the probability that the photo gets a frame of one colour. A photo on a page has no overlay.
+        bend: the probability that the photo is bent, as by a lens or by waves on water.
+        screen: the probability of stripes, a reflection and less contrast, as in a photo of a screen.
         blur_radius: the largest radius of the blur, in pixels.
         blur_reference_size: None keeps the radius the same for views of any size, as published; it blurs small views far
             more than large ones. With a number, the radius is multiplied by view size / ``blur_reference_size``.
@@ -59,6 +69,10 @@ class HardView:
     flip: float = 0.5
     turn_over: float = 0.1
     erase: float = 0.25
+    parts: float = 0.0
+    frame: float = 0.0
+    bend: float = 0.0
+    screen: float = 0.0
     blur_radius: float = 10.0
     blur_reference_size: int | None = None
 
@@ -76,23 +90,31 @@ class Stage:
         input_size: the side of the square input, in pixels.
         reference_world_size: the number of processes of the published run. That run divided its gradient by this number, and
             the learning rates are tuned to that. The loss is scaled so that any number of processes makes the same step.
-        batch_size: the samples of one step, over all processes. A sample is two views of a photo, or a labelled pair,
+        batch_size: the samples of one step, over all processes. A sample is the views of a photo, or a labelled pair,
             together with its negatives.
         negatives_per_sample: how many images that match nothing are drawn for each sample, with replacement.
         negatives_from: where these images come from: ``"reference"`` and ``"training"`` name the set of images, ``"none"``
             stands for no negatives.
-        views: ``"augmented"`` trains on a moderate and a hard view of one photo, ``"pairs"`` on a labelled query and its
+        views: ``"augmented"`` trains on a moderate view and hard views of one photo, ``"pairs"`` on a labelled query and its
             reference.
         first_epoch, epochs: the published run went from ``first_epoch`` to ``epochs - 1``. The learning rate falls over
             ``epochs``.
         use_epoch: the epoch whose checkpoint the next stage starts from. Training stops after it.
         learning_rate: the learning rate of epoch 0, in the units of the published run.
         falling: whether the rate falls linearly with the epoch: ``learning_rate · (1 − epoch / epochs)``.
+        hard_views: how many hard views of a photo a sample has.
+        shows_others: whether a view counts as a copy of every photo that it shows, and not only of its own. Without this,
+            the photos that are beside the own one on a page, or below or above it, count as photos it does not show.
+        temperature: None computes the contrastive loss. A number computes the cross-entropy over cosines that are divided by
+            it (InfoNCE), and the margins then have no effect.
+        spread: the weight of a term that moves each descriptor away from the nearest one with a different label.
         pos_margin, neg_margin: a positive pair adds to the loss if its distance is above ``pos_margin``, a negative pair if
             its distance is below ``neg_margin``.
         memory_size: the number of descriptors in the cross-batch memory.
         hard_view: the settings of the hard view, or None if the stage has no augmentation.
-        momentum, weight_decay: the settings of SGD. Biases and normalisation layers do not decay.
+        optimizer: ``"sgd"``, as published, or ``"adamw"``.
+        momentum, weight_decay: the settings of the optimizer; AdamW takes no momentum. Biases and normalisation layers do
+            not decay.
         sample_size: how many training images are used: the first ones in the order of their names.
         gem_p, dim: see `isc_fast.networks.model.DescriptorNet`.
         precision: the precision of the arithmetic on a GPU, under autocast. A CPU computes in fp32 instead of fp16, because
@@ -123,7 +145,12 @@ class Stage:
     negatives_per_sample: int = 0
     negatives_from: Negatives = "none"
     views: Views = "augmented"
+    hard_views: int = 1
+    shows_others: bool = False
+    temperature: float | None = None
+    spread: float = 0.0
     pos_margin: float = 0.0
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-6
     sample_size: int = 1_000_000
@@ -140,7 +167,17 @@ class Stage:
     @property
     def images_per_step(self) -> int:
         """The number of images in one step, over all processes."""
-        return self.batch_size * (2 + self.negatives_per_sample)
+        return self.batch_size * (self.views_per_sample + self.negatives_per_sample)
+
+    @property
+    def photos_per_view(self) -> int:
+        """How many photos a view can count as a copy of."""
+        return MOST_PHOTOS if self.shows_others and self.views == "augmented" else 1
+
+    @property
+    def views_per_sample(self) -> int:
+        """The number of images of a sample that match each other."""
+        return 1 + self.hard_views if self.views == "augmented" else 2
 
     def learning_rate_of(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0. The rate changes only between epochs."""
@@ -169,6 +206,17 @@ _TINY: dict[str, Any] = {
     "frozen": ("backbone.conv_stem.*", "backbone.bn1.*", "backbone.blocks.[012].*", "*.conv_dw.*"),
 }  # fmt: skip
 
+# The mini schedule comes after the tiny one, for the same machines. Its views are of the kinds that the tiny network failed on,
+# and the record 0035 says why the loss and the optimizer are others, with figures.
+_MINI: dict[str, Any] = {
+    "arch": "tf_efficientnet_lite0", "reference_world_size": 1, "memory_size": 2_048, "gem_p": 3.0, "precision": "bf16",
+    "channels_last": True, "freeze_statistics": True, "falling": True, "batch_size": 32, "hard_views": 2, "shows_others": True,
+    "neg_margin": 1.0, "temperature": 0.05, "spread": 5.0, "optimizer": "adamw", "backbone_rate": 0.2,
+    "frozen": ("backbone.conv_stem.*", "backbone.bn1.*", "backbone.blocks.[012].*", "*.conv_dw.*"),
+    "hard_view": replace(_V86, overlay=0.1, overlay_size=(0.3, 0.8), parts=0.2, frame=0.1, bend=0.1, screen=0.1,
+                         blur_reference_size=512),
+}  # fmt: skip
+
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -194,6 +242,8 @@ STAGES: dict[str, Stage] = {
               hard_view=replace(_V86, overlay=0.2, overlay_size=(0.3, 0.8), blur_reference_size=512), **_TINY),
         Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, learning_rate=0.02, hard_view=None,
               views="pairs", negatives_per_sample=2, negatives_from="reference", **_TINY),
+        Stage("mini-1", "imagenet", 128, epochs=14, use_epoch=13, learning_rate=1e-3, head_start="whitened", **_MINI),
+        Stage("mini", "mini-1", 160, epochs=6, use_epoch=5, learning_rate=4e-4, **_MINI),
     )
 }  # fmt: skip
 

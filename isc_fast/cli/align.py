@@ -23,7 +23,7 @@ def add(parser: ArgumentParser) -> None:
         )
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="all matches, those that align first")
     parser.add_argument("--top", type=int, metavar="N", help="matches of each query to look at (default: 10)")
-    parser.add_argument("--inliers", type=int, metavar="N", help="local features that must agree (default: 10)")
+    parser.add_argument("--inliers", type=int, metavar="N", help="local features that must agree (default: 8)")
     parser.add_argument("--evidence", metavar="FILE.jsonl", help="for each aligned pair, where the copy lies")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw the aligned pairs into this new folder")
     parser.add_argument("--most-pictures", type=int, metavar="N", help="pairs to draw at most (default: 100)")

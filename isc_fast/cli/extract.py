@@ -48,7 +48,9 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--ids", choices=ID_RULES, help=IDS_HELP)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--shard-size", type=int, metavar="N", help="images of one part, the unit of resuming")
+    parser.add_argument(
+        "--shard-size", type=int, metavar="N", help="images (or containers) of one part, the unit of resuming"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an output made from other inputs or recompute it"
     )
@@ -68,6 +70,11 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--num-shards", type=int, metavar="N", help="number of shares; other jobs compute the others")
     parser.add_argument(
         "--slurm", action="store_true", help="take the share of this task of a Slurm job array, or of srun's tasks"
+    )
+    parser.add_argument(
+        "--by-container",
+        action="store_true",
+        help="plan archives and tables as they are, not each photo in them: for very many; with -o FOLDER/",
     )
     parser.add_argument("--isolate", action="store_true", help=ISOLATE_HELP)
     add_choice_flags(parser)
@@ -93,6 +100,7 @@ def run(arguments: Namespace) -> int:
             checksum=arguments.checksum,
             isolated=arguments.isolate,
             share=_share(arguments),
+            by_container=arguments.by_container,
             choice=choice(arguments),
             progress=printer,
             **engine_flags(arguments),

@@ -179,14 +179,6 @@ def add_search_device(parser: ArgumentParser, flag: str = "--device") -> None:
     )
 
 
-def add_left_out(parser: ArgumentParser) -> None:
-    """Add what is left out of a comparison."""
-    parser.add_argument(
-        "--verdicts", metavar="FILE", help="leave out the pairs that this file, saved from a page, says are wrong"
-    )
-    parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
-
-
 def add_views(parser: ArgumentParser, what: str, flag: str = "--views") -> None:
     """Add in which views photos are described; ``what`` names the photos."""
     parser.add_argument(
@@ -195,6 +187,14 @@ def add_views(parser: ArgumentParser, what: str, flag: str = "--views") -> None:
         help=f"views of {what}, of which the best counts: whole (the default), 5 (and its quarters), 6 (and its middle), 10 (and "
         "its halves), mirror, turn; several with commas, such as 10,mirror",
     )
+
+
+def add_left_out(parser: ArgumentParser) -> None:
+    """Add what is left out of a comparison."""
+    parser.add_argument(
+        "--verdicts", metavar="FILE", help="leave out the pairs that this file, saved from a page, says are wrong"
+    )
+    parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
 
 
 def add_threshold(

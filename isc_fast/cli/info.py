@@ -78,15 +78,15 @@ def _about_matches(file: str) -> dict[str, Any]:
 def _about_descriptors(file: str) -> dict[str, Any]:
     from ..descriptors.formats.table import find_format, read_descriptors
     from ..descriptors.hdf5 import open_hdf5
-    from ..descriptors.manifest import parts_folder, read_manifest
+    from ..descriptors.manifest import parts_home, read_manifest
     from ..descriptors.store import open_descriptors
 
     found_format = find_format(file)
     if found_format.name == "isc-fast":
         with open_descriptors(file) as found:
             shape = {"count": len(found), "dim": found.dim, "failures": list(found.failures)}
-            folder = parts_folder(file)
-            parts = {} if folder is None else {"parts": len(read_manifest(folder).parts)}
+            home = parts_home(file)
+            parts = {} if home is None else {"parts": len(read_manifest(home).parts)}
             return {"kind": "descriptors", "path": file, **parts, **shape, "notes": list(found.notes), **found.meta}
     about: dict[str, Any] = {"kind": "descriptors", "path": file, "dialect": found_format.name}
     if found_format.is_folder:

@@ -50,7 +50,8 @@ def run(arguments: Namespace) -> int:
     from ..matching.two_sides import search
     from ..runs.thresholds import choose
 
-    options = given(arguments, "k", "max_pairs", "metric", "device", "verdicts", "stop_list") | threshold_of(arguments)
+    names = ("k", "max_pairs", "metric", "device", "verdicts", "stop_list")
+    options = given(arguments, *names) | threshold_of(arguments)
     if arguments.labelled:
         options["labelled"] = read_truth(arguments.labelled)
     with open_any(arguments.queries) as queries, open_any(arguments.references) as references, told_in_one_line():
@@ -75,7 +76,7 @@ def run(arguments: Namespace) -> int:
         note(
             f"note: {arguments.output} has no room for the view that matched; a name that ends in .jsonl or .parquet has"
         )
-    if found.verdicts is not None and not has_views(arguments.output):
+    if found.verdicts is not None and not arguments.output.lower().endswith((".jsonl", ".parquet")):
         note("note: a CSV has no place for verdicts; -o FILE.jsonl says which pairs somebody judged right")
     if arguments.json:
         show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))

@@ -15,7 +15,7 @@ def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--stage", metavar="NAME", help="one stage: v83, v83-2, v86, v98, v107, v198, v207, tiny-1, …")
-    what.add_argument("--schedule", metavar="NAME", help="every stage up to this one: v107, v207, tiny")
+    what.add_argument("--schedule", metavar="NAME", help="every stage up to this one: v107, v207, tiny, mini")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder laid out like DISC21")
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="for checkpoints and logs; with --schedule one for each stage"

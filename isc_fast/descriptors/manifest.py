@@ -1,26 +1,28 @@
 """The manifest of descriptors that lie in parts: which part files make up one set, in order, and how they were made.
 
-A result in parts is a folder with ``manifest.json`` and, in folders named by plans, the parts. The manifest is JSON with one line
-for each part. It is written last and in one step, so a folder that has one is whole. The same set has the same manifest, byte by
-byte, whoever computed it.
+A result in parts is a folder, on this machine or in a bucket, with ``manifest.json`` and, in folders named by plans, the parts.
+The manifest is JSON with one line for each part. It is written last and in one step, so a folder that has one is whole. The same
+set has the same manifest, byte by byte, whoever computed it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DamageError, FormatError
 from ..files.atomic import write_text
+from ..files.homes import FolderHome, Home, home_of, is_bucket
 from ..files.reading import one_line, open_regular, parse_json
 from ..files.sums import digest_of
+from ..stores.urls import is_url, unfold
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -29,6 +31,8 @@ AGAIN = "run the same isc-fast extract again, which computes it"
 
 BEGUN = re.compile(r"begun-(?:new|[0-9a-f]{16})\.json")
 """Names of the file that says what was begun in a folder and is not done."""
+FIRST_BEGUN = "begun-new.json"
+"""Its name where there was no manifest before."""
 
 _FORMAT = "isc-fast descriptors in parts"
 _BEGINNING = json.dumps({"format": _FORMAT}).removesuffix("}").encode()
@@ -120,24 +124,29 @@ class Manifest:
         """SHA-256 of the manifest's bytes, in hexadecimal."""
         return hashlib.sha256(self.text().encode("ascii")).hexdigest()
 
-    def write(self, folder: Path) -> None:
-        """Write it to its folder, in one step; it replaces an older one.
+    def write(self, place: str | os.PathLike[str] | Home) -> None:
+        """Write it to its home, in one step. In a folder it replaces an older one.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or another one is in the bucket.
         """
-        write_text(folder / MANIFEST, self.text())
+        home, text = home_of(place), self.text()
+        if home.once:
+            write = partial(write_text, text=text)
+            home.create(MANIFEST, write, lambda: home.read(MANIFEST, len(text) + 1) == text.encode("ascii"))
+        else:
+            write_text(home.file(MANIFEST), text)
 
-    def lost(self, folder: Path) -> list[tuple[int, str]]:
+    def lost(self, place: str | os.PathLike[str] | Home) -> list[tuple[int, str]]:
         """The numbers of the parts that are not there or have another size, each with what is wrong with it in words."""
-        found = []
+        home, found = home_of(place), []
+        there = {folder: home.sizes(folder) for folder in {part.name.partition("/")[0] for part in self.parts}}
         for number, part in enumerate(self.parts):
-            try:
-                size = os.stat(folder / part.name).st_size
-            except OSError as error:
-                found.append((number, "is not there" if isinstance(error, FileNotFoundError) else str(error.strerror)))
-                continue
-            if size != part.bytes:
+            folder, _, file = part.name.partition("/")
+            size = there[folder].get(file)
+            if size is None:
+                found.append((number, "is not there"))
+            elif size != part.bytes:
                 found.append((number, f"has {size} bytes, not {part.bytes}"))
         return found
 
@@ -147,24 +156,38 @@ def _sorted(values: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(values, sort_keys=True))
 
 
-def parts_folder(path: str | os.PathLike[str]) -> Path | None:
-    """The folder of a result in parts, which is named by the folder or by its manifest; None for anything else."""
-    place = Path(path)
-    file = place / MANIFEST if place.is_dir() else place
-    if file.name != MANIFEST:
-        return None
+def parts_home(path: str | os.PathLike[str]) -> Home | None:
+    """The home of a result in parts, named by its folder, its prefix in a bucket, or its manifest; None for anything else.
+
+    Raises:
+        StoreError: its bucket cannot be reached.
+    """
+    name = unfold(os.fspath(path))
+    if is_url(name):
+        if not is_bucket(name):
+            return None
+        home = home_of(name.removesuffix(f"/{MANIFEST}"))
+    else:
+        place = Path(path)
+        file = place / MANIFEST if place.is_dir() else place
+        if file.name != MANIFEST:
+            return None
+        home = FolderHome(file.parent)
     try:
-        with open_regular(file) as stream:
-            return file.parent if stream.read(len(_BEGINNING)) == _BEGINNING else None
+        return home if home.read(MANIFEST, len(_BEGINNING)) == _BEGINNING else None
     except OSError:
         return None
 
 
-def is_unfinished(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a result in parts that is being extracted or brought up to date."""
-    with contextlib.suppress(OSError):
-        return any(BEGUN.fullmatch(name) for name in os.listdir(folder))
-    return False
+def is_unfinished(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder or a prefix holds a result in parts that is being extracted or brought up to date.
+
+    Raises:
+        StoreError: its bucket cannot be reached.
+    """
+    if is_bucket(path):
+        return home_of(path).size(FIRST_BEGUN) is not None
+    return any(BEGUN.fullmatch(name) for name in FolderHome(Path(path)).sizes(""))
 
 
 def digests_of(file: Path) -> tuple[int, str, str]:
@@ -185,16 +208,17 @@ def digests_of(file: Path) -> tuple[int, str, str]:
     return size, whole.hexdigest(), digest_of(file)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a folder. Parts are not looked at.
+def read_manifest(place: str | os.PathLike[str] | Home) -> Manifest:
+    """Read the manifest of a home. Parts are not looked at.
 
     Raises:
-        FormatError: there is none, it is damaged or of another version, or it names a file that is no part of this folder.
+        FormatError: there is none, it is damaged or of another version, or it names a file that is no part of this home.
+        StoreError: its bucket cannot be reached.
     """
-    file = folder / MANIFEST
+    home = home_of(place)
+    file = f"{home.address}/{MANIFEST}"
     try:
-        with open_regular(file) as stream:
-            text = stream.read(_LARGEST_BYTES + 1)
+        text = home.read(MANIFEST, _LARGEST_BYTES + 1)
     except OSError as error:
         raise FormatError(
             f"cannot read {file}: {error.strerror or error}; expected what isc-fast extract wrote"

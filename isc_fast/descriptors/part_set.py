@@ -14,19 +14,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamageError, FormatError
+from ..files.homes import Home, home_of
 from ..files.lazy import Lazy
 from ..files.sums import damage, digest_of
 from ..files.verified import VerifiedFile, open_summed
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
-from .manifest import AGAIN, Manifest, parts_folder, read_manifest
+from .manifest import AGAIN, Manifest, parts_home, read_manifest
 from .store import Descriptors, FileIds, ids_at, open_descriptors, some_rows
 
 MOST_OPEN = 16
@@ -37,15 +37,16 @@ Rows = npt.NDArray[Any]
 
 @contextlib.contextmanager
 def open_parts(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
-    """Open a result in parts, named by its folder or its manifest, as `open_descriptors` opens a file.
+    """Open a result in parts, named by its folder, its prefix in a bucket, or its manifest, as `open_descriptors` opens a file.
 
     Raises:
         FormatError: it is no such result, or a part is missing or has another size.
+        StoreError: its bucket cannot be reached.
     """
-    folder = parts_folder(path)
-    if folder is None:
+    home = parts_home(path)
+    if home is None:
         raise FormatError(f"{os.fspath(path)} is no folder with a manifest of isc-fast extract; expected descriptors")
-    with contextlib.closing(PartFiles(folder, read_manifest(folder))) as files:
+    with contextlib.closing(PartFiles(home, read_manifest(home))) as files:
         files.check_sizes()
         yield files.whole()
 
@@ -54,12 +55,12 @@ class PartFiles:
     """The parts of a manifest. Several threads may read them; one reads at a time.
 
     Args:
-        folder: of the manifest.
+        place: of the manifest: its folder, or its home.
         manifest: says what the parts are.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, place: str | os.PathLike[str] | Home, manifest: Manifest) -> None:
+        self.home, self.manifest = home_of(place), manifest
         self._open: OrderedDict[int, tuple[ExitStack, Descriptors]] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -69,7 +70,7 @@ class PartFiles:
         Raises:
             DamageError: a part is missing, or has another size.
         """
-        for number, words in self.manifest.lost(self.folder):
+        for number, words in self.manifest.lost(self.home):
             raise self.damage(number, words)
 
     def whole(self) -> Descriptors:
@@ -113,7 +114,8 @@ class PartFiles:
             DamageError: it is missing, cut, damaged or of another set.
         """
         part = self.manifest.parts[number]
-        with self._in_words(number), contextlib.closing(open_summed(self.folder / part.name, part.checksums)) as stream:
+        file = self.home.file(part.name)
+        with self._in_words(number), contextlib.closing(open_summed(file, part.checksums)) as stream:
             yield stream
 
     @contextlib.contextmanager
@@ -128,7 +130,7 @@ class PartFiles:
 
     def _opened(self, number: int) -> tuple[ExitStack, Descriptors]:
         part = self.manifest.parts[number]
-        file = self.folder / part.name
+        file = self.home.file(part.name)
         if digest_of(file) != part.checksums:
             raise damage(str(file), "it is another file than the one that was written")
         with ExitStack() as stack:
@@ -141,10 +143,8 @@ class PartFiles:
     def damage(self, number: int, words: str) -> DamageError:
         """The error of a part; ``words`` say what is wrong with it, such as ``"is not there"``."""
         name = self.manifest.parts[number].name
-        advice = (
-            f"copy it from a sound copy, or {'remove it and ' if os.path.lexists(self.folder / name) else ''}{AGAIN}"
-        )
-        return DamageError(f"the part {name} of {self.folder} {words}; {advice}", words)
+        advice = f"copy it from a sound copy, or {'' if self.home.size(name) is None else 'remove it and '}{AGAIN}"
+        return DamageError(f"the part {name} of {self.home.address} {words}; {advice}", words)
 
     def close(self) -> None:
         """Close what is open."""

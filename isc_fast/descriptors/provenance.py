@@ -117,12 +117,14 @@ class PlanFacts(Record):
     Attributes:
         id: of the plan.
         batch_size: images in one engine call.
-        shard_size: images of one part.
+        shard_size: images of one part, or containers of images.
+        by_container: whether containers were planned; missing where images were.
     """
 
     id: str | None = None
     batch_size: int | None = None
     shard_size: int | None = None
+    by_container: bool | None = None
 
 
 _NOT_THE_NETWORK = frozenset(
@@ -182,6 +184,7 @@ class ExtractionFacts:
     batch_size: int
     shard_size: int
     views: tuple[str, ...] = ONLY_WHOLE
+    by_container: bool = False
 
 
 ROW_TYPES = ("float32", "float16")
@@ -305,7 +308,7 @@ class Provenance(Record):
         facts = (self.engine_id, engine.name, self.decoder, plan.id, plan.batch_size, plan.shard_size)
         if self.normalization or self.smoothing or None in facts:
             return None
-        return ExtractionFacts(*facts, self.seen)  # type: ignore[arg-type]  # none of them is None
+        return ExtractionFacts(*facts, self.seen, bool(plan.by_container))  # type: ignore[arg-type]  # none of them is None
 
     @property
     def arithmetics(self) -> list[str]:

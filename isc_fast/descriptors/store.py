@@ -42,7 +42,7 @@ from ..files.repeats import repeated_rows
 from ..items import Failure
 from .columns import AsFloat32, read_facts, rounded, row_type, write_facts
 from .hdf5 import DAMAGE, Hdf5Writer, create_hdf5, damage_in_words, dataset, open_hdf5
-from .manifest import parts_folder
+from .manifest import parts_home
 from .provenance import Provenance
 
 FORMAT_VERSION = 1
@@ -440,7 +440,7 @@ def _strings(column: h5py.Dataset) -> h5py.Dataset:
 
 @contextlib.contextmanager
 def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
-    """Open a file of our own layout, or a result in parts, named by its folder or its manifest.
+    """Open a file of our own layout, or a result in parts, named by its folder, its prefix in a bucket, or its manifest.
 
     Its vectors and ids stay on disk and are read block by block. Both are gone when the file is closed; `load_descriptors` gives
     a set that stays.
@@ -448,7 +448,7 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
     Raises:
         FormatError: it is not such a file, or damaged. Where vectors or ids are damaged, reading them raises DamageError.
     """
-    if parts_folder(path) is not None:
+    if parts_home(path) is not None:
         from .part_set import open_parts
 
         with open_parts(path) as in_parts:

@@ -25,6 +25,7 @@ from ..decoders.views import ONLY_WHOLE
 from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
 from ..items import NOTED, Failure, Item, Photo, Problem
 from ..sources.listing import open_item
+from ..sources.whole_containers import Expansion
 from .plan import Digesting, Shard
 
 Vectors = npt.NDArray[np.float32]
@@ -51,6 +52,7 @@ class Equipment:
         open_photo: gives the decoder the photo of an item, without waiting for it; see `isc_fast.sources.base.opener`.
         digesting: gives the digests of a shard's photos, where they are wanted.
         views: of each photo, in the order of its numbers in a row; see `isc_fast.decoders.views`.
+        expansion: gives the images of a shard's items, where these are containers.
     """
 
     engine: Engine
@@ -59,6 +61,7 @@ class Equipment:
     open_photo: Callable[[Item], Photo] = open_item
     digesting: Digesting | None = None
     views: tuple[str, ...] = ONLY_WHOLE
+    expansion: Expansion | None = None
 
     @property
     def photos_at_once(self) -> int:
@@ -123,18 +126,29 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
     wanted = replace(engine.spec.input, views=equipment.views)
     order: deque[tuple[Shard, Sequence[Item]]] = deque()
     begun: deque[_Begun] = deque()
+    empty: deque[Shard] = deque()
     rows: list[Vectors] = []
     ledger: list[Failure] = []
 
     def jobs() -> Iterator[Sequence[Photo]]:
         for given in shards:
-            shard = replace(given, digesting=equipment.digesting)
+            items = given.items if equipment.expansion is None else equipment.expansion(given.items)
+            shard = replace(given, items=items, digesting=equipment.digesting)
+            if not items:  # nothing for the decoder
+                empty.append(shard)
+                continue
             # Before the first photo is opened: one that is changed from now on will be described again.
             _ = shard.stamps, shard.digests
             photos = opened_ahead(map(equipment.open_photo, shard.items))
             for items in shard.batches(at_once):
                 order.append((shard, items))
                 yield list(islice(photos, len(items)))
+
+    def store_empty() -> None:
+        while empty:
+            shard = empty.popleft()
+            sink.store(shard, np.empty((0, engine.spec.dim * len(equipment.views)), np.float32), [])
+            sink.count(shard, 0, 0)
 
     def finish_oldest() -> None:
         batch = begun.popleft()
@@ -169,8 +183,10 @@ def compute_shards(shards: Iterable[Shard], equipment: Equipment, sink: Sink) ->
                 del batch  # frees its memory: the engine has begun with it and needs it no more
                 while len(begun) > ahead:
                     finish_oldest()
+                store_empty()
         while begun:
             finish_oldest()
+        store_empty()
     except Exception:
         with contextlib.suppress(Exception):  # the first error is the one that users must see
             while begun:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..sources.stamps import stamps_of, unknown
 from .plan import Plan, StoredItems
 from .plan_folder import DEVICES, PlanFolder
 
-_AT_ONCE = 256  # parts whose digests are computed beside each other before their lines are written
+_AT_ONCE = 32  # parts whose digests are computed beside each other before their lines are written
 
 
 def manifest_of(parts: PlanFolder, plan: Plan, count: int, width: int, meta: Mapping[str, Any]) -> Manifest:
@@ -43,14 +42,14 @@ def manifest_of(parts: PlanFolder, plan: Plan, count: int, width: int, meta: Map
     with ThreadPoolExecutor(min(8, available_cores())) as threads:
         for start in range(0, count, _AT_ONCE):
             block = range(start, min(start + _AT_ONCE, count))
-            for index, digests in zip(block, threads.map(lambda n: _digests(parts.part(n)), block), strict=True):
+            for index, digests in zip(block, threads.map(lambda n: _digests(parts, n), block), strict=True):
                 try:
                     with open_descriptors(parts.part(index)) as found:
                         line, by = _line(parts, plan, index, found, digests)
-                        if index < plan.shard_count:
+                        if index < plan.shard_count and not plan.by_container:
                             seen.add(index, found)
                 except DAMAGE as error:
-                    raise broken(parts.part(index), error) from error
+                    raise broken(parts, index, error) from error
                 keys = [json.dumps(device, sort_keys=True) for device in by]
                 devices |= zip(keys, by, strict=True)
                 lines.append((line, keys))
@@ -59,24 +58,26 @@ def manifest_of(parts: PlanFolder, plan: Plan, count: int, width: int, meta: Map
         plan_id=plan.id,
         dim=width,
         unique=StoredItems(parts.plan_file).first_repeat() is None,
-        stamps=seen.digest,
+        stamps=digest_of_stamps(plan) if plan.by_container else seen.digest,
         meta=meta,
         devices=[devices[key] for key in sorted(devices)],
         parts=[line._replace(devices=tuple(sorted(order[key] for key in keys))) for line, keys in lines],
     )
 
 
-def broken(file: Path, error: BaseException) -> DamageError:
+def broken(parts: PlanFolder, index: int, error: BaseException) -> DamageError:
     """The error of a part that has to be computed again."""
     place = error.place if isinstance(error, DamageError) else str(error)
-    return DamageError(f"the part {file} is damaged ({place}); remove it and {AGAIN}", place)
+    return DamageError(
+        f"the part {parts.home.address}/{parts.name_of(index)} is damaged ({place}); remove it and {AGAIN}", place
+    )
 
 
-def _digests(file: Path) -> tuple[int, str, str]:
+def _digests(parts: PlanFolder, index: int) -> tuple[int, str, str]:
     try:
-        return digests_of(file)
+        return digests_of(parts.part(index))
     except FormatError as error:
-        raise broken(file, error) from error
+        raise broken(parts, index, error) from error
 
 
 def _line(
@@ -90,10 +91,15 @@ def _line(
     made = found.provenance
     if (made.plan_id, made.shard) != (plan.id, index):
         raise FormatError("it is of another plan")
-    file = parts.part(index)
     devices = made.other.get(DEVICES)
-    name = f"{parts.folder.name}/{file.name}"
-    part = Part(name, len(found), len(found.failures), len(found.notes), *digests, vectors=place_of_rows(found.vectors))
+    part = Part(
+        parts.name_of(index),
+        len(found),
+        len(found.failures),
+        len(found.notes),
+        *digests,
+        vectors=place_of_rows(found.vectors),
+    )
     return part, devices if isinstance(devices, list) else []
 
 

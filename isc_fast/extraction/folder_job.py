@@ -15,10 +15,11 @@ from ..descriptors.part_set import PartFiles
 from ..descriptors.provenance import Provenance
 from ..errors import FormatError, InputError, MismatchError
 from ..files.lazy import Chosen
+from .by_container import check_request, check_same_containers, part_size
 from .finishing import digest_of_stamps
 from .job import UPDATE, Listed, Request, Settings, difference, plan_of, update_of
 from .output_folder import NEW, Begun, OutputFolder, after_of
-from .plan import Plan, change_in_words, folder_shard_size
+from .plan import Plan, change_in_words
 from .plan_folder import PlanFolder
 from .runners.base import Facts
 from .share import Share
@@ -62,8 +63,8 @@ class FolderJob:
         return _KEEP in self.plan.inputs
 
     def images(self, shards: Sequence[int]) -> int:
-        """How many images some shards have."""
-        return sum(len(self.todo.rows(index)) for index in shards)
+        """How many images some shards have; -1 where nobody knows."""
+        return -1 if self.plan.by_container else sum(len(self.todo.rows(index)) for index in shards)
 
 
 def _is_marked(inputs: Sequence[str]) -> bool:
@@ -83,7 +84,8 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
         FormatError: the manifest or the plan is damaged.
         OutputError: the plan cannot be written.
     """
-    _check(request)
+    _check(request, out)
+    check_request(request)
     try:
         before = out.manifest()
     except FormatError:
@@ -94,14 +96,14 @@ def find_folder_job(request: Request, listed: Listed, facts: Facts, out: OutputF
     if before is None or request.overwrite:
         begun = _readable(out, out.begun(after))
         earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
-        wanted = plan_of(request, listed, facts, earlier, folder_shard_size)
+        wanted = plan_of(request, listed, facts, earlier, part_size(request, listed))
         if before is not None:
             wanted = replace(wanted, inputs=[f"{_ANEW}{after}", *wanted.inputs])
         return _begin(request, out, after, before, wanted, None)
     return _job_of_finished(request, listed, facts, out, after, before)
 
 
-def _check(request: Request) -> None:
+def _check(request: Request, out: OutputFolder) -> None:
     """Refuse what a folder of parts cannot do, and what one of several jobs may not: throw away what another one has computed."""
     if request.checksum or request.dtype not in (None, "float32"):
         flag = "--checksum (in Python checksum)" if request.checksum else "--dtype float16 (in Python dtype)"
@@ -109,10 +111,15 @@ def _check(request: Request) -> None:
             f"{flag} is for one file, and a folder keeps parts of float32 whose photos are told by size and time; leave it out, "
             "or give the name of a file, such as out.h5"
         )
-    if request.share is not None and request.share.count > 1:
-        for name in ("overwrite", "retry_failed"):
-            if getattr(request, name):
-                flag = name.replace("_", "-")
+    for name in ("overwrite", "retry_failed"):
+        if getattr(request, name):
+            flag = name.replace("_", "-")
+            if out.home.once:
+                raise InputError(
+                    f"--{flag} (in Python {name}) does not go with an output in a bucket, where nothing is replaced; give "
+                    "another output"
+                )
+            if request.share is not None and request.share.count > 1:
                 raise InputError(
                     f"--{flag} (in Python {name}) does not go with jobs that share a folder, since each of them would do it; run "
                     f"one job with it, without --shard-index and --slurm, or give a new folder"
@@ -131,17 +138,22 @@ def _job_of_finished(
 ) -> FolderJob:
     made = Provenance.read(before.meta).extraction
     if made is None:
-        raise MismatchError(f"{out.path} is not a result of isc-fast extract: give another output, or --overwrite it")
-    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder), folder_shard_size)
+        raise MismatchError(
+            f"{out.address} is not a result of isc-fast extract: give another output, or --overwrite it"
+        )
+    plan = plan_of(request, listed, facts, Settings(made.batch_size, made.shard_size, made.decoder))
     nothing = FolderJob(plan, plan, (), (), Begun(before.plan_id), after, before, finished=before)
     stamps = digest_of_stamps(plan) if before.stamps is not None else None
-    lost = before.lost(out.path)
-    files = PartFiles(out.path, before)
+    lost = before.lost(out.home)
+    files = PartFiles(out.home, before)
     if lost:
         if made.plan_id != plan.id:
             raise files.damage(*lost[0])
         return _repair(request, out, after, before, files, plan, lost)
     again = request.retry_failed and before.failures
+    if request.by_container or made.by_container:
+        check_same_containers(request, out, plan, made, stamps == before.stamps)
+        return nothing
     same_images = made.plan_id == plan.id and (request.keep_gone or before.rows + before.failures == len(plan.items))
     if same_images and not again and stamps is not None and stamps == before.stamps:
         return nothing
@@ -151,18 +163,27 @@ def _job_of_finished(
         if update is None:
             if made.plan_id != plan.id:
                 words = difference(whole, made, plan, request)
-                raise MismatchError(f"{out.path} was made {words}: give another output, or --overwrite it")
+                raise MismatchError(f"{out.address} was made {words}: give another output{_or_overwrite(out)}")
             if again:
                 raise InputError(
-                    f"nobody looked at the photos of {out.path} when they were described, so those that failed cannot be tried "
-                    "again alone: --overwrite describes all of them"
+                    f"nobody looked at the photos of {out.address} when they were described, so those that failed cannot be "
+                    "tried again alone: --overwrite describes all of them"
                 )
             return nothing
+        if out.home.once:
+            raise MismatchError(
+                f"the images of {out.address} have changed ({update.changes}), and nothing in a bucket is replaced: give another "
+                "output; isc-fast merge puts sets together"
+            )
         first = [f"{_AFTER}{after}"] + ([_KEEP] if request.keep_gone else [])
         wanted = replace(plan, inputs=[*first, *plan.inputs])
         todo = replace(plan, inputs=[UPDATE, *first, *plan.inputs], items=Chosen(plan.items, update.changes.anew))
         job = _begin(request, out, after, before, wanted, todo)
         return job if job.note else replace(job, note=str(update.changes))
+
+
+def _or_overwrite(out: OutputFolder) -> str:
+    return "" if out.home.once else ", or --overwrite it"
 
 
 def _repair(
@@ -210,8 +231,8 @@ def _begin(
                 continue
             if words:
                 raise MismatchError(
-                    f"{out.path} holds an unfinished extraction with {words}: repeat that command, give another output, or start "
-                    "again with --overwrite"
+                    f"{out.address} holds an unfinished extraction with {words}: repeat that command, give another output"
+                    f"{'' if out.home.once else ', or start again with --overwrite'}"
                 )
             changed = change_in_words(plan, wanted)
             note = (
@@ -247,7 +268,7 @@ def _begin(
 def _stored(folder: PlanFolder) -> Plan:
     plan = folder.found_plan()
     if plan is None:
-        raise FormatError(f"{folder.plan_file} was removed while this job began; run the same command again")
+        raise FormatError(f"the plan in {folder.address} was removed while this job began; run the same command again")
     return plan
 
 
@@ -255,5 +276,5 @@ def _missing(folder: PlanFolder, plan: Plan, share: Sequence[int], *, again: boo
     missing = folder.missing(plan, among=share, and_failed=again)
     if again:
         for index in missing:
-            folder.part(index).unlink(missing_ok=True)
+            folder.remove_part(index)
     return missing

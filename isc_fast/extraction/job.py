@@ -57,6 +57,7 @@ class Request:
     checksum: bool = False
     dtype: str | None = None
     views: tuple[str, ...] = ONLY_WHOLE
+    by_container: bool = False
 
     def __post_init__(self) -> None:
         for name in ("limit", "batch_size", "shard_size"):
@@ -236,7 +237,9 @@ def plan_of(
     batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
     size = request.shard_size or (earlier.shard_size if earlier else shard_size(len(listed.items), batch))
     decoder = name_decoder(request.decoder, facts, earlier, request.views)
-    return Plan(listed.inputs, listed.items, facts.id, decoder, batch, -(-size // batch) * batch, request.views)
+    if not request.by_container:
+        size = -(-size // batch) * batch
+    return Plan(listed.inputs, listed.items, facts.id, decoder, batch, size, request.views)
 
 
 def name_decoder(wanted: str, facts: Facts, earlier: Settings | None, views: tuple[str, ...] = ONLY_WHOLE) -> str:
@@ -247,7 +250,7 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None, views: tup
 
 def made_by(plan: Plan, facts: Facts, dtype: str | None) -> dict[str, Any]:
     """What an output says it was made by; its rows are stored in this type."""
-    by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size)
+    by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size, plan.by_container or None)
     made = Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan, plan.views)
     return made.stored_as(dtype).write()
 

@@ -19,7 +19,7 @@ from ..descriptors.hdf5 import DAMAGE, check_hdf5
 from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors, open_descriptors, write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
-from ..files.atomic import make_folder, output_error, sync_folder
+from ..files.atomic import keep_temporaries, make_folder, output_error, sync_folder
 from ..files.digests import Digests, all_digests
 from ..files.lazy import Lazy
 from ..files.ledger import TemporaryLedger, keep
@@ -113,6 +113,7 @@ class PartsFolder:
     """``OUTPUT.parts/``, which holds everything that an interrupted extraction needs to resume.
 
     Attributes:
+        address: names the parts for another process, with `in_folder`; see `isc_fast.extraction.plan_folder.parts_at`.
         in_folder: whether the parts are the result, in a folder of the plan; see `isc_fast.extraction.plan_folder`.
     """
 
@@ -120,10 +121,19 @@ class PartsFolder:
 
     def __init__(self, output: Path) -> None:
         self.output = output
+        self.address = os.path.abspath(output)
         self.folder = output.with_name(output.name + PARTS)
-        self.plan_file = self.folder / "plan.sqlite"
         self._json_file = self.folder / "plan.json"  # of isc-fast 0.1
         self._wanted_file = self.folder / "wanted.sqlite"
+
+    @property
+    def plan_file(self) -> Path:
+        """The file of the plan that was begun here; it need not be there."""
+        return self.folder / "plan.sqlite"
+
+    def share(self) -> None:
+        """Let this process leave alone what others have not finished writing here."""
+        keep_temporaries(self.folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
@@ -302,7 +312,12 @@ class PartsFolder:
 
     def part(self, index: int) -> Path:
         """The file of a shard's part. It exists once the shard is done."""
-        return self.folder / f"part-{index:06d}.h5"
+        return self.folder / self.part_name(index)
+
+    @staticmethod
+    def part_name(index: int) -> str:
+        """The name of a shard's part in its folder."""
+        return f"part-{index:06d}.h5"
 
     def missing(self, plan: Plan, *, and_failed: bool = False, among: Iterable[int] | None = None) -> list[int]:
         """The shards of a plan whose part is missing, damaged or, with ``and_failed``, has failures.

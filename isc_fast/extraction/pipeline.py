@@ -28,10 +28,12 @@ from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from ..sources.whole_containers import Containers
 from ..stores.urls import without_stamp
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
+from .plan import BY_CONTAINER
 from .runners.base import Facts, Runner, Work
 from .runners.choose import opened_runner
 from .runners.cluster import Cluster
@@ -45,7 +47,7 @@ class Extraction:
     """What `extract` did.
 
     Attributes:
-        path: the descriptor file.
+        path: the descriptor file; or the folder of its parts, or their address in a bucket.
         count: number of descriptors in it.
         failures: the images that got none, in order.
         computed: number of images that this run worked on; the others were done before.
@@ -59,7 +61,7 @@ class Extraction:
             and the notes are those of this job's share.
     """
 
-    path: Path
+    path: Path | str
     count: int
     failures: Sequence[Failure]
     computed: int
@@ -89,6 +91,7 @@ def extract(
     keep_gone: bool = False,
     choice: Choice | None = None,
     share: Share | None = None,
+    by_container: bool = False,
     checksum: bool = False,
     dtype: Literal["float32", "float16"] | None = None,
     views: str = WHOLE,
@@ -115,14 +118,16 @@ def extract(
         engine: a loaded engine, or the path of an engine file. Several ``devices`` need the path, since each process
             loads the engine itself.
         output: the descriptor file. Until it is complete, ``OUTPUT.parts/`` beside it holds the parts. A name that ends with a
-            slash is a folder which keeps the parts, with a manifest; it is taken wherever a descriptor file is.
+            slash is a folder which keeps the parts, with a manifest; it is taken wherever a descriptor file is. The folder may be
+            in a bucket (``s3://bucket/out/``), where nothing is replaced.
         batch_size: images in one engine call. By default what suits the engine; a resumed run keeps the size it began
             with.
         workers: number of threads that decode, in all processes together; by default one for each core.
         decoder: one of `isc_fast.decoders.base.DECODERS`. By default (``"auto"``) the one that the output or its parts
             were begun with; else dali for an engine that takes pixels on its GPU, if dali works here; else turbo if its
             libraries are installed; else pillow.
-        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches.
+        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches. With ``by_container``,
+            containers of one part.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
@@ -131,6 +136,9 @@ def extract(
         keep_gone: keep the rows of images that are gone, behind the others.
         share: compute only this share of a folder's parts; other jobs, on this machine or on others, compute the others. The job
             that sees all of them writes the manifest.
+        by_container: plan archives and tables as they are, and not each photo in them, which takes an hour and gigabytes for 10⁸
+            photos. They are gone through when their part is computed. For a folder that keeps its parts, and inputs that are
+            nothing but containers. A container that is changed meanwhile is an error; the result is not brought up to date.
         checksum: decide by the bytes of an image whether it has changed, not by size and time: every image is read for that.
             The output keeps the first 16 bytes of each image's SHA-256. Where it has none yet, size and time decide once.
         dtype: the type in which the output holds the rows. ``"float16"`` takes half the disk: what is read is float32 again, each
@@ -169,6 +177,7 @@ def extract(
         checksum,
         dtype,
         seen,
+        by_container,
     )
     with opened_runner(engine, devices, engine_options, workers, isolated=isolated, cluster=cluster) as runner:
         return extract_with(runner, inputs, output, request, progress)
@@ -193,9 +202,14 @@ def extract_with(
     """
     began = time.monotonic()
     check_decoder(request.decoder)
-    source = as_source(inputs, request.ids, request.choice)
+    source = _source_of(inputs, request)
     if is_parts_output(output):
         return _extracted_to_folder(runner, source, output, request, progress)
+    if request.by_container:
+        raise InputError(
+            f"{os.fspath(output)} is one file, and containers are planned for a folder that keeps its parts: give -o FOLDER/, "
+            "with a slash"
+        )
     if request.share is not None:
         raise InputError(
             f"{os.fspath(output)} is one file, and jobs share a folder that keeps their parts: give -o FOLDER/, with a slash"
@@ -242,7 +256,7 @@ def _extracted_to_folder(
     left_out = {name: getattr(listed, name) for name in ("ignored", "ignored_suffixes", "excluded")}
     outcome, seconds = made.outcome, time.monotonic() - began
     return Extraction(
-        path=out.path,
+        path=out.home.path,
         count=outcome.count,
         failures=outcome.failures,
         notes=outcome.notes,
@@ -278,11 +292,21 @@ class _First(Lazy[Item]):
         return [*self._items[start:stop]]
 
 
+def _source_of(inputs: Inputs | Source, request: Request) -> Source:
+    if not request.by_container:
+        return as_source(inputs, request.ids, request.choice)
+    if isinstance(inputs, Source):
+        raise InputError(
+            "by_container lists archives and tables by their names; give these, and not what was listed already"
+        )
+    return Containers(inputs, request.ids, request.choice)
+
+
 def _listed(source: Source, request: Request) -> Listed:
     """List the images that a call is about."""
     listing, limit = source.list(), request.limit
     found = listing.found if limit is None else _First(listing.found, limit)
-    inputs = [*source.inputs, f"limit={limit}"]
+    inputs = [*source.inputs, f"limit={limit}", *([BY_CONTAINER] if request.by_container else [])]
     digesting = partial(digests_of, photo_of=source.content) if request.checksum else None
     return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded, digesting)
 

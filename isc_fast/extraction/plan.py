@@ -40,6 +40,11 @@ MAX_SHARDS = 4096
 MOST_KEPT_ITEMS, MOST_KEPT_PARTS = 10_000, 100_000
 
 
+BY_CONTAINER = "isc-fast:by-container"
+"""The input that a plan has whose items are containers of images."""
+_PART_BYTES = 1 << 28
+"""Bytes of the containers of one part, about: some thousands of photos."""
+
 Digesting = Callable[[Sequence[Item]], Digests]
 """Gives the digests of images; see `isc_fast.decoders.contents.digests_of`."""
 
@@ -125,13 +130,19 @@ def folder_shard_size(count: int, batch_size: int) -> int:
     return -(-wanted // batch_size) * batch_size
 
 
+def container_shard_size(count: int, total_bytes: int) -> int:
+    """The number of containers in a shard: one of a gigabyte, or many small ones; there are at most `MOST_KEPT_PARTS` shards."""
+    fitting = _PART_BYTES * count // max(total_bytes, 1)
+    return max(1, min(fitting, count), -(-count // MOST_KEPT_PARTS))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What will be computed, fixed before the first pixel is decoded.
 
     Attributes:
         inputs: the inputs of the listing and its options, as text. The same inputs may list other images tomorrow.
-        items: the images, in the order of the result.
+        items: the images, in the order of the result; or the containers of images, see `by_container`.
         engine_id: SHA-256 of the engine file.
         decoder: the name of the decoder. Decoders differ in the last bits of a descriptor.
         batch_size: images in one engine call. It can change the last bits of a descriptor.
@@ -146,6 +157,11 @@ class Plan:
     batch_size: int
     shard_size: int
     views: tuple[str, ...] = ONLY_WHOLE
+
+    @property
+    def by_container(self) -> bool:
+        """Whether the items are containers, whose images nobody knows before their shard is computed."""
+        return BY_CONTAINER in self.inputs
 
     @property
     def shard_count(self) -> int:

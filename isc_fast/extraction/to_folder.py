@@ -17,6 +17,7 @@ from ..errors import FormatError, InputError, OutputError
 from ..items import Failure
 from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
+from ..stores.urls import without_stamp
 from .changes import taken_over
 from .finishing import manifest_of
 from .folder_job import FolderJob, find_folder_job
@@ -28,6 +29,10 @@ from .update import write_updated_parts
 
 _TRIES = 4
 """How often a call looks again at what there is to do, after other jobs have finished what it was working on."""
+
+
+class _Fruitless(InputError):
+    """No image could be described, so there is nothing to go on with. The name is for this module's own use."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +79,28 @@ def extract_to_folder(
         folder = out.plan_folder(job.todo.id)
         with _litter_removed(out, job, folder, alone=request.share is None):
             try:
-                _compute(runner, source, job, folder, progress)
+                images = _compute(runner, source, job, folder, progress)
                 if not folder.has_all(job.todo.shard_count):
-                    return _of_share(job, folder)
+                    return _of_share(job, folder, images)
                 manifest = _written(out, job, folder, facts)
                 if manifest is not None:
-                    return FolderOutcome(_outcome(out, manifest), job.images(job.missing), job.note)
+                    return FolderOutcome(_outcome(out, manifest), images, job.note)
             except (FormatError, OutputError):
                 if not left or out.now() == job.after:
                     raise
-    raise OutputError(f"other jobs go on changing {out.path}; wait until they end, and run the same command again")
+    raise OutputError(f"other jobs go on changing {out.address}; wait until they end, and run the same command again")
 
 
 def _compute(
     runner: Runner, source: Source, job: FolderJob, folder: PlanFolder, progress: ProgressCallback | None
-) -> None:
+) -> int:
+    """Compute what is missing; returns how many images that were."""
     tally = Tally(job.images(job.share), job.images(job.missing), progress)
     if job.missing:
         runner.run(Work(job.todo, job.missing, folder, None, source), tally)
     else:
         tally.begin()
+    return tally.images
 
 
 def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Facts) -> Manifest | None:
@@ -106,7 +113,7 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
     """
     folder, count = out.plan_folder(job.plan.id), job.plan.shard_count
     if job.begun.todo and job.before is not None:
-        with contextlib.closing(PartFiles(out.path, job.before)) as files:
+        with contextlib.closing(PartFiles(out.home, job.before)) as files:
             whole = files.whole()
             changes = taken_over(job.plan.items, job.todo.items, whole)
             update = Update(job.plan, changes, job.keep_gone)
@@ -114,14 +121,15 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
     width = facts.spec.dim * len(job.plan.views)
     manifest = manifest_of(folder, job.plan, count, width, made_by(job.plain, facts, None))
     if not manifest.rows:
-        with open_descriptors(folder.part(0)) as part:
-            worst = part.failures[0]
-        raise InputError(
-            f"none of the {manifest.failures} images could be described; the first is {worst.path}: {worst.reason}"
+        if not manifest.failures:
+            raise _Fruitless(f"there is no photo in the {len(job.plan.items)} containers")
+        worst = PartFiles(out.home, manifest).whole().failures[0]
+        raise _Fruitless(
+            f"none of the {manifest.failures} images could be described; the first is {without_stamp(worst.path)}: {worst.reason}"
         )
     if out.now() != job.after:
         return None
-    manifest.write(out.path)
+    manifest.write(out.home)
     out.end(job.after, job.begun, job.before, manifest)
     folder.tidy()
     return manifest
@@ -129,11 +137,11 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
 
 def _outcome(out: OutputFolder, manifest: Manifest) -> Outcome:
     """What a set holds. Its ledgers are read when somebody goes through them."""
-    whole = PartFiles(out.path, manifest).whole()
+    whole = PartFiles(out.home, manifest).whole()
     return Outcome(len(whole), whole.failures, whole.notes)
 
 
-def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
+def _of_share(job: FolderJob, folder: PlanFolder, images: int) -> FolderOutcome:
     count, failures, notes = 0, list[Failure](), list[Failure]()
     for index in job.share:
         with open_descriptors(folder.part(index)) as part:
@@ -142,7 +150,7 @@ def _of_share(job: FolderJob, folder: PlanFolder) -> FolderOutcome:
             notes += part.notes
     words = f"{folder.there()} of {job.todo.shard_count} parts are there; the job that sees the last one writes the manifest"
     note = f"{job.note}; {words}" if job.note else words
-    return FolderOutcome(Outcome(count, failures, notes), job.images(job.missing), note, complete=False)
+    return FolderOutcome(Outcome(count, failures, notes), images, note, complete=False)
 
 
 @contextlib.contextmanager
@@ -151,8 +159,7 @@ def _litter_removed(out: OutputFolder, job: FolderJob, folder: PlanFolder, *, al
     try:
         yield
     except BaseException as error:
-        fruitless = isinstance(error, InputError)  # no image could be described
-        if alone and (fruitless or not folder.has_parts()):
+        if alone and (isinstance(error, _Fruitless) or not folder.has_parts()):
             current = {job.before.plan_id} if job.before else set()
             for plan_id in {job.begun.plan, job.begun.todo} - current - {""}:
                 out.remove_plan(plan_id)

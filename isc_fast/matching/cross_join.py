@@ -34,8 +34,8 @@ class CrossJoin:
 
     Attributes:
         blocks: number of blocks of queries.
-        same: of both sides, for each row the number of the first row that equals it in every bit.
         views: of both sides.
+        same: of both sides, for each row the number of the first row that equals it in every bit.
 
     Raises:
         InputError: a side is empty, or the threshold is not a cosine.

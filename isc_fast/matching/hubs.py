@@ -95,7 +95,7 @@ def hubs_between(pairs: Iterable[Pairs], ids: tuple[Sequence[str], Sequence[str]
             np.maximum.at(best, (first, second)[1 - side], scores)
         degrees, beaten = np.zeros(counts[0], np.int64), np.zeros(counts[0], np.int64)
         for first, second, scores in pairs:
-            mine, others = (second, first) if side else (first, second)
+            mine, others = ((first, second), (second, first))[side]
             degrees += np.bincount(mine, minlength=counts[0])
             beaten += np.bincount(mine[scores < best[others]], minlength=counts[0])
         for row in _most(degrees).tolist():

@@ -15,6 +15,7 @@ from ..descriptors.id_lists import read_ids
 from .arrays import Ints, Pairs
 from .matches import Matches
 from .verdicts import RIGHT, WRONG, Verdicts, read_verdicts
+from .views import Views
 
 _IDS_AT_ONCE = 1 << 16
 
@@ -86,7 +87,7 @@ class LeftOut:
         ids: tuple[Sequence[str], Sequence[str]],
         same: tuple[Ints, Ints],
         collection: str = "",
-        per_photo: tuple[int, int] = (1, 1),
+        views: Views | None = None,
     ) -> KeptPairs:
         """The pairs of a join that are left.
 
@@ -96,7 +97,7 @@ class LeftOut:
             same: of both sides, the first row that equals each row in every bit. A photo whose descriptor equals that of a photo
                 of the stop list is left out with it.
             collection: of the first side, where there are several.
-            per_photo: rows of a photo on either side, where it has several views.
+            views: of both sides, where the rows of pairs are those of views.
         """
         wanted = set(self.stop)
         judged = [] if self.verdicts is None else [*self._wrong(collection)]
@@ -105,7 +106,7 @@ class LeftOut:
         other = one if ids[0] is ids[1] else rows_of(ids[1], wanted)
         known = [(one[first], other[second]) for first, second in judged if first in one and second in other]
         stopped = tuple(_equal_to(place, its, self.stop) for place, its in zip((one, other), same, strict=True))
-        return KeptPairs(pairs, known, (stopped[0], stopped[1]), per_photo)
+        return KeptPairs(pairs, known, (stopped[0], stopped[1]), views)
 
     def _wrong(self, collection: str) -> Iterator[tuple[str, str]]:
         assert self.verdicts is not None
@@ -121,9 +122,9 @@ class KeptPairs:
 
     Args:
         pairs: gone through several times.
-        wrong: photos of pairs that are left out.
-        stopped: of both sides, whether each photo is left out with all its pairs.
-        per_photo: rows of a photo on either side, where it has several views.
+        wrong: rows of pairs that are left out.
+        stopped: of both sides, whether each row is left out with all its pairs.
+        views: of both sides, where the rows of pairs are those of views; what is left out is told by the rows of photos.
 
     Attributes:
         all: the pairs with those that are left out.
@@ -134,9 +135,10 @@ class KeptPairs:
         pairs: Iterable[Pairs],
         wrong: Sequence[tuple[int, int]],
         stopped: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
-        per_photo: tuple[int, int] = (1, 1),
+        views: Views | None = None,
     ) -> None:
-        self.all, self._stopped, self._per_photo = pairs, stopped, per_photo
+        self._views = views
+        self.all, self._stopped = pairs, stopped
         self.wrong = wrong
         self._keys = np.unique(np.array([self._key(one, other) for one, other in wrong], np.int64))
 
@@ -145,12 +147,12 @@ class KeptPairs:
         return key
 
     def __iter__(self) -> Iterator[Pairs]:
-        for first, second, scores in self.all:
-            one, other = first // self._per_photo[0], second // self._per_photo[1]
-            stays = ~(self._stopped[0][one] | self._stopped[1][other])
+        for pairs in self.all:
+            first, second = pairs[:2] if self._views is None else self._views.photos(pairs)
+            stays = ~(self._stopped[0][first] | self._stopped[1][second])
             if len(self._keys):
-                stays &= ~np.isin(self._key(one, other), self._keys)
-            yield first[stays], second[stays], scores[stays]
+                stays &= ~np.isin(self._key(first, second), self._keys)
+            yield pairs[0][stays], pairs[1][stays], pairs[2][stays]
 
     def __len__(self) -> int:
         """How many there are; they are gone through for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,3 +74,20 @@ class Views:
             return of_queries
         of_references = [self.references[number] for number in (pairs[1] % len(self.references)).tolist()]
         return [f"{one} / {other}" for one, other in zip(of_queries, of_references, strict=True)]
+
+
+@dataclass(frozen=True)
+class PhotoPairs:
+    """The photos that the rows of pairs belong to, gone through as often as the pairs.
+
+    Attributes:
+        rows: pairs of rows.
+        views: of both sides.
+    """
+
+    rows: Iterable[Pairs]
+    views: Views
+
+    def __iter__(self) -> Iterator[Pairs]:
+        for pairs in self.rows:
+            yield *self.views.photos(pairs), pairs[2]

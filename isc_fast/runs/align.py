@@ -266,7 +266,7 @@ def ranked_anew(
     scores = np.array(matches.scores)
     scores[[*found]] += np.asarray(BONUS, scores.dtype)
     order = np.argsort(-scores, kind="stable")
-    return replace(matches.take(order.tolist()), scores=scores[order]), order
+    return replace(matches, scores=scores).take(order.tolist()), order
 
 
 def _empty_folder(path: str | os.PathLike[str]) -> Path:

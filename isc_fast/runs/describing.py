@@ -16,13 +16,14 @@ from ..assets import DEMO_ENGINE
 from ..decoders.base import AUTO
 from ..decoders.views import ONLY_WHOLE, in_words
 from ..descriptors.formats.table import find_format
-from ..descriptors.manifest import is_unfinished, parts_folder
+from ..descriptors.manifest import is_unfinished, parts_home
 from ..engines.base import Engine
 from ..errors import FormatError, InputError, MismatchError
 from ..extraction.job import Request
 from ..extraction.pipeline import Extraction, extract_with
 from ..extraction.runners.base import Runner
 from ..extraction.runners.choose import choose_runner
+from ..files.homes import is_bucket
 from ..items import Item, Photo
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
@@ -50,7 +51,7 @@ class Side:
     """
 
     name: str
-    path: Path
+    path: str | Path
     source: Source | None = None
     made: Extraction | None = None
 
@@ -177,14 +178,14 @@ def check_there(*inputs: Inputs | Source) -> None:
                 raise InputError(f"there is no {name}; give photos, such as a folder, or a descriptor file")
 
 
-def descriptors_among(inputs: Inputs | Source) -> Path | None:
+def descriptors_among(inputs: Inputs | Source) -> str | Path | None:
     """The descriptor file, or folder, that was given in the place of photos; None where photos were given.
 
     Raises:
         InputError: it stands among other inputs.
     """
     names = names_of(inputs)
-    found = [Path(name) for name in names if _holds_descriptors(name)]
+    found = [name if is_url(name) else Path(name) for name in names if _holds_descriptors(name)]
     if found and len(names) > 1:
         raise InputError(
             f"{found[0]} holds descriptors and stands among {len(names) - 1} other inputs; give photos alone, or one file of "
@@ -196,10 +197,12 @@ def descriptors_among(inputs: Inputs | Source) -> Path | None:
 def _holds_descriptors(name: str) -> bool:
     path = Path(name)
     if is_url(name):
+        if parts_home(name) is not None or (is_bucket(name) and is_unfinished(name)):
+            return True
         if path.suffix.lower() in DESCRIPTOR_SUFFIXES:
             raise InputError(f"{name} is a descriptor file, and those are read on this machine only; download it first")
         return False
-    if parts_folder(path) is not None or is_unfinished(path):
+    if parts_home(path) is not None or is_unfinished(path):
         return True
     if not path.is_dir():
         return path.suffix.lower() in DESCRIPTOR_SUFFIXES

@@ -26,7 +26,8 @@ from ..matching.methods import normalize_to_file
 from ..matching.searcher import open_searcher
 from ..matching.two_sides import search
 from ..matching.views import Views
-from ..review.page import DEFAULT_ROWS, choose, pairs_of
+from ..review.page import DEFAULT_ROWS, pairs_of
+from ..review.page import choose as choose_rows
 from ..review.pairs import ReviewPage
 from ..review.writing import write_page
 from ..sources.base import Source
@@ -34,8 +35,7 @@ from ..sources.listing import Inputs
 from .align import TOP, look_at, ranked_anew
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .suggestions import write_suggestions
-from .thresholds import Threshold, check
-from .thresholds import choose as choose_threshold
+from .thresholds import Threshold, check, choose
 
 K = 10
 """So many references of each query are reported at most."""
@@ -55,8 +55,8 @@ class FindResult:
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
         verdict: whether the sides may be compared, and what a user should know of it.
-        aligned: how many pairs show the same scene; None where nobody looked.
         by_view: how many pairs each view gave; None where whole photos were compared alone.
+        aligned: how many pairs show the same scene; None where nobody looked.
         hubs: how many photos match many others, see `isc_fast.matching.hubs`.
         suggestions: the file of them; None where there is none.
     """
@@ -145,8 +145,8 @@ def find_copies(
         raise InputError(
             "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
         )
-    left_out = read_left_out(verdicts, stop_list)
     check(threshold)
+    left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
     if align:
@@ -185,9 +185,7 @@ def find_copies(
 
                 query_set, reference_set = normalized(sides[0], query_set), normalized(sides[1], reference_set)
             pairs = both.count * counts[0] * counts[1]
-            threshold, said = choose_threshold(
-                threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs"
-            )
+            threshold, said = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
             matches = search(
                 query_set,
                 reference_set,
@@ -201,7 +199,6 @@ def find_copies(
         aligned = None
         if align:
             matches, aligned = _aligned(matches, sides, threshold, k, progress)
-            matches = left_out.of(matches) if left_out else matches
         own.clear()
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
@@ -243,8 +240,7 @@ def _aligned(
         if of_query[query] < k and (row in looked.alignments or ranked.scores[place] >= threshold):
             of_query[query] += 1
             kept.append(place)
-    shown = ranked.take(kept)
-    return shown, sum(int(order[place]) in looked.alignments for place in kept)
+    return ranked.take(kept), sum(int(order[place]) in looked.alignments for place in kept)
 
 
 def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
@@ -274,7 +270,7 @@ def _write_page(
     progress: Progress | None,
 ) -> Path | None:
     """Write the page of the pairs; None where there are no photos to show, or no pairs."""
-    rows = choose(matches, np.arange(len(matches)), max_rows)
+    rows = choose_rows(matches, np.arange(len(matches)), max_rows)
     shown = matches.take(rows.tolist())
     queries, references = sides[0].photos(shown.query_ids), sides[1].photos(shown.reference_ids)
     if not (queries and references):

@@ -20,7 +20,7 @@ from ..matching.components import find_components
 from ..matching.hubs import Hub
 from ..matching.left_out import KeptPairs, LeftOut
 from ..matching.pair_files import PairFiles
-from ..matching.views import Views
+from ..matching.views import PhotoPairs, Views
 from ..review.pairs import Pair, ReviewPage, spread
 from ..review.writing import write_page
 from .dedup_files import NEMO
@@ -42,22 +42,6 @@ class Recipe:
 _MOST_FIGURES = 6  # evaluation sets that the top of the page names
 
 RECIPES = {"direct": Recipe(groups=False), "dinov2": Recipe(groups=True)}
-
-
-@dataclass(frozen=True)
-class PhotoPairs:
-    """Pairs of rows as pairs of photos, gone through as often as somebody likes.
-
-    Attributes:
-        rows: the pairs.
-        views: of both sides.
-    """
-
-    rows: Iterable[Pairs]
-    views: Views
-
-    def __iter__(self) -> Iterator[Pairs]:
-        return ((*self.views.photos(pairs), pairs[2]) for pairs in self.rows)
 
 
 @dataclass(frozen=True)
@@ -208,7 +192,8 @@ def write_everything(
         FormatError: an id cannot stand in a table of this format.
     """
     several = any(one.views.several for one in leaks.sets)
-    said = {} if leaks.left_out.verdicts is None else {"verdict": str}
+    said = {"view": str} if several else {}
+    said |= {} if leaks.left_out.verdicts is None else {"verdict": str}
     files = {
         "leaks": write_rows(
             folder,
@@ -221,14 +206,7 @@ def write_everything(
             folder,
             "pairs",
             form,
-            {
-                "evaluation": str,
-                "id": str,
-                "train_id": str,
-                "score": float,
-                **({"view": str} if several else {}),
-                **said,
-            },
+            {"evaluation": str, "id": str, "train_id": str, "score": float, **said},
             _pair_rows(leaks, with_views=several),
         ),
         "remove-train": write_rows(
@@ -264,11 +242,11 @@ def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
     for one in leaks.sets:
         for pairs in one.rows:
             first, second = one.views.photos(pairs)
-            columns: list[Any] = [[one.name] * len(first), ids_at(one.ids, first), ids_at(leaks.ids, second), pairs[2]]
+            mine, trained = ids_at(one.ids, first), ids_at(leaks.ids, second)
+            columns: list[Any] = [[one.name] * len(first), mine, trained, pairs[2]]
             columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
             if leaks.left_out.verdicts is not None:
-                known = zip(columns[1], columns[2], strict=True)
-                columns.append([leaks.left_out.said(id_, train, one.name) for id_, train in known])
+                columns.append([leaks.left_out.said(*pair, one.name) for pair in zip(mine, trained, strict=True)])
             yield from zip(*columns, strict=True)
 
 

@@ -185,8 +185,7 @@ def find_leaks(
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
             files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
-            per_photo = len(join.views.queries), len(join.views.references)
-            left = left_out.pairs(files, (found.ids, opened[0].ids), join.same, name, per_photo)
+            left = left_out.pairs(files, (found.ids, opened[0].ids), join.same, name, join.views)
             matched.append(Matched(name, side, found.ids, left if left_out else files, join.views))
         within = None
         if RECIPES[recipe].groups:

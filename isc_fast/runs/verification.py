@@ -11,14 +11,15 @@ from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
-from ..descriptors.manifest import AGAIN, digests_of, parts_folder, read_manifest
+from ..descriptors.manifest import AGAIN, digests_of, parts_home, read_manifest
 from ..descriptors.part_set import open_parts
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
 from ..extraction.output_folder import read_begun
 from ..extraction.parts import PARTS, PartsFolder, holds_shard
-from ..extraction.plan import Plan
+from ..extraction.plan import Plan, Shard
 from ..extraction.plan_folder import PlanFolder
+from ..files.homes import Home, home_of, is_bucket
 from ..files.repeats import repeated_rows
 from ..matching.index.layout import has_manifest
 from .findings import NOTE, OK, PROBLEM, SHOWN, Finding, listed, of_vectors
@@ -57,19 +58,20 @@ def verify_file(path: str | os.PathLike[str]) -> Verification:
     place = Path(path)
     if place.is_dir() and place.name.endswith(PARTS):
         found = _of_folder(place, PartsFolder(place.with_name(place.name.removesuffix(PARTS))))
-    elif (folder := parts_folder(path)) is not None:
-        found = _of_result(folder)
-    elif place.is_dir() and (begun := read_begun(place)) is not None:
-        found = _of_folder(place / begun.plan, PlanFolder(place / begun.plan))
+    elif (home := parts_home(path)) is not None:
+        found = _of_result(home)
+    elif (place.is_dir() or is_bucket(path)) and (begun := read_begun(path)) is not None:
+        parts = PlanFolder(home_of(path), begun.plan)
+        found = _of_folder(parts.address, parts)
     else:
         found = of_index(place) if has_manifest(place) else _of_file(path)
     return Verification(os.fspath(path), tuple(found))
 
 
-def _of_result(folder: Path) -> Iterator[Finding]:
+def _of_result(home: Home) -> Iterator[Finding]:
     """Check a result in parts: the manifest, each part against it, and the set of all of them."""
     try:
-        manifest = read_manifest(folder)
+        manifest = read_manifest(home)
     except DamageError as error:
         yield Finding("manifest", PROBLEM, str(error))
         return
@@ -77,7 +79,7 @@ def _of_result(folder: Path) -> Iterator[Finding]:
     wrong: list[str] = []
     for part in manifest.parts:
         try:
-            same = digests_of(folder / part.name) == (part.bytes, part.sha256, part.checksums)
+            same = digests_of(home.file(part.name)) == (part.bytes, part.sha256, part.checksums)
         except FormatError:
             same = False
         wrong += [] if same else [part.name]
@@ -88,7 +90,7 @@ def _of_result(folder: Path) -> Iterator[Finding]:
         return
     total = sum(part.bytes for part in manifest.parts)
     yield Finding("parts", OK, f"all {total} bytes are as they were written, by SHA-256")
-    with open_parts(folder) as found:
+    with open_parts(home.path) as found:
         yield from _of_descriptors(found)
 
 
@@ -164,7 +166,7 @@ def _of_ledger(found: Descriptors) -> Finding:
     return Finding("ledger", OK, f"{len(found.failures)} failures, none of them an image with a descriptor{of}")
 
 
-def _of_folder(folder: Path, parts: PartsFolder) -> Iterator[Finding]:
+def _of_folder(folder: str | Path, parts: PartsFolder) -> Iterator[Finding]:
     """Check an unfinished extraction: the plan, each part, and the ledger of each part against the plan."""
     again = "run the same isc-fast extract again"
     try:
@@ -180,7 +182,7 @@ def _of_folder(folder: Path, parts: PartsFolder) -> Iterator[Finding]:
     except FormatError as error:
         yield Finding("plan", PROBLEM, f"{error}, or {again}: it makes the plan anew if the images are the same")
         return
-    yield Finding("plan", OK, f"{plan.id[:12]}: {len(plan.items)} images in {plan.shard_count} parts")
+    yield Finding("plan", OK, f"{plan.id[:12]}: {len(plan.items)} {_noun(plan)} in {plan.shard_count} parts")
     missing = parts.missing(plan)
     there = [index for index in missing if parts.part(index).exists()]
     done = plan.shard_count - len(missing)
@@ -194,6 +196,17 @@ def _of_folder(folder: Path, parts: PartsFolder) -> Iterator[Finding]:
     yield from _against_plan(parts, plan, [index for index in range(plan.shard_count) if index not in gone])
 
 
+def _noun(plan: Plan) -> str:
+    return "containers" if plan.by_container else "images"
+
+
+def _holds_containers(part: Descriptors, shard: Shard) -> bool:
+    """Whether all rows and failures of a part are of its shard's containers."""
+    labels = {item.id for item in shard.items}
+    ids = chain(part.ids, (failure.id for failure in part.failures))
+    return all(any(id_[:end] in labels for end, letter in enumerate(id_) if letter in "/#") for id_ in ids)
+
+
 def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[Finding]:
     """Whether each image of a part's shard has a descriptor or a failure, in the order of the plan."""
     rows = failures = 0
@@ -202,7 +215,7 @@ def _against_plan(parts: PartsFolder, plan: Plan, done: list[int]) -> Iterator[F
         try:
             with open_descriptors(parts.part(index)) as part:
                 rows, failures = rows + len(part), failures + len(part.failures)
-                if not holds_shard(part, plan.shard(index)):
+                if not (_holds_containers if plan.by_container else holds_shard)(part, plan.shard(index)):
                     wrong.append(str(index))
         except (IscFastError, *DAMAGE):
             wrong.append(str(index))

@@ -19,6 +19,7 @@ from .choice import Choice
 
 if TYPE_CHECKING:
     from .listing import Listing
+    from .whole_containers import Expansion
 
 
 class Source(ABC):
@@ -29,10 +30,13 @@ class Source(ABC):
             only the images are compared.
         by_path: whether `isc_fast.sources.listing.open_item` opens the items too. Then several processes can work on them;
             otherwise the source is used in the process that has it.
+        expansion: where what is listed are containers, what gives the images of some of them; see
+            `isc_fast.sources.whole_containers`.
     """
 
     inputs: Sequence[str] = ()
     by_path: bool = False
+    expansion: Expansion | None = None
 
     @abstractmethod
     def list(self) -> Listing:

@@ -8,14 +8,16 @@ photo that cannot be there has ``#!`` and the reason in place of the numbers.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import InputError
 from ..items import Photo, Problem
+from ..stores.store import store_of
 from ..stores.trouble import NoObject
-from ..stores.urls import fold, is_url, unfold, without_stamp
+from ..stores.urls import fold, is_url, split, unfold, without_stamp
 from .cache import Cache
 from .catalog import Entry
 from .paths import absolute_file
@@ -101,6 +103,26 @@ class Container:
 def unreadable(scheme: str, file: str, reason: str) -> str:
     """The path that stands for all photos of a container that cannot be read."""
     return f"{scheme}://{fold(_name_of(file))}{_INSIDE}#!{_plain(reason)}"
+
+
+def whole(scheme: str, file: str, stamp: tuple[int, int]) -> str:
+    """The path that stands for a whole container as it was when it was listed."""
+    return f"{scheme}://{fold(_name_of(file))}{_INSIDE}#{stamp[0]:x},{stamp[1]:x}"
+
+
+def stamp_now(file: str) -> tuple[int, int] | None:
+    """Size, and time of change or tag, of a container as it is now; None where it is not there.
+
+    Raises:
+        StoreError: its bucket cannot be reached.
+    """
+    try:
+        if is_url(file):
+            return store_of(split(file)[0]).head(split(file)[1], first=True).stamp
+        status = os.stat(file)
+        return status.st_size, status.st_mtime_ns
+    except (OSError, NoObject):
+        return None
 
 
 def _name_of(file: str) -> str:

@@ -78,6 +78,12 @@ class Finder:
         if len(self._catalog) == before and packed:
             self._add_packed(root, sorted(packed, key=os.fsencode), prefix)
 
+    def add_container(self, path: str, label: str) -> None:
+        """Add the images of a container, whose ids begin with that label."""
+        kind = self._packing(path)
+        assert kind is not None
+        self._catalog.add(self._counted(self._or_end(kind, path, label)))
+
     def _add_packed(self, root: str, names: Sequence[str], prefix: str) -> None:
         """Add the images of a folder that holds none but containers."""
         labels = Counter(os.path.splitext(name)[0] for name in names)

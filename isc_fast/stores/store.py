@@ -6,6 +6,7 @@ whose answer was lost. The first contact is short, so that a dead address costs 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -161,12 +162,29 @@ class Store:
                 answer = self._patient.get(key)
                 return bool(answer.meta["size"] == len(content) and _body(answer, len(content)) == content)
 
-        return self._patiently(put, join(self.base, key), missing_passes=True)
+        return self._patiently(put, join(self.base, key), missing_passes=True, doing="create")
+
+    def remove(self, key: str) -> None:
+        """Remove an object; one that is not there is removed already.
+
+        Raises:
+            StoreError: the store cannot be reached or refuses.
+        """
+        with contextlib.suppress(NoObject):
+            self._patiently(lambda: self._patient.delete(key), join(self.base, key), doing="remove")
 
     def _client(self, first: bool) -> Any:
         return self._brisk if first and not self._met else self._patient
 
-    def _patiently(self, call: Callable[[], T], url: str, *, first: bool = False, missing_passes: bool = False) -> T:
+    def _patiently(
+        self,
+        call: Callable[[], T],
+        url: str,
+        *,
+        first: bool = False,
+        missing_passes: bool = False,
+        doing: str = "read",
+    ) -> T:
         """Call until it succeeds, or will not."""
         began = time.monotonic()
         tries, patience_s = (FIRST_TRIES, FIRST_PATIENCE_S) if first and not self._met else (TRIES, PATIENCE_S)
@@ -178,7 +196,7 @@ class Store:
                 self._met = True
                 return made
             except Exception as error:
-                trouble = trouble_of(error, self.base, url)
+                trouble = trouble_of(error, self.base, url, doing)
             passes = trouble.passes or (missing_passes and isinstance(trouble.error, NoObject))
             if not passes:
                 raise trouble.error

@@ -70,13 +70,14 @@ class Trouble:
     passes: bool
 
 
-def trouble_of(error: Exception, base: str, url: str) -> Trouble:
+def trouble_of(error: Exception, base: str, url: str, doing: str = "read") -> Trouble:
     """What a library's error means.
 
     Args:
         error: of obstore, or a `CutError`.
         base: the bucket or server.
         url: what was asked for.
+        doing: what was to be done with it, as a verb.
     """
     text = str(error)
     if isinstance(error, CutError):
@@ -90,13 +91,13 @@ def trouble_of(error: Exception, base: str, url: str) -> Trouble:
             "rename it, or give a prefix without it"
         )
         return Trouble(unusable, False)
-    final = _final(text, code, status, base, url)
+    final = _final(text, code, status, base, url, doing)
     if final is not None:
         return Trouble(final, False)
     if isinstance(error, FileNotFoundError):
         return Trouble(NoObject(url, "there is no such object"), False)
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError", "PermissionError"):
-        return Trouble(_denied(code, status, base, url), False)
+        return Trouble(_denied(code, status, base, url, doing), False)
     key = url.removeprefix(base).strip("/")
     words = _words(_URL.sub("", text).replace(f'"{key}"', ""), status)  # a name may hold any word
     return Trouble(
@@ -108,7 +109,7 @@ def trouble_of(error: Exception, base: str, url: str) -> Trouble:
     )
 
 
-def _final(text: str, code: str, status: int, base: str, url: str) -> Exception | None:
+def _final(text: str, code: str, status: int, base: str, url: str, doing: str) -> Exception | None:
     scheme = base.partition("://")[0]
     if code == "NoSuchBucket" or code == "ContainerNotFound" or (status == 404 and "list request" in text):
         return StoreError(f"there is no bucket {base} at {server_of(base)}; check its name{_endpoint_hint(scheme)}")
@@ -126,7 +127,7 @@ def _final(text: str, code: str, status: int, base: str, url: str) -> Exception 
     if scheme in WEB and 400 <= status < 500 and status not in _AGAIN:
         return NoObject(url, f"the server answers {status}")
     if status in (401, 403):
-        return _denied(code, status, base, url)
+        return _denied(code, status, base, url, doing)
     if status == 416:
         return NoObject(url, "the object is shorter than it was when it was listed")
     if status == 404:
@@ -136,15 +137,16 @@ def _final(text: str, code: str, status: int, base: str, url: str) -> Exception 
     return None
 
 
-def _denied(code: str, status: int, base: str, url: str) -> StoreError:
+def _denied(code: str, status: int, base: str, url: str, doing: str) -> StoreError:
     scheme = base.partition("://")[0]
     said = _OF_CREDENTIALS.get(code)
     advice = _CREDENTIALS.get(scheme, "check the address")
     if said:
         return StoreError(f"{place_of(base)} {said}; {advice}, and run the same command again")
+    instead = "or leave the object out" if doing == "read" else "or give another output"
     return StoreError(
-        f"{place_of(base)} does not let these credentials read {url} ({status or 403} {code or 'Forbidden'}); {advice}; or leave "
-        "the object out"
+        f"{place_of(base)} does not let these credentials {doing} {url} ({status or 403} {code or 'Forbidden'}); {advice}; "
+        f"{instead}"
     )
 
 

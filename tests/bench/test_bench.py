@@ -21,6 +21,7 @@ SHARED = (
     "parts.py",  # costs of a result in parts; see below
     "update.py",  # costs of an update; see below
     *("calibration.py", "evidence.py"),  # what is found, not descriptors; see below
+    "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
 REDUCING = ("frontier.py", "precision.py")  # these measure layer after layer, and get a network that has fewer
@@ -64,6 +65,18 @@ def test_the_costs_of_parts_are_measured():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["equal_bytes"] is True
+
+
+def test_the_costs_of_large_collections_are_measured_and_computed():
+    command = [sys.executable, str(BENCH / "scale.py"), "--smoke", "--gpus", "10", "--gpu-price", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["measured"]["plan"]["us_per_container"] > 0
+    row = result["table"][-1]
+    assert (row["images"], row["parts"], round(row["gpu_h"]), round(row["hours"], 1)) == (10**9, 100_000, 93, 9.3)
+    assert row["money"] > 3 * row["gpu_h"]
+    assert row["vectors_gb"] == 1024
 
 
 def test_the_costs_of_checksums_are_measured():

@@ -16,7 +16,7 @@ import isc_fast
 from isc_fast.cli.main import main
 from isc_fast.descriptors import part_set
 from isc_fast.descriptors.formats.table import open_any
-from isc_fast.descriptors.manifest import MANIFEST, parts_folder, read_manifest
+from isc_fast.descriptors.manifest import MANIFEST, parts_home, read_manifest
 from isc_fast.descriptors.store import ids_at, load_descriptors, open_descriptors, some_rows
 from isc_fast.errors import FormatError, InputError
 from isc_fast.extraction.pipeline import extract
@@ -281,7 +281,7 @@ def test_a_part_that_lost_its_checksums_is_named(copy, capsys):
 
 def test_a_folder_of_something_else_is_none(tmp_path, photos):
     (tmp_path / MANIFEST).write_text('{"name": "a web page"}')
-    assert parts_folder(tmp_path) is None
+    assert parts_home(tmp_path) is None
     with pytest.raises(FormatError, match="is a folder without"):
         isc_fast.read_descriptors(tmp_path)
     with pytest.raises(InputError, match="found no image"):

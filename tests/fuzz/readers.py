@@ -36,7 +36,7 @@ from isc_fast.descriptors.formats.table import open_any, read_descriptors
 from isc_fast.descriptors.hdf5 import create_hdf5
 from isc_fast.descriptors.id_lists import read_new_names
 from isc_fast.descriptors.manifest import MANIFEST as PARTS_MANIFEST
-from isc_fast.descriptors.manifest import parts_folder
+from isc_fast.descriptors.manifest import parts_home
 from isc_fast.descriptors.provenance import PlanFacts as PartPlanFacts
 from isc_fast.descriptors.provenance import Provenance
 from isc_fast.descriptors.store import Descriptors, write_descriptors
@@ -50,10 +50,11 @@ from isc_fast.evaluation.calibration import Calibration, Task
 from isc_fast.evaluation.copies import Trial
 from isc_fast.extraction.finishing import manifest_of
 from isc_fast.extraction.json_plan import read_json_plan
-from isc_fast.extraction.output_folder import Begun, OutputFolder, begun_file, read_begun
+from isc_fast.extraction.output_folder import Begun, OutputFolder, begun_name, read_begun
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.plan import Plan
 from isc_fast.extraction.plan_folder import PlanFolder
+from isc_fast.files.homes import home_of
 from isc_fast.files.rows import write_rows
 from isc_fast.files.sums import read_sums
 from isc_fast.items import NOTED, Failure, Item, Problem
@@ -311,7 +312,7 @@ def _read_part(path: Path) -> None:
 def _in_parts(folder: Path) -> None:
     """The two parts of a plan, with their manifest."""
     plan = _plan()
-    parts = PlanFolder(folder / plan.id)
+    parts = PlanFolder(home_of(folder), plan.id)
     parts.begin(plan)
     for index in range(plan.shard_count):
         rows = np.eye(len(plan.shard(index).items), 4, dtype=np.float32)
@@ -332,7 +333,7 @@ def _read_parts_manifest(path: Path) -> None:
         with open_any(path) as found:
             found.vectors[:2], list(found.ids[:100]), list(found.failures[:100]), found.stamps[:2]
     finally:
-        if parts_folder(path) is not None:
+        if parts_home(path) is not None:
             verify_file(path)
 
 
@@ -341,7 +342,7 @@ def _begun(folder: Path) -> Iterator[bytes]:
     out.claim("new", Begun(_plan().id))
     out.claim("a" * 16, Begun(_plan().id, "b" * 64))
     for after in ("new", "a" * 16):
-        yield begun_file(out.path, after).read_bytes()
+        yield (folder / "out" / begun_name(after)).read_bytes()
 
 
 # --- engines ---

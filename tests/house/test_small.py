@@ -160,6 +160,12 @@ def test_resuming_counts_only_what_this_run_does(clock, stream):
     ]
 
 
+def test_a_number_that_nobody_knows_is_not_shown(clock):
+    out = io.StringIO()
+    steps(ProgressPrinter("a", out), clock, (0, 0, -1, 0), (20, 40, -1, 1))
+    assert out.getvalue() == "a: 40 images, 2.0 images/s, 1 failed\n"
+
+
 def test_nothing_to_do_and_no_time_passed(clock):
     out = io.StringIO()
     steps(ProgressPrinter("a", out), clock, (0, 7, 7, 0))

@@ -101,6 +101,11 @@ BOUNDS: list[tuple[str, edits.Edit, float, float]] = [
     ("turn over", edits.TurnOver(), 0, 0),
     ("text", edits.Paste("text", patch(30, 70), 20, 40), 0, 0),
     ("emoji over the corner", edits.Paste("emoji", patch(30, 30), 140, 100), 0, 0),
+    ("page", edits.Page(150, 130, (9, 200, 77), (40, 30, 80, 60), ((OTHER, (5, 3, 60, 90)),)), 0.2, 0.05),
+    ("page over the edge", edits.Page(90, 90, (0, 0, 0), (60, 50, 80, 60)), 0.1, 0.02),
+    ("lens", edits.Bend(0.3, 0.0, 5.0, 0.0), 0, 0),
+    ("waves", edits.Bend(-0.2, 0.05, 9.0, 1.0), 0, 0),
+    ("screen", edits.Screen(0.7, 30.0, 25.0, ((0.9, 0.2), (0.1, 1.3)), 90.0, (0.2, 0.7), 0.4), 0.01, 0),
     ("edge enhance", edits.EdgeEnhance(False), 0, 0),
     ("edge enhance more", edits.EdgeEnhance(True), 0, 0),
 ]
@@ -415,3 +420,33 @@ def test_a_device_that_refuses_one_file_decodes_the_others(images, monkeypatch):
     assert found[0] is found[2]
     assert int(found[0].max()) == 7
     assert np.abs(found[1].permute(1, 2, 0).numpy() - array(images[1])).mean() < 8, "Pillow's"
+
+
+def test_a_page_shows_every_picture_in_its_box(images):
+    white, black = (Image.new("RGB", (50, 40), colour) for colour in ("white", "black"))
+    page = edits.Page(100, 60, (10, 20, 30), (40, 10, 50, 40), ((black, (0, 0, 100, 30)),))
+    found = by_pil(page, white)
+    assert found.shape == (60, 100, 3)
+    assert (found[10:50, 40:90] == 255).all(), "the photo lies on top"
+    assert (found[:10] == 0).all()
+    assert (found[50:] == (10, 20, 30)).all()
+
+
+def test_a_bend_without_strength_changes_nothing_and_a_lens_keeps_the_middle(images):
+    photo = images[0].resize((91, 91))
+    np.testing.assert_array_equal(by_pil(edits.Bend(0.0, 0.0, 5.0, 0.0), photo), array(photo))
+    lens = by_pil(edits.Bend(0.4, 0.0, 5.0, 0.0), photo)
+    np.testing.assert_array_equal(lens[45, 45], array(photo)[45, 45])
+    assert np.abs(lens - array(photo)).mean() > 1
+
+
+def test_a_screen_has_stripes_a_reflection_and_less_contrast():
+    grey = Image.new("RGB", (64, 48), (100, 100, 100))
+    still = ((0.5, 0.0), (0.0, 0.5))
+    assert (by_pil(edits.Screen(0.5, 20.0, 0.0, still, 0.0, (0.5, 0.5), 0.5), grey) == 70).all()
+    stripes = by_pil(edits.Screen(1.0, 0.0, 30.0, still, 0.0, (0.5, 0.5), 0.5), grey)
+    assert stripes.min() < 75
+    assert stripes.max() > 125
+    glare = by_pil(edits.Screen(1.0, 0.0, 0.0, still, 80.0, (0.0, 0.0), 0.5), grey)
+    assert glare[0, 0, 0] == 180
+    assert glare[47, 63, 0] == 100

@@ -10,7 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from isc_fast.training.loop.losses import CrossBatchMemory, contrastive_loss, gradient_scale
+from isc_fast.training.loop.losses import CrossBatchMemory, contrastive_loss, gradient_scale, info_nce_loss
+from isc_fast.training.stages import NO_PHOTO
 
 HERE = Path(__file__).parents[1]
 
@@ -192,3 +193,80 @@ def test_two_processes_equal_one(tmp_path):
     for name in ("losses", "weight", "memory", "labels"):
         np.testing.assert_allclose(results[2][name], results[1][name], rtol=1e-5, atol=1e-6, err_msg=name)
     assert results[1]["losses"].shape == (5,)
+
+
+def plain_info_nce(vectors, labels, temperature, spread):
+    """The definition, pair by pair, of a batch against itself."""
+    vectors = vectors.astype(np.float64)
+    losses, nearest = [], []
+    for i, label in enumerate(labels):
+        others = [j for j in range(len(labels)) if labels[j] != label]
+        against = sum(np.exp(vectors[i] @ vectors[j] / temperature) for j in others)
+        matching = [
+            np.exp(vectors[i] @ vectors[j] / temperature) for j in range(len(labels)) if j != i and labels[j] == label
+        ]
+        if matching:
+            losses.append(np.mean([-np.log(value / (value + against)) for value in matching]))
+        nearest.append(min(np.linalg.norm(vectors[i] - vectors[j]) for j in others))
+    return np.mean(losses) - spread * np.mean(np.log(nearest))
+
+
+@pytest.mark.parametrize(("temperature", "spread"), [(0.05, 0.0), (0.2, 0.0), (0.05, 3.0)])
+def test_info_nce_equals_its_definition(temperature, spread):
+    vectors, labels = batch(3, count=12)
+    memory = CrossBatchMemory(40, 4)
+    found = info_nce_loss(
+        torch.from_numpy(vectors), torch.from_numpy(labels), memory, temperature=temperature, spread=spread
+    )
+    assert float(found.loss) == pytest.approx(plain_info_nce(vectors, labels, temperature, spread), rel=1e-5)
+    assert float(found.loss) == pytest.approx(float(found.positive + found.negative))
+    assert memory.filled == 12
+
+
+def test_the_contrastive_loss_can_spread_too():
+    vectors, labels = batch(4, count=12)
+    losses = [
+        float(
+            contrastive_loss(
+                torch.from_numpy(vectors), torch.from_numpy(labels), CrossBatchMemory(12, 4),
+                pos_margin=0.0, neg_margin=1.0, spread=spread,
+            ).loss
+        )
+        for spread in (0.0, 2.0)
+    ]  # fmt: skip
+    nearest = [
+        min(np.linalg.norm(vectors[i] - vectors[j]) for j in range(12) if labels[j] != labels[i]) for i in range(12)
+    ]
+    assert losses[1] - losses[0] == pytest.approx(-2 * np.mean(np.log(nearest)), rel=1e-4)
+
+
+def test_spreading_moves_neighbours_apart_and_survives_equal_rows():
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], requires_grad=True)
+    info_nce_loss(rows, torch.arange(4), CrossBatchMemory(8, 2), temperature=0.05, spread=1.0).loss.backward()
+    assert torch.isfinite(rows.grad).all()
+    # No pair matches, so the spreading term alone moves them: the third row goes away from the fourth, its nearest.
+    assert float((-rows.grad[2]) @ torch.tensor([0.8, -0.6])) > 0
+
+
+def test_a_view_of_several_photos_matches_each_of_them():
+    """Row 0 shows photo 7 beside 8, row 1 shows 8, row 2 shows 9 beside 8, row 3 shows 5."""
+    rows = [[7, 8], [8, NO_PHOTO], [9, 8], [5, NO_PHOTO]]
+    vectors = torch.eye(4)
+    memory = CrossBatchMemory(4, 4, photos=2)
+    found = contrastive_loss(vectors, torch.tensor(rows), memory, pos_margin=0.0, neg_margin=2.0)
+    matching = {(0, 1), (1, 0), (1, 2), (2, 1)}
+    neither = {(0, 2), (2, 0)}  # both show photo 8, and neither is a view of it
+    apart = {(i, j) for i in range(4) for j in range(4) if i != j} - matching - neither
+    assert len(apart) == 6
+    root = 2**0.5
+    assert float(found.loss) == pytest.approx(root + (2 - root))
+    moved = vectors.clone().requires_grad_()
+    info_nce_loss(moved, torch.tensor(rows), CrossBatchMemory(4, 4, photos=2), temperature=1.0).loss.backward()
+    assert float(moved.grad[0, 2]) == 0, "a pair that is neither has no gradient"
+    assert float(moved.grad[0, 1]) < 0
+    assert float(moved.grad[0, 3]) > 0
+
+
+def test_labels_of_another_shape_do_not_fit_into_the_memory():
+    with pytest.raises(ValueError, match="do not fit into a memory"):
+        CrossBatchMemory(8, 4, photos=3).put(torch.eye(4), torch.arange(4))

@@ -353,3 +353,47 @@ def test_the_same_four_numbers_give_the_same_plan_and_any_other_another(artwork)
 def test_one_value_has_not_moved():
     """Views of a run that is resumed after an update are those it would have had."""
     assert view_random(1, 2, 3, 4).integers(2**32, size=3).tolist() == [1105992647, 129821682, 1107820790]
+
+
+NEW = {"parts": 0.3, "frame": 0.2, "bend": 0.25, "screen": 0.15}
+
+
+@pytest.fixture(scope="module")
+def with_pages(artwork: Artwork) -> list[edits.ViewRecipe]:
+    return [draw(artwork, replace(hard_of("v98"), **NEW), i) for i in range(COUNT)]
+
+
+def test_rates_of_the_edits_that_the_published_stages_lack(recipes, with_pages):
+    assert not any(edits_of(recipes[stage], name) for stage in recipes for name in ("Page", "Bend", "Screen"))
+    for name, rate in {"Page": 0.5, "Bend": 0.25, "Screen": 0.15, "Overlay": 0.5 * 0.1}.items():
+        found = len(edits_of(with_pages, name)) / COUNT
+        assert abs(found - rate) < 4 * math.sqrt(rate * (1 - rate) / COUNT), (name, found)
+    framed = [page for page in edits_of(with_pages, "Page") if not page.pictures]
+    assert abs(len(framed) / COUNT - 0.2) < 0.03
+
+
+def test_the_photo_lies_on_its_page_and_most_of_the_page_is_seen(with_pages):
+    beside = Counter()
+    for recipe in with_pages:
+        names = [kind(edit) for edit in recipe.edits]
+        if "Page" not in names:
+            continue
+        page, cut = recipe.edits[names.index("Page")], recipe.edits[names.index("Page") + 1]
+        left, top, width, height = page.box
+        assert min(left, top) >= 0
+        assert left + width <= page.width
+        assert top + height <= page.height
+        assert max(page.width, page.height) <= 2 * 64 + 20, "a page costs no more than it must"
+        assert cut.width * cut.height >= 0.78 * page.width * page.height
+        beside[len(page.pictures)] += 1
+    assert set(beside) == {0, 1, 2, 3, 5}
+
+
+def test_a_small_photo_keeps_its_shape(with_pages):
+    on_another = [
+        page for page in edits_of(with_pages, "Page") if page.pictures and page.pictures[0][1][:2] == (0, 0)
+        and page.pictures[0][1][2:] == (page.width, page.height)
+    ]  # fmt: skip
+    assert len(on_another) > 0.1 * COUNT
+    for page in on_another:
+        assert max(page.box[2] / page.width, page.box[3] / page.height) < 0.75

@@ -28,7 +28,7 @@ from isc_fast.networks.model import DescriptorNet
 from isc_fast.training.checks import check
 from isc_fast.training.data.collection import collect
 from isc_fast.training.loop.journal import LogRow, read_log
-from isc_fast.training.options import RunOptions
+from isc_fast.training.options import RunOptions, StepsDone
 from isc_fast.training.overrides import override
 from isc_fast.training.run import train_schedule, train_stage
 from isc_fast.training.stages import STAGES, Stage
@@ -343,6 +343,15 @@ def test_a_state_goes_on_with_its_own_stage_only(data, start, photos, tmp_path):
     ):
         with pytest.raises(MismatchError, match=named):
             train_stage(changed, data, tmp_path / "a", start=start, options=options)
+    # A state of version 0.2 lacks the settings that came later. It goes on.
+    state = torch.load(tmp_path / "a/resume.pt", weights_only=True)
+    for field in ("temperature", "spread", "optimizer", "hard_views", "shows_others"):
+        del state["stage"][field]
+    for field in ("parts", "frame", "bend", "screen"):
+        del state["stage"]["hard_view"][field]
+    torch.save(state, tmp_path / "a/resume.pt")
+    with pytest.raises(StepsDone):
+        train_stage(stage, data, tmp_path / "a", start=start, options=replace(QUICK, max_steps=1))
     other = make_collection(tmp_path / "other", photos)
     (other / "training_images/T000001.jpg").rename(other / "training_images/T900001.jpg")
     with pytest.raises(MismatchError, match="differs in the images"):
@@ -368,6 +377,9 @@ def refused(stage: Stage, data: Path, start: Path, tmp_path: Path, **changes: An
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"hard_views": 0}, "hard_views 0"),
+        ({"temperature": 0.0}, "temperature 0.0; expected"),
+        ({"hard_view": replace(STAGES["v98"].hard_view, parts=0.7, frame=0.4)}, "a sum of at most 1"),
         ({"memory_size": 1000}, "memory of v98, 1000, is larger than the data set"),
         ({"memory_size": 20}, "a step of v98 has 32 images, and its memory holds 20"),
         ({"batch_size": 64, "memory_size": 300}, "40 samples for batches of 64"),

@@ -33,6 +33,8 @@ from isc_fast.training.data.dataset import SampleDataset, collate
 from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.data.photos import PhotoReader
 from isc_fast.training.data.sampling import KeySampler, epoch_order, steps_per_epoch
+from isc_fast.training.estimate import measure_step
+from isc_fast.training.loop import learner as learner_module
 from isc_fast.training.loop.batchnorm import batch_norms, kept_statistics
 from isc_fast.training.loop.distributed import Process, choose_device, joined
 from isc_fast.training.loop.evaluation import evaluate_net
@@ -40,7 +42,7 @@ from isc_fast.training.loop.learner import Learner, usable_precision
 from isc_fast.training.loop.optimizer import make_optimizer, set_learning_rate, take_over_momentum
 from isc_fast.training.loop.whitening import set_whitened_head
 from isc_fast.training.overrides import override
-from isc_fast.training.stages import STAGES
+from isc_fast.training.stages import MOST_PHOTOS, NO_PHOTO, STAGES
 
 CPU = Process(0, 1, torch.device("cpu"))
 
@@ -154,6 +156,25 @@ def test_a_batch_is_laid_out_as_published(data):
     assert batch.names[:6] == ["T000005", "T000009", "T000011"] * 2
     assert batch.erase[:3].sum() == 0, "only the hard view is erased from"
     assert batch.erase[6:].sum() == 0
+
+
+def test_a_sample_can_have_several_hard_views_and_name_every_photo_that_they_show(data):
+    stage = toy("v83", hard_views=2, shows_others=True)
+    stage = replace(stage, hard_view=replace(stage.hard_view, parts=1.0))
+    collection, artwork = collect(data, stage), _artwork()
+    dataset = SampleDataset(collection, stage, seed=0, artwork=artwork)
+    batch = collate([dataset[(0, number)] for number in (5, 9)])
+    assert batch.pixels.shape == (6, 64, 64, 3)
+    assert stage.images_per_step == 3 * stage.batch_size
+    assert batch.labels.shape == (6, MOST_PHOTOS)
+    assert batch.labels[:, 0].tolist() == [5, 9] * 3
+    assert (batch.labels[:2, 1:] == NO_PHOTO).all(), "a moderate view shows its own photo"
+    assert (batch.labels[2:, 1] != NO_PHOTO).all(), "a page shows others too"
+    assert not torch.equal(batch.pixels[2], batch.pixels[4])
+    # The first hard view is the one that a stage with a single hard view has.
+    alone = SampleDataset(collection, replace(stage, hard_views=1, shows_others=False), seed=0, artwork=artwork)[(0, 5)]
+    np.testing.assert_array_equal(alone.pixels[1], batch.pixels[2].numpy())
+    assert alone.labels == [5, 5]
 
 
 def test_pairs_are_not_augmented(data):
@@ -280,9 +301,12 @@ def test_a_frozen_backbone_stays_as_it_is():
     assert all(name.startswith(("fc.", "bn.")) for name in changed)
 
 
-def test_precision_on_a_processor():
+def test_precision_on_a_processor(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [usable_precision(p, cpu) for p in ("fp16", "bf16", "fp32")] == ["fp32", "bf16", "fp32"]
+    for fast, bf16 in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(learner_module, "_has_fast_bf16", lambda fast=fast: fast)
+        assert [usable_precision(p, cpu) for p in ("fp16", "bf16", "fp32")] == ["fp32", bf16, "fp32"]
+    monkeypatch.setattr(learner_module, "_has_fast_bf16", lambda: True)
     assert [usable_precision(p, gpu) for p in ("fp16", "bf16", "fp32")] == ["fp16", "bf16", "fp32"]
     losses = {}
     for precision in ("fp32", "bf16"):
@@ -313,6 +337,38 @@ def test_the_backbone_can_have_a_rate_of_its_own():
     set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.05, 0.5, 0.5])
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(net.parameters()))
+
+
+def test_adamw_has_the_same_groups_and_trains():
+    net = DescriptorNet(ARCH, 16)
+    optimizer = make_optimizer(net, replace(STAGES["v83"], optimizer="adamw", backbone_rate=0.1))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 1e-6, 0.0, 1e-6]
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.05, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.05},
+        {"temperature": 0.05, "spread": 2.0, "shows_others": True},
+        {"spread": 2.0, "optimizer": "adamw"},
+    ],
+    ids=["InfoNCE", "several photos", "contrastive, AdamW"],
+)
+def test_a_learner_takes_every_loss_and_comes_back_from_its_state(changes):
+    images = torch.randn(32, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(8).repeat(4)
+    if changes.get("shows_others"):
+        labels = torch.stack([labels, *[torch.full_like(labels, NO_PHOTO)] * (MOST_PHOTOS - 1)], dim=1)
+    one, other = (_learner(**changes) for _ in range(2))
+    before = one.net.fc.weight.detach().clone()
+    assert all(math.isfinite(float(one.step(images, labels).loss)) for _ in range(4))
+    assert torch.isfinite(one.net.fc.weight).all()
+    assert not torch.equal(one.net.fc.weight, before)
+    other.load_state_dict(one.state_dict())
+    assert float(one.step(images, labels).loss) == float(other.step(images, labels).loss)
 
 
 def test_momentum_of_another_network_is_refused():
@@ -525,6 +581,10 @@ def test_devices(monkeypatch):
 
 
 # The command line
+
+
+def test_the_dry_run_measures_a_stage_that_names_every_photo():
+    assert measure_step(toy("v83", hard_views=2, shows_others=True, temperature=0.05), CPU) > 0
 
 
 def test_the_dry_run_prints_the_plan(data, capsys):

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ..stages import Stage, ViewsOn
+from ..stages import NO_PHOTO, Stage, ViewsOn
 from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
 from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, view_random
@@ -23,7 +24,8 @@ from .collection import Collection
 from .photos import OpenPhoto, PhotoReader
 from .sampling import Key, KeySampler
 
-_MODERATE, _HARD, _NEGATIVES, _SPARE = range(4)  # each purpose has its own random numbers in a sample
+# Each purpose has its own random numbers in a sample. Further hard views follow from _MORE on.
+_MODERATE, _HARD, _NEGATIVES, _SPARE, _MORE = range(5)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Sample:
     pixels: Sequence[npt.NDArray[np.uint8]]
     files: Sequence[tuple[bytes, ViewRecipe]]
     erase: Sequence[tuple[int, ...]]
-    labels: Sequence[int]
+    labels: Sequence[int | list[int]]
     names: Sequence[str]
     skipped: Sequence[tuple[str, str]]
 
@@ -50,7 +52,8 @@ class Batch(NamedTuple):
         pixels: the views, ``uint8 (images, size, size, 3)``. It is empty if the device makes the views from ``files``.
         files: the bytes and the recipe of each image. It is empty if ``pixels`` holds the views.
         erase: the rectangles to erase, ``int64 (images, 5)``, see `isc_fast.training.views.apply_torch.finish`.
-        labels: the labels of the images, ``int64 (images,)``.
+        labels: the labels of the images, ``int64 (images,)``. If the stage counts all photos that a view shows, they are
+            ``int64 (images, photos)``: the own photo first, and `NO_PHOTO` in the places that are left.
         names: the ids of the images.
         skipped: the path and the reason for each image that could not be read. Another image replaces it.
     """
@@ -112,16 +115,16 @@ class SampleDataset(Dataset[Sample]):
         if photos is None:
             number, photos = reader.draw(self._random(key, _SPARE), self._samples)
         if self._stage.views == "augmented":
-            recipes = self._two_views(key, photos[0], reader)
-            photos *= 2
+            recipes, shown = self._views(key, number, photos[0], reader)
+            photos *= len(recipes)
         else:
-            recipes = [draw_plain(self._stage.input_size) for _ in photos]
-        labels = [int(self._labels[number])] * len(photos)
+            recipes, shown = [draw_plain(self._stage.input_size) for _ in photos], [[number]] * len(photos)
+        labels = [self._label(places) for places in shown]
         random = self._random(key, _NEGATIVES)
         for _ in range(self._stage.negatives_per_sample):
             place, drawn = reader.draw(random, self._negatives)
             photos += drawn
-            labels.append(self._offset + place)
+            labels.append(self._padded([self._offset + place]))
             recipes.append(draw_plain(self._stage.input_size))
         both = list(zip(photos, recipes, strict=True))
         return Sample(
@@ -137,24 +140,36 @@ class SampleDataset(Dataset[Sample]):
     def _random(self, key: Key, purpose: int) -> np.random.Generator:
         return view_random(self._seed, *key, purpose)
 
-    def _two_views(self, key: Key, photo: OpenPhoto, reader: PhotoReader) -> list[ViewRecipe]:
+    def _label(self, places: Sequence[int]) -> int | list[int]:
+        """Return the label of a view, or the labels of the photos that it shows, from their numbers."""
+        return self._padded([int(self._labels[place]) for place in places])
+
+    def _padded(self, labels: list[int]) -> int | list[int]:
+        most = self._stage.photos_per_view
+        return labels[0] if most == 1 else [*labels, *[NO_PHOTO] * most][:most]
+
+    def _views(
+        self, key: Key, number: int, photo: OpenPhoto, reader: PhotoReader
+    ) -> tuple[list[ViewRecipe], list[list[int]]]:
+        """Draw the views of a photo. Return their recipes, and the numbers of the photos that each of them shows."""
         size, hard = self._stage.input_size, self._stage.hard_view
         if hard is None or self._artwork is None:
             raise ValueError(
                 f"the stage {self._stage.name} has augmented views, and no hard view or no fonts and emoji"
             )
-        random = self._random(key, _HARD)
-        return [
-            draw_moderate(photo.size, size, self._random(key, _MODERATE)),
-            draw_hard(
-                hard,
-                photo.size,
-                size,
-                random,
-                open_other=lambda: reader.draw_image(random, self._samples),
-                artwork=self._artwork,
-            ),
-        ]
+        recipes, shown = [draw_moderate(photo.size, size, self._random(key, _MODERATE))], [[number]]
+        for view in range(self._stage.hard_views):
+            random = self._random(key, _HARD if view == 0 else _MORE + view - 1)
+            places = [number]
+
+            def open_other(random: np.random.Generator = random, places: list[int] = places) -> Image.Image:
+                place, picture = reader.draw_image(random, self._samples)
+                places.append(place)
+                return picture
+
+            recipes.append(draw_hard(hard, photo.size, size, random, open_other=open_other, artwork=self._artwork))
+            shown.append(places)
+        return recipes, shown
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -52,6 +52,6 @@ class InputMaker:
                 place = view * samples + sample
                 views[place] = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).to(self._device)
                 batch.erase[place] = torch.tensor(made.erase[view])
-                batch.labels[place] = made.labels[view]
+                batch.labels[place] = torch.tensor(made.labels[view])
                 batch.names[place] = made.names[view]
         return torch.stack([view for view in views if view is not None])

@@ -98,10 +98,10 @@ class PhotoReader:
             f"{_TRIES} images in a row could not be read, the last one {path}: {reason}; check that the data set is complete"
         )
 
-    def draw_image(self, random: np.random.Generator, among: Sequence[tuple[Item, ...]]) -> Image.Image:
-        """Draw a photo in the same way as `draw`, and return it decoded."""
+    def draw_image(self, random: np.random.Generator, among: Sequence[tuple[Item, ...]]) -> tuple[int, Image.Image]:
+        """Draw a photo in the same way as `draw`, and return its place and the decoded photo."""
         reader = PhotoReader(open_photo=self._open)
-        _, (photo,) = reader.draw(random, among)
+        place, (photo,) = reader.draw(random, among)
         self.skipped += reader.skipped
         assert photo.image is not None
-        return photo.image
+        return place, photo.image

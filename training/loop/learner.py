@@ -16,7 +16,7 @@ from ...networks.model import DescriptorNet
 from ..stages import Precision, Stage
 from .batchnorm import batch_norms, kept_statistics, share_statistics
 from .distributed import Process
-from .losses import CrossBatchMemory, LossParts, contrastive_loss, gather, gradient_scale
+from .losses import CrossBatchMemory, LossParts, contrastive_loss, gather, gradient_scale, info_nce_loss
 from .optimizer import make_optimizer, set_learning_rate
 
 # torch 2.14 renamed the argument broadcast_buffers to forward_sync_buffers.
@@ -26,8 +26,16 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def usable_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return the precision that a stage asks for, but fp32 instead of fp16 on a CPU, which has no fast fp16 arithmetic."""
-    return "fp32" if device.type == "cpu" and precision == "fp16" else precision
+    """Return the precision that a stage asks for, or fp32 on a CPU that has no fast arithmetic of that precision.
+
+    No CPU has it for fp16. Without instructions for bf16, a step in bf16 takes ten times as long as in fp32.
+    """
+    slow = precision == "fp16" or (precision == "bf16" and not _has_fast_bf16())
+    return "fp32" if device.type == "cpu" and slow else precision
+
+
+def _has_fast_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Learner:
@@ -64,7 +72,7 @@ class Learner:
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in stage.frozen))
         self.optimizer = make_optimizer(self.net, stage)
-        self.memory = CrossBatchMemory(stage.memory_size, stage.dim, device)
+        self.memory = CrossBatchMemory(stage.memory_size, stage.dim, device, stage.photos_per_view)
         precision = usable_precision(stage.precision, device)
         self._autocast = torch.autocast(device.type, _DTYPES[precision], enabled=precision != "fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -123,9 +131,16 @@ class Learner:
         # the memory, any number of processes then keeps the same descriptors.
         order = torch.arange(len(labels), device=labels.device).view(world, -1, stage.batch_size // world)
         order = order.transpose(0, 1).flatten()
+        vectors, labels = vectors[order], labels[order]
+        if stage.temperature is not None:
+            return info_nce_loss(
+                vectors, labels, self.memory,
+                temperature=stage.temperature, spread=stage.spread, reported_margin=stage.neg_margin,
+            )  # fmt: skip
         return contrastive_loss(
-            vectors[order], labels[order], self.memory, pos_margin=stage.pos_margin, neg_margin=stage.neg_margin
-        )
+            vectors, labels, self.memory,
+            pos_margin=stage.pos_margin, neg_margin=stage.neg_margin, spread=stage.spread,
+        )  # fmt: skip
 
     @property
     def _scale(self) -> float:

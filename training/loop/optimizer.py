@@ -1,4 +1,4 @@
-"""SGD as in the published runs: which parameters decay, how they are grouped, and the learning rate of each epoch."""
+"""The optimizer: which parameters decay, how they are grouped, and the learning rate of each epoch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith(".bias") and "gain" not in name
 
 
-def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.SGD:
-    """Make SGD with momentum for the trained parameters.
+def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """Make SGD with momentum, or AdamW, for the trained parameters.
 
     The first group holds the parameters without weight decay, the second one those with weight decay. The order matters,
     because the published files store the momentum by place. If the backbone has a learning rate of its own, two more groups
@@ -38,6 +38,8 @@ def make_optimizer(net: nn.Module, stage: Stage) -> torch.optim.SGD:
         }
         for (in_head, decays), parameters in sorted(groups.items(), key=lambda entry: entry[0])
     ]
+    if stage.optimizer == "adamw":
+        return torch.optim.AdamW(made, lr=stage.learning_rate, weight_decay=0.0)  # each group has its own decay
     return torch.optim.SGD(made, lr=stage.learning_rate, momentum=stage.momentum)
 
 

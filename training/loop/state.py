@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, MismatchError
 from ...networks.checkpoint import read_safely, save_atomically
-from ..stages import Stage
+from ..stages import HardView, Stage
 from .learner import Learner
 
 _FORMAT = "isc-fast training state 1"
@@ -71,6 +71,20 @@ def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _completed(stage: Any) -> Any:
+    """Return a saved stage with the settings that are newer than its file. Their defaults change nothing."""
+    if not isinstance(stage, Mapping):
+        return stage
+    whole = {**_defaults(Stage), **stage}
+    if isinstance(whole.get("hard_view"), Mapping):
+        whole["hard_view"] = {**_defaults(HardView), **whole["hard_view"]}
+    return whole
+
+
+def _defaults(settings: type[Stage] | type[HardView]) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(settings) if field.default is not MISSING}
+
+
 def load_state(path: Path, learner: Learner, identity: Identity) -> Position:
     """Restore the state of an interrupted run, and return the position where it continues.
 
@@ -81,6 +95,7 @@ def load_state(path: Path, learner: Learner, identity: Identity) -> Position:
     content, _ = read_safely(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not the state of an unfinished run; delete it to start the stage again")
+    content["stage"] = _completed(content.get("stage"))
     differences = _differences(content, asdict(identity))
     if differences:
         raise MismatchError(

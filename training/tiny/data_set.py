@@ -10,7 +10,8 @@
     DATA/heldout/                  the same for evaluation, from other sources and with other edits
 
 The two parts share no source. Photos named ``SOURCE__TILE`` come from one picture, and sources with photos that look
-alike count as one. One photo of each held-out source is used.
+alike count as one. One photo of each held-out source is used. Pictures of ``--more MORE`` are for training alone; they leave
+the rest of the data set as it is.
 
 Held-out queries are named ``NAME-KIND`` or ``NAME-NUMBER-4edits``. Half of them are copies of photos that are not among
 the references. These photos are called strangers; copies are also pasted onto them.
@@ -178,6 +179,7 @@ def build_tiny_data(
     held_out: float = 0.25,
     references: float = 0.75,
     copied: float = 0.75,
+    more: str | os.PathLike[str] | None = None,
     workers: int | None = None,
 ) -> TinyData:
     """Make the data set that the top of this module describes. The same photos give the same bytes.
@@ -192,6 +194,7 @@ def build_tiny_data(
         held_out: the share of the photos that training never sees.
         references: the share of the training photos that are references too.
         copied: the share of these references that have copies among the queries.
+        more: a folder of further pictures to train on, which look like none of the pool.
         workers: the number of threads, by default one for each core.
 
     Raises:
@@ -205,6 +208,11 @@ def build_tiny_data(
     if bad := next((item.id for item in photos if set(item.id) & set(',"\r\n')), None):
         raise InputError(
             f"the photo {bad!r} has a comma, quote or line end in its name, which a ground-truth CSV cannot hold"
+        )
+    further = list_images(more, ids="stem").items if more is not None else []
+    if same := {item.id for item in photos} & {item.id for item in further}:
+        raise InputError(
+            f"{os.fspath(more or '')} and {os.fspath(pool)} both have a photo named {min(same)!r}; rename one"
         )
     folder = make_folder(out)
     if any(folder.iterdir()):
@@ -224,14 +232,14 @@ def build_tiny_data(
         try:
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
                 root = Path(scratch, "data")
-                _copy(train, root / "training_images")
+                _copy([*train, *further], root / "training_images")
                 _write_part(root, "public_ground_truth.csv", [*paired, *unpaired], pairs, [], threads)
                 _write_part(root / "heldout", "ground_truth.csv", [*originals, *others], copies, unmatched, threads)
                 os.replace(root, folder)
         except OSError as error:
             raise output_error(folder, error) from error
     return TinyData(
-        folder, len(train), len(paired) + len(unpaired), len(pairs), len(originals), len(others), len(strangers),
+        folder, len(train) + len(further), len(paired) + len(unpaired), len(pairs), len(originals), len(others), len(strangers),
         len(copies), len(unmatched),
     )  # fmt: skip
 
@@ -262,9 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: build the data set and print how large it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path, help="folder of photos")
+    parser.add_argument("--more", type=Path, help="folder of further pictures to train on")
     parser.add_argument("-o", "--output", required=True, type=Path, help="new or empty folder for the data set")
     given = parser.parse_args(arguments)
-    print(build_tiny_data(given.pool, given.output))
+    print(build_tiny_data(given.pool, given.output, more=given.more))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Collects the photos to train on. It needs only the list of packages in `isc_fast.training.tiny.photo_packages`.
 
     python -m isc_fast.training.tiny.photo_pool POOL
-    python -m isc_fast.training.tiny.data_set POOL -o DATA
+    python -m isc_fast.training.tiny.photo_pool MORE --beside POOL
+    python -m isc_fast.training.tiny.data_set POOL --more MORE -o DATA
 
-It runs apt-get, dpkg and npm, downloads about 600 MB, installs nothing and takes two minutes. On Debian 12 it gave 1,750
+The second command collects other pictures, none of which looks like one of POOL; they are for training alone. Both run
+apt-get, dpkg and npm, download about 600 MB each, install nothing and take two minutes. On Debian 12 the first one gave 1,750
 pictures, which are named ``SOURCE__TILE.jpg``; other releases may give other pictures. It cuts large photos into tiles, and
 drops near duplicates. It leaves out the photos of the demo, both by their looks and by the files that their licence table
-names. The pool must not be shipped: its licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
+names. The pools must not be shipped: their licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from ...decoders.opening import ImageProblem
 from ...decoders.rules import load_rgb
 from ...errors import InputError, IscFastError
 from ...files.atomic import make_folder
-from .photo_packages import PACKAGES
+from .photo_packages import MORE_PACKAGES, PACKAGES
 
 TOOLS = {"apt-get": "apt", "dpkg": "dpkg", "npm": "npm", "tar": "tar"}  # each tool with its Debian package
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -207,12 +209,14 @@ def shipped_photos(folder: Path) -> tuple[set[str], list[int]]:
     return words, [difference_hash(open_photo(photo)) for photo in photos]
 
 
-def build_pool(out: Path, shipped: Path = DEMO_PHOTOS) -> Pool:
+def build_pool(out: Path, shipped: Path = DEMO_PHOTOS, *, beside: Path | None = None) -> Pool:
     """Collect the photos, and fill a new or empty folder with them at the very end.
 
     Args:
         out: the folder to fill.
         shipped: the folder of the demo's photos, which are left out.
+        beside: the folder of another pool. With it, `MORE_PACKAGES` are collected, and everything is left out that looks
+            like one of its pictures.
 
     Raises:
         InputError: a tool is missing or fails, a photo cannot be read, or ``out`` is not empty.
@@ -224,7 +228,12 @@ def build_pool(out: Path, shipped: Path = DEMO_PHOTOS) -> Pool:
         raise InputError(f"{out} is not empty: name a new folder")
     with tempfile.TemporaryDirectory() as scratch:
         pool = Pool(make_folder(Path(scratch, "pool")), hashes)
-        for package, patterns in PACKAGES.items():
+        if beside is not None:
+            others = sorted(beside.glob("*.jpg"))
+            if not others:
+                raise InputError(f"{beside} has no pictures; name the folder that photo_pool filled")
+            pool.shipped = hashes + [difference_hash(open_photo(other)) for other in others]
+        for package, patterns in (PACKAGES if beside is None else MORE_PACKAGES).items():
             before = len(pool.kept)
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
                 root = fetch(package, Path(folder))
@@ -241,8 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="new or empty folder for the photos")
     parser.add_argument("--shipped", type=Path, default=DEMO_PHOTOS, help="folder of the photos to leave out")
+    parser.add_argument("--beside", type=Path, help="collect more pictures, unlike those in this folder")
     given = parser.parse_args(arguments)
-    pool = build_pool(given.out, given.shipped)
+    pool = build_pool(given.out, given.shipped, beside=given.beside)
     print(f"{len(pool.kept)} pictures, {pool.dropped} near duplicates left out")
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageStat
 
 from . import edits
 from .edits import Edit, ViewRecipe
+from .fields import bent_places, screen_light
 
 SHUFFLE_SEED = 10
 _BICUBIC, _BILINEAR, _NEAREST = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.NEAREST
@@ -71,6 +72,15 @@ def apply_edit(edit: Edit, image: Image.Image) -> Image.Image:
             return _paste(edit, image)
         case edits.EdgeEnhance():
             return image.filter(ImageFilter.EDGE_ENHANCE_MORE if edit.more else ImageFilter.EDGE_ENHANCE)
+        case edits.Page():
+            return _page(edit, image)
+        case edits.Bend():
+            columns, rows = bent_places(edit, *image.size)
+            return Image.fromarray(np.asarray(image)[rows, columns])
+        case edits.Screen():
+            light = screen_light(edit, *image.size)[:, :, None]
+            seen = np.asarray(image, np.float32) * np.float32(edit.contrast) + light
+            return Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
         case _:
             assert_never(edit)
 
@@ -86,6 +96,13 @@ def _overlay(edit: edits.Overlay, image: Image.Image) -> Image.Image:
     small = pasted.resize((edit.width, edit.height), _BICUBIC)
     back.paste(small, (edit.left, edit.top), Image.new("L", small.size, edit.opacity))
     return back
+
+
+def _page(edit: edits.Page, image: Image.Image) -> Image.Image:
+    page = Image.new("RGB", (edit.width, edit.height), edit.colour)
+    for picture, (left, top, width, height) in (*edit.pictures, (image, edit.box)):
+        page.paste(picture.resize((width, height), _BILINEAR), (left, top))
+    return page
 
 
 def _paste(edit: edits.Paste, image: Image.Image) -> Image.Image:

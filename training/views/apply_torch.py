@@ -24,6 +24,7 @@ from . import edits
 from .apply_pil import shuffled_places
 from .decoding import decode_on_device
 from .edits import Edit, ViewRecipe
+from .fields import bent_places, screen_light
 from .jpeg import compress
 
 __all__ = ["apply_edit", "apply_torch", "decode_on_device", "finish", "to_tensor"]
@@ -82,6 +83,17 @@ def apply_edit(edit: Edit, image: torch.Tensor) -> torch.Tensor:
             return _blend(image.clone(), patch[:3], patch[3], edit.left, edit.top)
         case edits.EdgeEnhance():
             return _edges(edit, image)
+        case edits.Page():
+            return _page(edit, image)
+        case edits.Bend():
+            columns, rows = (
+                torch.from_numpy(places).to(image.device)
+                for places in bent_places(edit, image.shape[2], image.shape[1])
+            )
+            return image[:, rows, columns]
+        case edits.Screen():
+            light = torch.from_numpy(screen_light(edit, image.shape[2], image.shape[1])).to(image.device)
+            return (image.to(torch.float32) * edit.contrast + light).clamp_(0, 255).to(torch.uint8)
         case _:
             assert_never(edit)
 
@@ -157,6 +169,17 @@ def _overlay(edit: edits.Overlay, image: torch.Tensor) -> torch.Tensor:
     small = _resize(pasted, edit.height, edit.width, InterpolationMode.BICUBIC)
     alpha = torch.full((edit.height, edit.width), edit.opacity, dtype=torch.uint8, device=image.device)
     return _blend(back.clone(), small, alpha, edit.left, edit.top)
+
+
+def _page(edit: edits.Page, image: torch.Tensor) -> torch.Tensor:
+    colour = torch.tensor(edit.colour, dtype=torch.uint8, device=image.device)
+    page = colour[:, None, None].repeat(1, edit.height, edit.width)
+    others = [(to_tensor(picture, image.device), box) for picture, box in edit.pictures]
+    for picture, (left, top, width, height) in (*others, (image, edit.box)):
+        small = _resize(picture, height, width, InterpolationMode.BILINEAR)
+        opaque = torch.full((height, width), 255, dtype=torch.uint8, device=image.device)
+        _blend(page, small, opaque, left, top)
+    return page
 
 
 def _blend(back: torch.Tensor, patch: torch.Tensor, alpha: torch.Tensor, left: int, top: int) -> torch.Tensor:

@@ -15,6 +15,8 @@ from .artwork import Patch
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
+Box = tuple[int, int, int, int]
+"""(left, top, width, height) in pixels."""
 Matrix = tuple[float, ...]
 """The coefficients that map a pixel of the result to a place in the source, as Pillow's ``transform`` takes them."""
 
@@ -152,9 +154,60 @@ class EdgeEnhance:
     more: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Page:
+    """Lay the photo and other pictures on a page of one colour.
+
+    Attributes:
+        width, height, colour: the page, in pixels, and its red, green and blue.
+        box: the left, top, width and height of the photo on the page. The photo is resized to it (bilinear, antialiased).
+        pictures: the other pictures, each with its box. The photo lies on top of them.
+    """
+
+    width: int
+    height: int
+    colour: tuple[int, int, int]
+    box: Box
+    pictures: tuple[tuple[Image.Image, Box], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bend:
+    """Bend the photo: a pixel takes the colour of the nearest pixel at another place.
+
+    With the middle as the origin and the short side as 2, the place (x, y) takes the colour of
+    ``(x, y) · (1 + radial · (x² + y²)) / (1 + |radial|)``, moved by ``swing · sin(rate · y + phase)`` along x and by
+    ``swing · sin(rate · x + phase)`` along y. Places outside take the nearest colour of the edge.
+    """
+
+    radial: float
+    swing: float
+    rate: float
+    phase: float
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Show the photo as a camera sees it on a screen: stripes, a reflection, and less contrast.
+
+    A value v becomes ``contrast · v + lift + stripes · sin(a) · sin(b) + reflection``. The phases a and b are those of two
+    waves over the picture, given by ``waves``: for each, radians per pixel along x and along y. The reflection falls from
+    ``glare`` grey levels at ``place`` (shares of the width and the height) to 0 at the distance ``reach`` (a share of the
+    diagonal).
+    """
+
+    contrast: float
+    lift: float
+    stripes: float
+    waves: tuple[tuple[float, float], tuple[float, float]]
+    glare: float
+    place: tuple[float, float]
+    reach: float
+
+
 Edit = (
     Rotate | Overlay | Crop | Resize | Jitter | Pixelize | ShufflePixels | Jpeg | Grayscale | Blur | Perspective | Flip
-    | TurnOver | Paste | EdgeEnhance
+    | TurnOver | Paste | EdgeEnhance | Page | Bend | Screen
 )  # fmt: skip
 
 

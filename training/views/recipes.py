@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,7 @@ from ..stages import HardView
 from . import edits
 from .artwork import Artwork
 from .edits import Edit, Size, ViewRecipe
+from .pages import draw_frame, draw_parts
 
 __all__ = [
     "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
@@ -33,6 +35,10 @@ SHUFFLED_SHARE = 0.1
 PERSPECTIVE = 0.5
 MODERATE_AREA = (0.7, 1.0)
 HARD_AREA = (0.15, 1.0)
+PAGE_SIDE = (0.9, 1.0)  # of each side of a page little is cut off, because the photo may be a small part of it
+CUT_BEFORE = 0.4  # the probability that only a part of the photo lies on the page
+CUT_AREA = (0.35, 1.0)
+BEND_RADIAL, BEND_SWING, BEND_RATES = 0.5, 0.06, (3.0, 12.0)
 
 
 def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
@@ -85,11 +91,24 @@ def draw_hard(
         made.append(turn)
         photo_size = (turn.width, turn.height)
     area = HARD_AREA
-    if random.random() <= settings.overlay:
+    draw_page = _draw_page_kind(settings, random)
+    if draw_page is not None:
+        if random.random() < CUT_BEFORE:
+            cut = _draw_crop(photo_size, size, CUT_AREA, random)
+            made.append(cut)
+            photo_size = cut.width, cut.height
+        page = (
+            draw_frame(photo_size, size, random)
+            if draw_page == "frame"
+            else draw_parts(photo_size, size, random, open_other)
+        )
+        made += [page, _draw_page_crop((page.width, page.height), size, random)]
+    elif random.random() <= settings.overlay:
         overlay, photo_size = _draw_overlay(settings, photo_size, random, open_other)
         made.append(overlay)
         area = MODERATE_AREA
-    made.append(_draw_crop(photo_size, size, area, random))
+    if draw_page is None:
+        made.append(_draw_crop(photo_size, size, area, random))
     radius = settings.blur_radius * (size / (settings.blur_reference_size or size))
     optional: tuple[tuple[float, Callable[[], Edit | None]], ...] = (
         (1.0, lambda: _draw_jitter(settings.colour_jitter, random)),
@@ -104,6 +123,15 @@ def draw_hard(
         (settings.text, lambda: _draw_text(size, random, artwork)),
         (settings.emoji, lambda: _draw_emoji(size, random, artwork)),
         (settings.edge_enhance, lambda: edits.EdgeEnhance(random.random() < 0.5)),
+    )
+    # An edit that a stage never makes draws no random numbers, so that the published stages keep their views.
+    optional += tuple(
+        (probability, draw)
+        for probability, draw in (
+            (settings.bend, lambda: _draw_bend(random)),
+            (settings.screen, lambda: _draw_screen(size, random)),
+        )
+        if probability > 0
     )
     for i in random.permutation(len(optional)):
         probability, draw = optional[i]
@@ -158,6 +186,13 @@ def inscribed(photo_size: Size, angle: float) -> Size:
     return max(1, int(w)), max(1, int(h))
 
 
+def _draw_page_crop(page: Size, size: int, random: np.random.Generator) -> edits.Crop:
+    """Draw a crop that keeps nearly all of a page, whatever its shape."""
+    w, h = (max(1, round(side * random.uniform(*PAGE_SIDE))) for side in page)
+    left, top = int(random.integers(page[0] - w + 1)), int(random.integers(page[1] - h + 1))
+    return edits.Crop(top, left, h, w, size)
+
+
 def _draw_overlay(
     settings: HardView, photo_size: Size, random: np.random.Generator, open_other: Callable[[], Image.Image]
 ) -> tuple[edits.Overlay, Size]:
@@ -176,6 +211,43 @@ def _draw_overlay(
     height = max(1, int(back[1] * share))
     width = max(1, int(pasted[0] * height / pasted[1]))
     return edits.Overlay(picture, onto, width, height, int(back[0] * x), int(back[1] * y), int(255 * opacity)), back
+
+
+def _draw_page_kind(settings: HardView, random: np.random.Generator) -> Literal["parts", "frame"] | None:
+    """Draw whether the photo lies on a page, and on which kind of page."""
+    if settings.parts + settings.frame <= 0:
+        return None
+    value = random.random()
+    if value < settings.parts:
+        return "parts"
+    return "frame" if value < settings.parts + settings.frame else None
+
+
+def _draw_bend(random: np.random.Generator) -> edits.Bend:
+    """Draw a lens (a radial bend), waves, or both."""
+    kind = int(random.integers(3))
+    radial = random.uniform(-BEND_RADIAL, BEND_RADIAL) if kind != 1 else 0.0
+    swing = random.uniform(0.0, BEND_SWING) if kind != 0 else 0.0
+    return edits.Bend(radial, swing, random.uniform(*BEND_RATES), random.uniform(0, 2 * math.pi))
+
+
+def _draw_screen(size: int, random: np.random.Generator) -> edits.Screen:
+    """Draw what a camera adds. The waves have 8 to 60 periods in the view, in any two directions."""
+
+    def wave() -> tuple[float, float]:
+        rate, angle = 2 * math.pi * _log_uniform(8, 60, random) / size, random.uniform(0, 2 * math.pi)
+        return rate * math.cos(angle), rate * math.sin(angle)
+
+    contrast = random.uniform(0.5, 1)
+    return edits.Screen(
+        contrast,
+        random.uniform(0, 255 * (1 - contrast)),
+        random.uniform(0, 35),
+        (wave(), wave()),
+        random.uniform(0, 120) if random.random() < 0.7 else 0.0,
+        (random.random(), random.random()),
+        random.uniform(0.2, 0.8),
+    )
 
 
 def _draw_jitter(strength: float, random: np.random.Generator) -> edits.Jitter:

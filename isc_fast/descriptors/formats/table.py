@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import FormatError, InputError
+from ...files.homes import home_of, is_bucket
+from ...stores.urls import is_url, unfold
 from ..comparing import compare
-from ..manifest import is_unfinished, parts_folder
+from ..manifest import is_unfinished, parts_home
 from ..store import Descriptors, open_descriptors
 from .array import ARRAY
 from .base import SETS, Format, Sets, contents_of, refuse_views
@@ -41,12 +43,20 @@ def find_format(path: str | os.PathLike[str]) -> Format:
     Raises:
         FormatError: no format recognises it.
     """
-    if parts_folder(path) is not None:
+    if parts_home(path) is not None:
         return OWN
     if is_unfinished(path):
         raise FormatError(
             f"{os.fspath(path)} holds an extraction that is not complete: run the same isc-fast extract again; when all parts "
             "are there, it writes manifest.json"
+        )
+    address = unfold(os.fspath(path))
+    if is_url(address):
+        if is_bucket(address):
+            home_of(address).check()
+        raise FormatError(
+            f"there is no manifest.json under {address}; expected the prefix of a result in parts, which isc-fast extract -o "
+            f"{address.rstrip('/')}/ writes, or a file on this machine: download it first"
         )
     contents = contents_of(path)
     for row in FORMATS.values():

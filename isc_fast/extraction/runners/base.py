@@ -18,6 +18,7 @@ from ...decoders.contents import digests_of
 from ...engines.base import Engine, abilities, gpu_of
 from ...engines.spec import EngineSpec
 from ...errors import EngineError, MissingExtraError
+from ...items import Item
 from ...machine.gpus import find_device
 from ...machine.likeness import hardware
 from ...progress import Tally
@@ -80,6 +81,17 @@ class Work:
     lock: int | None
     source: Source
     checksum: bool = False
+
+    @property
+    def expansion(self) -> dict[str, Any] | None:
+        """What gives the images of containers, as a message to other processes; None where the plan has images."""
+        expansion = self.source.expansion
+        return None if expansion is None else expansion.message()
+
+    def images(self, index: int) -> Sequence[Item]:
+        """The first images of a shard: all, or those of its first container."""
+        items = self.plan.shard(index).items
+        return items if self.source.expansion is None else self.source.expansion(items[:1])
 
     @property
     def digesting(self) -> Digesting | None:

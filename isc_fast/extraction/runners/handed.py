@@ -14,6 +14,7 @@ from ...engines.base import Engine, gpu_of
 from ...errors import EngineError
 from ...items import Failure, Item
 from ...sources.listing import open_item
+from ...sources.whole_containers import Expansion
 from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
@@ -70,6 +71,7 @@ class Task:
         decode_threads: this worker's.
         isolated: whether all photos are decoded in processes of their own.
         checksum: whether digests of the photos are stored.
+        expansion: where shards hold containers, what gives their images, as a message.
     """
 
     engine_id: str
@@ -80,6 +82,7 @@ class Task:
     decode_threads: int
     isolated: bool
     checksum: bool
+    expansion: Mapping[str, Any] | None = None
 
 
 class _Sink:
@@ -111,7 +114,9 @@ def compute_handed(channel: Channel, engine: Engine, parts: PartsFolder, task: T
     def equipment(isolated: bool) -> Equipment:
         decoder = make_decoder(task.decoder, task.decode_threads, gpu=gpu_of(engine), isolated=isolated)
         digesting = partial(digests_of, photo_of=open_item) if task.checksum else None
-        return Equipment(engine, decoder, task.batch_size, digesting=digesting, views=tuple(task.views))
+        expansion = None if task.expansion is None else Expansion.of_message(task.expansion)
+        views = tuple(task.views)
+        return Equipment(engine, decoder, task.batch_size, digesting=digesting, views=views, expansion=expansion)
 
     def following() -> Iterator[Shard]:
         while (handed := channel.ask(wait=False)) is not None:

@@ -50,8 +50,9 @@ class Here:
         decoder = make_decoder(work.plan.decoder, self.decode_threads, gpu=gpu, isolated=self.isolated)
         tally.begin()
         shards = map(work.plan.shard, work.missing)
-        size, views = work.plan.batch_size, work.plan.views
-        equipment = Equipment(self.engine, decoder, size, opener(work.source), work.digesting, views)
+        size, views, expansion = work.plan.batch_size, work.plan.views, work.source.expansion
+        opening = opener(work.source)
+        equipment = Equipment(self.engine, decoder, size, opening, work.digesting, views, expansion)
         parts = work.parts.on(partial(device_of, self.engine))
         compute_shards(shards, equipment, _Sink(replace(work, parts=parts), tally))
 

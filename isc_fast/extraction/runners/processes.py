@@ -25,7 +25,6 @@ The tests run several processes on the processor (`docs/gpu.md`).
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +109,7 @@ class Processes:
             "engine": self.engine,
             "options": dict(self.options),
             "engine_id": work.plan.engine_id,
-            "output": os.fspath(work.parts.output),
+            "output": work.parts.address,
             "in_folder": work.parts.in_folder,
             "plan_id": work.plan.id,
             "batch_size": work.plan.batch_size,
@@ -119,6 +118,7 @@ class Processes:
             "decode_threads": self.decode_threads,
             "isolated": self.isolated,
             "checksum": work.checksum,
+            "expansion": work.expansion,
         }
         account = Account(work.missing, tally, isolates=not self.isolated and can_isolate(work.plan.decoder))
         devices, begun = self.devices[: len(work.missing)], False

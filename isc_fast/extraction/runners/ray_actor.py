@@ -22,7 +22,6 @@ from typing import Any
 from ...decoders.opening import ImageProblem, open_photo, quiet_pillow
 from ...engines.base import Engine, load_engine
 from ...errors import EngineError, InputError, IscFastError, OutputError, require
-from ...files.atomic import keep_temporaries
 from ...items import Item
 from ...sources.listing import open_item
 from ..parts import PartsFolder
@@ -110,7 +109,7 @@ class RayWorker:
         begin = self._inbox.get()
         parts = parts_at(begin["output"], in_folder=begin["in_folder"])
         _check_shared(parts, begin["plan_bytes"], begin["probe"])
-        keep_temporaries(parts.folder)
+        parts.share()
         channel = _Channel(self._inbox, self._say)
         compute_handed(channel, engine, parts.on(partial(device_of, engine)), Task(**begin["task"]))
 
@@ -151,7 +150,7 @@ def _check_shared(parts: PartsFolder, plan_bytes: int, probe: tuple[str, str] | 
     while parts.plan_size() != plan_bytes:
         if time.monotonic() > deadline:
             raise OutputError(
-                f"the node {node} does not see this run's {parts.folder}; the output must lie in a folder that all nodes share"
+                f"the node {node} does not see this run's {parts.address}; the output must lie in a folder that all nodes share"
             )
         time.sleep(0.5)
     if probe is not None:

@@ -113,9 +113,10 @@ class OnRay:
             "decode_threads": self._crew.cores,
             "isolated": self._isolated,
             "checksum": work.checksum,
+            "expansion": work.expansion,
         }
         return {
-            "output": os.path.abspath(work.parts.output),
+            "output": work.parts.address,
             "in_folder": work.parts.in_folder,
             "plan_bytes": work.parts.plan_size(),
             "probe": _probe(work),
@@ -142,7 +143,7 @@ class OnRay:
 
 def _probe(work: Work) -> tuple[str, str] | None:
     """An image that this machine can open, and so must the others."""
-    for item in work.plan.shard(work.missing[0]).items[:16]:
+    for item in work.images(work.missing[0])[:16]:
         with contextlib.suppress(ImageProblem):
             open_photo(open_item(item)).close()
             return item.id, item.path

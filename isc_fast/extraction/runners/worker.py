@@ -72,7 +72,7 @@ class _Channel:
 def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part) -> None:
     """Compute shards until there are none left, and none can come back from a worker that died."""
     threads = part.share(job["decode_threads"] or available_cores())
-    names = ("engine_id", "plan_id", "batch_size", "decoder", "views", "isolated", "checksum")
+    names = ("engine_id", "plan_id", "batch_size", "decoder", "views", "isolated", "checksum", "expansion")
     task = Task(**{name: job[name] for name in names}, decode_threads=threads)
     parts = parts_at(job["output"], in_folder=job["in_folder"])
     compute_handed(channel, engine, parts.on(partial(device_of, engine)), task)
