@@ -148,7 +148,7 @@ def spread(scores: npt.NDArray[np.floating[Any]] | Sequence[float]) -> Ints:
 
 def columns_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     """What the page's script reads of pairs, beside their photos: a column for each thing that is known of any of them."""
-    columns: dict[str, Any] = {"score": [float(f"{min(max(pair.score, -MOST), MOST):.6g}") for pair in pairs]}
+    columns: dict[str, Any] = {"score": [min(max(pair.score, -MOST), MOST) for pair in pairs]}
     for name in ("probability", "view", "group", "edit", "truth", "set", "note", "verdict"):
         values = [getattr(pair, name) for pair in pairs]
         columns[name] = values if any(value is not None for value in values) else None

@@ -117,27 +117,25 @@ SCROLL = """(pixels) => new Promise((done) => {
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_the_first_picture_comes_soon_and_scrolling_is_fluent(page_of, visit, tmp_path, count):
-    """The first picture takes less than 2 s and a frame less than 1/30 s: of processor time, which others change little.
+def test_the_first_picture_comes_soon_and_scrolling_is_fluent(page_of, visit, count):
+    """By processor time, which other work on the machine changes less than the clock.
 
-    What the browser itself takes, it takes for a page of one pair too.
+    The first picture takes less than 4 s with what the browser takes for a window, and a frame less than 1/30 s while the list
+    moves by 7,200 pixels a second.
     """
-    write_page(tmp_path / "one.html", ReviewPage("", "", [Pair("a", "a", 0.5)]), {"a": jpeg()}, {"a": jpeg()})
     file, begins = page_of(count), cpu_s()
-    visit(tmp_path / "one.html").page.evaluate(FIRST_PICTURE)
-    least_cpu_s, begins = cpu_s() - begins, cpu_s()
     one = visit(file)
     first_ms = one.page.evaluate(FIRST_PICTURE)
     first_cpu_s, begins = cpu_s() - begins, cpu_s()
-    scrolled = one.page.evaluate(SCROLL, 700)
+    scrolled = one.page.evaluate(SCROLL, 120)
     frame_cpu_s = (cpu_s() - begins) / 90
     print(
-        f"{count} pairs: first picture after {first_ms:.0f} ms, {first_cpu_s:.2f} CPU s, of which the browser {least_cpu_s:.2f}; "
-        f"{scrolled['per_s']:.0f} frames/s, {1000 * frame_cpu_s:.1f} CPU ms a frame"
+        f"{count} pairs: first picture after {first_ms:.0f} ms, {first_cpu_s:.2f} CPU s; {scrolled['per_s']:.0f} frames/s, "
+        f"{1000 * frame_cpu_s:.1f} CPU ms a frame"
     )
     assert one.page.locator(".row").count() < 60, "only the rows that are seen exist"
     assert count == 10 or scrolled["top"] > 5000
-    assert first_cpu_s - least_cpu_s < 2
+    assert first_cpu_s < 4
     assert frame_cpu_s < 1 / 30
 
 
