@@ -62,10 +62,9 @@ def run(arguments: Namespace) -> int:
         if arguments.calibration is not None:
             pairs = len(queries) * len(queries.views) * len(references) * len(references.views)
             words = f"{pairs} pairs"
-            options["threshold"], said = choose(
-                options["threshold"], [queries, references], Task(pairs, len(queries)), words
-            )
-            note(f"threshold {options['threshold']:g}: {said}")
+            wanted = choose(options["threshold"], [queries, references], Task(pairs, len(queries)), words)
+            options["threshold"] = wanted.score
+            note(f"threshold {wanted.score:g}: {wanted.said}")
         with progress("search", "references") as printer:
             found = search(queries, references, progress=printer, **options)
         sides = {"queries": len(queries), "references": len(references)}

@@ -245,7 +245,7 @@ class Calibration:
         below = np.flatnonzero(~reached[:last])  # a lower score, at which it is reached by chance, is none
         return float(scores[below[-1] + 1 if len(below) else 0])
 
-    def probabilities(self, scores: Floats, task: Task) -> Floats:
+    def probabilities(self, scores: npt.NDArray[np.floating[Any]], task: Task) -> Floats:
         """For each score, the share of pairs with about this score that are right; it never falls as scores rise.
 
         Args:

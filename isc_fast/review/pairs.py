@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,24 @@ def spread(scores: npt.NDArray[np.floating[Any]] | Sequence[float]) -> Ints:
     turn = np.concatenate([np.arange(count) for count in np.bincount(stratum)])
     order: Ints = by_stratum[np.lexsort((-stratum[by_stratum], turn))]
     return order
+
+
+Chances = Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.floating[Any]]]
+"""Gives for scores ``(n,)`` how likely pairs of such scores are copies, from 0 to 1."""
+
+
+def with_chances(pairs: Sequence[Pair], chances: Chances | None) -> list[Pair]:
+    """The pairs with how likely they are copies, where somebody calibrated the scores.
+
+    A score above 1 is that of a pair whose pixels were looked at, of which a calibration says nothing.
+    """
+    if chances is None or not pairs:
+        return [*pairs]
+    found = chances(np.array([pair.score for pair in pairs])).tolist()
+    return [
+        replace(pair, probability=round(chance, 4)) if pair.score <= 1 else pair
+        for pair, chance in zip(pairs, found, strict=True)
+    ]
 
 
 def columns_of(pairs: Sequence[Pair]) -> dict[str, Any]:

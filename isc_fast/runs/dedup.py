@@ -175,7 +175,8 @@ def find_duplicates(
             check_lengths(descriptors, "photo's")
             check_names("parquet" if nemo else form, descriptors.ids)
             task = Task.within(len(descriptors), share=1)
-            threshold, said = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
+            wanted = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
+            threshold, said = wanted.score, wanted.said
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
             ids, same = (descriptors.ids, descriptors.ids), (join.same, join.same)
@@ -197,6 +198,7 @@ def find_duplicates(
                 link_to=link_to,
                 most=(max_groups, max_group),
                 threshold=threshold,
+                chances=wanted.chances,
                 progress=progress,
             )
         page = files.pop("page", None)

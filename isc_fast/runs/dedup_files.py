@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
-from ..review.pairs import Group, Pair, ReviewPage
+from ..review.pairs import Chances, Group, Pair, ReviewPage, with_chances
 from ..review.writing import write_page
 from ..sources.containers import path_in_words
 from .deciding import Collection
@@ -33,6 +33,7 @@ def write_everything(
     link_to: str | os.PathLike[str] | None,
     most: tuple[int, int],
     threshold: float,
+    chances: Chances | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a de-duplication; returns them by name.
@@ -43,6 +44,7 @@ def write_everything(
         form, nemo, link_to: see `isc_fast.runs.dedup.find_duplicates`.
         most: groups, and photos of each, that the page and the links show.
         threshold: for the words of the page.
+        chances: how likely pairs are copies, for the page.
         progress: is told of the page's pairs.
 
     Raises:
@@ -78,7 +80,7 @@ def write_everything(
         part = ((name,) for name in made.names_of(made.removed))
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if made.side.source is not None and len(made.removed):
-        files["page"] = _write_page(made, folder / "dedup.html", most, threshold, progress)
+        files["page"] = _write_page(made, folder / "dedup.html", most, threshold, chances, progress)
     if link_to is not None:
         files["links"] = write_links(made, Path(link_to), most)
     return files
@@ -122,7 +124,12 @@ def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
 
 
 def _write_page(
-    made: Collection, path: Path, most: tuple[int, int], threshold: float, progress: Progress | None
+    made: Collection,
+    path: Path,
+    most: tuple[int, int],
+    threshold: float,
+    chances: Chances | None,
+    progress: Progress | None,
 ) -> Path:
     """Write the page of the groups, the largest first, and in each the photos that could go, the least alike first."""
     pairs, groups = list[Pair](), list[Group]()
@@ -152,7 +159,7 @@ def _write_page(
         title="Copies in one collection",
         lead="The photo that stays beside one that could go, group by group: the largest first, in each the least alike first."
         + (f" The page has {len(groups):,} of {count:,} groups." if len(groups) < count else ""),
-        pairs=pairs,
+        pairs=with_chances(pairs, chances),
         sides=("stays", "could go"),
         groups=groups,
         figures=[("Groups", f"{count:,}"), ("Could go", f"{removed:,}"), ("Matching from", f"{threshold:.3f}")],

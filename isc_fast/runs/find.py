@@ -28,7 +28,7 @@ from ..matching.two_sides import search
 from ..matching.views import Views
 from ..review.page import DEFAULT_ROWS, pairs_of
 from ..review.page import choose as choose_rows
-from ..review.pairs import ReviewPage
+from ..review.pairs import Chances, ReviewPage, with_chances
 from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
@@ -185,7 +185,8 @@ def find_copies(
 
                 query_set, reference_set = normalized(sides[0], query_set), normalized(sides[1], reference_set)
             pairs = both.count * counts[0] * counts[1]
-            threshold, said = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
+            wanted = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
+            threshold, said = wanted.score, wanted.said
             matches = search(
                 query_set,
                 reference_set,
@@ -203,7 +204,7 @@ def find_copies(
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
         stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, progress)
+        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, wanted.chances, progress)
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else dict(Counter(matches.views).most_common())
         result = FindResult(
@@ -267,6 +268,7 @@ def _write_page(
     max_rows: int,
     left_out: LeftOut,
     hubs: Sequence[Hub],
+    chances: Chances | None,
     progress: Progress | None,
 ) -> Path | None:
     """Write the page of the pairs; None where there are no photos to show, or no pairs."""
@@ -278,7 +280,7 @@ def _write_page(
     page = ReviewPage(
         title="Copies found",
         lead="Each query beside a reference that it may be a copy of.",
-        pairs=pairs_of(matches, rows, verdicts=left_out.verdicts),
+        pairs=with_chances(pairs_of(matches, rows, verdicts=left_out.verdicts), chances),
         total=len(matches),
         figures=[
             ("Pairs", f"{len(matches):,}"),

@@ -21,7 +21,7 @@ from ..matching.hubs import Hub
 from ..matching.left_out import KeptPairs, LeftOut
 from ..matching.pair_files import PairFiles
 from ..matching.views import PhotoPairs, Views
-from ..review.pairs import Pair, ReviewPage, spread
+from ..review.pairs import Chances, Pair, ReviewPage, spread, with_chances
 from ..review.writing import write_page
 from .dedup_files import NEMO
 from .describing import Progress, Side
@@ -176,6 +176,7 @@ def write_everything(
     form: str,
     nemo: bool,
     max_rows: int,
+    chances: Chances | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Path]:
     """Write all files of a search for leaks; returns them by name.
@@ -185,6 +186,7 @@ def write_everything(
         goes: from the training set.
         folder: exists, without tables of an earlier run.
         form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
+        chances: how likely pairs are copies, for the page.
         progress: is told of the page's pairs.
 
     Raises:
@@ -230,7 +232,7 @@ def write_everything(
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if suggestions := write_suggestions(folder, form, leaks.hubs):
         files["suggestions"] = suggestions
-    page = _write_page(leaks, folder / "leaks.html", max_rows, progress)
+    page = _write_page(leaks, folder / "leaks.html", max_rows, chances, progress)
     return {**files, "page": page} if page else files
 
 
@@ -256,7 +258,9 @@ def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
     yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
 
 
-def _write_page(leaks: Leaks, path: Path, max_rows: int, progress: Progress | None) -> Path | None:
+def _write_page(
+    leaks: Leaks, path: Path, max_rows: int, chances: Chances | None, progress: Progress | None
+) -> Path | None:
     """Write the page of the best pair of each photo that leaked; None where there are no photos to show, or no pairs."""
     if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
         return None
@@ -275,7 +279,7 @@ def _write_page(leaks: Leaks, path: Path, max_rows: int, progress: Progress | No
     page = ReviewPage(
         title="Photos of evaluation sets in the training set",
         lead="Each photo of an evaluation set that has a copy in the training set, beside the photo there that it matches best.",
-        pairs=pairs,
+        pairs=with_chances(pairs, chances),
         sides=("evaluation", "training"),
         total=sum(one.leaked() for one in leaks.sets),
         figures=[(one.name, f"{one.leaked():,} of {len(one.ids):,}") for one in leaks.sets[:_MOST_FIGURES]],

@@ -180,7 +180,8 @@ def find_leaks(
             check_names("parquet" if nemo else form, found.ids)
         count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
         task = Task(count, sum(map(len, opened[1:])))
-        threshold, said = choose(threshold, opened, task, f"{count} pairs")
+        wanted = choose(threshold, opened, task, f"{count} pairs")
+        threshold, said = wanted.score, wanted.said
         matched = []
         for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
             join = CrossJoin(found, opened[0], threshold, device=searcher)
@@ -194,7 +195,9 @@ def find_leaks(
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, progress=progress)
+        written = write_everything(
+            leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, chances=wanted.chances, progress=progress
+        )
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
         pairs = sum(len(one.rows) for one in matched)

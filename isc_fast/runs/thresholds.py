@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from ..descriptors.store import Descriptors
 from ..engines.operating_point import OperatingPoint
 from ..errors import InputError
 from ..evaluation.calibration import SHARE, Calibration, Task
 from ..matching.self_join import check_threshold
+from ..review.pairs import Chances
 
 PRECISION = 0.99
 
@@ -52,6 +54,20 @@ class AtPrecision:
         return "the calibration" if isinstance(self.calibration, Calibration) else os.fspath(self.calibration)
 
 
+class Chosen(NamedTuple):
+    """A threshold.
+
+    Attributes:
+        score: two photos must reach it.
+        said: where it comes from, in words.
+        chances: how likely pairs of some scores are copies; None where nobody calibrated them.
+    """
+
+    score: float
+    said: str
+    chances: Chances | None = None
+
+
 Threshold = float | AtPrecision | None
 """A score; or the precision that is wanted; None for what the engine carries."""
 
@@ -66,8 +82,8 @@ def check(wanted: Threshold) -> None:
         check_threshold(wanted)
 
 
-def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared: str) -> tuple[float, str]:
-    """The score that is meant, and where it comes from, in words.
+def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared: str) -> Chosen:
+    """The score that is meant, and where it comes from.
 
     Args:
         wanted: see `Threshold`.
@@ -86,14 +102,15 @@ def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared
         expected = Task(task.pairs, wanted.share * task.copies)
         threshold = wanted.read.threshold(wanted.precision, expected)
         at = wanted.read.expected(threshold, expected)
-        return threshold, (
+        words = (
             f"{wanted.name} for {compared}, of which {wanted.share:.2g} are copies: {at.precision:.1%} of the pairs are right "
             f"({at.lowest:.1%} to {at.highest:.1%}), and {at.recall:.0%} of the edited copies are found"
         )
+        return Chosen(threshold, words, lambda scores: wanted.read.probabilities(scores, expected))
     if wanted is not None:
-        return wanted, "as given"
+        return Chosen(wanted, "as given")
     point = carried(sides[0])
-    return point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared)
+    return Chosen(point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared))
 
 
 def carried(descriptors: Descriptors) -> OperatingPoint:

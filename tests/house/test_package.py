@@ -259,6 +259,9 @@ def test_a_wheel_holds_one_top_level_name_and_all_files(tmp_path):
     }
     assert data <= set(names)
     assert "isc_fast/py.typed" in names
+    page = {file.relative_to(ROOT).as_posix() for file in (ROOT / "isc_fast" / "review" / "parts").iterdir()}
+    assert page
+    assert page <= set(names)
 
 
 @pytest.mark.parametrize("broken", ["two\nlines", "a\r\nb", "form\x0cfeed", "line\u2028separator", "next\x85line"])

@@ -48,6 +48,11 @@ def test_every_verb_takes_the_threshold_of_a_calibration(scene, tmp_path, capsys
     )
     assert main(["leaks", "--train", references, "--eval", queries, "-o", str(tmp_path / "l"), *precision]) == 0
     assert f"{given} for 90 pairs" in capsys.readouterr().out
+    for page in ("f/matches", "l/leaks"):
+        text = (tmp_path / f"{page}.html").read_text()
+        chances = json.loads(text.partition('"probability":')[2].partition("]")[0] + "]")
+        assert all(0 <= chance <= 1 for chance in chances)
+        assert max(chances) > 0.5
     files = [str(tmp_path / "f" / f"{side}.h5") for side in ("queries", "references")]
     assert main(["search", *files, "-o", str(tmp_path / "m.csv"), *precision]) == 0
     assert f"threshold {made['threshold']:g}: {given} for 90 pairs" in capsys.readouterr().err
