@@ -138,7 +138,7 @@ def test_the_curve_meets_the_figures_of_the_evaluation():
     for row in (3, 150):
         high = scores >= score[row] - 1e-6
         hits = sum((id_, "r") in right for id_, taken in zip(matches.query_ids, high, strict=True) if taken)
-        assert (precision[row], recall[row]) == pytest.approx((hits / high.sum(), hits / len(right)))
+        assert (precision[row], recall[row]) == pytest.approx((hits / high.sum(), hits / len(right)), abs=1e-6)
 
 
 def test_of_too_many_rows_a_report_shows_some_of_every_score(tmp_path):
