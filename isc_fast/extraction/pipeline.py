@@ -28,7 +28,7 @@ from ..progress import ProgressCallback, Tally
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
-from ..sources.whole_containers import Containers
+from ..sources.whole_containers import as_containers
 from ..stores.urls import without_stamp
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
@@ -293,13 +293,8 @@ class _First(Lazy[Item]):
 
 
 def _source_of(inputs: Inputs | Source, request: Request) -> Source:
-    if not request.by_container:
-        return as_source(inputs, request.ids, request.choice)
-    if isinstance(inputs, Source):
-        raise InputError(
-            "by_container lists archives and tables by their names; give these, and not what was listed already"
-        )
-    return Containers(inputs, request.ids, request.choice)
+    made = as_containers if request.by_container else as_source
+    return made(inputs, request.ids, request.choice)
 
 
 def _listed(source: Source, request: Request) -> Listed:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..items import Item, Problem
 from ..stores.store import store_of
 from ..stores.urls import is_url, join, split
-from .base import Entry, Kind
+from .base import Entry, Kind, Source
 from .catalog import Catalog
 from .choice import Choice
 from .containers import (
@@ -184,3 +184,16 @@ class _Whole(Finder):
             for block in store_of(base).list(key):
                 self._stamps |= {split(join(base, meta.key)): meta.stamp for meta in block}
         super()._add_packed(root, names, prefix)
+
+
+def as_containers(inputs: Inputs | Source, ids: str = "auto", choice: Choice | None = None) -> Source:
+    """The source of archives and tables that a user named, planned as they are.
+
+    Raises:
+        InputError: what was given is a source already.
+    """
+    if isinstance(inputs, Source):
+        raise InputError(
+            "by_container lists archives and tables by their names; give these, and not what was listed already"
+        )
+    return Containers(inputs, ids, choice)

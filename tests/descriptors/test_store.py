@@ -442,10 +442,10 @@ def test_foreign_hdf5(tmp_path, attribute):
         load_descriptors(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("version", [2, 0, "1.0", None])
+@pytest.mark.parametrize("version", [3, 0, "1.0", None])
 def test_other_versions(tmp_path, version):
     by_hand(tmp_path / "a.h5", json.dumps({"version": version}))
-    with pytest.raises(FormatError, match=rf"a\.h5 has format version {version}; this isc-fast reads 1"):
+    with pytest.raises(FormatError, match=rf"a\.h5 has format version {version}; this isc-fast reads 1 and 2"):
         load_descriptors(tmp_path / "a.h5")
 
 

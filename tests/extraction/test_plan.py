@@ -367,11 +367,11 @@ def test_a_file_that_is_gone_is_damage(tmp_path, reads):
 
 def test_a_plan_of_another_version_is_refused(tmp_path):
     (tmp_path / "plan.json").write_text(with_head(version=99))
-    with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1; remove the folder"):
+    with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1 and 2; remove the folder"):
         read_json_plan(tmp_path / "plan.json")
     file = stored(tmp_path, plan_of(3))
     change(file, "UPDATE head SET text = ?", with_values(version=99))
-    with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1; remove the folder"):
+    with pytest.raises(FormatError, match=r"the plan has version 99; this isc-fast reads 1 and 2; remove the folder"):
         Plan.read(file)
 
 
