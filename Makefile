@@ -32,7 +32,7 @@ test-training: $(VENV)/.dev
 	$(BIN)/python -m pytest $(BESIDE) $(TRAINING)
 
 # The same in every environment: torch and its friends are out of reach even where they are installed.
-test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch, in under three minutes
+test-fast: $(VENV)/.fast lint  ## lint and the tests that need no torch and are not slow, in a few minutes
 	$(BIN)/python -m pytest $(BESIDE) --fast
 
 # A third of the fast tests alone reach the floor. Raise it to what the whole suite gives on a quiet machine.
