@@ -20,14 +20,12 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from PIL import Image
 
 from isc_fast.assets import demo_photos
-from isc_fast.decoders.rules import load_rgb
 from isc_fast.engines.base import load_engine
 from isc_fast.errors import InputError
 from isc_fast.evaluation.calibration import Calibration, Task
-from isc_fast.evaluation.copies import LONGEST_SIDE, SEED, Trial, describe_copies
+from isc_fast.evaluation.copies import SEED, Trial, describe_copies, open_shrunk
 from isc_fast.sources.listing import list_files
 
 PRECISIONS = (0.8, 0.9, 0.95)
@@ -66,14 +64,13 @@ def main() -> int:
     if given.smoke:
         copies, draws = 2, 5
 
-    def opened(number: int) -> Image.Image:
-        image = load_rgb(str(paths[number]))
-        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
-        return image
-
     strangers = max(4, len(paths) // 10)
     trial = describe_copies(
-        load_engine(given.engine), [path.name for path in paths], opened, strangers=strangers, copies=copies
+        load_engine(given.engine),
+        [path.name for path in paths],
+        lambda number: open_shrunk(str(paths[number])),
+        strangers=strangers,
+        copies=copies,
     )
     known = len(trial.photos)
     rng = np.random.default_rng(SEED)

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ..decoders.opening import ImageProblem
 from ..decoders.preprocessing import Preprocessing
-from ..decoders.rules import load_rgb, prepare
+from ..decoders.rules import prepare
 from ..errors import InputError
+from ..evaluation.copies import open_shrunk
 from ..items import Pixels
 
 _CALIBRATION_PHOTOS = 24
@@ -46,11 +47,9 @@ def open_to_edit(path: Path, longest_side: int) -> Image.Image:
         InputError: it cannot be decoded; its path is named.
     """
     try:
-        image = load_rgb(str(path))
+        return open_shrunk(str(path), longest_side)
     except ImageProblem as error:
         raise InputError(f"the photo {path} cannot be used to measure the engine: {error}") from error
-    image.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
-    return image
 
 
 def load_photos(paths: Sequence[Path], preprocessing: Preprocessing) -> Pixels:

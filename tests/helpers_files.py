@@ -14,3 +14,10 @@ def cut_sums(file: Path) -> None:
         sums = read_sums(stream.fileno(), file.name)
         os.pwrite(stream.fileno(), bytes(4), 68)
     os.truncate(file, sums.length)
+
+
+def with_two_that_are_none(folder: Path) -> Path:
+    """Put two files into a folder that are no photos, before and behind all others; returns the folder."""
+    for name in ("0bad.jpg", "zbad.jpg"):
+        (folder / name).write_text("no picture")
+    return folder

@@ -9,6 +9,7 @@ environment's, and those whose time is spent in waiting. A test that is not in t
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -32,13 +33,9 @@ def is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None or function_of(item.nodeid) in _listed()
 
 
+@functools.cache
 def _listed() -> frozenset[str]:
-    if not _CACHE:
-        _CACHE.append(frozenset(LIST.read_text("utf-8").splitlines()))
-    return _CACHE[0]
-
-
-_CACHE: list[frozenset[str]] = []
+    return frozenset(LIST.read_text("utf-8").splitlines())
 
 
 def _processor_time() -> float:

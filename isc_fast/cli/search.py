@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> int:
         note(
             f"note: {arguments.output} has no room for the view that matched; a name that ends in .jsonl or .parquet has"
         )
-    if found.verdicts is not None and not arguments.output.lower().endswith((".jsonl", ".parquet")):
+    if found.verdicts is not None and not has_views(arguments.output):
         note("note: a CSV has no place for verdicts; -o FILE.jsonl says which pairs somebody judged right")
     if arguments.json:
         show(json.dumps({"matches": arguments.output, "pairs": len(found), **sides}))

@@ -42,6 +42,26 @@ _SEED = 2021
 Floats = npt.NDArray[np.float64]
 
 
+def check_precision(precision: float) -> None:
+    """See that a precision can be wanted.
+
+    Raises:
+        InputError: it is not between 0 and 1.
+    """
+    if not 0 < precision < 1:
+        raise InputError(f"a precision must lie between 0 and 1, not {precision:g}")
+
+
+def check_share(share: float) -> None:
+    """See that a share of photos can be copies.
+
+    Raises:
+        InputError: it is not above 0, or more than 1.
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share must lie above 0 and be at most 1, not {share:g}")
+
+
 @dataclass(frozen=True)
 class Expected:
     """What is expected at a threshold.
@@ -167,8 +187,7 @@ class Calibration:
 
     def recall_by_kind(self, threshold: float) -> dict[str, float]:
         """The share of the copies of each kind that reach a threshold."""
-        kinds = np.array(self.kinds)
-        return {kind: float((self.true[kinds == kind] >= threshold).mean()) for kind in dict.fromkeys(self.kinds)}
+        return {kind: float((self.true[rows] >= threshold).mean()) for kind, rows in self._rows_of.items()}
 
     def false_share(self, threshold: float) -> float:
         """The share of unrelated pairs that reach a threshold."""
@@ -196,11 +215,15 @@ class Calibration:
         count = len(self.copies_of)
         return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS).astype(np.float64)
 
-    def _recalls(self, thresholds: Floats, weights: Floats) -> Floats:
+    @cached_property
+    def _rows_of(self) -> dict[str, Ints]:
+        """The rows of the copies of each kind. An interval asks for them some hundred times."""
         kinds = np.array(self.kinds)
+        return {kind: np.flatnonzero(kinds == kind) for kind in dict.fromkeys(self.kinds)}
+
+    def _recalls(self, thresholds: Floats, weights: Floats) -> Floats:
         found = []
-        for kind in dict.fromkeys(self.kinds):
-            mine = np.flatnonzero(kinds == kind)
+        for mine in self._rows_of.values():
             weight = weights[self.true_of[mine]]
             if not weight.sum():
                 continue
@@ -229,8 +252,7 @@ class Calibration:
         Raises:
             InputError: the precision is not between 0 and 1, or no score has it.
         """
-        if not 0 < precision < 1:
-            raise InputError(f"a precision must lie between 0 and 1, not {precision:g}")
+        check_precision(precision)
         scores = np.arange(0, 100) / 100
         ones = np.ones(len(self.copies_of))
         right = task.copies * self._recalls(scores, ones)

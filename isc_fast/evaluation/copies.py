@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..decoders.rules import fit
+from ..decoders.rules import fit, load_rgb
 from ..engines.base import Engine
-from ..items import Ints, Pixels, Vectors
+from ..items import Ints, Photo, Pixels, Vectors
 from .edits.held_out import HELD_OUT_EDITS
 
 SEED = 2021
@@ -43,6 +43,17 @@ class Trial:
         """For each copy and each photo, ``(m, n)``, whether the one was made of the other."""
         found: npt.NDArray[np.bool_] = self.originals[:, None] == np.arange(len(self.photos))
         return found
+
+
+def open_shrunk(photo: Photo, longest_side: int = LONGEST_SIDE) -> Image.Image:
+    """A photo that is to be edited, shrunk to a longest side in pixels.
+
+    Raises:
+        ImageProblem: it cannot be read or decoded.
+    """
+    image = load_rgb(photo)
+    image.thumbnail((longest_side, longest_side), Image.Resampling.BICUBIC)
+    return image
 
 
 def describe_all(engine: Engine, pixels: npt.NDArray[np.uint8] | Sequence[Pixels] | Iterator[Pixels]) -> Vectors:

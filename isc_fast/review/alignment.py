@@ -98,6 +98,16 @@ def find_features(image: Image.Image, *, mirrored: bool = False) -> Features:
     return Features(places, shares.astype(np.float32), grey.size, mirrored)
 
 
+def check_inliers(fewest: int) -> None:
+    """See that so many features may be asked to agree.
+
+    Raises:
+        InputError: they are fewer than 6.
+    """
+    if fewest < _FEWEST_POINTS:
+        raise InputError(f"at least {_FEWEST_POINTS} features must agree, not {fewest}")
+
+
 def align(query: Features, reference: Features, fewest: int = FEWEST_INLIERS) -> Alignment | None:
     """Find how a query lies in a reference; None if nothing is found that many features agree on.
 
@@ -108,8 +118,7 @@ def align(query: Features, reference: Features, fewest: int = FEWEST_INLIERS) ->
     Raises:
         InputError: it is below 6.
     """
-    if fewest < _FEWEST_POINTS:
-        raise InputError(f"at least {_FEWEST_POINTS} features must agree, not {fewest}")
+    check_inliers(fewest)
     if min(len(query.points), len(reference.points)) < fewest:
         return None
     rows, columns = _pairs(query.vectors, reference.vectors)

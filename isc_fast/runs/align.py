@@ -23,7 +23,7 @@ from ..items import Item, Photo
 from ..machine.cores import available_cores
 from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback
-from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, find_features
+from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
 from ..review.evidence import draw_evidence
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
@@ -109,8 +109,7 @@ def align_matches(
         MissingExtraError: OpenCV is not installed.
         IscFastError: as `isc_fast.list_images` and `isc_fast.write_matches`.
     """
-    if inliers < 6:
-        raise InputError(f"at least 6 features must agree, not {inliers}")
+    check_inliers(inliers)
     if top < 1 or most_pictures < 1:
         raise InputError(f"top and most_pictures must be at least 1, not {min(top, most_pictures)}")
     require("cv2", "evidence")

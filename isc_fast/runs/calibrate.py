@@ -15,14 +15,13 @@ from PIL import Image
 
 from ..assets import DEMO_ENGINE
 from ..decoders.opening import ImageProblem
-from ..decoders.rules import load_rgb
 from ..descriptors.formats.table import open_any
 from ..descriptors.provenance import PlanFacts, Provenance
 from ..descriptors.store import Descriptors
 from ..engines.base import Engine, load_engine
 from ..errors import InputError
-from ..evaluation.calibration import FEWEST, SHARE, Calibration, Expected, Task
-from ..evaluation.copies import LONGEST_SIDE, SEED, Trial, describe_copies
+from ..evaluation.calibration import FEWEST, SHARE, Calibration, Expected, Task, check_share
+from ..evaluation.copies import SEED, Trial, describe_copies, open_shrunk
 from ..files.atomic import try_to_write
 from ..items import Item
 from ..matching.subtraction import subtract_negatives
@@ -131,8 +130,7 @@ def calibrate(
             raise InputError(f"{name} must be at least {least}, not {number}")
     if copies > 20:
         raise InputError(f"copies must be at most 20, the number of edits, not {copies}")
-    if not 0 < share <= 1:
-        raise InputError(f"share must lie above 0 and be at most 1, not {share:g}")
+    check_share(share)
     if references is not None and references < 1:
         raise InputError(f"references must be at least 1, not {references}")
     try_to_write(output)
@@ -184,7 +182,7 @@ class _Drawn:
         for row in rows:
             item = found[row]
             try:
-                self._image(item)
+                open_shrunk(self._open(item))
             except ImageProblem:
                 self.unread += 1
             else:
@@ -204,14 +202,9 @@ class _Drawn:
             InputError: it is another one by now.
         """
         try:
-            return self._image(self._items[number])
+            return open_shrunk(self._open(self._items[number]))
         except ImageProblem as error:
             raise InputError(f"the photo {self._items[number].id} cannot be read any more: {error}") from error
-
-    def _image(self, item: Item) -> Image.Image:
-        image = load_rgb(self._open(item))
-        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
-        return image
 
 
 def _random_rows(count: int, seed: int) -> Iterator[int]:

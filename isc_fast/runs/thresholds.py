@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 from ..descriptors.store import Descriptors
 from ..engines.operating_point import OperatingPoint
 from ..errors import InputError
-from ..evaluation.calibration import SHARE, Calibration, Task
+from ..evaluation.calibration import SHARE, Calibration, Task, check_precision, check_share
 from ..matching.self_join import check_threshold
 from ..review.pairs import Chances
 
@@ -34,13 +34,11 @@ class AtPrecision:
 
     calibration: Calibration | str | os.PathLike[str]
     precision: float = PRECISION
-    share: float = field(default=SHARE)
+    share: float = SHARE
 
     def __post_init__(self) -> None:
-        if not 0 < self.precision < 1:
-            raise InputError(f"a precision must lie between 0 and 1, not {self.precision:g}")
-        if not 0 < self.share <= 1:
-            raise InputError(f"share must lie above 0 and be at most 1, not {self.share:g}")
+        check_precision(self.precision)
+        check_share(self.share)
         _ = self.read  # a file that is none is refused before the work
 
     @cached_property

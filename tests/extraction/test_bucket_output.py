@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from buckets import use
 from fakes import FakeEngine, Interrupted
+from helpers_files import with_two_that_are_none
 from PIL import Image
 from spoiling_proxy import at_random, proxy_to
 
@@ -43,10 +44,7 @@ def soon(monkeypatch):
 @pytest.fixture
 def photos(tmp_path, folder_of) -> Path:
     """22 photos and two files that are none: six shards."""
-    folder = folder_of(tmp_path / "in", 22)
-    for name in ("0bad.jpg", "zbad.jpg"):
-        (folder / name).write_text("no picture")
-    return folder
+    return with_two_that_are_none(folder_of(tmp_path / "in", 22))
 
 
 @pytest.fixture

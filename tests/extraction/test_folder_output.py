@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import FakeEngine, Interrupted
+from helpers_files import with_two_that_are_none
 from PIL import Image
 from toy_runner import Toy
 
@@ -42,10 +43,7 @@ JOB = Path(__file__).resolve().parents[1] / "array_job.py"
 @pytest.fixture
 def photos(tmp_path, folder_of) -> Path:
     """22 photos and two files that are none: six shards."""
-    folder = folder_of(tmp_path / "in", 22)
-    for name in ("0bad.jpg", "zbad.jpg"):
-        (folder / name).write_text("no picture")
-    return folder
+    return with_two_that_are_none(folder_of(tmp_path / "in", 22))
 
 
 @pytest.fixture
