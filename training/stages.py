@@ -246,8 +246,8 @@ STAGES: dict[str, Stage] = {
               hard_view=replace(_V86, overlay=0.2, overlay_size=(0.3, 0.8), blur_reference_size=512), **_TINY),
         Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, learning_rate=0.02, hard_view=None,
               views="pairs", negatives_per_sample=2, negatives_from="reference", **_TINY),
-        Stage("mini-1", "tiny", 128, epochs=22, use_epoch=21, learning_rate=1.5e-4, falling=False, **_MINI),
-        Stage("mini", "mini-1", 160, epochs=12, use_epoch=11, learning_rate=2e-4, falling=True, **_MINI),
+        Stage("mini-1", "tiny", 128, epochs=24, use_epoch=23, learning_rate=1.5e-4, falling=False, **_MINI),
+        Stage("mini", "mini-1", 160, epochs=15, use_epoch=14, learning_rate=2e-4, falling=True, **_MINI),
     )
 }  # fmt: skip
 
