@@ -49,7 +49,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
     if RAY:
         from isc_fast.engines.ort import OrtEngine
         from isc_fast.extraction.parts import PartsFolder
-        from isc_fast.extraction.runners import ray_actor
+        from isc_fast.extraction.runners import engine_tool
 
         def running(*_):
             note(run=1)
@@ -58,7 +58,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
 
         before(OrtEngine, "run", running)
         before(PartsFolder, "write_part", lambda _, plan, shard, *__: note(part=shard.index))
-        device_of = ray_actor.device_of
+        device_of = engine_tool.device_of
 
         def unlike(engine):
             try:
@@ -67,7 +67,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
                 return device_of(engine)
             return {**device_of(engine), "processor": "x86_64 avx"}
 
-        ray_actor.device_of = unlike
+        engine_tool.device_of = unlike
 """
 WAIT_S = 240.0
 """Seconds for what takes a few on an idle machine."""
