@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from .runs.find import find_copies as find_copies
     from .runs.leaks import LeaksResult as LeaksResult
     from .runs.leaks import find_leaks as find_leaks
+    from .runs.searching import SearchResult as SearchResult
+    from .runs.searching import search_to_folder as search_to_folder
     from .runs.thresholds import AtPrecision as AtPrecision
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification

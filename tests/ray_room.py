@@ -1,8 +1,8 @@
 """A real Ray cluster for tests: a head and more nodes on this machine, whose workers tests slow down, watch and kill.
 
-What a test wants of the workers stands in a folder that they look into: the file ``slow`` makes each batch take a while,
-``unlike`` gives one of them another processor, and the workers write down what they do in ``log``. A photo with ``poison`` in
-its name ends every process that decodes it. This comes from a ``sitecustomize`` on the workers' path.
+What a test wants of the workers stands in a folder that they look into: the file ``slow`` makes each batch, and each task of a
+search, take a while, ``unlike`` gives one of them another processor, and the workers write down what they do in ``log``. A photo
+with ``poison`` in its name ends every process that decodes it. This comes from a ``sitecustomize`` on the workers' path.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
         from isc_fast.engines.ort import OrtEngine
         from isc_fast.extraction.parts import PartsFolder
         from isc_fast.extraction.runners import engine_tool
+        from isc_fast.matching.search_tasks import SearchTasks
 
         def running(*_):
             note(run=1)
@@ -57,6 +58,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
                 time.sleep(0.3)
 
         before(OrtEngine, "run", running)
+        before(SearchTasks, "pairs", running)
         before(PartsFolder, "write_part", lambda _, plan, shard, *__: note(part=shard.index))
         device_of = engine_tool.device_of
 

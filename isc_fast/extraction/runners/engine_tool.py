@@ -139,5 +139,6 @@ def _check_shared(parts: PartsFolder, plan_bytes: int, probe: tuple[str, str] | 
             open_photo(open_item(Item(*probe))).close()
         except ImageProblem as error:
             raise InputError(
-                f"the node {socket.gethostname()} cannot open {probe[1]} ({error}); photos must be there for all nodes under the same paths"
+                f"the node {socket.gethostname()} cannot open {probe[1]} ({error}); photos must be there for all nodes under the "
+                "same paths"
             ) from error
