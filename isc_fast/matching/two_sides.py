@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..descriptors.comparing import compare
-from ..descriptors.store import Descriptors, ids_at, repeated_id, rows_at
+from ..descriptors.picking import rows_at
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import ids_at, repeated_id
 from ..descriptors.view_rows import rows_of
 from ..errors import InputError, MismatchError
 from ..progress import ProgressCallback
