@@ -175,6 +175,10 @@ _HOME = {
         "LeaksResult",
         "find_leaks",
     ),
+    "runs.searching": (
+        "SearchResult",
+        "search_to_folder",
+    ),
     "runs.thresholds": ("AtPrecision",),
     "runs.tuner": ("tune",),
     "runs.verification": (

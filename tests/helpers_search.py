@@ -10,7 +10,9 @@ from oracles import unit_rows
 
 import isc_fast
 from isc_fast.descriptors.manifest import Manifest, Part, digests_of
-from isc_fast.descriptors.store import Descriptors, open_descriptors, place_of_rows, write_descriptors
+from isc_fast.descriptors.picking import place_of_rows
+from isc_fast.descriptors.store import Descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 
 QUERIES, REFERENCES, DIM = 90, 700, 24
 VIEWS = {"views": ["whole", "mirrored"]}

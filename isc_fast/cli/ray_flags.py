@@ -42,7 +42,7 @@ def add_ray_flags(parser: ArgumentParser) -> None:
     )
 
 
-def add_search_crew(parser: ArgumentParser) -> None:
+def add_search_workers(parser: ArgumentParser) -> None:
     """Add who compares, for a verb whose ``--workers`` decode."""
     parser.add_argument(
         "--search-workers",
@@ -59,8 +59,8 @@ def add_search_crew(parser: ArgumentParser) -> None:
     )
 
 
-def search_crew_of(arguments: Namespace) -> dict[str, Any]:
-    """The arguments of `isc_fast.find_duplicates` that the flags of `add_search_crew` say.
+def search_workers_of(arguments: Namespace) -> dict[str, Any]:
+    """The arguments of `isc_fast.find_duplicates` that the flags of `add_search_workers` say.
 
     Raises:
         InputError: a flag needs ``--search-ray``, or a number is out of range.

@@ -30,7 +30,7 @@ from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
 from .describing import Describing, Progress, Side
 from .join_tool import self_recipe, side_message
-from .joining import Crew, compute, fresh, place_of, remove
+from .joining import Workers, compute, fresh, place_of, remove
 from .photo_facts import check_order
 from .thresholds import Threshold, check, choose
 
@@ -172,10 +172,10 @@ def find_duplicates(
     if link_to is not None:
         check_links(link_to, photos)
     left_out = read_left_out(verdicts, stop_list, one_side=True)
-    crew = Crew(search_workers, search_cluster)
-    if crew.elsewhere:
-        crew.check(search_device)
-    searcher = open_searcher(CPU if crew.elsewhere else search_device)
+    workers = Workers(search_workers, search_cluster)
+    if workers.elsewhere:
+        workers.check(search_device)
+    searcher = open_searcher(CPU if workers.elsewhere else search_device)
     with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
         folder = own.folder
         side = (describing or Describing()).side("photos", photos, folder, progress)
@@ -196,7 +196,7 @@ def find_duplicates(
                 join,
                 place,
                 progress,
-                crew=crew,
+                workers=workers,
                 recipe=lambda inside: self_recipe(inside, side_of(), threshold, join.rows, str(search_device)),
             )
             left = left_out.pairs(found, ids, same)

@@ -1,6 +1,6 @@
-"""A worker that compares: it opens the join of a run and computes pieces of it; see `isc_fast.extraction.runners.assignment`.
+"""A worker that compares: it opens the work of a run and computes pieces of it; see `isc_fast.extraction.runners.assignment`.
 
-The message of the beginning names the kind of the join, one of `KINDS`, and what opens it: sets of descriptors, limits and cut.
+The message of the beginning names the kind of the work, one of `KINDS`, and what opens it: sets of descriptors, limits and cut.
 Each set has its identity beside its path, so that a worker which finds something else there says so.
 """
 
@@ -33,7 +33,7 @@ from ..matching.search_tasks import Cut, Limits, SearchTasks
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin
 from ..stores.urls import is_url, unfold
-from .joining import Join, Recipe
+from .joining import Join, PairPieces, Pieces, Recipe
 from .task_folder import PLAN
 
 
@@ -60,20 +60,24 @@ def self_recipe(place: Path, side: tuple[str, str], threshold: float, rows: int,
     return Recipe(device, {**begin, "plan": [os.path.abspath(place), PLAN, len(text)]})
 
 
-def _self(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Join:
-    return SelfJoin(sides[0], begin["threshold"], device=searcher, rows=begin["rows"])
+def _self(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
+    return _pieces(SelfJoin(sides[0], begin["threshold"], device=searcher, rows=begin["rows"]), begin)
 
 
-def _search(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Join:
+def _search(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
     queries, references = sides
-    return SearchTasks(queries, references, Limits(*begin["limits"]), Cut(*begin["cut"]), searcher)
+    return _pieces(SearchTasks(queries, references, Limits(*begin["limits"]), Cut(*begin["cut"]), searcher), begin)
 
 
-KINDS: dict[str, Callable[[Sequence[Descriptors], Mapping[str, Any], Searcher], Join]] = {
+def _pieces(join: Join, begin: Mapping[str, Any]) -> Pieces:
+    return PairPieces(join, PairFiles(begin["place"], join.blocks))
+
+
+KINDS: dict[str, Callable[[Sequence[Descriptors], Mapping[str, Any], Searcher], Pieces]] = {
     "search": _search,
     "self": _self,
 }
-"""By name, what opens a join of sets of descriptors."""
+"""By name, what opens work on sets of descriptors."""
 
 
 class JoinTool:
@@ -98,7 +102,6 @@ class JoinTool:
         address, name, size = begin["plan"]
         home = home_of(address)
         check_seen(lambda: home.size(name), size, address)
-        files = PairFiles(begin["place"], begin["pieces"])
         with ExitStack() as stack:
             sides = [stack.enter_context(open_any(path)) for path, _ in begin["sides"]]
             for (path, identity), side in zip(begin["sides"], sides, strict=True):
@@ -107,9 +110,9 @@ class JoinTool:
                         f"the node {socket.gethostname()} has other descriptors at {path} than the machine that began the run; "
                         "they must be there for all nodes under the same path"
                     )
-            join = KINDS[begin["kind"]](sides, begin, self._searcher)
+            pieces = KINDS[begin["kind"]](sides, begin, self._searcher)
             while (task := channel.ask(wait=True)) is not None:
-                files.write(task["shard"], join.pairs(task["shard"]))
+                pieces.write(task["shard"])
                 channel.report(Report(task["shard"], task["size"], 0, stored=True))
 
 

@@ -1,4 +1,5 @@
-"""Joins whose pairs lie in files, so that an interrupted run goes on with the pieces that are missing, and workers share them."""
+"""Work whose pieces lie in files, so that an interrupted run goes on with those that are missing, and workers share them: joins,
+whose files hold pairs, and sets that are made anew part by part."""
 
 from __future__ import annotations
 
@@ -49,31 +50,80 @@ class BlockJoin(Join, Protocol):
     rows: int
 
 
+class Pieces(Protocol):
+    """Work that is cut into pieces, each of which becomes a file: `PairPieces`, or `isc_fast.runs.part_tasks.PartTasks`.
+
+    Attributes:
+        blocks: number of pieces.
+        place: the folder of the files, or its address, for other processes.
+    """
+
+    blocks: int
+    place: str
+
+    def comparisons(self, number: int) -> int:
+        """How many pairs of rows a piece compares."""
+        ...
+
+    def missing(self, among: Sequence[int]) -> list[int]:
+        """Those of some pieces whose files are not there."""
+        ...
+
+    def write(self, number: int) -> None:
+        """Compute a piece and write its file, unless somebody else has done it meanwhile.
+
+        Raises:
+            OutputError: the file cannot be written.
+            IscFastError: see what computes.
+        """
+        ...
+
+
+class PairPieces:
+    """The pieces of a join, whose files hold pairs; see `Pieces`."""
+
+    def __init__(self, join: Join, files: PairFiles) -> None:
+        self._join, self._files = join, files
+        self.blocks, self.place = join.blocks, files.home.absolute
+
+    def comparisons(self, number: int) -> int:
+        """See `Pieces`."""
+        return self._join.comparisons(number)
+
+    def missing(self, among: Sequence[int]) -> list[int]:
+        """See `Pieces`."""
+        return self._files.missing(among)
+
+    def write(self, number: int) -> None:
+        """See `Pieces`."""
+        self._files.write(number, self._join.pairs(number))
+
+
 @dataclass(frozen=True)
-class Crew:
+class Workers:
     """Who compares: this process; worker processes on this machine; or workers on a Ray cluster.
 
     Attributes:
-        workers: how many processes, which share the cores of this machine; None for this one alone.
+        processes: how many on this machine, which share its cores; None for this one alone.
         cluster: the Ray cluster whose workers compare, instead.
 
     Raises:
         InputError: a number is out of range, or both are given.
     """
 
-    workers: int | None = None
+    processes: int | None = None
     cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and not 1 <= self.workers <= _MOST_WORKERS:
-            raise InputError(f"the number of workers must be from 1 to {_MOST_WORKERS}, not {self.workers}")
-        if self.workers is not None and self.cluster is not None:
+        if self.processes is not None and not 1 <= self.processes <= _MOST_WORKERS:
+            raise InputError(f"the number of workers must be from 1 to {_MOST_WORKERS}, not {self.processes}")
+        if self.processes is not None and self.cluster is not None:
             raise InputError("a cluster says itself how many workers it has; give it, or a number of workers")
 
     @property
     def elsewhere(self) -> bool:
         """Whether others than this process compare."""
-        return self.workers is not None or self.cluster is not None
+        return self.processes is not None or self.cluster is not None
 
     def check(self, device: object) -> None:
         """See that they can compare on a device.
@@ -81,7 +131,7 @@ class Crew:
         Raises:
             InputError: they cannot.
         """
-        if self.workers is not None and device != CPU:
+        if self.processes is not None and device != CPU:
             raise InputError(
                 f"workers search on the processor, and one process uses all GPUs of {device}; leave out the workers, or the "
                 "device"
@@ -103,7 +153,7 @@ class Recipe:
     begin: Mapping[str, Any]
 
 
-HERE = Crew()
+HERE = Workers()
 
 
 def place_of(folder: Path, threshold: float, *sets: Descriptors) -> Path:
@@ -117,7 +167,7 @@ def compute(
     place: Path,
     progress: Progress | None,
     step: str = "compare",
-    crew: Crew = HERE,
+    workers: Workers = HERE,
     recipe: Callable[[Path], Recipe] | None = None,
 ) -> PairFiles:
     """Compute the pieces of a join that are missing, one file each.
@@ -127,7 +177,7 @@ def compute(
         place: see `place_of`.
         progress: is told millions of pairs of rows that were compared.
         step: its name for that.
-        crew: who compares.
+        workers: who compares.
         recipe: given the folder of the pieces, how others open the join; not needed where this process compares.
 
     Raises:
@@ -137,61 +187,61 @@ def compute(
     inside = place / f"blocks-of-{join.rows}"  # devices have blocks of their own
     files = PairFiles(inside, join.blocks)
     tell = progress(step) if progress else None
-    compute_pieces(join, files, range(join.blocks), tell, crew, recipe(inside) if recipe and crew.elsewhere else None)
+    told = recipe(inside) if recipe and workers.elsewhere else None
+    compute_pieces(PairPieces(join, files), range(join.blocks), tell, workers, told)
     return files
 
 
 def compute_pieces(
-    join: Join,
-    files: PairFiles,
-    pieces: Sequence[int],
+    pieces: Pieces,
+    numbers: Sequence[int],
     tell: ProgressCallback | None,
-    crew: Crew = HERE,
+    workers: Workers = HERE,
     recipe: Recipe | None = None,
 ) -> int:
     """Compute those of some pieces that are missing; returns how many they were.
 
     Args:
-        join: what is computed.
-        files: take the pairs.
-        pieces: their numbers.
+        pieces: what is computed.
+        numbers: of some of them.
         tell: is told millions of pairs of rows that were compared, of how many.
-        crew: who compares.
-        recipe: how others open the join; not needed where this process compares.
+        workers: who compares.
+        recipe: how others open them; not needed where this process compares.
 
     Raises:
         OutputError: a file cannot be written.
-        IscFastError: what the join raises, here or in a worker; or too many workers died.
+        IscFastError: what the work raises, here or in a worker; or too many workers died.
     """
-    missing = files.missing(pieces)
-    sizes = {piece: _millions(join, piece) for piece in pieces}
+    missing = pieces.missing(numbers)
+    sizes = {piece: -(-pieces.comparisons(piece) // _MILLION) for piece in numbers}
     tally = Tally(sum(sizes.values()), sum(sizes[piece] for piece in missing), tell)
-    if crew.elsewhere and missing:
+    if workers.elsewhere and missing:
         assert recipe is not None
-        _by_workers(files, missing, tally, crew, recipe, sizes.__getitem__)
+        _by_workers(pieces, missing, tally, workers, recipe, sizes.__getitem__)
         return len(missing)
     tally.begin()
     for piece in missing:
-        files.write(piece, join.pairs(piece))
+        pieces.write(piece)
         tally.add(sizes[piece], 0)
     return len(missing)
 
 
-def _millions(join: Join, piece: int) -> int:
-    return -(-join.comparisons(piece) // _MILLION)
-
-
 def _by_workers(
-    files: PairFiles, missing: Sequence[int], tally: Tally, crew: Crew, recipe: Recipe, size: Callable[[int], int]
+    pieces: Pieces,
+    missing: Sequence[int],
+    tally: Tally,
+    workers: Workers,
+    recipe: Recipe,
+    size: Callable[[int], int],
 ) -> None:
     job = {"tool": "isc_fast.runs.join_tool", "device": recipe.device}
-    begin = {**recipe.begin, "place": files.home.absolute, "pieces": files.pieces}
+    begin = {**recipe.begin, "place": pieces.place}
     assignment = Assignment(job, begin, missing, lambda piece, _: {"shard": piece, "size": size(piece)}, _refuse_undone)
-    if crew.cluster is None:
-        carry_out(assignment, ["cpu"] * (crew.workers or 1), tally)
+    if workers.cluster is None:
+        carry_out(assignment, ["cpu"] * (workers.processes or 1), tally)
         return
-    with ray_workers(crew.cluster, job) as workers:
-        workers.carry_out(assignment, tally)
+    with ray_workers(workers.cluster, job) as on_ray:
+        on_ray.carry_out(assignment, tally)
 
 
 def _refuse_undone(account: Account) -> None:

@@ -24,13 +24,14 @@ from ..matching.cpu_searcher import CPU
 from ..matching.exact import Metric
 from ..matching.left_out import LeftOut, read_left_out
 from ..matching.matches import FORMATS, Matches, check_ids, write_matches_as
+from ..matching.pair_files import PairFiles
 from ..matching.pair_search import limited
 from ..matching.search_tasks import Cut, Limits, SearchTasks, cut_of
 from ..matching.two_sides import DEFAULT_K, check_search, matches_of
 from ..matching.views import Views
 from ..progress import ProgressCallback
 from .join_tool import search_message, side_message
-from .joining import Crew, Recipe, compute_pieces
+from .joining import PairPieces, Recipe, Workers, compute_pieces
 from .task_folder import TaskFolder
 from .thresholds import Threshold, choose_for_search
 
@@ -121,8 +122,8 @@ def search_to_folder(
         EngineError: there is no such device, or too many workers died.
         StoreError: a bucket cannot be reached, or refuses.
     """
-    crew = Crew(workers, cluster)
-    _check(k, max_pairs, device, form, shard_size, crew)
+    comparing = Workers(workers, cluster)
+    _check(k, max_pairs, device, form, shard_size, comparing)
     left_out = read_left_out(verdicts, stop_list)
     folder = TaskFolder(output, "search", r"matches\.\w+")
     with folder.litter_removed(), open_any(queries) as one, open_any(references) as other:
@@ -140,7 +141,8 @@ def search_to_folder(
         sides = [side_message(path, side) for path, side in ((queries, one), (references, other))]
         tasks = SearchTasks(one, other, limits, cut, device)  # which opens the device where this process searches
         plan = _plan(sides, (one, other), limits, cut)
-        begun = folder.begin(plan, tasks.blocks)
+        begun = folder.begin(plan)
+        files = PairFiles(begun.place, tasks.blocks)
         asked = _asked(begun.plan_id, k, max_pairs, form, verdicts, stop_list)
         record = folder.result()
         computed = 0
@@ -148,14 +150,14 @@ def search_to_folder(
             mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
             recipe = Recipe(device, {**search_message(limits, cut), "sides": sides, "plan": begun.message})
             with begun.litter_removed(alone=share is None):
-                computed = compute_pieces(tasks, begun.files, mine, progress, crew, recipe)
+                computed = compute_pieces(PairPieces(tasks, files), mine, progress, comparing, recipe)
             record = None
-            if not begun.files.missing():
-                found = _found(tasks, begun.files, (one, other), left_out, k, max_pairs)
+            if not files.missing():
+                found = _found(tasks, files, (one, other), left_out, k, max_pairs)
                 record = _record(found, asked, form, tasks.blocks)
                 write = partial(_write, form=form, matches=found)
                 folder.finish(record["matches"], write, record)
-        done = tasks.blocks - len(begun.files.missing()) if record is None else tasks.blocks
+        done = tasks.blocks - len(files.missing()) if record is None else tasks.blocks
         record = record or {}
         return SearchResult(
             folder=folder.home.path,
@@ -179,7 +181,7 @@ def _check(
     device: str,
     form: str,
     shard_size: int | None,
-    crew: Crew,
+    workers: Workers,
 ) -> None:
     if form not in FORMATS:
         raise InputError(f"there is no format {form!r} of matches; choose one of {', '.join(FORMATS)}")
@@ -190,7 +192,7 @@ def _check(
             "how many references of a query are among the best pairs of all is not known before all are searched, so tasks need "
             "-k beside --max-pairs (in Python k and max_pairs); or give -o FILE, and search in one process"
         )
-    crew.check(device)
+    workers.check(device)
 
 
 def _ends(references: str | os.PathLike[str]) -> list[int] | None:
@@ -223,7 +225,7 @@ def _asked(plan_id: str, k: int | None, max_pairs: int | None, form: str, *files
 
 def _found(
     tasks: SearchTasks,
-    files: Any,
+    files: PairFiles,
     sides: tuple[Descriptors, Descriptors],
     left_out: LeftOut,
     k: int | None,

@@ -21,11 +21,11 @@ from ..errors import FormatError, MismatchError, OutputError
 from ..files.atomic import write_text
 from ..files.homes import Write, home_of, is_bucket
 from ..files.reading import parse_json
-from ..matching.pair_files import PairFiles
 
 BEGUN, PLAN = "begun.json", "plan.json"
 _MOST_BYTES = 1 << 24
 _LEFT_S = 24 * 3600.0
+_OF_TASKS = (".pairs", ".h5")  # the ends of names of files that tasks write
 
 
 def is_task_output(output: str | os.PathLike[str]) -> bool:
@@ -65,12 +65,11 @@ class TaskFolder:
         """It in messages."""
         return self.home.address
 
-    def begin(self, plan: Mapping[str, Any], pieces: int) -> Begun:
+    def begin(self, plan: Mapping[str, Any]) -> Begun:
         """Begin a plan, or go on with it.
 
         Args:
             plan: what decides what the tasks give, as plain data.
-            pieces: how many tasks there are.
 
         Raises:
             MismatchError: another plan was begun here.
@@ -87,9 +86,9 @@ class TaskFolder:
                 f"{self.address} was begun for other descriptors, other limits or another cut; give another folder, or the "
                 f"arguments of then: {self.address}/{there.get('plan', '')}/{PLAN} has them"
             )
-        files = PairFiles(f"{self.home.absolute}/{plan_id}", pieces)
+        self.home.begin_folder(plan_id)
         self.home.create(f"{plan_id}/{PLAN}", partial(write_text, text=text))
-        return Begun(self, plan_id, files, len(text))
+        return Begun(self, plan_id, len(text))
 
     def _read(self, name: str) -> dict[str, Any]:
         """A small file of the folder; empty where it is not there.
@@ -152,12 +151,12 @@ class Begun:
 
     Attributes:
         plan_id: SHA-256 of the plan.
-        files: the pairs of its tasks.
+        place: its folder, or the address of it, for other processes too.
         message: names the plan for workers, who look whether they see it.
     """
 
-    def __init__(self, folder: TaskFolder, plan_id: str, files: PairFiles, plan_bytes: int) -> None:
-        self._folder, self.plan_id, self.files = folder, plan_id, files
+    def __init__(self, folder: TaskFolder, plan_id: str, plan_bytes: int) -> None:
+        self._folder, self.plan_id, self.place = folder, plan_id, f"{folder.home.absolute}/{plan_id}"
         self.message = [folder.home.absolute, f"{plan_id}/{PLAN}", plan_bytes]
 
     @contextlib.contextmanager
@@ -166,7 +165,7 @@ class Begun:
         try:
             yield
         except BaseException:
-            if alone and len(self.files.missing()) == self.files.pieces:
+            if alone and not any(name.endswith(_OF_TASKS) for name in self._folder.home.sizes(self.plan_id)):
                 self._folder.home.remove_folder(self.plan_id)
                 self._folder.home.remove(BEGUN)
             raise

@@ -17,7 +17,8 @@ from helpers_search import REFERENCES, at_once, clustered, in_parts, two_sides
 
 import isc_fast
 from isc_fast.cli.main import main
-from isc_fast.descriptors.store import Descriptors, open_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, FormatError, InputError, MismatchError, OutputError
 from isc_fast.extraction.share import Share
 from isc_fast.matching import search_tasks
