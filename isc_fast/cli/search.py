@@ -9,8 +9,7 @@ from typing import Any
 from ..errors import InputError
 from .flags import add_json, add_left_out, add_search_device, add_threshold, given, threshold_of
 from .output import note, noted, progress, show, tell, told_in_one_line
-from .ray_flags import add_ray_flags, cluster_of, count_or_range
-from .share_flags import add_share_flags, share_of
+from .task_flags import add_task_flags, refuse_task_flags, tasks_of
 
 HELP = "find the references that queries were copied from; exact"
 EXAMPLE = "isc-fast search queries.h5 refs.h5 --threshold 0.5 -o matches.csv"
@@ -48,18 +47,10 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shard-size", type=int, metavar="N", help="with -o FOLDER/: references of one task, the unit of resuming"
     )
-    parser.add_argument(
-        "--workers",
-        type=count_or_range,
-        metavar="N",
-        help="with -o FOLDER/: processes that search, which share the cores; with --ray MIN:MAX workers, such as 2:8",
-    )
-    add_share_flags(parser, "the tasks")
-    add_ray_flags(parser)
+    add_task_flags(parser)
     add_json(parser, "the result as ")
 
 
-_OF_TASKS = ("format", "shard_size", "workers", "shard_index", "num_shards", "slurm", "ray", "worker_cores", "mixed")
 _NO_VIEWS = "note: {} has no room for the view that matched; {}"
 _NO_VERDICTS = "note: a CSV has no place for verdicts; {} says which pairs somebody judged right"
 
@@ -84,10 +75,7 @@ def _at_once(arguments: Namespace) -> int:
     from ..matching.two_sides import search
     from ..runs.thresholds import choose_for_search
 
-    for name in _OF_TASKS:
-        if getattr(arguments, name) not in (None, False):
-            flag = name.replace("_", "-")
-            raise InputError(f"--{flag} is about a search in tasks, whose output is a folder: -o FOLDER/, with a slash")
+    refuse_task_flags(arguments, "format", "shard_size")
     options = _options(arguments)
     if arguments.labelled:
         options["labelled"] = read_truth(arguments.labelled)
@@ -125,7 +113,7 @@ def _in_tasks(arguments: Namespace) -> int:
 
     if arguments.labelled:
         raise InputError("--labelled is for a search at once, whose output is a file: -o matches.csv")
-    options = _options(arguments) | cluster_of(arguments) | given(arguments, "shard_size")
+    options = _options(arguments) | tasks_of(arguments) | given(arguments, "shard_size")
     if arguments.format is not None:
         options["form"] = arguments.format
     with progress("search", "million pairs") as printer, noted("isc_fast.ray", printer), told_in_one_line():
@@ -133,7 +121,6 @@ def _in_tasks(arguments: Namespace) -> int:
             arguments.queries,
             arguments.references,
             arguments.output,
-            share=share_of(arguments),
             progress=printer,
             **options,
         )

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,6 +178,17 @@ def parts_home(path: str | os.PathLike[str]) -> Home | None:
         return home if home.read(MANIFEST, len(_BEGINNING)) == _BEGINNING else None
     except OSError:
         return None
+
+
+def ends_of(path: str | os.PathLike[str]) -> list[int] | None:
+    """Where the parts of a result in parts end, as rows; None where it is no such result.
+
+    Raises:
+        FormatError: the manifest is damaged.
+        StoreError: its bucket cannot be reached.
+    """
+    home = parts_home(path)
+    return None if home is None else [*accumulate(part.rows for part in read_manifest(home).parts)]
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:

@@ -38,7 +38,7 @@ _READ_BYTES = 1 << 22  # read at a time where a whole file is checked
 
 def content_bytes(size: int) -> int:
     """How many bytes of a file of that size are content, where checksums without a note stand behind it."""
-    rest = size - trailer_bytes(0)
+    rest = max(0, size - trailer_bytes(0))
     return rest - 4 * -(-rest // (BLOCK_BYTES + 4))
 
 

@@ -33,7 +33,9 @@ from ..matching.search_tasks import Cut, Limits, SearchTasks
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin
 from ..stores.urls import is_url, unfold
+from . import made_rows
 from .joining import Join, PairPieces, Pieces, Recipe
+from .part_tasks import PartTasks
 from .task_folder import PLAN
 
 
@@ -73,9 +75,16 @@ def _pieces(join: Join, begin: Mapping[str, Any]) -> Pieces:
     return PairPieces(join, PairFiles(begin["place"], join.blocks))
 
 
+def _made(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
+    made = made_rows.KINDS[begin["kind"]](sides, begin["numbers"], begin["meta"], searcher)
+    return PartTasks(made, begin["starts"], begin["place"])
+
+
 KINDS: dict[str, Callable[[Sequence[Descriptors], Mapping[str, Any], Searcher], Pieces]] = {
     "search": _search,
     "self": _self,
+    "normalize": _made,
+    "negatives": _made,
 }
 """By name, what opens work on sets of descriptors."""
 

@@ -8,14 +8,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ..descriptors.comparing import Verdict, compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.manifest import parts_home, read_manifest
+from ..descriptors.manifest import ends_of
 from ..descriptors.store import Descriptors
 from ..errors import InputError
 from ..extraction.runners.cluster import Cluster
@@ -137,7 +136,7 @@ def search_to_folder(
         check_search(one, other, k=k, max_pairs=max_pairs, threshold=score, metric=metric)
         check_ids(form, _INSTEAD, one.ids, other.ids)
         limits = Limits(left_out.k_for(k), score, metric)
-        cut = cut_of(one, other, _ends(references), shard_size)
+        cut = cut_of(one, other, ends_of(references), shard_size)
         sides = [side_message(path, side) for path, side in ((queries, one), (references, other))]
         tasks = SearchTasks(one, other, limits, cut, device)  # which opens the device where this process searches
         plan = _plan(sides, (one, other), limits, cut)
@@ -193,12 +192,6 @@ def _check(
             "-k beside --max-pairs (in Python k and max_pairs); or give -o FILE, and search in one process"
         )
     workers.check(device)
-
-
-def _ends(references: str | os.PathLike[str]) -> list[int] | None:
-    """Where the parts of a result in parts end, as photos; None where it is no such result."""
-    home = parts_home(references)
-    return None if home is None else [*accumulate(part.rows for part in read_manifest(home).parts)]
 
 
 def _plan(

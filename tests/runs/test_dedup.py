@@ -465,7 +465,7 @@ KILLS = """
 import os, signal, sys
 FLAG = os.environ.get("ISC_FAST_TEST_FLAG")
 if FLAG and "isc_fast.extraction.runners.worker" in sys.orig_argv:
-    from isc_fast.matching.inputs import BlockRows
+    from isc_fast.matching.self_join import SelfJoin
     real, calls = SelfJoin.pairs, []
     def pairs(self, number):
         calls.append(number)

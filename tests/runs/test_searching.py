@@ -269,7 +269,7 @@ def test_the_command_line(tmp_path, sides, capsys):
 def test_flags_that_need_a_folder(tmp_path, sides, capsys, flag):
     assert main(["search", *map(str, sides), "-o", str(tmp_path / "m.csv"), *flag]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{flag[0]} is about a search in tasks, whose output is a folder: -o FOLDER/, with a slash" in line
+    assert f"{flag[0]} is about work in tasks, whose output is a folder: -o FOLDER/, with a slash" in line
 
 
 def test_a_killed_command_goes_on(tmp_path, sides, kills):
