@@ -27,8 +27,9 @@ from ..stores.urls import is_url, unfold
 
 MANIFEST = "manifest.json"
 VERSION = 1
-AGAIN = "run the same isc-fast extract again, which computes it"
-"""What brings a part back that is lost."""
+_AGAIN = "run the same isc-fast {} again, which computes it"
+AGAIN = _AGAIN.format("extract")
+"""What brings a part back that is lost, of a result of isc-fast extract; see `Manifest.again`."""
 
 BEGUN = re.compile(r"begun-(?:new|[0-9a-f]{16})\.json")
 """Names of the file that says what was begun in a folder and is not done."""
@@ -95,6 +96,12 @@ class Manifest:
     def rows(self) -> int:
         """The number of descriptors."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def again(self) -> str:
+        """What brings a part back that is lost."""
+        made = (("normalization", "normalize"), ("smoothing", "negatives"))
+        return _AGAIN.format(next((verb for fact, verb in made if self.meta.get(fact)), "extract"))
 
     @property
     def failures(self) -> int:

@@ -120,7 +120,7 @@ class SearchTasks:
     def _task(self, number: int) -> tuple[int, int, int, int]:
         """First and end of the queries and of the references of a task, as photos."""
         run, block = divmod(number, self._count)
-        return *self._of_queries[block : block + 2], *self._of_references[run : run + 2]  # type: ignore[return-value]
+        return *self._of_queries[block : block + 2], *self._of_references[run : run + 2]
 
     def comparisons(self, number: int) -> int:
         """How many pairs of rows a task compares."""

@@ -80,7 +80,7 @@ def normalize_to_folder(
         IscFastError: see `isc_fast.normalize_to_file` and `isc_fast.search_to_folder`.
     """
     numbers = {"method": method, "k": k, "beta": beta, "iterations": iterations}
-    chosen = method_of(**numbers)
+    chosen = method_of(method, k, beta, iterations)
 
     def meta(sides: Sequence[Descriptors]) -> Mapping[str, Any]:
         against = sides[1] if len(sides) > 1 else None

@@ -132,7 +132,7 @@ def search_to_folder(
         chosen = None if threshold is None else choose_for_search(threshold, one, other)
         if k is None and chosen is None:
             k = DEFAULT_K
-        score = None if chosen is None else chosen.score
+        score = None if chosen is None else float(chosen.score)
         check_search(one, other, k=k, max_pairs=max_pairs, threshold=score, metric=metric)
         check_ids(form, _INSTEAD, one.ids, other.ids)
         limits = Limits(left_out.k_for(k), score, metric)
@@ -143,9 +143,9 @@ def search_to_folder(
         begun = folder.begin(plan)
         files = PairFiles(begun.place, tasks.blocks)
         asked = _asked(begun.plan_id, k, max_pairs, form, verdicts, stop_list)
-        record = folder.result()
+        record = before = folder.result()
         computed = 0
-        if record is None or record.get("asked") != asked:
+        if record is None or record.get("asked") != asked or folder.home.size(record["matches"]) is None:
             mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
             recipe = Recipe(device, {**search_message(limits, cut), "sides": sides, "plan": begun.message})
             with begun.litter_removed(alone=share is None):
@@ -156,6 +156,8 @@ def search_to_folder(
                 record = _record(found, asked, form, tasks.blocks)
                 write = partial(_write, form=form, matches=found)
                 folder.finish(record["matches"], write, record)
+                if before is not None and before["matches"] != record["matches"]:
+                    folder.home.remove(before["matches"])  # in another format
         done = tasks.blocks - len(files.missing()) if record is None else tasks.blocks
         record = record or {}
         return SearchResult(

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import FormatError, MismatchError, OutputError
 from ..files.atomic import write_text
-from ..files.homes import Write, home_of, is_bucket
+from ..files.homes import Write, home_of
 from ..files.reading import parse_json
 
 BEGUN, PLAN = "begun.json", "plan.json"
@@ -29,9 +29,8 @@ _OF_TASKS = (".pairs", ".h5")  # the ends of names of files that tasks write
 
 
 def is_task_output(output: str | os.PathLike[str]) -> bool:
-    """Whether an output is a folder of tasks: its name ends with a slash, it is in a bucket, or tasks were begun there before."""
-    name = os.fspath(output)
-    return name.endswith(os.sep) or is_bucket(name) or (Path(name) / BEGUN).is_file()
+    """Whether an output is a folder of tasks: its name ends with a slash, or tasks were begun there before."""
+    return os.fspath(output).endswith(os.sep) or (Path(output) / BEGUN).is_file()
 
 
 class TaskFolder:

@@ -441,8 +441,8 @@ def test_workers_compare_one_of_which_is_killed(tmp_path, monkeypatch):
     rows[700:720] = rows[0]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     write_descriptors(tmp_path / "c.h5", Descriptors(rows, [f"{row:03d}" for row in range(900)]))
-    whole = find_duplicates(tmp_path / "c.h5", tmp_path / "whole", threshold=0.5)
     monkeypatch.setattr(CpuSearcher, "block_rows", lambda *_: BlockRows(100, 100))
+    whole = find_duplicates(tmp_path / "c.h5", tmp_path / "whole", threshold=0.5)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(KILLS)
     monkeypatch.syspath_prepend(tmp_path / "site")

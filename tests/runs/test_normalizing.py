@@ -15,7 +15,7 @@ from isc_fast.descriptors import store
 from isc_fast.descriptors.formats.table import open_any
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
-from isc_fast.errors import InputError, IscFastError, MismatchError
+from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError
 from isc_fast.extraction.share import Share
 from isc_fast.items import Failure
 from isc_fast.runs import part_tasks
@@ -118,6 +118,8 @@ def test_shares_an_interruption_and_a_part_that_is_lost(tmp_path, sides, negativ
     manifest = (out / "manifest.json").read_bytes()
     assert normalize_to_folder(sides[1], negatives, out).computed == 0
     sorted(out.rglob("part-*"))[3].unlink()
+    with pytest.raises(DamageError, match=r"part-000003\.h5 .* is not there; .* run the same isc-fast normalize again"):
+        isc_fast.read_descriptors(out)
     assert normalize_to_folder(sides[1], negatives, out).computed == 1
     assert (out / "manifest.json").read_bytes() == manifest
     same(out, whole)

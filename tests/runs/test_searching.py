@@ -77,6 +77,12 @@ def test_what_is_left_out_is_made_up_for(tmp_path, sides):
     again = search_to_folder(*sides, tmp_path / "out", shard_size=100, max_pairs=20, **options)
     assert (again.computed, again.pairs) == (0, 20), "the tasks are the same, the result is another"
     assert result_of(again) == at_once(sides, max_pairs=20, **options)
+    third = search_to_folder(*sides, tmp_path / "out", shard_size=100, form="jsonl", **options)
+    assert (third.computed, result_of(third)) == (0, at_once(sides, "jsonl", **options))
+    assert not (tmp_path / "out" / "matches.csv").exists(), "it was another result"
+    Path(str(third.matches)).unlink()
+    fourth = search_to_folder(*sides, tmp_path / "out", shard_size=100, form="jsonl", **options)
+    assert (fourth.computed, result_of(fourth)) == (0, at_once(sides, "jsonl", **options))
 
 
 def test_shares_and_a_run_that_was_interrupted(tmp_path, sides, monkeypatch):
