@@ -26,9 +26,10 @@ from .searcher import Searcher, open_searcher
 from .views import Views
 
 QUERY_ROWS = 4 * BLOCK_ROWS
-"""Rows of a block of queries. All references are read once for each block: 64 GB for 64 million of 256 numbers."""
-MOST_REFERENCE_ROWS = 64 * BLOCK_ROWS
-"""Rows of a run of references: a task of both has 7·10¹⁰ pairs, some five minutes of one core."""
+"""Rows of a block of queries. Each block needs all references once."""
+MOST_REFERENCE_ROWS = 32 * BLOCK_ROWS
+"""Rows of a run of references: a task of both has 3·10¹⁰ pairs, some two minutes of one core. The run is read once for every
+16,384 queries: 512 MB of 256 numbers, which stay in the cache of the system, or of those that are fetched from a bucket."""
 TASKS = 64
 """So many tasks there are at least, where the runs do not become smaller than `BLOCK_ROWS`, so that several workers have work."""
 

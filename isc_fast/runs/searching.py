@@ -106,8 +106,8 @@ def search_to_folder(
             The threshold may be the precision that is wanted, `isc_fast.AtPrecision`.
         device: what searches; see `isc_fast.search`. With workers it is ``"cpu"``; on a cluster ``"cuda"`` gives each a GPU.
         form: of the matches: ``"csv"``, ``"jsonl"`` or ``"parquet"``.
-        shard_size: references of one task, at least; those of a part file stay together. By default some 64 tasks, of at most a
-            million references each.
+        shard_size: references of one task, at least; those of a part file stay together. By default some 64 tasks or more, of at
+            most half a million references each.
         workers: number of processes on this machine, which share its cores; by default this one searches.
         cluster: the Ray cluster whose workers search, instead.
         share: compute only this share of the tasks; other jobs, on this machine or on others, compute the others.

@@ -297,6 +297,33 @@ def test_a_killed_command_goes_on(tmp_path, sides, kills):
     assert (out / "matches.csv").read_bytes() == at_once(sides, k=3)
 
 
+def test_jobs_at_once(tmp_path, sides):
+    """Two that do everything and one with a share, in any order: each task has one file, and nobody fails."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "isc_fast",
+        "search",
+        *map(str, sides),
+        "-o",
+        f"{out}/",
+        "-k",
+        "3",
+        "--shard-size",
+        "64",
+    ]
+    jobs = [[], [], ["--shard-index", "1", "--num-shards", "2"]]
+    running = [
+        subprocess.Popen([*command, *job], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for job in jobs
+    ]
+    for process in running:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert (out / "matches.csv").read_bytes() == at_once(sides, k=3)
+    assert not [*out.rglob("*.tmp")]
+
+
 # --- buckets
 
 
