@@ -111,6 +111,16 @@ def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared
     return Chosen(point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared))
 
 
+def choose_for_search(wanted: Threshold, queries: Descriptors, references: Descriptors) -> Chosen:
+    """The score that is meant in a search of two sets; see `choose`.
+
+    Raises:
+        InputError, MismatchError: see `choose`.
+    """
+    pairs = len(queries) * len(queries.views) * len(references) * len(references.views)
+    return choose(wanted, [queries, references], Task(pairs, len(queries)), f"{pairs} pairs")
+
+
 def carried(descriptors: Descriptors) -> OperatingPoint:
     """What the engine of some descriptors was measured at.
 
