@@ -65,6 +65,8 @@ from isc_fast.matching.index.opened import OpenIndex
 from isc_fast.matching.matches import Matches, read_matches, read_truth, write_matches
 from isc_fast.networks.digests import keep_digest, kept_digest
 from isc_fast.networks.torch_files import damage_of
+from isc_fast.review.alignment import Alignment
+from isc_fast.review.placement import EvidenceRow, read_evidence, write_evidence
 from isc_fast.runs.verification import verify_file
 from isc_fast.sources.listing import list_images, open_item
 
@@ -542,6 +544,13 @@ def _read_manifest(path: Path) -> None:
     index.close()
 
 
+def _evidence(folder: Path) -> Iterator[bytes]:
+    points = np.array([[0.2, 0.2], [0.8, 0.3], [0.5, 0.9]])
+    found = Alignment(np.array([[0.5, 0, 0.1], [0.1, 0.5, 0], [0.1, 0, 1.0]]), 9, True, points, points)
+    write_evidence(folder / "e.jsonl", [EvidenceRow("a", "b", 0.5, found), EvidenceRow("\udcff", "c", 0.25, found)])
+    yield (folder / "e.jsonl").read_bytes()
+
+
 READERS: dict[str, Reader] = {
     "isc-fast": Reader("a.h5", _made(lambda path: write_descriptors(path, _rows())), _read_all),
     "hdf5 of others": Reader("a.h5", _strangers, _read_all),
@@ -579,6 +588,7 @@ READERS: dict[str, Reader] = {
     "pt2": Reader("a.pt2", _packages, read_package),
     "tuning": Reader("a.onnx.tune.json", _tunings, lambda path: saved_setting(path.with_name("a.onnx"), "e")),
     "calibration": Reader("c.json", _calibrations, _read_calibration),
+    "evidence": Reader("e.jsonl", _evidence, read_evidence),
     "digest": Reader("a.pth.sha256", _digests, lambda path: kept_digest(path.with_suffix(""))),
     "checkpoint": Reader("a.pth", _checkpoints, _read_checkpoint, needs="torch"),
     "checkpoint of old": Reader("a.pth", _old_checkpoints, _read_checkpoint, needs="torch"),
