@@ -48,6 +48,7 @@ from isc_fast.engines.trt.sidecar import PlanFacts, network_name, read_sidecar, 
 from isc_fast.engines.tuning import Setting, save_setting, saved_setting
 from isc_fast.errors import IscFastError
 from isc_fast.evaluation.calibration import Calibration, Task
+from isc_fast.evaluation.calibration_file import read_calibration, write_calibration
 from isc_fast.evaluation.copies import Trial
 from isc_fast.extraction.finishing import manifest_of
 from isc_fast.extraction.json_plan import read_json_plan
@@ -410,12 +411,12 @@ def _calibrations(folder: Path) -> Iterator[bytes]:
     strangers = rng.standard_normal((4, 8)).astype(np.float32)
     copies = np.concatenate([photos, strangers])[originals] + 0.1 * rng.standard_normal((52, 8)).astype(np.float32)
     copies /= np.linalg.norm(copies, axis=1, keepdims=True)
-    Calibration.of(Trial(photos, copies, originals, ["crop", "text"] * 26), {}).write(folder / "c.json")
+    write_calibration(folder / "c.json", Calibration.of(Trial(photos, copies, originals, ["crop", "text"] * 26), {}))
     yield (folder / "c.json").read_bytes()
 
 
 def _read_calibration(path: Path) -> None:
-    found, task = Calibration.read(path), Task.within(100)
+    found, task = read_calibration(path), Task.within(100)
     found.expected(0.5, task)
     found.threshold(0.05, task)
 
