@@ -125,11 +125,7 @@ def align_matches(
     write_matches(output, ranked)
     rows = [int(row) for row in order if int(row) in found]
     if evidence is not None:
-        ids = matches.query_ids, matches.reference_ids
-        write_evidence(
-            evidence,
-            (EvidenceRow(ids[0][row], ids[1][row], float(str(matches.scores[row])), found[row]) for row in rows),
-        )
+        write_evidence(evidence, (_evidence_of(matches, row, found[row]) for row in rows))
     if folder is not None:
         for number, row in enumerate(rows[:most_pictures]):
             pair = sides[0].image(matches.query_ids[row]), sides[1].image(matches.reference_ids[row])
@@ -138,6 +134,11 @@ def align_matches(
                     draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
     by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
     return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
+
+
+def _evidence_of(matches: Matches, row: int, found: Alignment) -> EvidenceRow:
+    score = float(str(matches.scores[row]))  # as many digits as it has
+    return EvidenceRow(matches.query_ids[row], matches.reference_ids[row], score, found)
 
 
 @dataclass(frozen=True)
