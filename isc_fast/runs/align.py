@@ -172,6 +172,8 @@ def look_at(
         _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
     )
     found: dict[int, Alignment] = {}
+    if progress:
+        progress(0, len(wanted), 0)  # nothing is resumed here
     for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
         found |= part
         if progress:
