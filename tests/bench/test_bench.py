@@ -6,13 +6,23 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SHARED = (
-    *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
+    *(
+        "checkpoints.py",
+        "harness.py",
+        "networks.py",
+        "reference.py",
+        "plots.py",
+        "rows.py",
+        "torch_way.py",
+        "trained.py",
+    ),
     *("gpu.py", "gpu_engines.py", "steps.py", "stand_in.py"),
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
@@ -24,6 +34,7 @@ SHARED = (
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
+DRAWING = ("engine.py", "peers.py")
 REDUCING = ("frontier.py", "precision.py")  # these measure layer after layer, and get a network that has fewer
 LOWEST_COSINE = {
     "views.py": 0.9999,  # of pixels, not of descriptors: each edit rounds to whole grey levels
@@ -49,6 +60,10 @@ def test_smoke(script, tmp_path):
         from helpers_graphs import first_blocks
 
         command += ["--engine", str(first_blocks(tmp_path / "short.onnx"))]
+    drawn = tmp_path / "rows.svg"
+    if script in DRAWING:
+        pytest.importorskip("matplotlib")
+        command += ["--plot", str(drawn)]
     # Nobody looks at the rates: torch's threads would only wait for each other where two tests share two cores.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
@@ -59,6 +74,9 @@ def test_smoke(script, tmp_path):
         assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
+    if script in DRAWING:
+        marks = ET.parse(drawn).getroot().iter("{http://www.w3.org/2000/svg}path")
+        assert len(list(marks)) > 3 * len(result["rows"])
 
 
 def test_the_costs_of_parts_are_measured():
