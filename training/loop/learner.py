@@ -18,6 +18,7 @@ from .batchnorm import batch_norms, kept_statistics, share_statistics
 from .distributed import Process
 from .losses import CrossBatchMemory, LossParts, contrastive_loss, gather, gradient_scale, info_nce_loss
 from .optimizer import make_optimizer, set_learning_rate
+from .teaching import teaching_loss
 
 # torch 2.14 renamed the argument broadcast_buffers to forward_sync_buffers.
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -110,7 +111,7 @@ class Learner:
 
         Args:
             images: normalised images, ``float (b, 3, size, size)``, on the device.
-            labels: their labels, ``int64 (b,)``, on the device.
+            labels: their labels, ``int64 (b,)``, on the device; of a stage with a teacher its descriptors, ``float32 (b, dim)``.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._in_one(images, labels) if self._accumulate == 1 else self._in_parts(images, labels)
@@ -132,6 +133,11 @@ class Learner:
         order = torch.arange(len(labels), device=labels.device).view(world, -1, stage.batch_size // world)
         order = order.transpose(0, 1).flatten()
         vectors, labels = vectors[order], labels[order]
+        if stage.teacher and stage.temperature is not None:
+            return teaching_loss(
+                vectors, labels,
+                temperature=stage.temperature, similarity=stage.similarity, reported_margin=stage.neg_margin,
+            )  # fmt: skip
         if stage.temperature is not None:
             return info_nce_loss(
                 vectors, labels, self.memory,
