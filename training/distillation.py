@@ -174,6 +174,8 @@ def distill(
         _check_same(folder, job)
         log(f"{folder} holds the trained student; measuring it")
     else:
+        if overwrite and current_rank() == 0:
+            final.unlink(missing_ok=True)  # or the next call would take it for this run's, if this run is interrupted
         train_on(
             job.stage,
             job.training,
@@ -206,7 +208,8 @@ def _collect(
     stage = student_stage(described, arch=arch, size=size, epochs=epochs, settings=settings)
     if options.views_on != "workers":
         raise InputError(
-            "the views of a student are made by workers, which prepare them for its teacher too; leave out --views-on"
+            "the views of a student are made by workers, which prepare them for its teacher too; expected views_on='workers', not "
+            f"{options.views_on!r}"
         )
     source = as_source(data, choice=choice)
     items = [*source.list().found]

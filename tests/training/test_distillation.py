@@ -295,7 +295,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "no such teacher": ({"teacher": "nothing.onnx"}, EngineError, "there is no engine nothing.onnx"),
     "a device that is not there": ({"options": replace(QUICK, teacher_device="cuda")}, EngineError, "cuda"),
-    "views on the device": ({"options": replace(QUICK, views_on="device")}, InputError, "leave out --views-on"),
+    "views on the device": ({"options": replace(QUICK, views_on="device")}, InputError, "expected views_on='workers'"),
     "another kind of output": ({"output": "s.plan"}, InputError, r"as 's.plan'; give -o .*s.onnx, and make other kinds"),
 }  # fmt: skip
 
