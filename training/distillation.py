@@ -208,8 +208,8 @@ def _collect(
     stage = student_stage(described, arch=arch, size=size, epochs=epochs, settings=settings)
     if options.views_on != "workers":
         raise InputError(
-            "the views of a student are made by workers, which prepare them for its teacher too; expected views_on='workers', not "
-            f"{options.views_on!r}"
+            "the views of a student are made by workers, which prepare them for its teacher too; expected views_on='workers', "
+            f"not {options.views_on!r}"
         )
     source = as_source(data, choice=choice)
     items = [*source.list().found]
