@@ -45,7 +45,10 @@ from isc_fast.training.views.artwork import find_artwork
 HERE = Path(__file__).parents[1]
 QUICK = RunOptions(device="cpu", workers=0, log_every=1)
 SMALL: dict[str, Any] = {
-    "arch": ARCH, "size": 64, "epochs": 2, "settings": ["batch_size=8", "hard_views=1", "head_start=random"],
+    "arch": ARCH, "size": 64, "epochs": 2,
+    "settings": [
+        "batch_size=8", "hard_views=1", "head_start=random", "learning_rate=1e-3", "temperature=0.05", "similarity=1.0",
+    ],
     "options": QUICK, "min_cosine": -1.0, "min_neighbours": 0.0,
 }  # fmt: skip
 STEPS = 4  # of an epoch of 32 photos in batches of 8
@@ -174,7 +177,7 @@ def test_a_student_that_is_too_far_away_is_not_published(data, start, tmp_path):
     assert output.exists()
     assert losses(output) == trained
     with pytest.raises(MismatchError, match="trained with another teacher or other settings; give --overwrite"):
-        distill("demo", data, output, **{**small, "settings": [*SMALL["settings"], "similarity=2"]})
+        distill("demo", data, output, **{**small, "settings": [*SMALL["settings"], "similarity=2.0"]})
     shutil.copytree(data, tmp_path / "more")
     shutil.copyfile(data / "00.jpg", tmp_path / "more/new.jpg")
     with pytest.raises(MismatchError, match="trained of other photos"):

@@ -93,12 +93,15 @@ class Learner:
     def train(self) -> None:
         """Switch the network to training mode.
 
-        If the stage freezes statistics, the backbone's batch normalisation stays in evaluation mode.
+        If the stage freezes statistics, the backbone's batch normalisation stays in evaluation mode. A head that was fitted to a
+        teacher stays in it too: its statistics are a part of what was fitted.
         """
         self.net.train()
         if self.stage.freeze_statistics:
             for layer in batch_norms(self.net.backbone):
                 layer.eval()
+        if self.stage.head_start == "fitted":
+            self.net.bn.eval()
 
     def set_epoch(self, epoch: int) -> float:
         """Set the learning rate of an epoch and return it."""
