@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,20 +139,42 @@ def test_the_figures_are_those_of_the_held_out_photos(made, data):
     assert student.teaching.cosine_whole == pytest.approx(cosine.mean(), abs=1e-5)
 
 
+@pytest.fixture
+def run(data: Path, start: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Train in a process of its own, or several."""
+
+    def run(output: Path, *, processes: int = 1, **more: Any) -> subprocess.CompletedProcess[str]:
+        changes = {key: value for key, value in SMALL.items() if key != "options"} | more.pop("changes", {})
+        job = {"teacher": "demo", "data": str(data), "start": str(start), "output": str(output), "changes": changes}
+        command = [sys.executable]
+        if processes > 1:
+            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += [str(HERE / "training_run.py"), json.dumps({**job, **more})]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=480, check=False, env=environment)
+
+    return run
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(run, tmp_path):
+    for processes in (1, 2):
+        done = run(tmp_path / f"{processes}.onnx", processes=processes, changes={"epochs": 1})
+        assert done.returncode == 0, done.stderr
+    one, two = (losses(tmp_path / f"{processes}.onnx") for processes in (1, 2))
+    assert len(one) == STEPS
+    np.testing.assert_allclose(two, one, rtol=1e-3)
+    first, second = (load_engine(tmp_path / f"{processes}.onnx").spec.teacher for processes in (1, 2))
+    assert first["cosine_mean"] == pytest.approx(second["cosine_mean"], abs=1e-3)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_student_that_was_stopped_goes_on_to_the_same_bytes(data, start, tmp_path, number):
+def test_a_student_that_was_stopped_goes_on_to_the_same_bytes(run, data, start, tmp_path, number):
     straight = distill("demo", data, tmp_path / "straight.onnx", start=start, **SMALL)
-    job = {"teacher": "demo", "data": str(data), "start": str(start), "output": str(tmp_path / "stopped.onnx")}
-    job |= {"changes": {key: value for key, value in SMALL.items() if key != "options"}}
-
-    def run(**more: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(HERE / "training_run.py"), json.dumps({**job, **more})]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-    stopped = run(kill=[STEPS + 2, number])
+    stopped = run(tmp_path / "stopped.onnx", kill=[STEPS + 2, number])
     assert stopped.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130), stopped.stderr
     assert not (tmp_path / "stopped.onnx").exists()
-    done = run()
+    done = run(tmp_path / "stopped.onnx")
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "stopped.onnx") == losses(tmp_path / "straight.onnx")
     assert straight is not None
@@ -264,9 +287,9 @@ def test_likeness_counts_neighbours():
     teacher = np.array([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], np.float32)
     student = np.array([[[1, 0], [0, 1]], [[1, 0], [0.8, 0.6]]], np.float32)
     found = likeness(student, teacher)
-    assert (found["photos"], found["views"], found["cosine_whole"]) == (2, 2, 1.0)
-    assert found["cosine_mean"] == pytest.approx((1 + 1 + 1 + 0.6) / 4)
-    assert (found["neighbours"], found["finds"], found["teacher_finds"]) == (0.5, 0.5, 1.0)
+    assert (found.photos, found.views, found.cosine_whole) == (2, 2, 1.0)
+    assert found.cosine_mean == pytest.approx((1 + 1 + 1 + 0.6) / 4)
+    assert (found.neighbours, found.finds, found.teacher_finds) == (0.5, 0.5, 1.0)
 
 
 def test_photos_are_held_out_by_their_names():

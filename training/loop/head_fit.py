@@ -82,6 +82,5 @@ class HeadFit:
             sums[: 1 + self._channels, : 1 + self._channels],
             sums[: 1 + self._channels, 1 + self._channels :],
         )
-        return (
-            float(np.einsum("cd,ce,ed->", whole, inner, whole, optimize=True) - 2 * (whole * cross).sum()) / sums[0, 0]
-        )
+        squares = np.einsum("cd,ce,ed->", whole, inner, whole, optimize=True)
+        return float((squares - 2 * (whole * cross).sum()) / sums[0, 0])

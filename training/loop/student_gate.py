@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,31 +74,31 @@ def measure_student(
             theirs.append(rows.cpu().numpy().reshape(shape))
             if progress is not None:
                 progress(min(done * _BATCH, count), count, 0)
-    record = likeness(np.concatenate(mine, axis=1), np.concatenate(theirs, axis=1))
+    found = likeness(np.concatenate(mine, axis=1), np.concatenate(theirs, axis=1))
     network = EngineFacts.read(engine.spec.to_dict()).network
-    return Teaching(**record, id=engine.id, name=engine.spec.name, network=network)
+    return replace(found, id=engine.id, name=engine.spec.name, network=network)
 
 
-def likeness(student: Vectors, teacher: Vectors) -> dict[str, float | int]:
+def likeness(student: Vectors, teacher: Vectors) -> Teaching:
     """Compare descriptors of the same views.
 
     Args:
         student, teacher: unit rows ``float32 (views, photos, dim)``. The first view is the whole photo, the others are edited.
 
     Returns:
-        the figures of `isc_fast.descriptors.teaching.Teaching`.
+        the figures, without saying who the teacher is.
     """
     views, photos, _ = student.shape
     cosine = (student.astype(np.float64) * teacher).sum(axis=-1)
     nearest, right = (np.argmax(rows[1:] @ rows[0].T, axis=-1) for rows in (student, teacher))
     own = np.arange(photos)
-    return {
-        "photos": photos,
-        "views": views,
-        "cosine_mean": float(cosine.mean()),
-        "cosine_p01": float(np.percentile(cosine, 1)),
-        "cosine_whole": float(cosine[0].mean()),
-        "neighbours": float((nearest == right).mean()),
-        "finds": float((nearest == own).mean()),
-        "teacher_finds": float((right == own).mean()),
-    }
+    return Teaching(
+        photos=photos,
+        views=views,
+        cosine_mean=float(cosine.mean()),
+        cosine_p01=float(np.percentile(cosine, 1)),
+        cosine_whole=float(cosine[0].mean()),
+        neighbours=float((nearest == right).mean()),
+        finds=float((nearest == own).mean()),
+        teacher_finds=float((right == own).mean()),
+    )
