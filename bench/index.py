@@ -81,7 +81,8 @@ def measure(rows: int, queries: int, described: np.ndarray[Any, Any], recall: fl
     import faiss
 
     from isc_fast.assets import demo_photos
-    from isc_fast.descriptors.store import Descriptors, open_descriptors, write_blocks
+    from isc_fast.descriptors.store import Descriptors, open_descriptors
+    from isc_fast.descriptors.writing import write_blocks
     from isc_fast.engines.base import load_engine
     from isc_fast.machine.cores import available_cores
     from isc_fast.matching.index.changes import FLAT_BELOW, add_to_index, build_index, compact_index, remove_from_index

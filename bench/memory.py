@@ -41,7 +41,7 @@ def vectors(count: int, dim: int, seed: int) -> Iterator[np.ndarray[Any, np.dtyp
 
 def write_rows(path: Path, count: int, dim: int) -> None:
     """Write a descriptor file, with ids that take no memory."""
-    from isc_fast.descriptors.store import write_blocks
+    from isc_fast.descriptors.writing import write_blocks
     from isc_fast.files.lazy import Lazy
 
     class Names(Lazy[str]):

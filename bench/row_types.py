@@ -21,7 +21,8 @@ from harness import finish
 from trained import open_trained, trained_parser
 
 from isc_fast.descriptors.provenance import ROW_TYPES
-from isc_fast.descriptors.store import Descriptors, load_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, load_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.export.precision.gate import Vectors, compare
 
 

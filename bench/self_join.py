@@ -102,7 +102,8 @@ def measured(way: str, file: Path) -> dict[str, float]:
 
 def join_row(rows: int, dim: int, rounds: int, ways: Sequence[str], folder: Path) -> dict[str, Any]:
     """Measure all ways at one size."""
-    from isc_fast.descriptors.store import Descriptors, write_descriptors
+    from isc_fast.descriptors.store import Descriptors
+    from isc_fast.descriptors.writing import write_descriptors
 
     file = folder / f"{rows}.h5"
     write_descriptors(file, Descriptors(make_rows(max(1, rows // 50), rows, dim)[1], [str(row) for row in range(rows)]))

@@ -117,7 +117,8 @@ def drift_of(samples: list[Sample]) -> dict[str, Any]:
 def search_again(rounds: int, rows: int, dim: int, folder: Path) -> dict[str, Any]:
     """Read two files, search, and drop everything, so many times; return what drifts, and the worst agreement with numpy."""
     import isc_fast
-    from isc_fast.descriptors.store import Descriptors, write_descriptors
+    from isc_fast.descriptors.store import Descriptors
+    from isc_fast.descriptors.writing import write_descriptors
 
     references = np.concatenate([*vectors(rows, dim, 0)])
     queries = next(vectors(200, dim, 1))[:200]

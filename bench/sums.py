@@ -24,7 +24,8 @@ import isc_fast
 from isc_fast.assets import demo_photos
 from isc_fast.decoders.base import make_decoder
 from isc_fast.decoders.preprocessing import Preprocessing
-from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors, ids_at
+from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
+from isc_fast.descriptors.texts import ids_at
 
 
 def processor_s(work: Callable[[], object], rounds: int) -> float:

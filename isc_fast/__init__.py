@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .descriptors.rewriting import rename_descriptors as rename_descriptors
     from .descriptors.store import Descriptors as Descriptors
     from .descriptors.store import open_descriptors as open_descriptors
-    from .descriptors.store import write_descriptors as write_descriptors
     from .descriptors.whole_file import assemble as assemble
+    from .descriptors.writing import write_descriptors as write_descriptors
     from .engines.base import Engine as Engine
     from .engines.base import load_engine as load_engine
     from .engines.spec import EngineSpec as EngineSpec
@@ -165,9 +165,9 @@ _HOME = {
     "descriptors.store": (
         "Descriptors",
         "open_descriptors",
-        "write_descriptors",
     ),
     "descriptors.whole_file": ("assemble",),
+    "descriptors.writing": ("write_descriptors",),
     "extraction.share": ("Share",),
     "runs.leaks": (
         "LeaksResult",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, require
+from ..machine.allocator import keep_freed_memory
 from .checks import collect_all
 from .launched import current_rank, world_size
 from .options import RunOptions
@@ -74,6 +75,7 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
         SystemExit: something failed, and this is not the first process. Only the first process reports errors.
         IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
     """
+    keep_freed_memory()
     with reported_once(given.max_steps, note):
         stages, options = _stages(given), _options(given)
         if given.dry_run:

@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.formats.base import SETS
     from ..descriptors.formats.table import FORMATS, convert, find_format, read_descriptors
     from ..descriptors.lengths import to_unit_length
-    from ..descriptors.store import stored_as
+    from ..descriptors.writing import stored_as
 
     target = arguments.to or "isc-fast"
     if arguments.dtype and target != "isc-fast":

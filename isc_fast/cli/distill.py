@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError, require
+from ..machine.allocator import keep_freed_memory
 from .flags import ENGINE_HELP, PHOTOS_HELP, add_choice_flags, add_json, choice, given
 from .output import named_progress, note, show
 
@@ -81,6 +82,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Train and export the student, and print the report, or print the plan."""
+    keep_freed_memory()
     training = require("isc_fast.training.distillation", "train")
     options = require("isc_fast.training.options", "train").RunOptions(**given(arguments, *_OF_RUN))
     wanted = given(arguments, "arch", "size", "epochs") | {"choice": choice(arguments), "options": options}

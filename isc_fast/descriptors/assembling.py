@@ -13,7 +13,8 @@ from ..files.digests import Digests, unknown_digests
 from ..files.lazy import Chosen, Joined, Mapped
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
-from .store import Descriptors, some_rows
+from .picking import some_rows
+from .store import Descriptors
 
 Rows = npt.NDArray[Any]
 

@@ -18,7 +18,8 @@ from ..items import Ints
 from .assembling import Piece, assemble
 from .comparing import compare_to_merge
 from .provenance import EngineFacts, Provenance
-from .store import Descriptors, ids_at
+from .store import Descriptors
+from .texts import ids_at
 
 Prefer = Literal["first", "last"]
 """Which of two equal ids stays: that of the first set, or that of the last one."""

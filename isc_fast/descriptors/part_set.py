@@ -27,7 +27,9 @@ from ..files.verified import VerifiedFile, open_summed
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
 from .manifest import AGAIN, Manifest, parts_home, read_manifest
-from .store import Descriptors, FileIds, ids_at, open_descriptors, some_rows
+from .picking import some_rows
+from .store import Descriptors, open_descriptors
+from .texts import FileIds, ids_at
 
 MOST_OPEN = 16
 """Part files that are open at a time. A block of rows needs them one after the other."""

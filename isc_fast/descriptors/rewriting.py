@@ -25,7 +25,9 @@ from .concatenation import Prefer, concatenate, without_rows
 from .formats.table import open_any
 from .hdf5 import check_name
 from .provenance import check_row_type
-from .store import Descriptors, repeated_id, write_descriptors
+from .store import Descriptors
+from .texts import repeated_id
+from .writing import write_descriptors
 
 
 @dataclass(frozen=True)

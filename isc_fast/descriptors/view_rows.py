@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from ..files.lazy import Lazy
 from ..items import Ints, Vectors
-from .store import Descriptors, rows_at
+from .picking import rows_at
+from .store import Descriptors
 
 
 def rows_of(descriptors: Descriptors) -> Descriptors:

@@ -9,7 +9,7 @@ from ..files.atomic import try_to_write
 from .hdf5 import check_name
 from .part_set import open_parts
 from .rewriting import Rewritten
-from .store import write_set
+from .writing import write_set
 
 
 def assemble(parts: str | os.PathLike[str], output: str | os.PathLike[str]) -> Rewritten:

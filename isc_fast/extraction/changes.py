@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.store import Descriptors, ids_at, some_rows
+from ..descriptors.picking import some_rows
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import ids_at
 from ..errors import FormatError
 from ..files.digests import Digests, known, same_content, unknown_digests
 from ..files.lazy import BLOCK

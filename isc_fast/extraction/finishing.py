@@ -12,7 +12,8 @@ import numpy as np
 
 from ..descriptors.hdf5 import DAMAGE
 from ..descriptors.manifest import AGAIN, Manifest, Part, digests_of
-from ..descriptors.store import Descriptors, open_descriptors, place_of_rows
+from ..descriptors.picking import place_of_rows
+from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError
 from ..items import Ints
 from ..machine.cores import available_cores

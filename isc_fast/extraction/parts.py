@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ..descriptors.hdf5 import DAMAGE, check_hdf5
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import Descriptors, open_descriptors, write_blocks
+from ..descriptors.store import Descriptors, open_descriptors
+from ..descriptors.writing import write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import keep_temporaries, make_folder, output_error, sync_folder
 from ..files.digests import Digests, all_digests
@@ -379,7 +380,7 @@ class PartsFolder:
         )
 
     def put(self, made: Provenance, blocks: Iterable[npt.NDArray[np.float32]], **content: Any) -> None:
-        """Store a part. `made` says of which shard; the rest is as `isc_fast.descriptors.store.write_blocks` takes it."""
+        """Store a part. `made` says of which shard; the rest is as `isc_fast.descriptors.writing.write_blocks` takes it."""
         write_blocks(self.part(made.shard or 0), blocks, meta=made.write(), **content)
 
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:

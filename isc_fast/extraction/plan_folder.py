@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from ..descriptors.hdf5 import DAMAGE, check_hdf5
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import open_descriptors, write_blocks
+from ..descriptors.store import open_descriptors
+from ..descriptors.writing import write_blocks
 from ..errors import FormatError
 from ..files.atomic import keep_temporaries
 from ..files.homes import Home, home_of

@@ -19,8 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.manifest import Manifest
+from ..descriptors.picking import some_rows
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import Descriptors, ids_at, open_descriptors, some_rows, write_blocks
+from ..descriptors.store import Descriptors, open_descriptors
+from ..descriptors.texts import ids_at
+from ..descriptors.writing import write_blocks
 from ..files.digests import Digests, all_digests, unknown_digests
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep

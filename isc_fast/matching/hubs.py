@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..descriptors.store import ids_at
+from ..descriptors.texts import ids_at
 from .arrays import Floats, Ints, Pairs
 from .matches import Matches
 

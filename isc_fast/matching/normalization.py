@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import Descriptors, kept_ids, write_blocks
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import kept_ids
 from ..descriptors.view_rows import photo_blocks, row_blocks, rows_of
+from ..descriptors.writing import write_blocks
 from ..errors import InputError
 from ..files.ledger import keep
 from .arrays import Floats, Ints

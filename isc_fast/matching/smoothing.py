@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..descriptors.store import Descriptors, kept_ids, write_blocks
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import kept_ids
 from ..descriptors.view_rows import photo_blocks, row_blocks, rows_of
+from ..descriptors.writing import write_blocks
 from .arrays import Floats, Ints
 from .cpu_searcher import CPU
 from .normalization import check_numbers, nearest_negatives

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.comparing import compare
-from ..descriptors.store import Descriptors, ids_at, repeated_id, rows_at
+from ..descriptors.picking import rows_at
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import ids_at, repeated_id
 from ..descriptors.view_rows import rows_of
 from ..errors import InputError, MismatchError
 from ..items import Vectors

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..descriptors.store import Descriptors, ids_at
+from ..descriptors.store import Descriptors
+from ..descriptors.texts import ids_at
 from ..items import Ints, Item
 from ..matching.arrays import Pairs
 from ..matching.components import Components, find_components

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..decoders.views import WHOLE
-from ..descriptors.store import ids_at
+from ..descriptors.texts import ids_at
 from ..files.atomic import make_folder
 from ..files.rows import write_rows
 from ..items import Floats, Ints, Photo

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from isc_fast.cli.output import one_printable_line, printable
-from isc_fast.descriptors.store import Descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.writing import write_descriptors
 
 ROOT = Path(__file__).resolve().parents[2]
 ISC_FAST = f"{sys.executable} -m isc_fast"

@@ -12,7 +12,7 @@ from isc_fast import subtract_negatives
 from isc_fast.cli.main import main
 from isc_fast.descriptors.comparing import Grade, PrecisionWarning, compare, compare_with_negatives
 from isc_fast.descriptors.formats.table import convert
-from isc_fast.descriptors.store import write_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import MismatchError
 from isc_fast.matching.two_sides import search
 

@@ -15,7 +15,8 @@ from isc_fast.cli.main import main
 from isc_fast.descriptors.formats.base import read_npy
 from isc_fast.descriptors.formats.table import read_descriptors
 from isc_fast.descriptors.hdf5 import CHECKSUMS
-from isc_fast.descriptors.store import Descriptors, load_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, load_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError, InputError, OutputError
 
 ROWS = np.eye(3, 8, dtype=np.float32)

@@ -16,7 +16,8 @@ from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
 from isc_fast.descriptors.formats.kit import write_kit
 from isc_fast.descriptors.formats.submission import write_submission
 from isc_fast.descriptors.formats.table import FORMATS, convert, find_format, open_any, read_descriptors
-from isc_fast.descriptors.store import Descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError, InputError, MismatchError, OutputError
 from isc_fast.items import Failure
 

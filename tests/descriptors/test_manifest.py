@@ -17,7 +17,9 @@ from isc_fast.cli.main import main
 from isc_fast.descriptors import part_set
 from isc_fast.descriptors.formats.table import open_any
 from isc_fast.descriptors.manifest import MANIFEST, parts_home, read_manifest
-from isc_fast.descriptors.store import ids_at, load_descriptors, open_descriptors, some_rows
+from isc_fast.descriptors.picking import some_rows
+from isc_fast.descriptors.store import load_descriptors, open_descriptors
+from isc_fast.descriptors.texts import ids_at
 from isc_fast.errors import FormatError, InputError
 from isc_fast.extraction.pipeline import extract
 

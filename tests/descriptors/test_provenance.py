@@ -20,13 +20,8 @@ from isc_fast.descriptors.provenance import (
     Provenance,
     Smoothing,
 )
-from isc_fast.descriptors.store import (
-    FORMAT_VERSION,
-    Descriptors,
-    load_descriptors,
-    open_descriptors,
-    write_descriptors,
-)
+from isc_fast.descriptors.store import FORMAT_VERSION, Descriptors, load_descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.engines.spec import EngineSpec
 from isc_fast.errors import FormatError
 

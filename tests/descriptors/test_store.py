@@ -15,17 +15,9 @@ import numpy as np
 import pytest
 from oracles import named, unit_rows
 
-from isc_fast.descriptors.store import (
-    Descriptors,
-    StoredIds,
-    ids_at,
-    in_memory,
-    load_descriptors,
-    open_descriptors,
-    repeated_id,
-    write_blocks,
-    write_descriptors,
-)
+from isc_fast.descriptors.store import Descriptors, in_memory, load_descriptors, open_descriptors
+from isc_fast.descriptors.texts import StoredIds, ids_at, repeated_id
+from isc_fast.descriptors.writing import write_blocks, write_descriptors
 from isc_fast.errors import FormatError, OutputError
 from isc_fast.items import Failure
 
@@ -313,7 +305,8 @@ LIMITED = """
     from isc_fast.descriptors.formats.table import convert
     from isc_fast.matching import matches
     from isc_fast.errors import OutputError
-    from isc_fast.descriptors.store import Descriptors, write_descriptors
+    from isc_fast.descriptors.store import Descriptors
+    from isc_fast.descriptors.writing import write_descriptors
 
     rows = Descriptors(np.ones((2000, 64), np.float32), [f"id{i:06d}" for i in range(2000)])
     narrow = Descriptors(rows.vectors[:, :1], [hashlib.md5(id_.encode()).hexdigest() for id_ in rows.ids])

@@ -14,7 +14,8 @@ from PIL import Image
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.cli.main import main
 from isc_fast.decoders.base import one_colour
-from isc_fast.descriptors.store import load_descriptors, write_descriptors
+from isc_fast.descriptors.store import load_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.extraction.pipeline import extract
 from isc_fast.items import NOTED
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.files.lazy import BLOCK
 from isc_fast.files.ledger import TemporaryLedger, keep
 from isc_fast.items import Failure

@@ -39,7 +39,8 @@ from isc_fast.descriptors.manifest import MANIFEST as PARTS_MANIFEST
 from isc_fast.descriptors.manifest import parts_home
 from isc_fast.descriptors.provenance import PlanFacts as PartPlanFacts
 from isc_fast.descriptors.provenance import Provenance
-from isc_fast.descriptors.store import Descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.engines.aoti_file import MadeFor, read_package, write_package
 from isc_fast.engines.header import parse_spec, read_spec
 from isc_fast.engines.spec import METADATA_KEY, EngineSpec

@@ -22,7 +22,8 @@ HERE = Path(__file__).parents[1]
 START = """
     import gc, sys
     import numpy as np
-    from isc_fast.descriptors.store import Descriptors, open_descriptors, write_blocks, write_descriptors
+    from isc_fast.descriptors.store import Descriptors, open_descriptors
+    from isc_fast.descriptors.writing import write_blocks, write_descriptors
 
     folder, count = sys.argv[1], int(sys.argv[2])
 

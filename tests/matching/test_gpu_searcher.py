@@ -17,7 +17,8 @@ from oracles import named, unit_rows
 
 import isc_fast
 from isc_fast.cli.main import main, make_parser
-from isc_fast.descriptors.store import open_descriptors, write_descriptors
+from isc_fast.descriptors.store import open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
 from isc_fast.matching import gpu_probe, gpu_searcher

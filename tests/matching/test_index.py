@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from isc_fast.cli.main import main
-from isc_fast.descriptors.store import Descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, FormatError, InputError, IscFastError, MismatchError, OutputError
 from isc_fast.files.one_run import one_run
 from isc_fast.matching.exact import scores_of

@@ -12,7 +12,8 @@ from oracles import named, unit_rows
 
 import isc_fast.matching.cpu_searcher
 import isc_fast.matching.row_sums
-from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.items import Failure
 from isc_fast.matching.methods import normalize_to_file

@@ -11,7 +11,9 @@ from oracles import best_pairs, named, similarity, unit_rows
 import isc_fast.matching.two_sides
 from isc_fast.cli.main import main
 from isc_fast.descriptors.lengths import check_lengths, to_unit_length
-from isc_fast.descriptors.store import Descriptors, StoredIds, open_descriptors, write_descriptors
+from isc_fast.descriptors.store import Descriptors, open_descriptors
+from isc_fast.descriptors.texts import StoredIds
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.evaluation.metrics import evaluate
 from isc_fast.matching.cpu_searcher import CpuSearcher

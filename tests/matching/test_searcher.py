@@ -10,7 +10,8 @@ import pytest
 from oracles import exact_byte_product, named, near_ties, unit_rows
 
 import isc_fast
-from isc_fast.descriptors.store import open_descriptors, write_descriptors
+from isc_fast.descriptors.store import open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError
 from isc_fast.machine.trial_run import WORKS, Answer
 from isc_fast.matching import first_pass, gpu_probe, gpu_searcher

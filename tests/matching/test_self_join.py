@@ -7,7 +7,8 @@ import pytest
 from fake_searcher import FakeSearcher
 from oracles import named, near_ties, similarity, unit_rows
 
-from isc_fast.descriptors.store import open_descriptors, write_descriptors
+from isc_fast.descriptors.store import open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError, OutputError
 from isc_fast.matching import equal_rows
 from isc_fast.matching import self_join as module

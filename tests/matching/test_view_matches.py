@@ -7,8 +7,9 @@ import pytest
 
 import isc_fast
 from isc_fast import Descriptors
-from isc_fast.descriptors.store import open_descriptors, write_descriptors
+from isc_fast.descriptors.store import open_descriptors
 from isc_fast.descriptors.view_rows import rows_of, whole_of
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.matching.cross_join import CrossJoin
 from isc_fast.matching.index.changes import add_to_index, build_index

@@ -14,7 +14,7 @@ from fakes import FakeEngine
 import isc_fast
 from isc_fast import Describing, Index, build_index, extract, read_descriptors, search
 from isc_fast.cli.main import main
-from isc_fast.descriptors.store import write_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError, InputError, MismatchError
 
 pytest.importorskip("faiss")

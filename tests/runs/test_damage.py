@@ -20,7 +20,8 @@ from oracles import named, unit_rows
 
 from isc_fast.cli.main import main
 from isc_fast.descriptors.hdf5 import open_hdf5
-from isc_fast.descriptors.store import load_descriptors, open_descriptors, write_descriptors
+from isc_fast.descriptors.store import load_descriptors, open_descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, FormatError, IscFastError
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.pipeline import extract

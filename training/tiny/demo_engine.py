@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...assets import DEMO_ENGINE, DEMO_NEGATIVES
-from ...descriptors.store import Descriptors, load_descriptors, write_descriptors
+from ...descriptors.store import Descriptors, load_descriptors
+from ...descriptors.writing import write_descriptors
 from ...errors import IscFastError
 from ...export import export_engine
 from ...extraction.pipeline import extract

@@ -4,11 +4,11 @@
     python -m isc_fast.training.tiny.photo_pool MORE --beside POOL
     python -m isc_fast.training.tiny.data_set POOL --more MORE -o DATA
 
-The second command collects other pictures, none of which looks like one of POOL; they are for training alone. Both run
-apt-get, dpkg and npm, download about 600 MB each, install nothing and take two minutes. On Debian 12 the first one gave 1,750
-pictures, which are named ``SOURCE__TILE.jpg``; other releases may give other pictures. It cuts large photos into tiles, and
-drops near duplicates. It leaves out the photos of the demo, both by their looks and by the files that their licence table
-names. The pools must not be shipped: their licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
+The second command collects other pictures, none of which looks like one of POOL; they are for training alone. Both run apt-get,
+dpkg and npm, download about 600 MB each, install nothing and take two minutes. On Debian 12 the first one gave 1,750 pictures,
+which are named ``SOURCE__TILE.jpg``; other releases may give other pictures. It cuts large photos into tiles, and drops near
+duplicates and what cannot be decoded. It leaves out the photos of the demo, both by their looks and by the files that their
+licence table names. The pools must not be shipped: their licences are CC-BY, CC-BY-SA, BSD, MIT, GPL, AGPL and others.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def build_pool(out: Path, shipped: Path = DEMO_PHOTOS, *, beside: Path | None = 
             like one of its pictures.
 
     Raises:
-        InputError: a tool is missing or fails, a photo cannot be read, or ``out`` is not empty.
+        InputError: a tool is missing or fails, or ``out`` is not empty. A picture of a package that cannot be read is left out.
     """
     if missing := {tool: package for tool, package in TOOLS.items() if not shutil.which(tool)}:
         raise InputError(f"no {' and no '.join(missing)}; on Debian run: apt-get install {' '.join(missing.values())}")
@@ -238,8 +238,14 @@ def build_pool(out: Path, shipped: Path = DEMO_PHOTOS, *, beside: Path | None = 
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
                 root = fetch(package, Path(folder))
                 for name in photos_in(root, patterns):
-                    if name not in names:
-                        pool.add(open_photo(root / name), stem_of(package, name))
+                    if name in names:
+                        continue
+                    try:
+                        photo = open_photo(root / name)
+                    except InputError as problem:  # such as a drawing of more pixels than a photo may have
+                        print(f"left out: {problem}", file=sys.stderr)
+                        continue
+                    pool.add(photo, stem_of(package, name))
             print(f"{len(pool.kept) - before:5d}  {package}")
         shutil.copytree(pool.folder, out, dirs_exist_ok=True)
     return pool

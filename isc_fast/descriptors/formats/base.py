@@ -16,7 +16,8 @@ from ...errors import FormatError
 from ...files.atomic import replacing
 from ...files.reading import one_line, open_regular
 from ..hdf5 import damage_in_words, open_hdf5
-from ..store import Descriptors, is_ours, repeated_id
+from ..store import Descriptors, is_ours
+from ..texts import repeated_id
 
 _NPY = b"\x93NUMPY"
 SETS = ("query", "reference", "train")

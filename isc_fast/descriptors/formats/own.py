@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..store import load_descriptors, write_descriptors
+from ..store import load_descriptors
+from ..writing import write_descriptors
 from .base import Format, only_set
 
 OWN = Format(

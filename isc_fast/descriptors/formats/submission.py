@@ -14,7 +14,8 @@ import numpy as np
 
 from ...errors import FormatError
 from ..hdf5 import create_hdf5, damage_in_words, dataset, open_hdf5
-from ..store import BLOCK_ROWS, Descriptors, rows_at
+from ..picking import rows_at
+from ..store import BLOCK_ROWS, Descriptors
 from .base import SETS, Contents, Format, Sets, as_text, ascii_ids, read_npy, refuse_repeated, refuse_views
 
 MAX_DIM = 256

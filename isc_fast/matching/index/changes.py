@@ -14,7 +14,9 @@ import numpy as np
 from ...descriptors.assembling import Piece, assemble
 from ...descriptors.comparing import compare_in_itself, compare_with_index
 from ...descriptors.lengths import check_lengths
-from ...descriptors.store import Descriptors, repeated_id, stored_as
+from ...descriptors.store import Descriptors
+from ...descriptors.texts import repeated_id
+from ...descriptors.writing import stored_as
 from ...errors import FormatError, InputError, OutputError
 from ...files.atomic import make_folder
 from ...files.one_run import one_run

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...descriptors.store import ids_at
+from ...descriptors.texts import ids_at
 
 KIND = np.dtype([("key", "<u8"), ("row", "<u4")])
 MOST_ROWS = 2**32 - 1

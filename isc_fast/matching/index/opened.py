@@ -10,7 +10,8 @@ import numpy as np
 
 from ...descriptors.comparing import compare
 from ...descriptors.lengths import check_lengths
-from ...descriptors.store import Descriptors, ids_at
+from ...descriptors.store import Descriptors
+from ...descriptors.texts import ids_at
 from ...descriptors.view_rows import row_blocks
 from ...errors import FormatError, InputError
 from ...files.sums import damage

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...descriptors.store import BLOCK_ROWS, Descriptors, open_descriptors, rows_at, write_blocks
+from ...descriptors.picking import rows_at
+from ...descriptors.store import BLOCK_ROWS, Descriptors, open_descriptors
+from ...descriptors.writing import write_blocks
 from ...errors import InputError
 from ...files.atomic import output_error, sync_folder
 from ...files.lazy import Texts

@@ -11,7 +11,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ...descriptors.store import Descriptors, open_descriptors, place_of_rows
+from ...descriptors.picking import place_of_rows
+from ...descriptors.store import Descriptors, open_descriptors
 from ...errors import FormatError
 from ...files.sums import damage
 from ..arrays import Floats, Ints, Pairs
