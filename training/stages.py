@@ -271,7 +271,7 @@ STAGES: dict[str, Stage] = {
 # schedule does, with a head that is fitted to the teacher, so nothing has to be frozen.
 STUDENT = Stage(
     "student", "imagenet", 224, 1, 32, epochs=20, use_epoch=19, learning_rate=3e-4, falling=True, neg_margin=1.0, memory_size=1,
-    hard_view=replace(_MINI["hard_view"], erase=0.0), views="distilled", temperature=0.1, similarity=0.1, optimizer="adamw",
+    hard_view=replace(_MINI_VIEW, erase=0.0), views="distilled", temperature=0.1, similarity=0.1, optimizer="adamw",
     arch="tf_efficientnet_lite0", gem_p=3.0, precision="bf16", channels_last=True, backbone_rate=0.3, head_start="fitted",
     freeze_statistics=True,
 )  # fmt: skip
