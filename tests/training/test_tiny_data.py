@@ -158,6 +158,7 @@ def test_photos_are_copied_as_they_are_and_queries_keep_the_resolution(built, po
         ("a_b__0-crop", "crop", "a_b__0"),
         ("a-b__0-off_screen", "off_screen", "a-b__0"),
         ("a-b-2-4edits", "4edits", "a-b"),
+        ("a-b-12-2edits", "2edits", "a-b"),
     ],
 )
 def test_a_query_says_its_kind_and_its_photo(query, kind, photo):

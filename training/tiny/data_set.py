@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,13 +31,12 @@ from random import Random
 
 from ...errors import InputError, IscFastError
 from ...evaluation.edits.held_out import HELD_OUT_EDITS, LIMITS, HeldOutEdit, using_one
-from ...files.atomic import make_folder, output_error, write_text
 from ...items import Item
 from ...machine.cores import available_cores
-from ...matching.matches import TRUTH_HEADER
 from ...sources.listing import list_images
 from .pair_edits import PAIR_EDITS
 from .photo_split import group_photos, load_photo, split_groups
+from .set_folder import copy_photos, list_pool, new_set, write_part
 
 SEED = 2021
 FOUR_EDITS = "4edits"
@@ -92,14 +89,20 @@ class _Query:
 
 
 def kind_of(query: str) -> str:
-    """Return the kind of edit of a held-out query, or ``4edits``."""
+    """Return the kind of edit of a held-out query, or how many edits it has, such as ``4edits``."""
     return query.rpartition("-")[2]
+
+
+def edits_in(kind: str) -> int:
+    """Return how many edits a kind stands for, which is 1 for all but ``2edits``, ``3edits`` and so on."""
+    count = kind.removesuffix("edits")
+    return int(count) if count != kind and count.isdecimal() else 1
 
 
 def photo_of(query: str) -> str:
     """Return the id of the photo that a held-out query was made from."""
     name, _, kind = query.rpartition("-")
-    return name.rpartition("-")[0] if kind == FOUR_EDITS else name
+    return name.rpartition("-")[0] if edits_in(kind) > 1 else name
 
 
 def _cut(photos: list[Item], *shares: float) -> Iterator[list[Item]]:
@@ -113,7 +116,7 @@ def _cut(photos: list[Item], *shares: float) -> Iterator[list[Item]]:
 
 
 def draw_kinds(
-    kinds: Mapping[str, HeldOutEdit], count: int, random: Random, limits: Iterable[tuple[frozenset[str], int]] = ()
+    kinds: Mapping[str, object], count: int, random: Random, limits: Iterable[tuple[frozenset[str], int]] = ()
 ) -> list[str]:
     """Draw ``count`` different kinds of edits, and return them in the order of the table.
 
@@ -204,20 +207,13 @@ def build_tiny_data(
     for name, share in (("held_out", held_out), ("references", references), ("copied", copied)):
         if not 0 < share < 1:
             raise InputError(f"the share {name} must lie between 0 and 1, not be {share}")
-    photos = list_images(pool, ids="stem").items
-    if bad := next((item.id for item in photos if set(item.id) & set(',"\r\n')), None):
-        raise InputError(
-            f"the photo {bad!r} has a comma, quote or line end in its name, which a ground-truth CSV cannot hold"
-        )
+    photos = list_pool(pool)
     further = list_images(more, ids="stem").items if more is not None else []
     if same := {item.id for item in photos} & {item.id for item in further}:
         raise InputError(
             f"{os.fspath(more or '')} and {os.fspath(pool)} both have a photo named {min(same)!r}; rename one"
         )
-    folder = make_folder(out)
-    if any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: name a new folder")
-    with ThreadPoolExecutor(workers or available_cores()) as threads:
+    with new_set(out) as root, ThreadPoolExecutor(workers or available_cores()) as threads:
         groups = group_photos(photos, threads)
         train, kept = split_groups(groups, held_out, SEED)
         originals, others, strangers = _cut(kept, _ORIGINALS, _OTHERS)
@@ -229,41 +225,13 @@ def build_tiny_data(
             )
         pairs = list(_pair_queries(paired, rest))
         copies, unmatched = _held_out_queries(originals, strangers)
-        try:
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-                root = Path(scratch, "data")
-                _copy([*train, *further], root / "training_images")
-                _write_part(root, "public_ground_truth.csv", [*paired, *unpaired], pairs, [], threads)
-                _write_part(root / "heldout", "ground_truth.csv", [*originals, *others], copies, unmatched, threads)
-                os.replace(root, folder)
-        except OSError as error:
-            raise output_error(folder, error) from error
+        copy_photos([*train, *further], root / "training_images")
+        write_part(root, "public_ground_truth.csv", [*paired, *unpaired], pairs, [], threads)
+        write_part(root / "heldout", "ground_truth.csv", [*originals, *others], copies, unmatched, threads)
     return TinyData(
-        folder, len(train) + len(further), len(paired) + len(unpaired), len(pairs), len(originals), len(others), len(strangers),
-        len(copies), len(unmatched),
+        Path(out), len(train) + len(further), len(paired) + len(unpaired), len(pairs), len(originals), len(others),
+        len(strangers), len(copies), len(unmatched),
     )  # fmt: skip
-
-
-def _copy(photos: Iterable[Item], folder: Path) -> None:
-    make_folder(folder)
-    for item in photos:
-        shutil.copyfile(item.path, folder / f"{item.id}{Path(item.path).suffix}")
-
-
-def _write_part(
-    root: Path,
-    truth: str,
-    references: Sequence[Item],
-    matching: Sequence[_Query],
-    unmatched: Sequence[_Query],
-    threads: ThreadPoolExecutor,
-) -> None:
-    """Write references, queries and the ground truth. Queries without a match have an empty reference in it."""
-    _copy(references, root / "reference_images")
-    queries = make_folder(root / "query_images")
-    list(threads.map(lambda query: query.save(queries), [*matching, *unmatched]))
-    rows = [TRUTH_HEADER, *(f"{query.id},{query.photo.id}" for query in matching)]
-    write_text(root / truth, "\n".join([*rows, *(f"{query.id}," for query in unmatched)]) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,11 @@
 
     python -m isc_fast.training.tiny.model_card --engine ENGINE.onnx --data DATA -o CARD
     python -m isc_fast.training.tiny.model_card --engine ENGINE.onnx --also before=OLD.onnx --data DATA -o CARD
+    python -m isc_fast.training.tiny.model_card --engine ENGINE.onnx --data DATA --held-out SECOND -o CARD2
 
+The third command measures on the set of `isc_fast.training.tiny.second_set`; its table has columns for one to four edits.
 The command writes ``CARD/figures.json`` and ``CARD/figures.md``. They show µAP and recall at 90 % precision (protocol
-``kit``) over all queries and over those with one and with four edits, and recall@1 by kind of edit. Each engine is measured
+``kit``) over all queries and over those with one edit and with several, and recall@1 by kind of edit. Each engine is measured
 without normalisation and with negative embedding subtraction (NES), whose negatives are ``DATA/training_images``. The
 baselines are ImageNet features of the same kind of network, and perceptual hashes. Queries without a match count in every
 row.
@@ -43,10 +45,14 @@ from .figures import PROTOCOL, Row, as_markdown, measure
 GEM_P = 3.0  # for ImageNet features, better than average pooling (µAP .450 against .412 on the first data set)
 
 
-def _engine_rows(
+def engine_rows(
     name: str, engine: Engine, training: Sequence[Item], held_out: HeldOut, log: Callable[[str], None]
 ) -> Iterator[Row]:
-    """Measure an engine without normalisation, and with negatives from the training images."""
+    """Measure an engine without normalisation, and with negatives from the training images.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
     log(f"{name}: describing {len(training) + len(held_out.queries) + len(held_out.references)} images")
 
     def describe(items: Sequence[Item], folder: str) -> Descriptors:
@@ -81,6 +87,7 @@ def make_card(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    held_out: str | os.PathLike[str] | None = None,
     baselines: bool = True,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
@@ -90,6 +97,8 @@ def make_card(
         engines: the engine files by their names in the table. The baselines take the input size of the first engine.
         data: a folder that `isc_fast.training.tiny.data_set` made.
         out: the folder for the two files.
+        held_out: the folder of the queries, the references and their ground truth, by default ``DATA/heldout``. The negatives
+            are those of ``data`` in any case.
         baselines: whether to measure ImageNet features and perceptual hashes too.
         log: a function that receives one line when the measurement of a system starts.
 
@@ -104,16 +113,16 @@ def make_card(
     if not engines:
         raise InputError("no engine is given to measure; name one with --engine ENGINE.onnx")
     folder = make_folder(out)
-    held_out = read_held_out(Path(data, "heldout"))
+    measured = read_held_out(held_out or Path(data, "heldout"))
     training = list_images(Path(data, "training_images"), ids="stem").items
     loaded = {name: load_engine(path) for name, path in engines.items()}
-    rows = [row for name, engine in loaded.items() for row in _engine_rows(name, engine, training, held_out, log)]
+    rows = [row for name, engine in loaded.items() for row in engine_rows(name, engine, training, measured, log)]
     if baselines:
         size = next(iter(loaded.values())).spec.height
         imagenet = ImageNetEngine(size, GEM_P)
-        rows += _engine_rows(f"ImageNet features, {size} px", imagenet, training, held_out, log)
-        rows += _hash_rows(held_out, log)
-    measured_on = _describe_data(training, held_out)
+        rows += engine_rows(f"ImageNet features, {size} px", imagenet, training, measured, log)
+        rows += _hash_rows(measured, log)
+    measured_on = describe_data(training, measured)
     figures = {
         "protocol": PROTOCOL,
         "data": measured_on,
@@ -129,7 +138,7 @@ def make_card(
 _PACKAGES = ("isc-fast", "numpy", "pillow", "onnxruntime", "torch", "timm", "imagehash")
 
 
-def _describe_data(training: Sequence[Item], held_out: HeldOut) -> dict[str, Any]:
+def describe_data(training: Sequence[Item], held_out: HeldOut) -> dict[str, Any]:
     """Return counts, and a digest over every file of the data. Two cards with an equal digest used the same data."""
     digest = hashlib.sha256()
     for items in (training, held_out.references, held_out.queries):
@@ -158,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--engine", required=True, help="the engine that the card is about")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=ENGINE", help="another one beside it")
     parser.add_argument("--data", required=True, type=Path, help="folder made by isc_fast.training.tiny.data_set")
+    parser.add_argument("--held-out", type=Path, help="folder of another held-out set (default: DATA/heldout)")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for figures.json and figures.md")
     parser.add_argument("--no-baselines", action="store_true", help="the engines alone")
     given = parser.parse_args(arguments)
@@ -170,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         engines,
         given.data,
         given.output,
+        held_out=given.held_out,
         baselines=not given.no_baselines,
         log=lambda line: print(line, file=sys.stderr),
     )
