@@ -2,6 +2,7 @@
 
     python bench/engine.py                 the network of v107 (random weights) at 512 × 512
     python bench/engine.py --ckpt v107.pth the published weights
+    python bench/engine.py --plot rates.svg  draws the rates beside their ceilings
     python bench/engine.py --smoke         takes seconds with a small network and shows only that it runs
 
 The reference way is torch in eager mode in fp32, at its best batch. The ceiling of a row is the processor's peak in the
@@ -32,6 +33,7 @@ import torch
 from checkpoints import random_checkpoint
 from harness import finish, interleaved
 from networks import ACCEPTED, lowered_engine
+from plots import add_plot, plot_ceilings
 from torch_way import Pixels, TorchWay
 
 from isc_fast.assets import demo_photos
@@ -46,6 +48,7 @@ from isc_fast.export.targets.fold import fold_norms
 from isc_fast.export.verify import describe
 from isc_fast.machine.cores import available_cores, has_bf16
 from isc_fast.networks.checkpoint import build_network, load_checkpoint
+from isc_fast.review.drawing import check_plot
 
 Run = Callable[[Pixels], npt.NDArray[np.float32]]
 
@@ -114,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=4, help="images that each way describes in each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="a small network, few images, one round")
+    add_plot(parser)
     given = parser.parse_args(arguments)
+    if given.plot:
+        check_plot(given.plot)
     side = 1536
     if given.smoke:
         given.arch, given.size, given.images, given.rounds, side = "resnet18", 64, 4, 1, 256
@@ -210,6 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ceiling = "–" if of_ceiling is None else f"{of_ceiling:.0%}"
         print(
             f"{name:<38}{rate['images_per_s']:>9.2f}{spread:>16}{row['ratio']:>7.2f}{ceiling:>9}{row['cosine_min']:>15.7f}"
+        )
+    if given.plot:
+        plot_ceilings(
+            given.plot,
+            rows,
+            f"{loaded.arch} at {size} × {size}, {operations / 1e9:.1f} GFLOP an image, {available_cores()} cores",
         )
     own = max(("onnxruntime fp32", "openvino fp32"), key=lambda name: rows.get(name, {}).get("ratio", 0.0))
     finish(

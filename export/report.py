@@ -48,6 +48,11 @@ class ExportReport:
                 + ("" if spec.gem_p is None else f", GeM p = {spec.gem_p:g}"),
             ),
             *([("views", f"{spec.augmentation}, summed")] if spec.augmentation else []),
+            *(
+                [("student of", f"{spec.teacher.get('name')}, {str(spec.teacher.get('id'))[:16]}…")]
+                if spec.teacher
+                else []
+            ),
             ("input", f"uint8 (n, {spec.height}, {spec.width}, 3)"),
             ("output", f"float32 (n, {spec.dim}), unit length"),
             ("weights", f"{stored}, from {spec.checkpoint_sha256[:16]}…"),

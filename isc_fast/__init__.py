@@ -78,6 +78,11 @@ if TYPE_CHECKING:
     from .runs.find import find_copies as find_copies
     from .runs.leaks import LeaksResult as LeaksResult
     from .runs.leaks import find_leaks as find_leaks
+    from .runs.normalizing import PartsMade as PartsMade
+    from .runs.normalizing import normalize_to_folder as normalize_to_folder
+    from .runs.normalizing import smooth_to_folder as smooth_to_folder
+    from .runs.searching import SearchResult as SearchResult
+    from .runs.searching import search_to_folder as search_to_folder
     from .runs.thresholds import AtPrecision as AtPrecision
     from .runs.tuner import tune as tune
     from .runs.verification import Verification as Verification
@@ -172,6 +177,15 @@ _HOME = {
     "runs.leaks": (
         "LeaksResult",
         "find_leaks",
+    ),
+    "runs.normalizing": (
+        "PartsMade",
+        "normalize_to_folder",
+        "smooth_to_folder",
+    ),
+    "runs.searching": (
+        "SearchResult",
+        "search_to_folder",
     ),
     "runs.thresholds": ("AtPrecision",),
     "runs.tuner": ("tune",),

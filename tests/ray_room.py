@@ -1,8 +1,8 @@
 """A real Ray cluster for tests: a head and more nodes on this machine, whose workers tests slow down, watch and kill.
 
-What a test wants of the workers stands in a folder that they look into: the file ``slow`` makes each batch take a while,
-``unlike`` gives one of them another processor, and the workers write down what they do in ``log``. A photo with ``poison`` in
-its name ends every process that decodes it. This comes from a ``sitecustomize`` on the workers' path.
+What a test wants of the workers stands in a folder that they look into: the file ``slow`` makes each batch, and each task of a
+search, take a while, ``unlike`` gives one of them another processor, and the workers write down what they do in ``log``. A photo
+with ``poison`` in its name ends every process that decodes it. This comes from a ``sitecustomize`` on the workers' path.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
     if RAY:
         from isc_fast.engines.ort import OrtEngine
         from isc_fast.extraction.parts import PartsFolder
-        from isc_fast.extraction.runners import ray_actor
+        from isc_fast.extraction.runners import engine_tool
+        from isc_fast.matching.search_tasks import SearchTasks
 
         def running(*_):
             note(run=1)
@@ -57,8 +58,9 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
                 time.sleep(0.3)
 
         before(OrtEngine, "run", running)
+        before(SearchTasks, "pairs", running)
         before(PartsFolder, "write_part", lambda _, plan, shard, *__: note(part=shard.index))
-        device_of = ray_actor.device_of
+        device_of = engine_tool.device_of
 
         def unlike(engine):
             try:
@@ -67,7 +69,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
                 return device_of(engine)
             return {**device_of(engine), "processor": "x86_64 avx"}
 
-        ray_actor.device_of = unlike
+        engine_tool.device_of = unlike
 """
 WAIT_S = 240.0
 """Seconds for what takes a few on an idle machine."""

@@ -1,6 +1,8 @@
-"""A program that trains a toy stage as the JSON on the command line says. It runs alone or under torchrun.
+"""A program that trains a toy stage, or a student, as the JSON on the command line says. It runs alone or under torchrun.
 
     python training_run.py '{"stage": "v98", "data": …, "start": …, "output": …, "changes": {}, "options": {}, "kill": null}'
+
+With ``teacher``, ``changes`` are arguments of `distill`, and ``stage`` is not read.
 
 ``kill`` is null or [step, signal]: the process sends itself the signal while it works on that step.
 """
@@ -14,6 +16,7 @@ import torch
 from helpers_training import check_no_gloo_thread, toy
 
 from isc_fast.errors import IscFastError
+from isc_fast.training.distillation import distill
 from isc_fast.training.loop.learner import Learner
 from isc_fast.training.options import RunOptions
 from isc_fast.training.run import train_stage
@@ -39,16 +42,12 @@ def main() -> int:
     if job.get("kill"):
         signal_at(*job["kill"])
     options = RunOptions(**{"device": "cpu", "workers": 0, "log_every": 1, **job.get("options", {})})
+    common = {"start": job["start"], "options": options}
     try:
-        print(
-            train_stage(
-                toy(job["stage"], **job.get("changes", {})),
-                job["data"],
-                job["output"],
-                start=job["start"],
-                options=options,
-            )
-        )
+        if "teacher" in job:
+            print(distill(job["teacher"], job["data"], job["output"], **common, **job["changes"]))
+        else:
+            print(train_stage(toy(job["stage"], **job.get("changes", {})), job["data"], job["output"], **common))
     except KeyboardInterrupt:
         return 130
     except IscFastError as error:

@@ -56,6 +56,8 @@ def collect_all(
             continue
         found.append(collection)
         flag = "--set " if len(stages) == 1 else f"--set {stage.name}."
+        if stage.teacher or stage.views == "distilled":
+            problems.append(f"{stage.name} learns from an engine; run: isc-fast distill --teacher ENGINE --data PHOTOS")
         problems += _misfits(stage, collection, world_size, accumulate, flag)
     _refuse(problems)
     return found
@@ -119,6 +121,10 @@ def _misfits(stage: Stage, collection: Collection, world_size: int, accumulate: 
             f"{stage.name} has hard_view.parts {hard.parts} and hard_view.frame {hard.frame}; expected a sum of at most 1, "
             "because a photo lies on one page"
         ]
+    if stage.teacher:
+        found = _misfits_with_a_teacher(stage)
+        if found:
+            return found
     found = []
     if steps_per_epoch(stage, samples) < 1:
         batch = samples - samples % world_size
@@ -141,6 +147,8 @@ def _misfits(stage: Stage, collection: Collection, world_size: int, accumulate: 
             "parts of two images or more; choose another --accumulate"
         )
     epoch = steps_per_epoch(stage, samples) * stage.images_per_step
+    if stage.teacher:  # its loss has no memory
+        return found
     if stage.images_per_step > stage.memory_size:
         found.append(
             f"a step of {stage.name} has {stage.images_per_step} images, and its memory holds {stage.memory_size}; give "
@@ -150,6 +158,30 @@ def _misfits(stage: Stage, collection: Collection, world_size: int, accumulate: 
         found.append(
             f"the memory of {stage.name}, {stage.memory_size}, is larger than the data set: an epoch has {epoch} images "
             f"({samples} samples); add images or give {flag}memory_size={max(stage.images_per_step, epoch // 4)}"
+        )
+    return found
+
+
+def _misfits_with_a_teacher(stage: Stage) -> list[str]:
+    """Return a line for every value with which a network cannot learn from a teacher."""
+    found = []
+    if stage.views != "distilled" or stage.hard_view is None:
+        found.append(
+            f"{stage.name} has a teacher and the views {stage.views!r}; expected 'distilled', with a hard view"
+        )
+    elif stage.hard_view.erase:
+        found.append(
+            f"{stage.name} has hard_view.erase {stage.hard_view.erase}; expected 0, because the teacher would still see "
+            "what is erased in the network's input"
+        )
+    if stage.temperature is None or stage.similarity < 0:
+        found.append(
+            f"{stage.name} has temperature {stage.temperature} and similarity {stage.similarity}; expected a number above 0 and "
+            "one of at least 0"
+        )
+    if stage.drawn_size < stage.input_size:
+        found.append(
+            f"{stage.name} has view_size {stage.view_size}; expected at least its input_size, {stage.input_size}"
         )
     return found
 

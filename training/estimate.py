@@ -5,13 +5,16 @@ It shows the stages, their steps and learning rates, and how long they would tak
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from ..engines.protocol import Engine
 from ..networks.model import DescriptorNet
 from ..progress import duration
 from .data.collection import Collection
@@ -34,6 +37,7 @@ class StageEstimate:
         steps_per_epoch: see `isc_fast.training.data.sampling.steps_per_epoch`.
         images_per_s: the measured rate of one device in training, without the time to make views. None if it was not
             measured.
+        teacher_images_per_s: the measured rate of the stage's teacher, which describes every image too. None without a teacher.
     """
 
     stage: Stage
@@ -41,6 +45,7 @@ class StageEstimate:
     negatives: int
     steps_per_epoch: int
     images_per_s: float | None = None
+    teacher_images_per_s: float | None = None
 
     @property
     def epochs(self) -> range:
@@ -55,7 +60,9 @@ class StageEstimate:
     @property
     def device_hours(self) -> float | None:
         """How many hours the stage takes on one device, or None if the rate was not measured."""
-        return None if self.images_per_s is None else self.images / self.images_per_s / 3600
+        if self.images_per_s is None:
+            return None
+        return (self.images / self.images_per_s + self.images / (self.teacher_images_per_s or math.inf)) / 3600
 
 
 def measure_step(stage: Stage, process: Process) -> float:
@@ -74,6 +81,8 @@ def measure_step(stage: Stage, process: Process) -> float:
     shape = (images, 3, stage.input_size, stage.input_size)
     batch = torch.randn(shape, device=device).contiguous(memory_format=layout)
     labels = torch.arange(images, device=device) // 2
+    if stage.teacher:
+        labels = torch.nn.functional.normalize(torch.randn(images, stage.dim, device=device))
     times = []
     for _ in range(_WARM_UP + _TIMED):
         began = time.perf_counter()
@@ -82,6 +91,20 @@ def measure_step(stage: Stage, process: Process) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return images / statistics.median(times[_WARM_UP:])
+
+
+def measure_teacher(engine: Engine) -> float:
+    """Measure the images per second of an engine, on random pixels in its own batch size."""
+    spec = engine.spec
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (engine.default_batch_size, spec.height, spec.width, 3), np.uint8
+    )
+    times = []
+    for _ in range(_WARM_UP + _TIMED):
+        began = time.perf_counter()
+        engine.run(pixels)
+        times.append(time.perf_counter() - began)
+    return len(pixels) / statistics.median(times[_WARM_UP:])
 
 
 def estimate_stage(stage: Stage, collection: Collection, process: Process, *, measure: bool) -> StageEstimate:
@@ -116,6 +139,11 @@ def render(estimates: Sequence[StageEstimate], process: Process) -> str:
             f"{'–' if one.images_per_s is None else f'{one.images_per_s:.1f}':>9} "
             f"{'–' if hours is None else f'{hours:,.2f}':>9}"
         )
+    for one in estimates:
+        if one.teacher_images_per_s is not None:
+            lines.append(
+                f"{'teacher':<8} describes each of these images too: {one.teacher_images_per_s:.1f} images/s, in the hours"
+            )
     total = [one.device_hours for one in estimates]
     if all(hours is not None for hours in total):
         hours = sum(hours for hours in total if hours is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 STATE_FILE = "resume.pt"
+DESCRIPTION_FILE = "stage.json"
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

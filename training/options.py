@@ -36,6 +36,8 @@ class RunOptions:
             weights. None means that there is no average.
         log_every: the number of steps between two rows of ``log.csv``.
         checkpoint_minutes: the minutes between two saved states. A state is also saved at the end of each epoch.
+        teacher_device: what the teacher of a distilled network runs on: ``cpu``, ``cuda`` or ``cuda:1``. By default, it is
+            the device that the network trains on.
         evaluate: a folder with ``query_images``, ``reference_images`` and a ground truth. The network is evaluated on it
             after each epoch.
         fonts, emoji: folders with fonts and emoji for the hard views. By default, installed ones are used.
@@ -51,6 +53,7 @@ class RunOptions:
     ema_decay: float | None = None
     log_every: int = 20
     checkpoint_minutes: float = 10.0
+    teacher_device: str | None = None
     evaluate: Path | None = None
     fonts: Path | None = None
     emoji: Path | None = None

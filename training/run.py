@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import require
 from ..progress import ProgressCallback
 from .checks import check_loaders, check_start, collect_all
+from .data.collection import Collection
 from .data.held_out import read_held_out
 from .launched import world_size
 from .names import STATE_FILE, checkpoint_path
@@ -83,6 +84,33 @@ def train_stage(
     (collection,) = collect_all(
         [stage], data, ground_truth=ground_truth, world_size=world_size(), accumulate=options.accumulate
     )
+    train_on(stage, collection, folder, start=start, overwrite=overwrite, options=options, progress=progress, log=log)
+    return final
+
+
+def train_on(
+    stage: Stage,
+    collection: Collection,
+    folder: Path,
+    *,
+    options: RunOptions,
+    start: str | os.PathLike[str],
+    overwrite: bool,
+    progress: Progress | None,
+    log: Callable[[str], None] | None,
+    teacher: str | os.PathLike[str] | None = None,
+) -> None:
+    """Train one stage on images that were collected and checked.
+
+    Args:
+        stage, options, start, overwrite, progress, log: see `train_stage`.
+        collection: the images.
+        folder: for the files that `train_stage` names.
+        teacher: the file of the engine that the stage learns from, if it names one.
+
+    Raises:
+        IscFastError, KeyboardInterrupt: see `train_stage`; also if the teacher cannot run here.
+    """
     held_out = read_held_out(options.evaluate) if options.evaluate is not None else None
     artwork = find_artwork(options.fonts, options.emoji) if stage.hard_view is not None else None
     work = require("isc_fast.training.loop.stage_run", "train")
@@ -97,9 +125,9 @@ def train_stage(
         overwrite=overwrite,
         progress=progress,
         log=log,
+        teacher=teacher,
     )
     work.run_stage(run)
-    return final
 
 
 def train_schedule(

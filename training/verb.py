@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, IscFastError, require
+from ..errors import InputError, require
 from ..machine.allocator import keep_freed_memory
 from .checks import collect_all
 from .launched import current_rank, world_size
-from .options import RunOptions, StepsDone
+from .options import RunOptions
 from .overrides import override
+from .reporting import reported_once
 from .run import Progress, train_schedule, train_stage
 from .stages import STAGES, Stage, schedule
 
@@ -75,7 +76,7 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
         IscFastError, KeyboardInterrupt: see `isc_fast.training.run.train_stage`.
     """
     keep_freed_memory()
-    try:
+    with reported_once(given.max_steps, note):
         stages, options = _stages(given), _options(given)
         if given.dry_run:
             shown = _dry_run(given, stages, options)
@@ -93,15 +94,5 @@ def train(given: Namespace, *, progress: Progress, note: Callable[[str], None], 
             made = train_schedule(stages, given.data, given.output, start=start, **common)
         else:
             made = train_stage(stages[0], given.data, given.output, start=start, **common)
-    except StepsDone:
         if current_rank() == 0:
-            note(
-                f"stopped after {options.max_steps} steps, as --max-steps says; the same command goes on from the saved state"
-            )
-        return
-    except (IscFastError, KeyboardInterrupt):
-        if current_rank() == 0:
-            raise
-        raise SystemExit(1) from None
-    if current_rank() == 0:
-        show(str(made))
+            show(str(made))

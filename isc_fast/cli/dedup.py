@@ -18,6 +18,7 @@ from .flags import (
     threshold_of,
 )
 from .output import named_progress, note, note_what_is_missing, propose, show, told_in_one_line
+from .ray_flags import add_search_workers, search_workers_of
 
 if TYPE_CHECKING:
     from ..runs.dedup import DedupResult
@@ -67,6 +68,7 @@ def add(parser: ArgumentParser) -> None:
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
+    add_search_workers(parser)
     add_json(parser, "the result as ")
 
 
@@ -84,6 +86,7 @@ def run(arguments: Namespace) -> int:
             nemo=arguments.nemo,
             progress=printers,
             **given(arguments, *names),
+            **search_workers_of(arguments),
             **threshold_of(arguments),
         )
     if found.side.made:

@@ -6,7 +6,6 @@ import json
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
 from ..progress import duration
 from .flags import (
     CHECKSUM_HELP,
@@ -26,10 +25,10 @@ from .flags import (
 )
 from .output import note_what_is_missing, noted, progress, show, unread
 from .ray_flags import add_ray_flags, cluster_of, count_or_range
+from .share_flags import add_share_flags, share_of
 
 if TYPE_CHECKING:
     from ..extraction.pipeline import Extraction
-    from ..extraction.share import Share
 
 HELP = "describe photos; interrupt it at any time, the same command resumes"
 EXAMPLE = "isc-fast extract photos/ --engine v107.onnx -o refs.h5"
@@ -64,13 +63,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with status 1 if any image failed, or pictures were left out"
     )
-    parser.add_argument(
-        "--shard-index", type=int, metavar="I", help="compute only this share of a folder's parts, counted from 0"
-    )
-    parser.add_argument("--num-shards", type=int, metavar="N", help="number of shares; other jobs compute the others")
-    parser.add_argument(
-        "--slurm", action="store_true", help="take the share of this task of a Slurm job array, or of srun's tasks"
-    )
+    add_share_flags(parser)
     parser.add_argument(
         "--by-container",
         action="store_true",
@@ -99,7 +92,7 @@ def run(arguments: Namespace) -> int:
             keep_gone=arguments.keep_gone,
             checksum=arguments.checksum,
             isolated=arguments.isolate,
-            share=_share(arguments),
+            share=share_of(arguments),
             by_container=arguments.by_container,
             choice=choice(arguments),
             progress=printer,
@@ -118,26 +111,6 @@ def run(arguments: Namespace) -> int:
     else:
         show(f"{made.path}: {_counts(made)}, complete already" + ("" if made.complete else " in this share"))
     return 1 if arguments.strict and (made.failures or unread(made)) else 0
-
-
-def _share(arguments: Namespace) -> Share | None:
-    """The share of this job; None for everything.
-
-    Raises:
-        InputError: the flags do not go together, or there is no such share.
-    """
-    from ..extraction.share import Share
-
-    index, count = arguments.shard_index, arguments.num_shards
-    if arguments.slurm:
-        if (index, count) != (None, None):
-            raise InputError(
-                "--slurm says which share this is, and so do --shard-index and --num-shards: leave one out"
-            )
-        return Share.of_slurm()
-    if (index is None) != (count is None):
-        raise InputError("--shard-index and --num-shards go together: which share this is, and of how many")
-    return None if index is None else Share(index, count)
 
 
 def _counts(made: Extraction) -> str:

@@ -7,7 +7,8 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import InputError
 from .flags import add_dtype, add_search_device, given
-from .output import note, show, tell, told_in_one_line
+from .output import note, noted, progress, show, show_parts, tell, told_in_one_line
+from .task_flags import add_task_flags, refuse_task_flags, tasks_of
 
 HELP = "subtract negatives from descriptors, for queries and references alike"
 EXAMPLE = "isc-fast normalize refs.h5 --negatives negatives.h5 -o refs-normalized.h5"
@@ -17,7 +18,9 @@ def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("descriptors", metavar="FILE.h5")
     parser.add_argument("--negatives", metavar="FILE", help="made by isc-fast negatives (plain descriptors for score)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="file to make; or with a slash, out/, a result in parts"
+    )
     parser.add_argument(
         "--method",
         choices=("nes", "score"),
@@ -29,6 +32,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, metavar="N", help="how often they are subtracted (default: 1)")
     add_dtype(parser)
     add_search_device(parser)
+    add_task_flags(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -36,15 +40,17 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.comparing import compare_with_negatives
     from ..descriptors.formats.table import open_any
     from ..matching.methods import normalize_to_file
+    from ..runs.task_folder import is_task_output
 
     method = arguments.method or "nes"
     _check(arguments, method)
+    if is_task_output(arguments.output):
+        return _in_tasks(arguments, method)
+    refuse_task_flags(arguments)
     options = given(arguments, "k", "beta", "iterations", "device", "dtype")
     with contextlib.ExitStack() as stack:
         negatives = None
-        if not (method == "score" and arguments.role == "reference"):
-            if arguments.negatives is None:
-                raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
+        if _against(arguments, method):
             negatives = stack.enter_context(open_any(arguments.negatives))
             if method == "nes" and not negatives.provenance.smoothing:
                 note(f"note: {arguments.negatives} is not smoothed; the published method smooths: isc-fast negatives")
@@ -54,6 +60,36 @@ def run(arguments: Namespace) -> int:
         if negatives is not None:
             tell(compare_with_negatives(descriptors, negatives))
     show(f"{arguments.output}: normalised by {method}")
+    return 0
+
+
+def _against(arguments: Namespace, method: str) -> bool:
+    """Whether negatives are needed.
+
+    Raises:
+        InputError: they are, and were not given.
+    """
+    needed = not (method == "score" and arguments.role == "reference")
+    if needed and arguments.negatives is None:
+        raise InputError("give --negatives FILE; make one with: isc-fast negatives TRAIN.h5 -o negatives.h5")
+    return needed
+
+
+def _in_tasks(arguments: Namespace, method: str) -> int:
+    """Normalise into a result in parts."""
+    from ..runs.normalizing import normalize_to_folder
+
+    if arguments.dtype not in (None, "float32"):
+        raise InputError("--dtype float16 is for one file, and a folder keeps parts of float32; give -o FILE")
+    negatives = arguments.negatives if _against(arguments, method) else None
+    options = given(arguments, "k", "beta", "iterations", "device") | tasks_of(arguments)
+    with progress("normalize", "million pairs") as printer, noted("isc_fast.ray", printer), told_in_one_line():
+        made = normalize_to_folder(
+            arguments.descriptors, negatives, arguments.output, method=method, progress=printer, **options
+        )
+    if made.verdict is not None:
+        tell(made.verdict)
+    show_parts(made, f"normalised by {method}")
     return 0
 
 

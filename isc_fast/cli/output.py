@@ -20,6 +20,7 @@ from ..progress import ProgressPrinter
 if TYPE_CHECKING:
     from ..descriptors.comparing import Verdict
     from ..extraction.pipeline import Extraction
+    from ..runs.normalizing import PartsMade
 
 _FAILURES_SHOWN = 10
 
@@ -50,6 +51,16 @@ def show(result: object) -> None:
         raise
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def show_parts(made: PartsMade, words: str) -> None:
+    """Print what became of a result in parts; ``words`` say what it is when it is whole."""
+    if made.complete:
+        show(f"{made.folder}: {words}, {made.parts} parts")
+    else:
+        show(
+            f"{made.folder}: {made.done} of {made.parts} parts are there; the job that sees the last one writes the manifest"
+        )
 
 
 def print_error(text: str) -> None:

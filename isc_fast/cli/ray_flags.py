@@ -42,6 +42,42 @@ def add_ray_flags(parser: ArgumentParser) -> None:
     )
 
 
+def add_search_workers(parser: ArgumentParser) -> None:
+    """Add who compares, for a verb whose ``--workers`` decode."""
+    parser.add_argument(
+        "--search-workers",
+        type=count_or_range,
+        metavar="N",
+        help="processes that compare, which share the cores; with --search-ray MIN:MAX workers, such as 2:8",
+    )
+    parser.add_argument(
+        "--search-ray",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help="let workers on a Ray cluster compare: the one at this address, or as --ray of isc-fast extract finds it",
+    )
+
+
+def search_workers_of(arguments: Namespace) -> dict[str, Any]:
+    """The arguments of `isc_fast.find_duplicates` that the flags of `add_search_workers` say.
+
+    Raises:
+        InputError: a flag needs ``--search-ray``, or a number is out of range.
+    """
+    from ..extraction.runners.cluster import Cluster
+
+    workers = arguments.search_workers
+    if arguments.search_ray is not None:
+        span = (workers, workers) if isinstance(workers, int) else workers
+        return {"search_cluster": Cluster(arguments.search_ray or None, span)}
+    if isinstance(workers, tuple):
+        raise InputError(
+            "--search-workers MIN:MAX is about workers on a Ray cluster; give --search-ray too, or leave it out"
+        )
+    return {} if workers is None else {"search_workers": workers}
+
+
 def cluster_of(arguments: Namespace) -> dict[str, Any]:
     """The arguments of `isc_fast.extract` that these flags and ``--workers`` say.
 

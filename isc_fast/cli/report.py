@@ -33,6 +33,11 @@ def add(parser: ArgumentParser) -> None:
         "--max-rows", type=int, metavar="N", help="pairs shown at most, spread over the scores (default: 1000)"
     )
     parser.add_argument("--verdicts", metavar="FILE", help="mark the pairs that this file, saved from a page, judges")
+    parser.add_argument(
+        "--evidence",
+        metavar="FILE.jsonl",
+        help="what align --evidence wrote: lay the photos of these pairs over each other where the copy lies",
+    )
 
 
 def run(arguments: Namespace) -> int:
@@ -52,7 +57,7 @@ def run(arguments: Namespace) -> int:
         queries=photos(arguments.queries),
         references=photos(arguments.references),
         truth=truth,
-        **given(arguments, "threshold", "max_rows", "verdicts"),
+        **given(arguments, "threshold", "max_rows", "verdicts", "evidence"),
     )
     show(f"{arguments.output}: {shown} pairs")
     return 0

@@ -11,7 +11,8 @@ what a user should know.
 | decoded by decoders whose pixels differ | yes, with a note |
 | made in two precisions of one network | yes, with a warning that names the measured cosine |
 | a side was put together from rows of two precisions | yes, with a warning |
-| made by two networks, or normalised differently, or smoothed, or of different dimensions | no |
+| one made by a student of the other's engine (`isc-fast distill`) | yes, with a warning that names the measured cosine |
+| made by two other networks, or normalised differently, or smoothed, or of different dimensions | no |
 
 A side may hold several views of each photo: a search takes the best of them. A set that is compared with itself and an index hold
 whole photos, and sets that are to be one hold the same views.
@@ -34,10 +35,11 @@ from ..decoders.views import in_words
 from ..errors import MismatchError
 from .provenance import EngineFacts, Normalization, Provenance
 from .store import Descriptors
+from .teaching import student_of
 
 
 class PrecisionWarning(UserWarning):
-    """Two sets that are compared were made in different precisions of one network."""
+    """Two sets that are compared were made in different precisions of one network, or by a network and its teacher."""
 
 
 class Grade(IntEnum):
@@ -78,7 +80,7 @@ class Verdict:
         return self.grade < Grade.NO
 
     def require(self) -> None:
-        """Return if the sets may be compared, with a Python warning where their precisions differ.
+        """Return if the sets may be compared, with a Python warning where their scores are not exact.
 
         Raises:
             MismatchError: they may not.
@@ -130,6 +132,28 @@ def _no_negatives(pair: _Pair) -> Remark | None:
 
 
 def _engines(pair: _Pair) -> Remark | None:
+    found = _same_network(pair)
+    return _taught(pair) or found if found and found.grade is Grade.NO else found
+
+
+def _taught(pair: _Pair) -> Remark | None:
+    """A warning where one side was made by a student of the other side's engine."""
+    sides = [
+        (name, record.engine_id, record.engine or EngineFacts())
+        for name, record in zip(pair.names, (pair.left, pair.right), strict=True)
+    ]
+    for (one, _, student), (other, engine_id, teacher) in (sides, sides[::-1]):
+        record = student_of(student, engine_id, teacher)
+        if record:
+            return Remark(
+                Grade.WARNING,
+                f"{one} were made by {student.name}, which learned from {record.name}, the engine of the {other}, so their "
+                f"scores are not exact: {record.in_words()}; extract both with one engine",
+            )
+    return None
+
+
+def _same_network(pair: _Pair) -> Remark | None:
     ids = [record.engine_id for record in (pair.left, pair.right)]
     if not (pair.left.stamped and pair.right.stamped) or ids == [None, None]:
         return Remark(
@@ -345,7 +369,7 @@ def _made_alike(pair: _Pair) -> Remark | None:
             return _apart(f"{pair.names[0]} are {what} {shown[0]} and {pair.names[1]} {what} {shown[1]}")
     if left.engine_id is None or right.engine_id is None:
         return _apart("not all of them say which engine made them")
-    found = _engines(pair)
+    found = _same_network(pair)  # a file that holds rows of a student beside rows of its teacher could not say so later
     return _apart(found.words) if found and found.grade is Grade.NO else found
 
 

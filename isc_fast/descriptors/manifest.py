@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,9 @@ from ..stores.urls import is_url, unfold
 
 MANIFEST = "manifest.json"
 VERSION = 1
-AGAIN = "run the same isc-fast extract again, which computes it"
-"""What brings a part back that is lost."""
+_AGAIN = "run the same isc-fast {} again, which computes it"
+AGAIN = _AGAIN.format("extract")
+"""What brings a part back that is lost, of a result of isc-fast extract; see `Manifest.again`."""
 
 BEGUN = re.compile(r"begun-(?:new|[0-9a-f]{16})\.json")
 """Names of the file that says what was begun in a folder and is not done."""
@@ -94,6 +96,12 @@ class Manifest:
     def rows(self) -> int:
         """The number of descriptors."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def again(self) -> str:
+        """What brings a part back that is lost."""
+        made = (("normalization", "normalize"), ("smoothing", "negatives"))
+        return _AGAIN.format(next((verb for fact, verb in made if self.meta.get(fact)), "extract"))
 
     @property
     def failures(self) -> int:
@@ -177,6 +185,17 @@ def parts_home(path: str | os.PathLike[str]) -> Home | None:
         return home if home.read(MANIFEST, len(_BEGINNING)) == _BEGINNING else None
     except OSError:
         return None
+
+
+def ends_of(path: str | os.PathLike[str]) -> list[int] | None:
+    """Where the parts of a result in parts end, as rows; None where it is no such result.
+
+    Raises:
+        FormatError: the manifest is damaged.
+        StoreError: its bucket cannot be reached.
+    """
+    home = parts_home(path)
+    return None if home is None else [*accumulate(part.rows for part in read_manifest(home).parts)]
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:

@@ -26,7 +26,7 @@ from ..files.sums import damage, digest_of
 from ..files.verified import VerifiedFile, open_summed
 from ..items import Failure, Ints
 from ..sources.stamps import unknown
-from .manifest import AGAIN, Manifest, parts_home, read_manifest
+from .manifest import Manifest, parts_home, read_manifest
 from .picking import some_rows
 from .store import Descriptors, open_descriptors
 from .texts import FileIds, ids_at
@@ -145,7 +145,8 @@ class PartFiles:
     def damage(self, number: int, words: str) -> DamageError:
         """The error of a part; ``words`` say what is wrong with it, such as ``"is not there"``."""
         name = self.manifest.parts[number].name
-        advice = f"copy it from a sound copy, or {'' if self.home.size(name) is None else 'remove it and '}{AGAIN}"
+        before = "" if self.home.size(name) is None else "remove it and "
+        advice = f"copy it from a sound copy, or {before}{self.manifest.again}"
         return DamageError(f"the part {name} of {self.home.address} {words}; {advice}", words)
 
     def close(self) -> None:

@@ -137,6 +137,7 @@ _NOT_THE_NETWORK = frozenset(
         "parity",
         "accuracy",
         "operating_point",
+        "teacher",
         "tools",
         "version",
     )
@@ -160,6 +161,7 @@ class EngineFacts(Record):
     parity: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
     operating_point: Mapping[str, Any] | None = None
+    teacher: Mapping[str, Any] | None = None
 
     @property
     def network(self) -> dict[str, Any]:

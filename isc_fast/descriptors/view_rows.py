@@ -50,6 +50,13 @@ def whole_of(descriptors: Descriptors) -> Descriptors:
     return replace(descriptors, vectors=vectors, meta=descriptors.provenance.without("views").write())
 
 
+def rows_between(descriptors: Descriptors, start: int, stop: int) -> Descriptors:
+    """Consecutive photos of a set, ``start ≤ row < stop``, without its ledgers; read when they are asked for."""
+    vectors: Any = _Run(descriptors.vectors, start, stop)
+    ids = _SomeIds(descriptors.ids, start, stop)
+    return Descriptors(vectors, ids, descriptors.meta)
+
+
 def row_blocks(descriptors: Descriptors, rows: int) -> Iterator[Vectors]:
     """Single descriptors in consecutive blocks ``float32 (m, d)`` of about so many rows, those of a photo in one block."""
     views = len(descriptors.views)
@@ -126,3 +133,40 @@ class _Repeated(Lazy[str]):
         first = start // self._times
         ids = self._ids[first : -(-stop // self._times)]
         return [ids[row // self._times - first] for row in range(start, stop)]
+
+
+class _Run:
+    """Consecutive rows of a table: an array, or anything that is sliced like one."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, table: Any, start: int, stop: int) -> None:
+        self._table, self._start = table, start
+        self.shape = stop - start, table.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: slice | Ints) -> Vectors:
+        if not isinstance(wanted, slice):
+            return rows_at(self._table, np.asarray(wanted, np.int64) + self._start)
+        start, stop, step = wanted.indices(len(self))
+        rows = np.asarray(self._table[self._start + start : self._start + max(start, stop)], np.float32)
+        return rows[::step]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+
+class _SomeIds(Lazy[str]):
+    """Consecutive ids of a set."""
+
+    def __init__(self, ids: Any, start: int, stop: int) -> None:
+        self._ids, self._start, self._stop = ids, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def read(self, start: int, stop: int) -> list[str]:
+        """See `Lazy`."""
+        return [*self._ids[self._start + start : self._start + stop]]

@@ -36,7 +36,7 @@ _TYPES: dict[Any, tuple[str, ...]] = {
     (str, type(None)): ("arch", "augmentation"),
     str: ("name", "precision", "runtime", "weights_as", "preprocessing", "checkpoint_sha256"),
     list: ("fp32_layers",),
-    dict: ("parity", "accuracy", "tools", "operating_point"),
+    dict: ("parity", "accuracy", "tools", "operating_point", "teacher"),
 }
 
 
@@ -71,6 +71,8 @@ class EngineSpec:
             `isc_fast.networks.augmented.SCALES_AND_MIRROR`; None for the photo alone.
         operating_point: the score from which on two photos count as copies, as `isc_fast.engines.operating_point` reads it;
             empty where it was not measured.
+        teacher: of a network that learned to give another engine's descriptors: that engine and how near it came, as
+            `isc_fast.descriptors.teaching` reads it; empty for any other.
         version: of this specification.
     """
 
@@ -91,6 +93,7 @@ class EngineSpec:
     tools: Mapping[str, str] = field(default_factory=dict)
     augmentation: str | None = None
     operating_point: Mapping[str, Any] = field(default_factory=dict)
+    teacher: Mapping[str, Any] = field(default_factory=dict)
     version: int = SPEC_VERSION
 
     @property
@@ -105,7 +108,7 @@ class EngineSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON. A fact that came later is left out where it says nothing, so that files stay the same."""
         values = asdict(self)
-        for name in ("augmentation", "operating_point"):
+        for name in ("augmentation", "operating_point", "teacher"):
             if not values[name]:
                 del values[name]
         return values

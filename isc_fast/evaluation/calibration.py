@@ -7,28 +7,22 @@ reaches a score is counted as far as there are enough; beyond that it is taken t
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..descriptors.comparing import Grade, Verdict, compare_with_calibration
-from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors
-from ..errors import FormatError, InputError, MismatchError
-from ..files.atomic import replacing
-from ..files.reading import parse_json
+from ..errors import InputError, MismatchError
 from ..items import Ints
 from .copies import Trial
 
-KIND, VERSION = "isc-fast calibration", 1
 TAIL = 2000
 """So many of the highest unrelated pairs are kept."""
 COUNTED = 30
@@ -298,106 +292,6 @@ class Calibration:
             if remark.grade is Grade.NO:
                 raise MismatchError(f"{os.fspath(name)}: {remark.words}; isc-fast calibrate makes one for them")
         return found
-
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        values = {
-            "kind": KIND,
-            "version": VERSION,
-            "made_by": dict(self.meta),
-            "dim": self.dim,
-            "photos": self.photos,
-            "left_out": self.left_out,
-            "copies": {
-                "kind": list(self.kinds),
-                "score": np.round(self.true, 6).tolist(),
-                "photo": self.true_of.tolist(),
-            },
-            "unrelated": {
-                "pairs": self.pairs,
-                "score": np.round(self.tail, 6).tolist(),
-                "copy_of": self.tail_of.tolist(),
-                "photo": self.tail_with.tolist(),
-            },
-            "copies_of": self.copies_of.tolist(),
-        }
-        with replacing(Path(path)) as temporary:
-            temporary.write_text(json.dumps(values) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `write` wrote.
-
-        Raises:
-            InputError: there is no such file.
-            FormatError: it is no calibration, or a newer one.
-        """
-        try:
-            values = parse_json(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise InputError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise FormatError(f"{os.fspath(path)} is no calibration: no JSON") from error
-        if not isinstance(values, dict) or values.get("kind") != KIND:
-            raise FormatError(f"{os.fspath(path)} is no calibration; isc-fast calibrate makes one")
-        if values.get("version") != VERSION:
-            raise FormatError(
-                f"{os.fspath(path)} is a calibration of version {values.get('version')}, and this isc-fast reads {VERSION}"
-            )
-        try:
-            found = cls._of_values(values)
-        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, FormatError) as error:
-            raise FormatError(f"{os.fspath(path)} is a damaged calibration; make it again") from error
-        if not found._is_sane():
-            raise FormatError(f"{os.fspath(path)} is a damaged calibration; make it again")
-        return found
-
-    @classmethod
-    def _of_values(cls, values: Mapping[str, Any]) -> Self:
-        copies, unrelated = values["copies"], values["unrelated"]
-        Provenance.read(values["made_by"])
-        return cls(
-            values["made_by"],
-            int(values["dim"]),
-            int(values["photos"]),
-            [str(kind) for kind in copies["kind"]],
-            np.array(copies["score"], np.float64),
-            np.array(copies["photo"], np.int64),
-            int(unrelated["pairs"]),
-            np.array(unrelated["score"], np.float64),
-            np.array(unrelated["copy_of"], np.int64),
-            np.array(unrelated["photo"], np.int64),
-            np.array(values["copies_of"], np.int64),
-            int(values["left_out"]),
-        )
-
-    def _is_sane(self) -> bool:
-        columns = (self.true, self.true_of, self.tail, self.tail_of, self.tail_with, self.copies_of)
-        if any(column.ndim != 1 for column in columns) or not len(self.true) or len(self.tail) < 2:
-            return False
-        if not len(self.true) == len(self.true_of) == len(self.kinds) or not len(self.tail) == len(self.tail_of) == len(
-            self.tail_with
-        ):
-            return False
-        numbers = np.concatenate([self.true_of, self.tail_of, self.tail_with])
-        in_range = numbers.min() >= 0 and numbers.max() < len(self.copies_of) and (self.copies_of >= 0).all()
-        in_range = in_range and self.tail_with.max() < self.photos <= len(self.copies_of)
-        scores = np.concatenate([self.true, self.tail])
-        falling = (np.diff(self.tail) <= 0).all()
-        # Vectors of unit length may score a little more than 1; score normalisation lowers scores.
-        finite = bool(np.isfinite(scores).all()) and float(np.abs(scores).max()) <= 10
-        return bool(
-            0 < self.dim < 1_000_000
-            and in_range
-            and falling
-            and finite
-            and self.pairs >= len(self.tail)
-            and self.copies_of.sum() > 0
-        )
 
 
 FEWEST = 16

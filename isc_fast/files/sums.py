@@ -36,6 +36,12 @@ _SMALLEST, _LARGEST = 1 << 10, 1 << 26  # bytes of a block that a reader takes
 _READ_BYTES = 1 << 22  # read at a time where a whole file is checked
 
 
+def content_bytes(size: int) -> int:
+    """How many bytes of a file of that size are content, where checksums without a note stand behind it."""
+    rest = max(0, size - trailer_bytes(0))
+    return rest - 4 * -(-rest // (BLOCK_BYTES + 4))
+
+
 def read_exactly(descriptor: int, start: int, buffer: memoryview) -> int:
     """Fill a buffer from a place in a file; returns how many bytes the file had there."""
     done = 0

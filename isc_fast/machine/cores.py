@@ -15,6 +15,15 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Any of these says that a processor multiplies bf16 numbers by itself."""
 
 
+_most: int | None = None
+
+
+def use_cores(count: int) -> None:
+    """Let this process use no more cores than so many: it is one of several workers, or got them from a cluster."""
+    global _most
+    _most = count
+
+
 def _cgroup_quota(root: Path) -> float | None:
     """Return the cores that the container's quota allows (cgroup v2, then v1), or None where there is no quota."""
     try:
@@ -31,13 +40,16 @@ def _cgroup_quota(root: Path) -> float | None:
 
 
 def available_cores(cgroup_root: Path = _CGROUP) -> int:
-    """Count the cores that this process may use: its affinity mask, cut to the container's quota; at least 1.
+    """Count the cores that this process may use: its affinity mask, cut to the container's quota and to `use_cores`; at least 1.
 
     `os.cpu_count` counts the machine's cores, so a container with two of 64 would start 64 threads and crawl.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    limits = [affinity if _most is None else min(affinity, _most)]
     quota = _cgroup_quota(cgroup_root)
-    return max(1, affinity if quota is None else min(affinity, math.ceil(quota)))
+    if quota is not None:
+        limits.append(math.ceil(quota))
+    return max(1, min(limits))
 
 
 def most_threads() -> int:

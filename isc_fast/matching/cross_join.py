@@ -33,6 +33,7 @@ class CrossJoin:
         device: what searches; see `isc_fast.search`.
 
     Attributes:
+        rows: of a block of queries.
         blocks: number of blocks of queries.
         views: of both sides.
         same: of both sides, for each row the number of the first row that equals it in every bit.
@@ -54,17 +55,17 @@ class CrossJoin:
         self._searcher = open_searcher(device)
         sizes = self._searcher.block_rows(queries.dim)
         self.views = Views.of(queries, references)
-        self._rows = max(1, sizes.queries // len(self.views.queries))
+        self.rows = max(1, sizes.queries // len(self.views.queries))
         self._reference_rows = max(1, sizes.references // len(self.views.references))
         self._sides = (queries, references)
-        self._equal = (_Equal(queries, self._rows), _Equal(references, self._reference_rows))
+        self._equal = (_Equal(queries, self.rows), _Equal(references, self._reference_rows))
         self.same = (self._equal[0].same, self._equal[1].same)
-        self.blocks = -(-len(queries) // self._rows)
+        self.blocks = -(-len(queries) // self.rows)
 
     def comparisons(self, number: int) -> int:
         """How many pairs of rows a block is compared in, at most: the measure of its work."""
         queries, references = self._sides
-        return min(self._rows, len(queries) - number * self._rows) * len(references) * self.views.count
+        return min(self.rows, len(queries) - number * self.rows) * len(references) * self.views.count
 
     def pairs(self, number: int) -> Iterator[Pairs]:
         """The pairs of a block of queries: row numbers of both sides, and scores, each ``(pairs,)``.
@@ -76,8 +77,8 @@ class CrossJoin:
             EngineError: faiss fails on the device.
             MissingExtraError: faiss is not installed.
         """
-        start = number * self._rows
-        block = np.ascontiguousarray(self._sides[0].vectors[start : start + self._rows], np.float32)
+        start = number * self.rows
+        block = np.ascontiguousarray(self._sides[0].vectors[start : start + self.rows], np.float32)
         numbers, rows = self._equal[0].distinct(block, start)
         if not len(rows):
             return

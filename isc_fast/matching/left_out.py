@@ -52,14 +52,18 @@ class LeftOut:
         """
         more = self._most_of_a_query + len(self.stop)
         if most is None:
-            return self.of(found(None if k is None else k + more, None), k)
+            return self.of(found(self.k_for(k), None), k)
         ask = most + more
         while True:
-            matches = found(None if k is None else k + more, ask)
+            matches = found(self.k_for(k), ask)
             left = self.of(matches, k)
             if len(left) >= most or len(matches) < ask:
                 return left if len(left) <= most else left.take(range(most))
             ask *= 2
+
+    def k_for(self, k: int | None) -> int | None:
+        """How many references of each query have to be found so that k are left."""
+        return None if k is None else k + self._most_of_a_query + len(self.stop)
 
     def of(self, matches: Matches, k: int | None = None) -> Matches:
         """The matches that are left, of each query at most ``k``, with the verdicts on them where there are any."""

@@ -81,7 +81,7 @@ class Truth:
     pairs: frozenset[tuple[str, str]]
 
 
-def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
+def _csv_field(text: str, instead: str) -> str:
     try:
         text.encode("utf-8", "surrogateescape")
         bad = "a comma, quote or line end" if any(character in text for character in ',"\r\n') else ""
@@ -89,8 +89,7 @@ def _csv_field(text: str, path: str | os.PathLike[str]) -> str:
         bad = "a lone surrogate (half of a character)"
     if bad:
         raise FormatError(
-            f"the id {text!r} holds {bad}, which the challenge's CSV cannot express; "
-            f"write JSON lines instead: -o {Path(path).with_suffix('.jsonl')}"
+            f"the id {text!r} holds {bad}, which the challenge's CSV cannot express; write JSON lines instead: {instead}"
         )
     return text
 
@@ -136,23 +135,42 @@ def check_output(path: str | os.PathLike[str], *ids: Sequence[str]) -> None:
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
     form = _form(path)
+    check_ids(form, "")
+    try_to_write(path)
+    check_ids(form, _instead(path), *ids)
+
+
+def _instead(path: str | os.PathLike[str]) -> str:
+    return f"-o {Path(path).with_suffix('.jsonl')}"
+
+
+def check_ids(form: str, instead: str, *ids: Sequence[str]) -> None:
+    """See before the work whether ids can stand in a format of matches.
+
+    Args:
+        form: one of `FORMATS`.
+        instead: the flag that writes JSON lines, for the message.
+        ids: of both sides, gone through once.
+
+    Raises:
+        FormatError: an id cannot.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
     if form == "parquet":
         require("pyarrow", "parquet")
-    try_to_write(path)
     for side in ids if form in _CHECKS else ():
         pattern, check = _CHECKS[form]
         for start in range(0, len(side), _IDS_AT_ONCE):
             some = side[start : start + _IDS_AT_ONCE]
             if pattern.search("\0".join(some)):
                 for id_ in some:
-                    check(id_, path)
+                    check(id_, instead)
 
 
-def _parquet_text(text: str, path: str | os.PathLike[str]) -> str:
+def _parquet_text(text: str, instead: str) -> str:
     if _NOT_IN_PARQUET.search(text):
         raise FormatError(
-            f"the id {text!r} is not UTF-8, which Parquet cannot hold; write JSON lines instead: -o "
-            f"{Path(path).with_suffix('.jsonl')}"
+            f"the id {text!r} is not UTF-8, which Parquet cannot hold; write JSON lines instead: {instead}"
         )
     return text
 
@@ -174,7 +192,15 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
         OutputError: the file cannot be written.
         MissingExtraError: it is Parquet, and pyarrow is not installed.
     """
-    form = _form(path)
+    write_matches_as(_form(path), path, matches, _instead(path))
+
+
+def write_matches_as(form: str, path: str | os.PathLike[str], matches: Matches, instead: str) -> None:
+    """Write matches in one of `FORMATS`, whatever the path's name is; ``instead`` is the flag that writes JSON lines.
+
+    Raises:
+        FormatError, OutputError, MissingExtraError: see `write_matches`.
+    """
     if np.isnan(matches.scores).any():
         first = int(np.flatnonzero(np.isnan(matches.scores))[0])
         pair = f"{matches.query_ids[first]!r}, {matches.reference_ids[first]!r}"
@@ -182,7 +208,7 @@ def write_matches(path: str | os.PathLike[str], matches: Matches) -> None:
     if form in _CHECKS:
         # Every id is checked once, before anything is written: a bad one must not cost half a file.
         for id_ in {*matches.query_ids, *matches.reference_ids}:
-            _CHECKS[form][1](id_, path)
+            _CHECKS[form][1](id_, instead)
     with replacing(path) as temporary:
         _WRITERS[form](temporary, matches)
 
@@ -230,6 +256,8 @@ def _write_parquet(path: Path, matches: Matches) -> None:
             writer.write_table(arrow.table(arrays, schema=schema))
 
 
+FORMATS = ("csv", "jsonl", "parquet")
+"""Of matches, by the suffix of their files."""
 _WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
 
 

@@ -23,6 +23,17 @@ METHODS: dict[str, Callable[[int | None, float | None, int], Method]] = {
 }
 
 
+def method_of(method: str, k: int | None, beta: float | None, iterations: int) -> Method:
+    """The method of that name with its numbers.
+
+    Raises:
+        InputError: there is none, or a number is out of range.
+    """
+    if method not in METHODS:
+        raise InputError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    return METHODS[method](k, beta, iterations)
+
+
 def normalize_to_file(
     descriptors: Descriptors,
     negatives: Descriptors | None,
@@ -53,9 +64,7 @@ def normalize_to_file(
         EngineError: there is no such device, or faiss does not work on it.
         OutputError: the file cannot be written.
     """
-    if method not in METHODS:
-        raise InputError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
     check_row_type(dtype)
-    chosen = METHODS[method](k, beta, iterations)
+    chosen = method_of(method, k, beta, iterations)
     chosen.check(descriptors, negatives)
     write_normalized(descriptors, negatives, output, chosen, open_searcher(device), dtype)

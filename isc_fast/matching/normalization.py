@@ -71,7 +71,9 @@ def normalized(
     descriptors: Descriptors, negatives: Descriptors | None, method: Method, searcher: Searcher
 ) -> Descriptors:
     """Normalise descriptors that were checked, in memory."""
-    vectors = stacked(_made(descriptors, negatives, method, searcher), len(descriptors), _width(descriptors, method))
+    vectors = stacked(
+        made_blocks(descriptors, negatives, method, searcher), len(descriptors), made_width(descriptors, method)
+    )
     meta = method.meta(descriptors, negatives)
     return Descriptors(vectors, kept_ids(descriptors.ids), meta, keep(descriptors.failures))
 
@@ -91,15 +93,15 @@ def write_normalized(
     """
     write_blocks(
         Path(output),
-        _made(descriptors, negatives, method, searcher),
+        made_blocks(descriptors, negatives, method, searcher),
         ids=descriptors.ids,
-        dim=_width(descriptors, method),
+        dim=made_width(descriptors, method),
         meta=Provenance.read(method.meta(descriptors, negatives)).stored_as(dtype).write(),
         failures=descriptors.failures,
     )
 
 
-def _made(
+def made_blocks(
     descriptors: Descriptors, negatives: Descriptors | None, method: Method, searcher: Searcher
 ) -> Iterator[Floats]:
     """The normalised rows in blocks; each descriptor of a row, of one view of a photo, is normalised by itself."""
@@ -108,5 +110,6 @@ def _made(
     return photo_blocks(method.blocks(blocks, against, searcher), len(descriptors.views))
 
 
-def _width(descriptors: Descriptors, method: Method) -> int:
+def made_width(descriptors: Descriptors, method: Method) -> int:
+    """How many numbers a row has afterwards."""
     return method.made_dim(descriptors.dim) * len(descriptors.views)

@@ -35,10 +35,10 @@ class NegativeSmoothing:
     def __post_init__(self) -> None:
         check_numbers(k=self.k, power=self.power)
 
-    def blocks(self, negatives: Descriptors, searcher: Searcher) -> Iterator[Floats]:
-        """The smoothed negatives in blocks ``float32 (m, width)``. Memory holds one of them.
+    def blocks(self, negatives: Descriptors, searcher: Searcher, some: Descriptors | None = None) -> Iterator[Floats]:
+        """The smoothed negatives in blocks ``float32 (m, width)``; of some of their photos only, if these are given.
 
-        Each view of a photo is a negative.
+        Memory holds one block. Each view of a photo is a negative.
         """
         every = rows_of(negatives)
 
@@ -47,7 +47,7 @@ class NegativeSmoothing:
             to_unit(out)
 
         def made() -> Iterator[Floats]:
-            for rows in row_blocks(negatives, searcher.block_rows(negatives.dim).queries):
+            for rows in row_blocks(some or negatives, searcher.block_rows(negatives.dim).queries):
                 scores, indices = nearest_negatives(rows, every, self.k, searcher)
                 yield in_steps(smooth, negatives.dim, indices, scores**self.power)
 

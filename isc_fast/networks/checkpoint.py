@@ -23,6 +23,10 @@ from .digests import digest_file, file_digest, kept_digest
 from .model import DescribingNet, DescriptorNet
 from .torch_files import refuse_other_files
 
+STUDENT_OF = "student_of"
+"""The option of a run under which a checkpoint holds, as JSON, whose student the network is; see
+`isc_fast.engines.spec.EngineSpec.teacher`."""
+
 _WRAPPER = "module."  # DistributedDataParallel puts this in front of every name
 _SHOWN = 5
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -329,6 +333,22 @@ def save_checkpoint(
         "args": argparse.Namespace(**{**options, "arch": arch, "input_size": int(input_size)}),
     }
     save_atomically(path, content)
+
+
+def rewrite_checkpoint(source: Path, path: Path, args: Mapping[str, Any]) -> None:
+    """Write the network of a checkpoint again, with further options of its run and without the optimizer's state.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or an option is more than plain data.
+        OutputError: the file cannot be written. An older file is untouched.
+    """
+    found = load_checkpoint(source)
+    if found.input_size is None:
+        raise CheckpointError(f"{source} does not say the size of its input; name a checkpoint that isc-fast trained")
+    net = build_network(found)
+    save_checkpoint(
+        path, net, arch=found.arch, input_size=found.input_size, epoch=found.epoch or 0, args={**found.args, **args}
+    )
 
 
 def save_atomically(path: str | os.PathLike[str], content: Any) -> None:

@@ -16,6 +16,7 @@ from ..items import Ints, Photo
 from ..matching.matches import Matches, Truth
 from ..matching.verdicts import Verdicts, read_verdicts
 from .pairs import Pair, ReviewPage, spread
+from .placement import Placement, read_evidence
 from .writing import write_page
 
 DEFAULT_ROWS = 1000
@@ -32,6 +33,7 @@ def write_report(
     threshold: float | None = None,
     max_rows: int = DEFAULT_ROWS,
     verdicts: str | os.PathLike[str] | None = None,
+    evidence: str | os.PathLike[str] | None = None,
 ) -> int:
     """Write a page that shows matches, the best ones first.
 
@@ -44,6 +46,8 @@ def write_report(
         max_rows: the largest number of pairs that the page shows. Of more pairs it shows some, spread evenly over the scores, and
             says so; likewise if the file would be larger than 50 MB.
         verdicts: a file of verdicts that a page saved; the page begins with them.
+        evidence: the evidence file of `isc_fast.align_matches`; the page lays the photos of its pairs over each other where the
+            copy lies.
 
     Returns:
         the number of pairs on the page.
@@ -51,7 +55,7 @@ def write_report(
     Raises:
         InputError: a number makes no sense, none of the ids in the pairs is among the queries, or none is among the references;
             or the ground truth has nothing to do with the matches.
-        FormatError: there is a ground truth, and a pair occurs twice; or the file of verdicts is not what it should be.
+        FormatError: there is a ground truth, and a pair occurs twice; or a file of verdicts or evidence is not what it should be.
         OutputError: the file cannot be written.
     """
     if max_rows < 1:
@@ -62,6 +66,7 @@ def write_report(
         raise OutputError(f"cannot write {os.fspath(path)}: a page is HTML; give a name that ends in .html")
     try_to_write(path)
     said = None if verdicts is None else read_verdicts(verdicts)
+    placed = None if evidence is None else read_evidence(evidence)
     fits = np.flatnonzero(matches.scores >= threshold) if threshold is not None else np.arange(len(matches))
     chosen = choose(matches, fits, max_rows)
     for side, ids, paths in (("query", matches.query_ids, queries), ("reference", matches.reference_ids, references)):
@@ -75,7 +80,7 @@ def write_report(
     page = ReviewPage(
         title="Matches",
         lead="Each query beside a reference that it may be a copy of.",
-        pairs=pairs_of(matches, chosen, truth, said),
+        pairs=pairs_of(matches, chosen, truth, said, placed),
         total=len(fits),
         threshold=None if known is None else known.threshold_at_p90,
         figures=() if known is None else figures_of(known),
@@ -92,8 +97,14 @@ def choose(matches: Matches, fits: Ints, most: int) -> Ints:
     return best
 
 
-def pairs_of(matches: Matches, rows: Ints, truth: Truth | None = None, verdicts: Verdicts | None = None) -> list[Pair]:
-    """The pairs of some rows of matches, as a page shows them."""
+def pairs_of(
+    matches: Matches,
+    rows: Ints,
+    truth: Truth | None = None,
+    verdicts: Verdicts | None = None,
+    placed: Mapping[tuple[str, str], Placement] | None = None,
+) -> list[Pair]:
+    """The pairs of some rows of matches, as a page shows them; `placed` by query id and reference id."""
     made = []
     for row in rows.tolist():
         query, reference = matches.query_ids[row], matches.reference_ids[row]
@@ -106,6 +117,7 @@ def pairs_of(matches: Matches, rows: Ints, truth: Truth | None = None, verdicts:
                 view=None if view == WHOLE else view,
                 truth=None if truth is None else (query, reference) in truth.pairs,
                 verdict=None if verdicts is None else verdicts.of(query, reference),
+                placement=None if placed is None else placed.get((query, reference)),
             )
         )
     return made

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..evaluation.metrics import Curve
 from ..items import Ints
+from .placement import Placement
 
 _STRATA = 20
 MOST = 1e30
@@ -34,6 +35,7 @@ class Pair:
         set: the name of the left photo's collection, where there are several.
         note: anything else, a few words.
         verdict: what somebody said of the pair already, one of `isc_fast.matching.verdicts.WORDS`.
+        placement: how the two photos lie in each other, where somebody looked at their pixels.
     """
 
     left: str
@@ -47,6 +49,7 @@ class Pair:
     set: str | None = None
     note: str | None = None
     verdict: str | None = None
+    placement: Placement | None = None
 
     @property
     def left_key(self) -> Hashable:
@@ -170,4 +173,8 @@ def columns_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     for name in ("probability", "view", "group", "edit", "truth", "set", "note", "verdict"):
         values = [getattr(pair, name) for pair in pairs]
         columns[name] = values if any(value is not None for value in values) else None
+    placed = [pair.placement for pair in pairs]
+    seen = any(placed)
+    columns["homography"] = [None if one is None else one.numbers for one in placed] if seen else None
+    columns["inliers"] = [None if one is None else one.inliers for one in placed] if seen else None
     return columns

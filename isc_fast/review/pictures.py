@@ -30,6 +30,7 @@ _SMALLEST = 208
 _QUALITY = 80
 _AT_ONCE = 64  # pairs
 _PAIR_BYTES = 120  # of a pair beside its ids
+_PLACED_BYTES = 130  # of how its photos lie in each other, where that is known
 
 
 @dataclass
@@ -110,10 +111,11 @@ def make_pictures(
             found = dict(zip(new, threads.map(lambda photo: _picture(photo, longest), photos), strict=True))
             for number, both in enumerate(some, start):
                 missing = {key[:2]: key[2] for key in both if key[:2] not in made.numbers}
-                more = _PAIR_BYTES + sum(_cost(id_, found[key]) for key, id_ in missing.items())
+                its = _PAIR_BYTES + (_PLACED_BYTES if pairs[number].placement else 0)
+                more = its + sum(_cost(id_, found[key]) for key, id_ in missing.items())
                 if made.bytes + more > most_bytes:
                     return made, number
-                made.bytes += _PAIR_BYTES
+                made.bytes += its
                 for (side, key), id_ in missing.items():
                     made.add(side, key, id_, found[side, key])
             if progress:

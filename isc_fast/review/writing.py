@@ -23,7 +23,20 @@ MOST_BYTES = 50_000_000
 """How large a page may be. Of more pairs it shows some, spread evenly over the scores."""
 
 _PARTS = Path(__file__).parent / "parts"
-_SCRIPTS = ("data", "pictures", "verdicts", "files", "filters", "list", "compare", "stage", "charts", "keys", "main")
+_SCRIPTS = (
+    "data",
+    "pictures",
+    "verdicts",
+    "files",
+    "filters",
+    "list",
+    "placing",
+    "compare",
+    "stage",
+    "charts",
+    "keys",
+    "main",
+)
 _PAGE_BYTES = 200_000  # of everything that is not pairs
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import OrderedDict
@@ -25,6 +24,7 @@ from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback
 from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
 from ..review.evidence import draw_evidence
+from ..review.placement import EvidenceRow, write_evidence
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
@@ -97,8 +97,8 @@ def align_matches(
         output: matches in the format of its suffix; see `isc_fast.write_matches`.
         top: so many of each query's matches are looked at.
         inliers: so many local features must agree, at least 6; fewer find more copies, and align more pairs by chance.
-        evidence: a ``.jsonl`` file with an object for each aligned pair: ids, score, ``inliers``, ``mirrored``, and ``outline``,
-            the query's corners in the reference in shares of its width and height.
+        evidence: a ``.jsonl`` file with an object for each aligned pair, see `isc_fast.review.placement.write_evidence`;
+            `isc_fast.write_report` takes it.
         pictures: a folder, new or empty, for a PNG of each aligned pair, best first.
         most_pictures: at most so many.
         ids, choice: see `isc_fast.list_images`; as they were given to the extraction.
@@ -125,7 +125,7 @@ def align_matches(
     write_matches(output, ranked)
     rows = [int(row) for row in order if int(row) in found]
     if evidence is not None:
-        _write_evidence(evidence, matches, found, rows)
+        write_evidence(evidence, (_evidence_of(matches, row, found[row]) for row in rows))
     if folder is not None:
         for number, row in enumerate(rows[:most_pictures]):
             pair = sides[0].image(matches.query_ids[row]), sides[1].image(matches.reference_ids[row])
@@ -134,6 +134,11 @@ def align_matches(
                     draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
     by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
     return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
+
+
+def _evidence_of(matches: Matches, row: int, found: Alignment) -> EvidenceRow:
+    score = float(str(matches.scores[row]))  # as many digits as it has
+    return EvidenceRow(matches.query_ids[row], matches.reference_ids[row], score, found)
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,8 @@ def look_at(
         _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
     )
     found: dict[int, Alignment] = {}
+    if progress:
+        progress(0, len(wanted), 0)  # nothing is resumed here
     for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
         found |= part
         if progress:
@@ -275,20 +282,3 @@ def _empty_folder(path: str | os.PathLike[str]) -> Path:
     if folder.is_dir() and next(folder.iterdir(), None) is not None:
         raise InputError(f"{folder} is not empty; give a new or empty folder for the pictures")
     return make_folder(folder)
-
-
-def _write_evidence(
-    path: str | os.PathLike[str], matches: Matches, found: Mapping[int, Alignment], rows: Sequence[int]
-) -> None:
-    with replacing(Path(path)) as temporary, open(temporary, "w", encoding="ascii") as file:
-        for row in rows:
-            one = found[row]
-            values = {
-                "query_id": matches.query_ids[row],
-                "reference_id": matches.reference_ids[row],
-                "score": float(str(matches.scores[row])),
-                "inliers": one.inliers,
-                "mirrored": one.mirrored,
-                "outline": np.round(one.outline(), 4).tolist(),
-            }
-            file.write(json.dumps(values) + "\n")

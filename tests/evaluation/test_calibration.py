@@ -12,6 +12,7 @@ from isc_fast.descriptors.provenance import Normalization, PlanFacts, Provenance
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.errors import FormatError, InputError, MismatchError
 from isc_fast.evaluation.calibration import COUNTED, FEWEST, Calibration, Task, only_kinds
+from isc_fast.evaluation.calibration_file import read_calibration, write_calibration
 from isc_fast.evaluation.copies import Trial
 
 DIM = 32
@@ -114,8 +115,8 @@ def test_photos_that_are_copies_of_each_other_do_not_count_as_unrelated():
 
 def test_it_is_written_and_read(tmp_path):
     found = Calibration.of(trial_of(0), META)
-    found.write(tmp_path / "c.json")
-    again = Calibration.read(tmp_path / "c.json")
+    write_calibration(tmp_path / "c.json", found)
+    again = read_calibration(tmp_path / "c.json")
     task = Task.within(1000)
     assert again.expected(0.6, task).precision == pytest.approx(found.expected(0.6, task).precision, abs=1e-4)
     assert again.threshold(0.9, task) == found.threshold(0.9, task)
@@ -168,21 +169,21 @@ def test_it_holds_for_its_engine_and_normalisation_alone():
 )
 def test_a_damaged_file_is_refused(tmp_path, change, words):
     path = tmp_path / "c.json"
-    Calibration.of(trial_of(0), META).write(path)
+    write_calibration(path, Calibration.of(trial_of(0), META))
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
     with pytest.raises(FormatError, match=words):
-        Calibration.read(path)
+        read_calibration(path)
 
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
-        Calibration.read(tmp_path / "none.json")
+        read_calibration(tmp_path / "none.json")
     for text in ("", "[1]", "\xff", "{"):
         (tmp_path / "c.json").write_text(text, "latin-1")
         with pytest.raises(FormatError, match="is no calibration"):
-            Calibration.read(tmp_path / "c.json")
+            read_calibration(tmp_path / "c.json")
 
 
 def test_what_cannot_be_calibrated():

@@ -12,6 +12,7 @@ from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError, OutputError
 from isc_fast.matching import equal_rows
 from isc_fast.matching import self_join as module
+from isc_fast.matching import self_join as self_join_module
 from isc_fast.matching.equal_rows import same_rows, same_rows_of
 from isc_fast.matching.exact import scores_of
 from isc_fast.matching.mutual import mutual_pairs
@@ -182,6 +183,23 @@ def test_an_interrupted_piece_is_not_there(tmp_path):
     assert [path.name for path in (tmp_path / "pairs").iterdir()] == ["000000.pairs"]
 
 
+@pytest.mark.parametrize("run", [1, 2, 3, 64])
+def test_runs_of_blocks_give_the_same_pairs_in_the_same_order(monkeypatch, run):
+    rows = with_copies(11, 1000, 32)
+    rows[300:420] = rows[7]  # a whole block equals an earlier row
+    whole = [np.concatenate(column) for column in zip(*self_join(named(rows), 0.4), strict=True)]
+    expected = as_dict(self_join(named(rows), 0.4))
+    monkeypatch.setattr(self_join_module, "RUN", run)
+    join = SelfJoin(named(rows), 0.4, rows=60)
+    assert join.blocks == sum(-(-(17 - block) // run) for block in range(17))
+    assert sum(join.comparisons(piece) for piece in range(join.blocks)) == sum(
+        min(60, 1000 - start) * (1000 - start) for start in range(0, 1000, 60)
+    )
+    pairs = [pairs for piece in range(join.blocks) for pairs in join.pairs(piece)]
+    assert as_dict(pairs) == expected
+    assert sum(len(first) for first, _, _ in pairs) == len(whole[0]), "each pair once"
+
+
 def test_pair_files_that_cannot_be(tmp_path):
     files = PairFiles(tmp_path / "pairs", 1)
     one = np.array([0.5], np.float32)
@@ -190,7 +208,7 @@ def test_pair_files_that_cannot_be(tmp_path):
     files.write(0, [(np.array([0]), np.array([2**32 - 1]), one)])
     assert [pairs[1].tolist() for pairs in files] == [[2**32 - 1]]
     (tmp_path / "pairs" / "000000.pairs").write_bytes(b"12345")
-    with pytest.raises(DamageError, match="cut short; remove it, and run the same command again"):
+    with pytest.raises(DamageError, match=r"000000\.pairs is damaged .* remove it, and run the same command again"):
         list(files)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):

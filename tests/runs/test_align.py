@@ -160,6 +160,7 @@ def test_the_command_line(tmp_path, sides, capsys):
     printed = capsys.readouterr()
     assert "2 of 5 pairs align, of 2 queries" in printed.out
     assert "1 photos cannot be read, so their pairs stay as they are: broken" in printed.err
+    assert "resuming" not in printed.err, "an alignment begins at nothing"
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["aligned"] == 2
     for more, words in (

@@ -11,7 +11,8 @@ import isc_fast
 from isc_fast.assets import DEMO_NEGATIVES
 from isc_fast.cli.main import main
 from isc_fast.errors import InputError
-from isc_fast.evaluation.calibration import Calibration, Task
+from isc_fast.evaluation.calibration import Task
+from isc_fast.evaluation.calibration_file import read_calibration
 from isc_fast.runs.calibrate import calibrate
 
 
@@ -37,7 +38,7 @@ def test_thresholds_of_ones_own_photos(folder, tmp_path, capsys):
     assert 0.2 < found["threshold"] < 0.9
     assert found["interval"][0] <= found["precision"] <= found["interval"][1]
     assert found["precision"] >= 0.9
-    calibration = Calibration.read(out)
+    calibration = read_calibration(out)
     assert calibration.threshold(0.9, Task.within(27)) == pytest.approx(found["threshold"], abs=0.01)
     pytest.importorskip("matplotlib")
     plot = ["--plot", str(tmp_path / "p.svg")]

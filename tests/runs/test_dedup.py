@@ -20,10 +20,11 @@ from PIL import Image
 
 from isc_fast import Descriptors, find_duplicates, write_descriptors
 from isc_fast.cli.main import main
-from isc_fast.errors import IscFastError
+from isc_fast.errors import InputError, IscFastError
 from isc_fast.files.one_run import one_run
+from isc_fast.matching.cpu_searcher import CpuSearcher
+from isc_fast.matching.inputs import BlockRows
 from isc_fast.matching.pair_files import PairFiles
-from isc_fast.matching.self_join import SelfJoin
 from isc_fast.runs import dedup as module
 from isc_fast.runs.describing import Describing
 from isc_fast.runs.photo_facts import ORDERS, PhotoFacts, order_of, read_facts
@@ -410,7 +411,7 @@ def test_an_interrupted_join_goes_on_where_it_was(tmp_path, monkeypatch):
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     write_descriptors(tmp_path / "c.h5", Descriptors(rows, [f"{row:03d}" for row in range(900)]))
     whole = find_duplicates(tmp_path / "c.h5", tmp_path / "whole", threshold=0.7)
-    monkeypatch.setattr(SelfJoin, "__init__", _in_small_blocks(SelfJoin.__init__))
+    monkeypatch.setattr(CpuSearcher, "block_rows", lambda *_: BlockRows(200, 200))
     real, done = PairFiles.write, []
 
     def interrupted(self, piece, blocks):
@@ -432,12 +433,53 @@ def test_an_interrupted_join_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "pairs.parts").exists()
 
 
-def _in_small_blocks(real):
-    def init(self, *arguments, **options):
-        real(self, *arguments, **options)
-        self._rows, self.blocks = 200, 5
+def test_workers_compare_one_of_which_is_killed(tmp_path, monkeypatch):
+    """The lists have the bytes of one process, and the lost worker's piece is computed by the other."""
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((900, 64), np.float32)
+    rows[500:600] = rows[:100] + 0.2 * rng.standard_normal((100, 64), np.float32)
+    rows[700:720] = rows[0]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    write_descriptors(tmp_path / "c.h5", Descriptors(rows, [f"{row:03d}" for row in range(900)]))
+    monkeypatch.setattr(CpuSearcher, "block_rows", lambda *_: BlockRows(100, 100))
+    whole = find_duplicates(tmp_path / "c.h5", tmp_path / "whole", threshold=0.5)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(KILLS)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setenv("ISC_FAST_TEST_FLAG", str(tmp_path / "flag"))
+    found = find_duplicates(tmp_path / "c.h5", tmp_path / "out", threshold=0.5, search_workers=2)
+    assert (tmp_path / "flag").exists(), "one was killed"
+    pieces = (tmp_path / "flag.log").read_text().split()
+    assert sorted(map(int, set(pieces))) == [*range(9)]
+    assert len(pieces) == 10
+    assert (found.pairs, found.removed) == (whole.pairs, whole.removed)
+    for name in ("pairs.csv", "groups.csv", "keep.csv", "remove.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "out" / "pairs.parts").exists()
+    with pytest.raises(InputError, match="workers search on the processor"):
+        find_duplicates(tmp_path / "c.h5", tmp_path / "gpu", threshold=0.5, search_workers=2, search_device="cuda")
 
-    return init
+
+# Of two workers, the one that takes a second piece first is killed over it.
+KILLS = """
+import os, signal, sys
+FLAG = os.environ.get("ISC_FAST_TEST_FLAG")
+if FLAG and "isc_fast.extraction.runners.worker" in sys.orig_argv:
+    from isc_fast.matching.self_join import SelfJoin
+    real, calls = SelfJoin.pairs, []
+    def pairs(self, number):
+        calls.append(number)
+        with open(FLAG + ".log", "a") as log:
+            log.write(f"{number}\\n")
+        if len(calls) == 2:
+            try:
+                open(FLAG, "x").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
+        return real(self, number)
+    SelfJoin.pairs = pairs
+"""
 
 
 def test_another_threshold_does_not_take_the_pieces_of_an_interrupted_run(tmp_path):

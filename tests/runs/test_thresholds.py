@@ -11,7 +11,8 @@ import isc_fast
 from isc_fast.assets import DEMO_NEGATIVES
 from isc_fast.cli.main import main
 from isc_fast.errors import FormatError, InputError
-from isc_fast.evaluation.calibration import Calibration, Task
+from isc_fast.evaluation.calibration import Task
+from isc_fast.evaluation.calibration_file import read_calibration
 from isc_fast.runs.calibrate import calibrate
 from isc_fast.runs.thresholds import AtPrecision
 
@@ -35,7 +36,7 @@ def scene(tmp_path_factory, photos):
 def test_every_verb_takes_the_threshold_of_a_calibration(scene, tmp_path, capsys):
     queries, references, given = str(scene / "queries"), str(scene / "references"), str(scene / "c.json")
     precision = ["--calibration", given, "--precision", "0.95", "--share", "0.1"]
-    found = Calibration.read(given)
+    found = read_calibration(given)
     assert main(["find", queries, "--in", references, "-o", str(tmp_path / "f"), "--json", *precision]) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["threshold"] == found.threshold(0.95, Task.between(3, 30, 0.1))
@@ -69,7 +70,7 @@ def test_normalised_descriptors_need_a_calibration_of_such(scene, tmp_path, caps
 
 
 def test_from_python(scene, tmp_path):
-    wanted = AtPrecision(Calibration.read(scene / "c.json"), precision=0.9, share=0.1)
+    wanted = AtPrecision(read_calibration(scene / "c.json"), precision=0.9, share=0.1)
     found = isc_fast.find_duplicates(str(scene / "references"), tmp_path / "d", threshold=wanted)
     assert found.said.startswith("the calibration for 30 photos")
     with pytest.raises(InputError, match="a precision must lie between 0 and 1"):

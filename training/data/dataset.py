@@ -6,7 +6,7 @@ A sample holds the views of a photo, or of a labelled pair, together with its ne
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,13 +16,16 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ...decoders.preprocessing import Preprocessing
+from ...decoders.rules import fit
+from ...items import Pixels
 from ..stages import NO_PHOTO, Stage, ViewsOn
 from ..views.apply_pil import apply_pil
 from ..views.artwork import Artwork
-from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, view_random
+from ..views.recipes import ViewRecipe, draw_hard, draw_moderate, draw_plain, draw_whole, view_random
 from .collection import Collection
 from .photos import OpenPhoto, PhotoReader
-from .sampling import Key, KeySampler
+from .sampling import Key
 
 # Each purpose has its own random numbers in a sample. Further hard views follow from _MORE on.
 _MODERATE, _HARD, _NEGATIVES, _SPARE, _MORE = range(5)
@@ -39,6 +42,7 @@ class Sample:
     labels: Sequence[int | list[int]]
     names: Sequence[str]
     skipped: Sequence[tuple[str, str]]
+    teacher_pixels: Sequence[Pixels] = ()
 
 
 class Batch(NamedTuple):
@@ -56,6 +60,8 @@ class Batch(NamedTuple):
             ``int64 (images, photos)``: the own photo first, and `NO_PHOTO` in the places that are left.
         names: the ids of the images.
         skipped: the path and the reason for each image that could not be read. Another image replaces it.
+        teacher_pixels: the same views as the teacher takes them, ``uint8 (images, height, width, 3)``. It is empty if the stage
+            has no teacher.
     """
 
     keys: list[Key]
@@ -65,6 +71,7 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     names: list[str]
     skipped: list[tuple[str, str]]
+    teacher_pixels: torch.Tensor
 
 
 class SampleDataset(Dataset[Sample]):
@@ -80,17 +87,25 @@ class SampleDataset(Dataset[Sample]):
         artwork: the fonts and emoji for hard views, or None if the stage has no hard views.
         views_on: ``"workers"`` gives finished views. ``"device"`` gives bytes and recipes, from which
             `isc_fast.training.views.apply_torch` makes the views.
+        teacher_input: how the teacher prepares a photo, for a stage that has one. Its views are made by workers.
     """
 
     def __init__(
-        self, collection: Collection, stage: Stage, *, seed: int, artwork: Artwork | None, views_on: ViewsOn = "workers"
+        self,
+        collection: Collection,
+        stage: Stage,
+        *,
+        seed: int,
+        artwork: Artwork | None,
+        views_on: ViewsOn = "workers",
+        teacher_input: Preprocessing | None = None,
     ) -> None:
         self._stage, self._seed, self._artwork = stage, seed, artwork
         self._samples = collection.samples
         self._negatives = [(item,) for item in collection.negatives]
         self._open = collection.open_photo
         self._labels, self._offset = collection.labels, collection.label_offset
-        self._views_on = views_on
+        self._views_on, self._teacher_input = views_on, teacher_input
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -114,11 +129,11 @@ class SampleDataset(Dataset[Sample]):
         photos = reader.open(self._samples[number])
         if photos is None:
             number, photos = reader.draw(self._random(key, _SPARE), self._samples)
-        if self._stage.views == "augmented":
+        if self._stage.views == "pairs":
+            recipes, shown = [draw_plain(self._stage.input_size) for _ in photos], [[number]] * len(photos)
+        else:
             recipes, shown = self._views(key, number, photos[0], reader)
             photos *= len(recipes)
-        else:
-            recipes, shown = [draw_plain(self._stage.input_size) for _ in photos], [[number]] * len(photos)
         labels = [self._label(places) for places in shown]
         random = self._random(key, _NEGATIVES)
         for _ in range(self._stage.negatives_per_sample):
@@ -127,15 +142,29 @@ class SampleDataset(Dataset[Sample]):
             labels.append(self._padded([self._offset + place]))
             recipes.append(draw_plain(self._stage.input_size))
         both = list(zip(photos, recipes, strict=True))
+        made = (
+            [] if on_device else [apply_pil(recipe, photo.image) for photo, recipe in both if photo.image is not None]
+        )
+        pixels, teacher_pixels = self._prepared(made)
         return Sample(
             key,
-            [] if on_device else [apply_pil(recipe, photo.image) for photo, recipe in both if photo.image is not None],
+            pixels,
             [(photo.file, recipe) for photo, recipe in both] if on_device else [],
             [recipe.erase_row for recipe in recipes],
             labels,
             [photo.item.id for photo in photos],
             reader.skipped,
+            teacher_pixels,
         )
+
+    def _prepared(self, views: list[Pixels]) -> tuple[list[Pixels], list[Pixels]]:
+        """Return the views as the network takes them and as its teacher does: each prepares them like a photo."""
+        if self._teacher_input is None:
+            return views, []
+        side = self._stage.input_size
+        pictures = [Image.fromarray(view) for view in views]
+        mine, theirs = Preprocessing(side, side), self._teacher_input
+        return [fit(picture, mine) for picture in pictures], [fit(picture, theirs) for picture in pictures]
 
     def _random(self, key: Key, purpose: int) -> np.random.Generator:
         return view_random(self._seed, *key, purpose)
@@ -152,12 +181,14 @@ class SampleDataset(Dataset[Sample]):
         self, key: Key, number: int, photo: OpenPhoto, reader: PhotoReader
     ) -> tuple[list[ViewRecipe], list[list[int]]]:
         """Draw the views of a photo. Return their recipes, and the numbers of the photos that each of them shows."""
-        size, hard = self._stage.input_size, self._stage.hard_view
+        size, hard = self._stage.drawn_size, self._stage.hard_view
         if hard is None or self._artwork is None:
             raise ValueError(
                 f"the stage {self._stage.name} has augmented views, and no hard view or no fonts and emoji"
             )
-        recipes, shown = [draw_moderate(photo.size, size, self._random(key, _MODERATE))], [[number]]
+        recipes = [draw_whole(size)] if self._stage.views == "distilled" else []
+        recipes.append(draw_moderate(photo.size, size, self._random(key, _MODERATE)))
+        shown = [[number] for _ in recipes]
         for view in range(self._stage.hard_views):
             random = self._random(key, _HARD if view == 0 else _MORE + view - 1)
             places = [number]
@@ -180,16 +211,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
         rows = [getattr(sample, field) for sample in samples]
         return [row[view] for view in views for row in rows if row]
 
-    pixels = by_view("pixels")
+    pixels, teacher_pixels = by_view("pixels"), by_view("teacher_pixels")
     return Batch(
         keys=[sample.key for sample in samples],
-        pixels=torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0, dtype=torch.uint8),
+        pixels=_stacked(pixels),
         files=by_view("files"),
         erase=torch.tensor(by_view("erase"), dtype=torch.int64),
         labels=torch.tensor(by_view("labels"), dtype=torch.int64),
         names=by_view("names"),
         skipped=[entry for sample in samples for entry in sample.skipped],
+        teacher_pixels=_stacked(teacher_pixels),
     )
+
+
+def _stacked(pixels: Sequence[Pixels]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0, dtype=torch.uint8)
 
 
 def _begin_worker(_number: int) -> None:
@@ -199,12 +235,12 @@ def _begin_worker(_number: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def make_loader(dataset: SampleDataset, sampler: KeySampler, *, workers: int, pin: bool) -> DataLoader[Batch]:
+def make_loader(dataset: SampleDataset, sampler: Iterable[list[Key]], *, workers: int, pin: bool) -> DataLoader[Batch]:
     """Make a DataLoader whose processes stay alive from epoch to epoch.
 
     Args:
         dataset: the samples.
-        sampler: the order of the samples. Its ``epoch`` and ``first_step`` say where an iteration starts.
+        sampler: the keys of each batch, such as a `KeySampler`, whose ``epoch`` and ``first_step`` say where an iteration starts.
         workers: the number of loader processes; 0 makes the samples in this process.
         pin: whether to copy batches into pinned memory, from which a GPU reads faster.
     """

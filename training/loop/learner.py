@@ -18,6 +18,7 @@ from .batchnorm import batch_norms, kept_statistics, share_statistics
 from .distributed import Process
 from .losses import CrossBatchMemory, LossParts, contrastive_loss, gather, gradient_scale, info_nce_loss
 from .optimizer import make_optimizer, set_learning_rate
+from .teaching import teaching_loss
 
 # torch 2.14 renamed the argument broadcast_buffers to forward_sync_buffers.
 _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
@@ -92,12 +93,15 @@ class Learner:
     def train(self) -> None:
         """Switch the network to training mode.
 
-        If the stage freezes statistics, the backbone's batch normalisation stays in evaluation mode.
+        If the stage freezes statistics, the backbone's batch normalisation stays in evaluation mode. A head that was fitted to a
+        teacher stays in it too: its statistics are a part of what was fitted.
         """
         self.net.train()
         if self.stage.freeze_statistics:
             for layer in batch_norms(self.net.backbone):
                 layer.eval()
+        if self.stage.head_start == "fitted":
+            self.net.bn.eval()
 
     def set_epoch(self, epoch: int) -> float:
         """Set the learning rate of an epoch and return it."""
@@ -110,7 +114,7 @@ class Learner:
 
         Args:
             images: normalised images, ``float (b, 3, size, size)``, on the device.
-            labels: their labels, ``int64 (b,)``, on the device.
+            labels: their labels, ``int64 (b,)``, on the device; of a stage with a teacher its descriptors, ``float32 (b, dim)``.
         """
         self.optimizer.zero_grad(set_to_none=True)
         parts = self._in_one(images, labels) if self._accumulate == 1 else self._in_parts(images, labels)
@@ -132,6 +136,11 @@ class Learner:
         order = torch.arange(len(labels), device=labels.device).view(world, -1, stage.batch_size // world)
         order = order.transpose(0, 1).flatten()
         vectors, labels = vectors[order], labels[order]
+        if stage.teacher and stage.temperature is not None:
+            return teaching_loss(
+                vectors, labels,
+                temperature=stage.temperature, similarity=stage.similarity, reported_margin=stage.neg_margin,
+            )  # fmt: skip
         if stage.temperature is not None:
             return info_nce_loss(
                 vectors, labels, self.memory,

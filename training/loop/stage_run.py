@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ...engines.protocol import Engine
 from ...errors import CheckpointError
 from ...files.atomic import make_folder, write_text
 from ...machine.cores import available_cores
@@ -23,7 +24,7 @@ from ..data.collection import Collection
 from ..data.dataset import SampleDataset
 from ..data.held_out import HeldOut
 from ..launched import local_world_size
-from ..names import STATE_FILE
+from ..names import DESCRIPTION_FILE, STATE_FILE
 from ..options import RunOptions
 from ..stages import Stage
 from ..views.artwork import Artwork
@@ -31,14 +32,15 @@ from .distributed import Process, joined, wait_for_all
 from .learner import Learner
 from .optimizer import take_over_momentum
 from .state import Identity
+from .teacher import open_teacher
 from .trainer import Trainer
-from .warm_start import begin_with_whitened_head
+from .warm_start import begin_with_fitted_head, begin_with_whitened_head
 
 Progress = Callable[[str], ProgressCallback]
 
 
 @contextlib.contextmanager
-def _cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
+def cores_shared(options: RunOptions, device: torch.device) -> Iterator[int]:
     """Divide this machine's cores among its training processes, and yield how many loader processes this one starts.
 
     With a GPU, all cores make views. Without a GPU, one core makes views and the network computes on the others. torch must
@@ -67,6 +69,7 @@ class StageRun:
         collection: the stage's images.
         held_out: the images to evaluate on, or None.
         artwork: fonts and emoji, or None if the stage has no hard views.
+        teacher: the file of the engine that the stage learns from, or None.
     """
 
     stage: Stage
@@ -79,6 +82,7 @@ class StageRun:
     overwrite: bool
     progress: Progress | None
     log: Callable[[str], None] | None
+    teacher: str | os.PathLike[str] | None = None
 
 
 def run_stage(run: StageRun) -> None:
@@ -96,14 +100,23 @@ def run_stage(run: StageRun) -> None:
 def _run(run: StageRun, process: Process) -> None:
     stage, folder, options = run.stage, run.folder, run.options
     identity = Identity(stage, run.collection.digest(), options.seed, options.accumulate, options.ema_decay)
-    make_folder(folder)
-    resume = (folder / STATE_FILE).exists() and not run.overwrite
-    wait_for_all()  # every process must look for the state before the first process starts to write
-    dataset = SampleDataset(run.collection, stage, seed=options.seed, artwork=run.artwork, views_on=options.views_on)
-    if process.first:
-        _describe(run, identity)
-    with _cores_shared(options, process.device) as workers:
-        learner = _begin(stage, run.start, process, options, dataset, workers, anew=not resume)
+    with cores_shared(options, process.device) as workers:
+        # A teacher that cannot run here is an error before anything is written.
+        teacher = None if run.teacher is None else open_teacher(run.teacher, stage, process, options.teacher_device)
+        make_folder(folder)
+        resume = (folder / STATE_FILE).exists() and not run.overwrite
+        wait_for_all()  # every process must look for the state before the first process starts to write
+        dataset = SampleDataset(
+            run.collection,
+            stage,
+            seed=options.seed,
+            artwork=run.artwork,
+            views_on=options.views_on,
+            teacher_input=teacher.spec.input if teacher else None,
+        )
+        if process.first:
+            _describe(run, identity)
+        learner = _begin(stage, run.start, process, options, dataset, workers, teacher, anew=not resume)
         trainer = Trainer(
             learner,
             dataset,
@@ -112,6 +125,7 @@ def _run(run: StageRun, process: Process) -> None:
             folder,
             workers=workers,
             held_out=run.held_out,
+            teacher=teacher,
             progress=run.progress(stage.name) if run.progress and process.first else None,
             log=run.log,
         )
@@ -125,6 +139,7 @@ def _begin(
     options: RunOptions,
     dataset: SampleDataset,
     workers: int,
+    teacher: Engine | None,
     *,
     anew: bool,
 ) -> Learner:
@@ -144,6 +159,8 @@ def _begin(
             )
         if stage.head_start == "whitened":
             begin_with_whitened_head(net, dataset, stage, process, workers=workers, seed=options.seed)
+        elif stage.head_start == "fitted" and teacher is not None:
+            begin_with_fitted_head(net, dataset, stage, process, teacher, workers=workers, seed=options.seed)
     learner = Learner(
         net, stage, process, accumulate=options.accumulate, compile=options.compile, ema_decay=options.ema_decay
     )
@@ -161,4 +178,4 @@ def _describe(run: StageRun, identity: Identity) -> None:
         "images_sha256": identity.data,
         "options": {name: os.fspath(v) if isinstance(v, Path) else v for name, v in asdict(run.options).items()},
     }
-    write_text(run.folder / "stage.json", json.dumps(content, indent=2) + "\n")
+    write_text(run.folder / DESCRIPTION_FILE, json.dumps(content, indent=2) + "\n")

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ...engines.protocol import Engine
 from ...errors import IscFastError, TrainingError
 from ...networks.checkpoint import save_checkpoint
 from ...progress import ProgressCallback
@@ -86,6 +87,7 @@ class Trainer:
         folder: the folder for checkpoints, logs and the saved state.
         workers: the number of loader processes that make views.
         held_out: the images to evaluate on after each epoch, or None.
+        teacher: the engine that the stage learns from, or None.
         progress: a function that is called with the finished steps, all steps and the skipped images.
         log: a function that receives one line after each epoch.
     """
@@ -100,6 +102,7 @@ class Trainer:
         *,
         workers: int,
         held_out: HeldOut | None = None,
+        teacher: Engine | None = None,
         progress: ProgressCallback | None = None,
         log: _Log | None = None,
     ) -> None:
@@ -112,7 +115,9 @@ class Trainer:
             self._stage, len(dataset), seed=options.seed, rank=self._process.rank, world_size=self._process.world_size
         )
         self._loader = make_loader(dataset, self._sampler, workers=workers, pin=self._process.device.type == "cuda")
-        self._inputs = InputMaker(learner.net, dataset, self._process.device, channels_last=self._stage.channels_last)
+        self._inputs = InputMaker(
+            learner.net, dataset, self._process.device, channels_last=self._stage.channels_last, teacher=teacher
+        )
         self._steps = steps_per_epoch(self._stage, len(dataset))
         self._warned, self._first_active = False, 0.0
 

@@ -37,14 +37,34 @@ def set_whitened_head(net: DescriptorNet, photos: npt.NDArray[np.float64], views
     projection = whiten @ directions[:, ::-1][:, :dim]
     projected = (np.concatenate([photos, views]) - centre) @ projection
     variance = projected.var(0)
+    set_head(net, projection, centre @ projection, variance, gain=np.sqrt(variance + net.bn.eps), shift=np.zeros(dim))
+
+
+def set_head(
+    net: DescriptorNet,
+    projection: npt.NDArray[np.float64],
+    mean: npt.NDArray[np.float64],
+    variance: npt.NDArray[np.float64],
+    *,
+    gain: npt.NDArray[np.float64],
+    shift: npt.NDArray[np.float64],
+) -> None:
+    """Set the head: a projection, and a batch normalisation of what it gives.
+
+    Args:
+        net: the network whose head changes.
+        projection: ``(channels, dim)``.
+        mean, variance: of the projected features, ``(dim,)``.
+        gain, shift: what the normalised values are multiplied by, and what is added then, ``(dim,)``.
+    """
     state = net.state_dict()
     with torch.no_grad():
         for name, value in {
             "fc.weight": projection.T.copy(),
-            "bn.running_mean": centre @ projection,
+            "bn.running_mean": mean,
             "bn.running_var": variance,
-            "bn.weight": np.sqrt(variance + net.bn.eps),
-            "bn.bias": np.zeros(dim),
+            "bn.weight": gain,
+            "bn.bias": shift,
         }.items():
             state[name].copy_(torch.from_numpy(value))
 

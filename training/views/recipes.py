@@ -26,7 +26,7 @@ from .edits import Edit, Size, ViewRecipe
 from .pages import draw_frame, draw_parts
 
 __all__ = [
-    "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "inscribed", "rotate_by", "view_random",
+    "Size", "ViewRecipe", "draw_hard", "draw_moderate", "draw_plain", "draw_whole", "inscribed", "rotate_by", "view_random",
 ]  # fmt: skip
 
 JPEG_QUALITIES = (10, 20, 30, 50)
@@ -57,6 +57,11 @@ def view_random(seed: int, epoch: int, index: int, view: int) -> np.random.Gener
 def draw_plain(size: int) -> ViewRecipe:
     """Return the recipe without augmentation, which does what extraction does to a photo."""
     return ViewRecipe((edits.Resize(size),), size)
+
+
+def draw_whole(size: int) -> ViewRecipe:
+    """Return the recipe that leaves a photo as it is, at its own size. Whoever describes it prepares it as extraction does."""
+    return ViewRecipe((), size)
 
 
 def draw_moderate(photo_size: Size, size: int, random: np.random.Generator) -> ViewRecipe:

@@ -1,8 +1,7 @@
 """The edits of the held-out set. Training uses none of these functions.
 
-The demo's six edits are among them. Five of those six have a counterpart in training (`COUNTERPARTS`), which other code
-makes with other numbers. The other fifteen kinds have no counterpart: they show whether the network also finds copies
-whose edits it has never seen.
+The demo's six edits are among them. Ten kinds have a counterpart in training (`COUNTERPARTS`), which other code makes with other
+numbers. The other ten kinds have no counterpart: they show whether the network also finds copies whose edits it has never seen.
 """
 
 from __future__ import annotations
@@ -248,8 +247,11 @@ HELD_OUT_EDITS: dict[str, HeldOutEdit] = {
 """Every kind of edit by its name. A query with several edits gets them in this order, as people make them: cutting and
 bending, the look, what is put on top, the layout, sharing."""
 
-COUNTERPARTS = frozenset(("crop", "overlay", "text", "filter", "recompress"))
-"""The kinds that training knows in another form. Training has nothing like the others."""
+COUNTERPARTS = frozenset(
+    ("crop", "overlay", "text", "filter", "recompress", "collage2", "collage4", "border", "lens", "off_screen")
+)
+"""The kinds that training knows in another form: the tiny schedule the first five, the mini schedule all of them. Training has
+nothing like the others."""
 
 LIMITS = (
     (frozenset(("collage2", "collage4", "overlay", "screenshot")), 1),  # the photo becomes small

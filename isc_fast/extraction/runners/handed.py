@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from ...decoders.base import make_decoder
 from ...decoders.contents import digests_of
@@ -19,6 +19,7 @@ from ..compute import Equipment, Vectors, compute_shards
 from ..parts import PartsFolder
 from ..plan import Shard
 from .account import Report
+from .assignment import Channel
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,6 @@ class Handed:
         """The shard of a message."""
         items = [Item(id_, path) for id_, path in message["items"]]
         return cls(Shard(message["shard"], items), message["isolated"])
-
-
-class Channel(Protocol):
-    """The line between a worker and whoever hands out shards."""
-
-    def ask(self, *, wait: bool) -> Handed | None:
-        """The next shard to compute.
-
-        Args:
-            wait: wait until there is a shard, or until there will be none; then None is final. Otherwise None means that
-                there is no shard for this worker now.
-        """
-        ...
-
-    def report(self, report: Report) -> None:
-        """Tell what was done."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -118,15 +102,19 @@ def compute_handed(channel: Channel, engine: Engine, parts: PartsFolder, task: T
         views = tuple(task.views)
         return Equipment(engine, decoder, task.batch_size, digesting=digesting, views=views, expansion=expansion)
 
+    def asked(*, wait: bool) -> Handed | None:
+        message = channel.ask(wait=wait)
+        return None if message is None else Handed.of(message)
+
     def following() -> Iterator[Shard]:
-        while (handed := channel.ask(wait=False)) is not None:
+        while (handed := asked(wait=False)) is not None:
             if handed.isolated:
                 kept.append(handed)
                 return
             yield handed.shard
 
     usual = equipment(task.isolated)
-    while (first := kept.pop() if kept else channel.ask(wait=True)) is not None:
+    while (first := kept.pop() if kept else asked(wait=True)) is not None:
         if first.isolated:
             compute_shards([first.shard], equipment(True), sink)
         else:

@@ -31,15 +31,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...decoders.base import can_isolate
 from ...errors import EngineError, InputError, MissingExtraError
 from ...machine import cuda
 from ...machine.devices import split_device
 from ...progress import Tally
-from ..plan import Plan
-from .account import Account, Report, refuse_undone
+from .account import Account, Report
+from .assignment import Assignment
 from .base import Facts, Work
-from .handed import Handed
+from .engine_tool import assigned, job_of
 from .launch import Event, Worker, raise_reported, started
 
 
@@ -82,8 +81,7 @@ class Processes:
         Raises:
             EngineError: the engine cannot be loaded.
         """
-        job = {"engine": self.engine, "options": dict(self.options)}
-        with started(self.devices[:1], job) as ((worker,), events):
+        with started(self.devices[:1], job_of(self.engine, self.options)) as ((worker,), events):
             _, message = events.get()
             if message is None:
                 raise EngineError(
@@ -105,36 +103,37 @@ class Processes:
             raise InputError(
                 "this source opens its photos in this process only, and several devices need several processes; name one device"
             )
-        job = {
-            "engine": self.engine,
-            "options": dict(self.options),
-            "engine_id": work.plan.engine_id,
-            "output": work.parts.address,
-            "in_folder": work.parts.in_folder,
-            "plan_id": work.plan.id,
-            "batch_size": work.plan.batch_size,
-            "decoder": work.plan.decoder,
-            "views": work.plan.views,
-            "decode_threads": self.decode_threads,
-            "isolated": self.isolated,
-            "checksum": work.checksum,
-            "expansion": work.expansion,
-        }
-        account = Account(work.missing, tally, isolates=not self.isolated and can_isolate(work.plan.decoder))
-        devices, begun = self.devices[: len(work.missing)], False
-        while devices:
-            with started(devices, job, work.lock) as (workers, events):
-                begun = _Run(work.plan, account, workers).until_done(events, tally, begun=begun)
-            # All may have died of one photo. One more finds out which it is.
-            devices = self.devices[:1] if account.must_end_isolated else ()
-        refuse_undone(account, work.plan)
+        job = job_of(self.engine, self.options)
+        carry_out(assigned(work, job, threads=self.decode_threads, isolated=self.isolated), self.devices, tally)
+
+
+def carry_out(assignment: Assignment, devices: Sequence[str], tally: Tally) -> None:
+    """Compute shards with a worker process on each device.
+
+    Args:
+        assignment: the shards.
+        devices: their names; those that there is no shard for are left out.
+        tally: counts what is done.
+
+    Raises:
+        IscFastError: a worker reported it, or too many workers died.
+    """
+    account = Account(assignment.missing, tally, isolates=assignment.careful)
+    job = {**assignment.job, "begin": assignment.begin}
+    at_work, begun = devices[: len(assignment.missing)], False
+    while at_work:
+        with started(at_work, job, assignment.lock) as (workers, events):
+            begun = _Run(assignment, account, workers).until_done(events, tally, begun=begun)
+        # All may have died of one photo. One more finds out which it is.
+        at_work = devices[:1] if account.must_end_isolated else ()
+    assignment.refuse(account)
 
 
 class _Run:
     """Answers the workers: it carries messages between their pipes and the account."""
 
-    def __init__(self, plan: Plan, account: Account, workers: Sequence[Worker]) -> None:
-        self._plan, self._account = plan, account
+    def __init__(self, assignment: Assignment, account: Account, workers: Sequence[Worker]) -> None:
+        self._assignment, self._account = assignment, account
         self._alive = {worker.number: worker for worker in workers}
         self._waiting: list[Worker] = []  # those that have nothing to do and asked for more
         self._dismissed: set[int] = set()  # those that know there is no more
@@ -180,7 +179,7 @@ class _Run:
         index = self._account.hand_out(worker.number)
         if index is None:
             return False
-        worker.say(Handed(self._plan.shard(index), self._account.must_isolate(index)).message())
+        worker.say(self._assignment.hand(index, self._account.must_isolate(index)))
         return True
 
     def _serve_waiting(self) -> None:

@@ -1,8 +1,8 @@
-"""A worker on a Ray cluster: an actor that loads the engine, computes shards and writes their parts itself.
+"""A worker on a Ray cluster: an actor that loads its tool, computes shards and writes their parts itself.
 
 A thread computes. The actor's own thread answers `RayWorker.exchange`, which takes messages in and gives messages out, and is
 called all the time; so whoever asks learns of progress, and a worker that nobody asks any more ends by itself. Descriptors and
-pixels never pass through Ray.
+pixels never pass through Ray, and neither do matches.
 """
 
 from __future__ import annotations
@@ -16,35 +16,24 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
-from ...decoders.opening import ImageProblem, open_photo, quiet_pillow
-from ...engines.base import Engine, load_engine
-from ...errors import EngineError, InputError, IscFastError, OutputError, require
-from ...items import Item
-from ...sources.listing import open_item
-from ..parts import PartsFolder
-from ..plan_folder import parts_at
+from ...errors import IscFastError, require
 from .account import Report
-from .base import Facts, device_of
-from .handed import Handed, Task, compute_handed
+from .assignment import load_tool
 
 _URGENT = ("ready", "error", "stored")
-_SEEN_S = 10.0
-"""Seconds until a file that another machine has just made shows here: network file systems remember what was not there."""
 
 
 class RayWorker:
     """See the module's text.
 
     Args:
-        job: ``engine``, ``options`` and ``device`` of `isc_fast.load_engine`; ``orphan_s``: seconds without a call after which
-            the worker ends.
+        job: see `isc_fast.extraction.runners.assignment.load_tool`; ``orphan_s``: seconds without a call after which the worker
+            ends.
     """
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        quiet_pillow()
         self._job = job
         self._node = str(require("ray", "ray").get_runtime_context().get_node_id())
         self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -102,61 +91,23 @@ class RayWorker:
             os._exit(1)
 
     def _compute(self) -> None:
-        device = self._job["device"]
-        engine = _loaded(self._job["engine"], device, self._job["options"])
-        facts = Facts.of(engine).message()
-        self._say("ready", urgent=True, facts=facts, hardware=device_of(engine), host=socket.gethostname())
-        begin = self._inbox.get()
-        parts = parts_at(begin["output"], in_folder=begin["in_folder"])
-        _check_shared(parts, begin["plan_bytes"], begin["probe"])
-        parts.share()
-        channel = _Channel(self._inbox, self._say)
-        compute_handed(channel, engine, parts.on(partial(device_of, engine)), Task(**begin["task"]))
+        tool = load_tool(self._job, None)
+        self._say("ready", urgent=True, facts=tool.facts, hardware=tool.hardware, host=socket.gethostname())
+        tool.compute(_Channel(self._inbox, self._say), self._inbox.get())
 
 
 class _Channel:
-    """See `isc_fast.extraction.runners.handed.Channel`."""
+    """See `isc_fast.extraction.runners.assignment.Channel`."""
 
     def __init__(self, inbox: queue.SimpleQueue[dict[str, Any]], say: Any) -> None:
         self._inbox, self._say = inbox, say
 
-    def ask(self, *, wait: bool) -> Handed | None:
+    def ask(self, *, wait: bool) -> dict[str, Any] | None:
         """Take what came in. There is no last one: a worker that is not needed any more is killed."""
         with contextlib.suppress(queue.Empty):
-            return Handed.of(self._inbox.get(block=wait))
+            return self._inbox.get(block=wait)
         return None
 
     def report(self, report: Report) -> None:
         """See there."""
         self._say("report", urgent=report.stored, report=asdict(report))
-
-
-def _loaded(path: str, device: str, options: Mapping[str, Any]) -> Engine:
-    if path != "demo" and not os.path.exists(path):
-        raise EngineError(
-            f"the node {socket.gethostname()} has no file {path}; put the engine where all nodes see it under that path"
-        )
-    return load_engine(path, device=device, **options)
-
-
-def _check_shared(parts: PartsFolder, plan_bytes: int, probe: tuple[str, str] | None) -> None:
-    """Refuse to work where the output's folder or the photos are not those of the machine that began the run.
-
-    Raises:
-        OutputError: the folder is another one.
-        InputError: a photo that can be opened there cannot be opened here.
-    """
-    node, deadline = socket.gethostname(), time.monotonic() + _SEEN_S
-    while parts.plan_size() != plan_bytes:
-        if time.monotonic() > deadline:
-            raise OutputError(
-                f"the node {node} does not see this run's {parts.address}; the output must lie in a folder that all nodes share"
-            )
-        time.sleep(0.5)
-    if probe is not None:
-        try:
-            open_photo(open_item(Item(*probe))).close()
-        except ImageProblem as error:
-            raise InputError(
-                f"the node {node} cannot open {probe[1]} ({error}); photos must be there for all nodes under the same paths"
-            ) from error

@@ -19,7 +19,7 @@ from .ray_link import Link
 _log = logging.getLogger("isc_fast.ray")
 
 _FAILED_STARTS = 3
-"""So many workers in a row that end before they have loaded the engine end the run."""
+"""So many workers in a row that end before they have loaded their tool end the run."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Member:
     """A worker.
 
     Attributes:
-        host: the name of its node, once the engine is loaded there.
+        host: the name of its node, once the tool is loaded there.
         hardware: what decides the last bits there.
         moved: when it was last seen to make progress; None while the cluster has no room for it.
         told: whether it was told what the run is about.
@@ -68,7 +68,7 @@ class Crew:
 
     Attributes:
         members: the workers that are there or asked for, by number.
-        facts: what the first worker said of the engine.
+        facts: what the first worker said of its tool.
         notes: what the user should know.
         refused: how many workers the run does without.
     """
@@ -81,7 +81,7 @@ class Crew:
         self._link, self._cluster, self._job = link, cluster, {**job, "orphan_s": max(60.0, cluster.patience_s)}
         self._gpus = int(job["device"] == "cuda")
         self.cores = cluster.cores or (max(1, link.cores // link.gpus) if self._gpus and link.gpus else 1)
-        self._job["options"] = {**job["options"], "threads": self.cores}
+        self._job["cores"] = self.cores
         self._newest, self._failed_starts, self.refused = -1, 0, 0
         self._first: Member | None = None
 
@@ -102,7 +102,7 @@ class Crew:
 
     @property
     def ready(self) -> list[int]:
-        """The workers that have loaded the engine."""
+        """The workers that have loaded their tool."""
         return [number for number, member in self.members.items() if member.host]
 
     def want(self, count: int) -> None:
@@ -150,7 +150,7 @@ class Crew:
         if not member.host and blame:
             self._failed_starts += 1
             if self._failed_starts == _FAILED_STARTS:
-                raise EngineError(f"{how}, as {_FAILED_STARTS} in a row did before the engine was loaded")
+                raise EngineError(f"{how}, as {_FAILED_STARTS} in a row did before they could begin")
         return Gone(number, how, blame)
 
     def _loaded(self, number: int, member: Member, message: dict[str, Any]) -> Gone | None:
@@ -160,11 +160,11 @@ class Crew:
             assert self._first is not None
             return self.refuse(
                 number,
-                f"the worker on {message['host']} was refused: {difference} on {self._first.host}, so its descriptors would "
+                f"the worker on {message['host']} was refused: {difference} on {self._first.host}, so its results would "
                 "differ in their last bits; --mixed allows that",
             )
         if difference:
-            self._note(f"the descriptors of unlike machines are mixed: {message['host']} has {difference}")
+            self._note(f"the results of unlike machines are mixed: {message['host']} has {difference}")
         member.host, member.hardware = message["host"], message["hardware"]
         self._first = self._first or member
         self.facts = self.facts or message["facts"]

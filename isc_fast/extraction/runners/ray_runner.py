@@ -1,9 +1,9 @@
 """The runner that computes with workers on a Ray cluster.
 
-Each worker is a plain Ray actor that loads the engine, computes shards and writes their parts into the shared folder itself
-(`ray_actor`). This process hands out shards and keeps the account (`account`); a process of its own talks with Ray (`ray_driver`,
-`ray_link`). None of Ray's retries is used: which shards of a lost worker are computed again, by whom, and which of them is to
-blame, the account knows better. `ray_crew` knows the workers.
+Each worker is a plain Ray actor that loads its tool (`assignment`), computes shards and writes their parts into the shared folder
+itself (`ray_actor`). This process hands out shards and keeps the account (`account`); a process of its own talks with Ray
+(`ray_driver`, `ray_link`). None of Ray's retries is used: which shards of a lost worker are computed again, by whom, and which of
+them is to blame, the account knows better. `ray_crew` knows the workers.
 
 Every wait has a limit, so the run ends: a worker without progress is killed (`patience`), and a cluster that has no room for the
 fewest workers is an error.
@@ -17,15 +17,13 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...decoders.base import can_isolate
-from ...decoders.opening import ImageProblem, open_photo
 from ...errors import EngineError, InputError
 from ...progress import Tally
-from ...sources.listing import open_item
-from .account import Account, Report, refuse_undone
+from .account import Account, Report
+from .assignment import Assignment
 from .base import Facts, Work
 from .cluster import Cluster
-from .handed import Handed
+from .engine_tool import assigned, job_of
 from .ray_crew import Crew, Gone
 from .ray_link import Link
 
@@ -34,40 +32,38 @@ IN_HAND = 2
 _LOOK_S = 0.5
 
 
-class OnRay:
-    """Computes on a Ray cluster; see `isc_fast.extraction.runners.base.Runner`. Use it with `on_ray`.
+class RayWorkers:
+    """The workers of a run on a cluster. Use it with `ray_workers`.
 
     Args:
         link: to the cluster.
         cluster: what the user wants of it.
-        engine: path of the engine's file on every node, or ``"demo"``.
-        device: ``"cpu"`` or ``"cuda"``; on the latter each worker has a GPU.
-        options: further arguments of `isc_fast.load_engine`.
-        isolated: see `isc_fast.decoders.base.make_decoder`.
+        job: names their tool; see `isc_fast.extraction.runners.assignment`. Its ``device`` is ``"cpu"`` or ``"cuda"``; on the
+            latter each worker has a GPU.
 
     Attributes:
         made_on: by shard that this run computed, what decides the last bits on the worker that did.
     """
 
-    def __init__(
-        self, link: Link, cluster: Cluster, engine: str, device: str, options: Mapping[str, Any], isolated: bool
-    ) -> None:
-        path = engine if engine == "demo" else os.path.abspath(engine)
-        self._crew = Crew(link, cluster, {"engine": path, "device": device, "options": dict(options)})
-        self._cluster, self._isolated = cluster, isolated
+    def __init__(self, link: Link, cluster: Cluster, job: Mapping[str, Any]) -> None:
+        self._crew, self._cluster = Crew(link, cluster, job), cluster
         self.made_on: dict[int, Mapping[str, str]] = {}
+
+    @property
+    def cores(self) -> int:
+        """Of each worker."""
+        return self._crew.cores
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the workers."""
         return self._crew.notes
 
-    @property
-    def facts(self) -> Facts:
-        """What the engine is, as the first worker says. It stays for the run.
+    def facts(self) -> Mapping[str, Any]:
+        """What the tool is, as the first worker says. It stays for the run.
 
         Raises:
-            EngineError: the engine cannot be loaded there, or the cluster has no room for a worker.
+            IscFastError: the tool cannot be loaded there, or the cluster has no room for a worker.
         """
         began = time.monotonic()
         while self._crew.facts is None:
@@ -75,53 +71,24 @@ class OnRay:
             self._crew.next(_LOOK_S)
             self._crew.stalled(set())
             self.refuse_waiting(began, 1)
-        return Facts.of_message(self._crew.facts)
+        return self._crew.facts
 
-    def run(self, work: Work, tally: Tally) -> None:
-        """See `isc_fast.extraction.runners.base.Runner`.
+    def carry_out(self, assignment: Assignment, tally: Tally) -> None:
+        """Compute shards.
 
         Raises:
-            InputError: only this process can open the photos.
             IscFastError: a worker reported it, or too many workers died.
         """
-        if not work.source.by_path:
-            raise InputError(
-                "this source opens its photos in this process only, and a cluster needs photos that have paths; leave out the "
-                "cluster, or write the photos to files"
-            )
-        isolates = not self._isolated and can_isolate(work.plan.decoder)
-        run = _Run(work, Account(work.missing, tally, isolates=isolates), self._crew, self)
+        run = _Run(assignment, Account(assignment.missing, tally, isolates=assignment.careful), self._crew, self)
         try:
-            run.until_done(tally, *self._bounds(len(work.missing)))
+            run.until_done(tally, *self._bounds(len(assignment.missing)))
         finally:
             self._crew.dismiss()
-        refuse_undone(run.account, work.plan)
+        assignment.refuse(run.account)
 
     def _bounds(self, shards: int) -> tuple[int, int]:
         least, most = self._cluster.workers or (1, self._crew.room)
         return min(least, shards), min(most, shards)
-
-    def begin(self, work: Work) -> dict[str, Any]:
-        """What every worker is told before its first shard."""
-        plan = work.plan
-        task = {
-            "engine_id": plan.engine_id,
-            "plan_id": plan.id,
-            "batch_size": plan.batch_size,
-            "decoder": plan.decoder,
-            "views": plan.views,
-            "decode_threads": self._crew.cores,
-            "isolated": self._isolated,
-            "checksum": work.checksum,
-            "expansion": work.expansion,
-        }
-        return {
-            "output": work.parts.address,
-            "in_folder": work.parts.in_folder,
-            "plan_bytes": work.parts.plan_size(),
-            "probe": _probe(work),
-            "task": task,
-        }
 
     def refuse_waiting(self, since: float, least: int) -> None:
         """End a run for which the cluster has had no room for too long.
@@ -141,22 +108,57 @@ class OnRay:
             )
 
 
-def _probe(work: Work) -> tuple[str, str] | None:
-    """An image that this machine can open, and so must the others."""
-    for item in work.images(work.missing[0])[:16]:
-        with contextlib.suppress(ImageProblem):
-            open_photo(open_item(item)).close()
-            return item.id, item.path
-    return None
+class OnRay:
+    """Computes an extraction on a Ray cluster; see `isc_fast.extraction.runners.base.Runner`. Use it with `on_ray`.
+
+    Args:
+        workers: on the cluster.
+        job: of them; see `isc_fast.extraction.runners.engine_tool.job_of`.
+        isolated: see `isc_fast.decoders.base.make_decoder`.
+    """
+
+    def __init__(self, workers: RayWorkers, job: Mapping[str, Any], *, isolated: bool) -> None:
+        self._workers, self._job, self._isolated = workers, job, isolated
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the workers."""
+        return self._workers.notes
+
+    @property
+    def made_on(self) -> Mapping[int, Mapping[str, str]]:
+        """See `RayWorkers`."""
+        return self._workers.made_on
+
+    @property
+    def facts(self) -> Facts:
+        """See `isc_fast.extraction.runners.base.Runner`, and `RayWorkers.facts`."""
+        return Facts.of_message(self._workers.facts())
+
+    def run(self, work: Work, tally: Tally) -> None:
+        """See `isc_fast.extraction.runners.base.Runner`.
+
+        Raises:
+            InputError: only this process can open the photos.
+            IscFastError: a worker reported it, or too many workers died.
+        """
+        if not work.source.by_path:
+            raise InputError(
+                "this source opens its photos in this process only, and a cluster needs photos that have paths; leave out the "
+                "cluster, or write the photos to files"
+            )
+        threads = self._workers.cores
+        self._workers.carry_out(
+            assigned(work, self._job, threads=threads, isolated=self._isolated, elsewhere=True), tally
+        )
 
 
 class _Run:
     """Hands out shards, until all are done."""
 
-    def __init__(self, work: Work, account: Account, crew: Crew, runner: OnRay) -> None:
+    def __init__(self, assignment: Assignment, account: Account, crew: Crew, runner: RayWorkers) -> None:
         self.account = account
-        self._work, self._crew, self._runner = work, crew, runner
-        self._begin = runner.begin(work)
+        self._assignment, self._crew, self._runner = assignment, crew, runner
         self._since: dict[int, float] = {}  # when each worker began with its first shard
 
     def until_done(self, tally: Tally, least: int, most: int) -> None:
@@ -217,16 +219,13 @@ class _Run:
             self._since[number] = time.monotonic()
             if not self._crew.members[number].told:
                 self._crew.members[number].told = True
-                self._crew.tell(number, self._begin)
+                self._crew.tell(number, dict(self._assignment.begin))
             self._crew.members[number].moved = time.monotonic()
-        shard = self._work.plan.shard(index)
-        self._crew.tell(number, Handed(shard, self.account.must_isolate(index)).message())
+        self._crew.tell(number, dict(self._assignment.hand(index, self.account.must_isolate(index))))
 
 
 @contextlib.contextmanager
-def on_ray(
-    cluster: Cluster, engine: str, device: str, options: Mapping[str, Any], *, isolated: bool
-) -> Iterator[OnRay]:
+def ray_workers(cluster: Cluster, job: Mapping[str, Any]) -> Iterator[RayWorkers]:
     """Join or start a cluster, and leave or end it when the block ends.
 
     Raises:
@@ -234,6 +233,28 @@ def on_ray(
     """
     link = Link(cluster.address)
     try:
-        yield OnRay(link, cluster, engine, device, options, isolated)
+        yield RayWorkers(link, cluster, job)
     finally:
         link.close()
+
+
+@contextlib.contextmanager
+def on_ray(
+    cluster: Cluster, engine: str, device: str, options: Mapping[str, Any], *, isolated: bool
+) -> Iterator[OnRay]:
+    """The runner of an extraction on a cluster, which is left when the block ends.
+
+    Args:
+        cluster: what the user wants of it.
+        engine: path of the engine's file on every node, or ``"demo"``.
+        device: ``"cpu"`` or ``"cuda"``; on the latter each worker has a GPU.
+        options: further arguments of `isc_fast.load_engine`.
+        isolated: see `isc_fast.decoders.base.make_decoder`.
+
+    Raises:
+        IscFastError: see `isc_fast.extraction.runners.ray_link.Link`.
+    """
+    path = engine if engine == "demo" else os.path.abspath(engine)
+    job = {**job_of(path, options), "device": device}
+    with ray_workers(cluster, job) as workers:
+        yield OnRay(workers, job, isolated=isolated)

@@ -5,7 +5,8 @@ JSON on standard input and answers on what was standard output. The first line i
 after the other and reports what it did. It ends when its input ends, which also happens when the process that started
 it is killed.
 
-A job names the engine and how to load it. A job without an output asks only for the facts about the engine.
+A job names a tool and how to load it; see `isc_fast.extraction.runners.assignment`. A job without a beginning asks only for the
+facts about the tool.
 """
 
 from __future__ import annotations
@@ -18,17 +19,12 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict
-from functools import partial
 from typing import Any, TextIO
 
-from ...decoders.opening import quiet_pillow
-from ...engines.base import Engine, load_engine
 from ...errors import IscFastError
-from ...machine.cores import Part, available_cores
-from ..plan_folder import parts_at
+from ...machine.cores import Part
 from .account import Report
-from .base import Facts, device_of
-from .handed import Handed, Task, compute_handed
+from .assignment import load_tool
 
 
 class _Channel:
@@ -58,35 +54,25 @@ class _Channel:
         except OSError:
             os._exit(1)  # as above
 
-    def ask(self, *, wait: bool) -> Handed | None:
-        """See `isc_fast.extraction.runners.handed.Channel`."""
+    def ask(self, *, wait: bool) -> dict[str, Any] | None:
+        """See `isc_fast.extraction.runners.assignment.Channel`."""
         self.say("ask", wait=wait)
         answer = self.hear()
-        return None if answer["shard"] is None else Handed.of(answer)
+        return None if answer["shard"] is None else answer
 
     def report(self, report: Report) -> None:
-        """See `isc_fast.extraction.runners.handed.Channel`."""
+        """See `isc_fast.extraction.runners.assignment.Channel`."""
         self.say("report", report=asdict(report))
-
-
-def _extract(channel: _Channel, job: dict[str, Any], engine: Engine, part: Part) -> None:
-    """Compute shards until there are none left, and none can come back from a worker that died."""
-    threads = part.share(job["decode_threads"] or available_cores())
-    names = ("engine_id", "plan_id", "batch_size", "decoder", "views", "isolated", "checksum", "expansion")
-    task = Task(**{name: job[name] for name in names}, decode_threads=threads)
-    parts = parts_at(job["output"], in_folder=job["in_folder"])
-    compute_handed(channel, engine, parts.on(partial(device_of, engine)), task)
 
 
 def _work(channel: _Channel) -> None:
     job = channel.hear()
-    part = Part(*job["part"])
     try:
-        engine = load_engine(job["engine"], device=job["device"], part=part, **job["options"])
-        if "output" in job:
-            _extract(channel, job, engine, part)
+        tool = load_tool(job, Part(*job["part"]))
+        if "begin" in job:
+            tool.compute(channel, job["begin"])
         else:
-            channel.say("facts", **Facts.of(engine).message())
+            channel.say("facts", **tool.facts)
     except IscFastError as error:
         channel.say("error", type=type(error).__name__, text=str(error))
 
@@ -96,7 +82,6 @@ def main() -> None:
     # What libraries print must not come between the messages.
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    quiet_pillow()
     words = open(0, encoding="ascii", closefd=False)  # noqa: SIM115  closing it would wait for its reader
     status = 0
     try:

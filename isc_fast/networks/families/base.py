@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Built:
         name: of the network, by its file.
         size: side of the square input in pixels.
         resize, filter: see `isc_fast.decoders.preprocessing.Preprocessing`.
+        teacher: see `isc_fast.engines.spec.EngineSpec`.
     """
 
     net: DescribingNet
@@ -59,6 +60,7 @@ class Built:
     size: int
     resize: str = "stretch"
     filter: str = "bilinear"
+    teacher: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ...errors import CheckpointError
-from ..checkpoint import as_checkpoint, build_network
+from ...files.reading import parse_json
+from ..checkpoint import STUDENT_OF, Checkpoint, as_checkpoint, build_network
 from ..presets import preset_in_name
 from .base import Built, Family, Weights, Wishes, checked_power, plain_name
 
@@ -30,7 +32,25 @@ def _build(weights: Weights, wishes: Wishes) -> Built:
             f"say {checkpoint.gem_p:g}; the engine pools with {preset.gem_p:g}: choose with --gem-p, or rename the file"
         )
     checked_power(power)
-    return Built(build_network(checkpoint, gem_p=power), preset.name if preset else plain_name(file), side)
+    name = preset.name if preset else plain_name(file)
+    return Built(build_network(checkpoint, gem_p=power), name, side, teacher=_teacher(checkpoint))
+
+
+def _teacher(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Whose student the network is; empty where it is nobody's."""
+    text = checkpoint.args.get(STUDENT_OF)
+    if text is None:
+        return {}
+    try:
+        found = parse_json(text)
+    except (ValueError, TypeError):
+        found = None
+    if not isinstance(found, Mapping):
+        raise CheckpointError(
+            f"args.{STUDENT_OF} of {checkpoint.path} is {str(text)[:60]!r}; expected what isc-fast distill writes there: copy "
+            "or make it again"
+        )
+    return found
 
 
 ISC = Family("ISC", _holds, _build)

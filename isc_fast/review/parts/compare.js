@@ -1,4 +1,5 @@
-// Two pictures in one: one over the other, or what differs. The left one is turned as the view that matched says.
+// Two pictures in one: one over the other, or what differs. Where the pair's pixels were looked at, placing.js does it; else the
+// left one is turned as the view that matched says.
 const turns = { 'turned-90': 90, 'turned-180': 180, 'turned-270': 270 };
 let drawing = 0;
 
@@ -14,6 +15,10 @@ async function drawBoth(canvas, pair, mode, share) {
   const mine = drawing;
   const [one, other] = await Promise.all([loaded(pairs.left[pair]), loaded(pairs.right[pair])]);
   if (mine !== drawing) return; // another one was asked for meanwhile
+  if (fact('homography', pair)) {
+    drawPlaced(canvas, pair, one, other, mode, share);
+    return;
+  }
   const { naturalWidth: width, naturalHeight: height } = other;
   canvas.width = width;
   canvas.height = height;

@@ -16,6 +16,7 @@ const facets = [
   ['size', 'Photos in group', sizeName, sizes.map(([name]) => name)],
   ['edit', 'Edit', (pair) => fact('edit', pair)],
   ['truth', 'Ground truth', truthName],
+  ['placed', 'Pixels', (pair) => (pairs.homography ? (fact('homography', pair) ? 'align' : 'do not align') : null)],
   ['view', 'View', (pair) => fact('view', pair) ?? (pairs.view ? 'whole' : null)],
 ];
 

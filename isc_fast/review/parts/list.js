@@ -76,6 +76,7 @@ function chipsOf(pair) {
   for (const name of ['set', 'edit', 'view', 'note']) {
     if (fact(name, pair) !== null) chips.push(make('span', 'chip', shown(fact(name, pair))));
   }
+  if (fact('inliers', pair) !== null) chips.push(make('span', 'chip', `${fact('inliers', pair)} features agree`));
   return chips;
 }
 

@@ -33,7 +33,8 @@ function figureOf(pair, side) {
 function drawPictures(pair) {
   const both = hasPicture(pairs.left[pair]) && hasPicture(pairs.right[pair]);
   const mixed = both && (state.mode === 'overlay' || state.mode === 'difference');
-  $('mirror').hidden = !mixed;
+  const placed = fact('homography', pair) !== null;
+  $('mirror').hidden = !mixed || placed;
   $('mirror').setAttribute('aria-pressed', state.mirrored);
   $('blend-field').hidden = !(mixed && state.mode === 'overlay');
   if (state.mode === 'swap') {
@@ -44,7 +45,11 @@ function drawPictures(pair) {
     canvas.setAttribute('role', 'img');
     canvas.setAttribute('aria-label', state.mode === 'overlay' ? 'One picture over the other' : 'What differs between the two pictures');
     const caption = figure.appendChild(make('figcaption'));
-    caption.append(make('bdi', '', shown(idOf(pairs.left[pair]))), state.mode === 'overlay' ? ' over ' : ' minus ', make('bdi', '', shown(idOf(pairs.right[pair]))));
+    const [one, other] = [make('bdi', '', shown(idOf(pairs.left[pair]))), make('bdi', '', shown(idOf(pairs.right[pair])))];
+    if (state.mode === 'difference') caption.append(one, ' minus ', other);
+    else if (placed) caption.append(other, ' laid over ', one);
+    else caption.append(one, ' over ', other);
+    if (placed) caption.append(make('span', 'key', `edges of the ${data.sides[1]}`));
     $('compared').replaceChildren(figure);
     drawBoth(canvas, pair, state.mode, $('blend').value / 100);
   } else {
