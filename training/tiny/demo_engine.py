@@ -1,12 +1,12 @@
-"""Makes the engine and the negatives inside the package from a network of the tiny schedule.
+"""Makes the engine and the negatives inside the package from a network of the mini schedule.
 
-These commands make everything from nothing. They take about an hour on two cores, and need apt-get and npm for the photos:
+These commands make everything from nothing. They take an hour and a half on two cores, and need apt-get and npm for the photos:
 
     pip install 'isc-fast[cpu,export,train]'
     python -m isc_fast.training.tiny.photo_pool POOL
     python -m isc_fast.training.tiny.data_set POOL -o DATA
-    torchrun --nproc-per-node=2 -m isc_fast.training --schedule tiny --data DATA -o RUNS --device cpu --workers 0
-    python -m isc_fast.training.tiny.demo_engine RUNS/tiny/checkpoint_0003.pth.tar --data DATA -o isc_fast/data
+    torchrun --nproc-per-node=2 -m isc_fast.training --schedule mini --data DATA -o RUNS --device cpu --workers 0
+    python -m isc_fast.training.tiny.demo_engine RUNS/mini/checkpoint_0014.pth.tar --data DATA -o isc_fast/data
     python -m isc_fast.training.tiny.model_card --engine isc_fast/data/demo.onnx --data DATA -o CARD
 """
 
@@ -26,7 +26,7 @@ from ...export import export_engine
 from ...extraction.pipeline import extract
 from ...matching.smoothing import smooth_negatives
 
-SIZE = 224  # training has 192; 224 is as good on held-out photos, and better if the photo is small in its copy
+SIZE = 224  # the tiny schedule has 192; 224 is as good on held-out photos, and better if the photo is small in its copy
 
 
 def make_demo_files(checkpoint: str | Path, data: str | Path, output: str | Path) -> tuple[Path, Path]:
@@ -58,7 +58,7 @@ def make_demo_files(checkpoint: str | Path, data: str | Path, output: str | Path
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line: make both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="checkpoint of the tiny schedule's last stage")
+    parser.add_argument("checkpoint", help="checkpoint of the mini schedule's last stage")
     parser.add_argument("--data", required=True, help="the training data, as isc_fast.training.tiny.data_set made it")
     parser.add_argument("-o", "--output", required=True, help="folder for demo.onnx and demo-negatives.h5")
     given = parser.parse_args(arguments)
