@@ -48,6 +48,11 @@ class Bucket:
             }
         )
 
+    def beside(self, name: str) -> Bucket:
+        """A new bucket with this name, of the same server."""
+        self.client.create_bucket(Bucket=name)
+        return Bucket(name, self.port, self.client)
+
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.name, Key=key)
 

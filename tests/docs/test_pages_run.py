@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HOW_TOS = sorted(f"howto/{path.name}" for path in (DOCS / "howto").glob("*.md"))
 DEMO = "isc-fast demo -o demo-out"
-NEEDS = {"howto/find.md": "cv2", "method.md": "matplotlib"}
+BUCKET = "howto/bucket.md"
+NEEDS = {"howto/find.md": "cv2", "method.md": "matplotlib", BUCKET: "obstore"}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,13 @@ def test_the_quick_start(demo_out):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*HOW_TOS, "method.md"])
-def test_a_page(name, demo_out, tmp_path):
+def test_a_page(name, demo_out, tmp_path, request):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
+    if name == BUCKET:
+        photos = request.getfixturevalue("bucket").beside("photos")
+        for folder in ("references", "queries"):
+            photos.put_folder(demo_out / folder, f"{folder}/")
     (tmp_path / "demo-out").symlink_to(demo_out)
     assert run_all((DOCS / name).read_text("utf-8"), tmp_path) > 2
 
