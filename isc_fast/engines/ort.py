@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..errors import EngineError, require
 from ..machine.cores import available_cores
 from .header import file_sha256, read_spec
-from .ort_gpu import BEST_BATCH, DeviceRunner, choose_providers, first_line, open_session
+from .ort_gpu import BEST_BATCH, DeviceRunner, cache_folder, choose_providers, first_line, open_session
 from .protocol import check_pixels
 from .spec import EngineSpec
 
@@ -53,7 +53,8 @@ class OrtEngine:
         self._session: Any
         self._on_gpu: DeviceRunner | None = None
         if device == "cuda":
-            providers = choose_providers(ort, provider or "cuda", path, spec, INPUT, self.id, index)
+            cache = cache_folder(path, self.id, ort.__version__)
+            providers = choose_providers(ort, provider or "cuda", spec, INPUT, cache, index)
             self._session = open_session(ort, path, options, providers)
             self._check_graph(spec)
             self._on_gpu = DeviceRunner(ort, self._session, spec, self._input, self._output, index)

@@ -90,9 +90,17 @@ def tensorrt_options(spec: EngineSpec, input_name: str, cache: Path | None, devi
 
 
 def choose_providers(
-    ort: Any, provider: str, path: Path, spec: EngineSpec, input_name: str, engine_id: str, device_index: int = 0
+    ort: Any, provider: str, spec: EngineSpec, input_name: str, cache: Path, device_index: int = 0
 ) -> list[Provider]:
     """Return the providers to ask for with their options, the wanted one first.
+
+    Args:
+        ort: the module onnxruntime.
+        provider: one of `isc_fast.engines.kind.PROVIDERS`.
+        spec: of the engine.
+        input_name: of its graph.
+        cache: the folder for TensorRT's builds, see `cache_folder`. It is made if it is needed, and not inside the package.
+        device_index: which GPU.
 
     Raises:
         EngineError: this ONNX Runtime does not have them.
@@ -107,13 +115,13 @@ def choose_providers(
         )
     if provider == "cuda":
         return [(_CUDA, cuda_options(device_index))]
-    cache: Path | None = None
-    if path.parent != ASSETS:  # nothing is written into the installed package
+    kept: Path | None = None
+    if ASSETS not in cache.parents:  # nothing is written into the installed package
         # Without a cache each start takes some minutes longer, no more.
         with contextlib.suppress(OutputError):
-            cache = make_folder(cache_folder(path, engine_id, ort.__version__))
+            kept = make_folder(cache)
     # CUDA computes what TensorRT does not take, such as the cast of the pixels.
-    options = tensorrt_options(spec, input_name, cache, device_index)
+    options = tensorrt_options(spec, input_name, kept, device_index)
     return [(_TENSORRT, options), (_CUDA, cuda_options(device_index))]
 
 

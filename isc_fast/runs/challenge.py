@@ -139,6 +139,15 @@ class _Steps:
         return stamp
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the steps after extraction share: their record, the folder of the results, and what searches."""
+
+    steps: _Steps
+    folder: Path
+    searcher: Searcher
+
+
 def _read_subset(path: str | os.PathLike[str]) -> set[str]:
     try:
         lines = Path(path).read_text("utf-8").splitlines()
@@ -244,26 +253,19 @@ def run_challenge(
                 f"{descriptors.provenance.engine_id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
             )
 
+    work = _Work(steps, folder, searcher)
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
     suffix = ""
     if "t" in folders:
         suffix = "-normalized"
-        negatives_stamp = _smooth(steps, folder, stamps["t"], searcher)
+        negatives_stamp = _smooth(work, stamps["t"])
         for letter in search_sides:
-            stamps[letter] = _normalize(steps, folder, NAMES[letter], [stamps[letter], negatives_stamp], searcher)
+            stamps[letter] = _normalize(work, NAMES[letter], [stamps[letter], negatives_stamp])
     result = ChallengeResult(folder, counts, failures, "t" in folders)
     for letter in truths:
         if "r" in folders:
-            result.phases[letter] = _phase(
-                steps,
-                folder,
-                letter,
-                suffix,
-                [stamps[letter], stamps["r"]],
-                (ids[letter], ids["r"]),
-                truths[letter],
-                searcher,
-            )
+            made_from = [stamps[letter], stamps["r"]]
+            result.phases[letter] = _phase(work, letter, suffix, made_from, (ids[letter], ids["r"]), truths[letter])
     return result
 
 
@@ -271,40 +273,40 @@ def _digest(ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
-def _smooth(steps: _Steps, folder: Path, made_from: str, searcher: Searcher) -> str:
+def _smooth(work: _Work, made_from: str) -> str:
     """Make ``negatives.h5`` from the training images' descriptors, and return its stamp."""
-    output = folder / "negatives.h5"
-    source = folder / f"{NAMES['t']}.h5"
+    output = work.folder / "negatives.h5"
+    source = work.folder / f"{NAMES['t']}.h5"
 
     def make() -> None:
         with open_descriptors(source) as plain:
-            smooth_to_file(plain, output, device=searcher)
+            smooth_to_file(plain, output, device=work.searcher)
 
-    return steps.do(output, made_from, make)
+    return work.steps.do(output, made_from, make)
 
 
-def _normalize(steps: _Steps, folder: Path, name: str, made_from: list[str], searcher: Searcher) -> str:
+def _normalize(work: _Work, name: str, made_from: list[str]) -> str:
     """Make ``NAME-normalized.h5``, and return its stamp."""
-    output = folder / f"{name}-normalized.h5"
+    output = work.folder / f"{name}-normalized.h5"
+    sides = work.folder / f"{name}.h5", work.folder / "negatives.h5"
 
     def make() -> None:
-        with open_descriptors(folder / f"{name}.h5") as plain, open_descriptors(folder / "negatives.h5") as negatives:
-            normalize_to_file(plain, negatives, output, device=searcher)
+        with open_descriptors(sides[0]) as plain, open_descriptors(sides[1]) as negatives:
+            normalize_to_file(plain, negatives, output, device=work.searcher)
 
-    return steps.do(output, made_from, make)
+    return work.steps.do(output, made_from, make)
 
 
 def _phase(
-    steps: _Steps,
-    folder: Path,
+    work: _Work,
     letter: str,
     suffix: str,
     made_from: list[str],
     ids: tuple[Sequence[str], Sequence[str]],
     truth_file: Path | None,
-    searcher: Searcher,
 ) -> PhaseResult:
     """Make the two files of a set of queries, check them and evaluate them."""
+    steps, folder, searcher = work.steps, work.folder, work.searcher
     phase = NAMES[letter].removeprefix("query")
     submission, csv = folder / f"submission{phase}.h5", folder / f"matches{phase}.csv"
     query_file, reference_file = folder / f"{NAMES[letter]}{suffix}.h5", folder / f"{NAMES['r']}{suffix}.h5"
