@@ -105,7 +105,9 @@ def test_facts_are_typed():
     engine = {name: value for name, value in record.engine.write().items() if name not in ("runtime", "accuracy")}
     older = Provenance.read({**record.write(), "engine": engine}).engine
     assert older is not None
-    assert (older.runtime, older.arithmetic) == (None, "fp32 with weights in fp16"), "it lacks the facts that came later"
+    assert (older.runtime, older.arithmetic) == (None, "fp32 with weights in fp16"), (
+        "it lacks the facts that came later"
+    )
     assert record.smoothing == Smoothing(k=10, power=3, source=record.smoothing.source)
     assert (record.decoder, record.plan, record.normalization) == ("turbo", None, None)
     stamp = Provenance.read(meta_of("nes")).normalization
