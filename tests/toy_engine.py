@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from fakes import FakeEngine
 
-from isc_fast.engines.header import file_sha256
 from isc_fast.engines.kind import Described, EngineKind, LoadOptions
 from isc_fast.engines.protocol import Engine
 from isc_fast.engines.spec import EngineSpec
 from isc_fast.errors import EngineError
+from isc_fast.files.reading import file_sha256
 from isc_fast.machine.trial_run import Trial
 
 

@@ -11,11 +11,10 @@ import onnx
 import onnxruntime
 
 from ... import __version__
-from ...engines.header import file_sha256
 from ...engines.ort import OrtEngine
 from ...engines.spec import EngineSpec
 from ...errors import EngineError
-from ...files.reading import one_line
+from ...files.reading import file_sha256, one_line
 from ..agree import Standard, agree
 from ..operating_point import measure_operating_point
 from ..photos import load_photos

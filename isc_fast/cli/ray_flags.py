@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..extraction.runners.cluster import Cluster
 
 
 def count_or_range(text: str) -> int | tuple[int, int]:
@@ -59,18 +62,28 @@ def add_search_workers(parser: ArgumentParser) -> None:
     )
 
 
+def _cluster(
+    address: str, workers: int | tuple[int, int] | None, cores: int | None = None, mixed: bool = False
+) -> Cluster:
+    """The cluster at an address; ``""`` is the one that `isc_fast.Cluster` finds. A number of workers is both limits of them.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+    from ..extraction.runners.cluster import Cluster
+
+    return Cluster(address or None, (workers, workers) if isinstance(workers, int) else workers, cores, mixed)
+
+
 def search_workers_of(arguments: Namespace) -> dict[str, Any]:
     """The arguments of `isc_fast.find_duplicates` that the flags of `add_search_workers` say.
 
     Raises:
         InputError: a flag needs ``--search-ray``, or a number is out of range.
     """
-    from ..extraction.runners.cluster import Cluster
-
     workers = arguments.search_workers
     if arguments.search_ray is not None:
-        span = (workers, workers) if isinstance(workers, int) else workers
-        return {"search_cluster": Cluster(arguments.search_ray or None, span)}
+        return {"search_cluster": _cluster(arguments.search_ray, workers)}
     if isinstance(workers, tuple):
         raise InputError(
             "--search-workers MIN:MAX is about workers on a Ray cluster; give --search-ray too, or leave it out"
@@ -84,8 +97,6 @@ def cluster_of(arguments: Namespace) -> dict[str, Any]:
     Raises:
         InputError: a flag needs ``--ray``, or a number is out of range.
     """
-    from ..extraction.runners.cluster import Cluster
-
     workers = arguments.workers
     if arguments.ray is None:
         for flag, meant in (
@@ -96,5 +107,4 @@ def cluster_of(arguments: Namespace) -> dict[str, Any]:
             if meant:
                 raise InputError(f"{flag} is about workers on a Ray cluster; give --ray too, or leave it out")
         return {} if workers is None else {"workers": workers}
-    span = (workers, workers) if isinstance(workers, int) else workers
-    return {"cluster": Cluster(arguments.ray or None, span, arguments.worker_cores, arguments.mixed)}
+    return {"cluster": _cluster(arguments.ray, workers, arguments.worker_cores, arguments.mixed)}

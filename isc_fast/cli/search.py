@@ -109,6 +109,7 @@ def _at_once(arguments: Namespace) -> int:
 
 def _in_tasks(arguments: Namespace) -> int:
     """Search in tasks."""
+    from ..matching.matches import has_views
     from ..runs.searching import search_to_folder
 
     if arguments.labelled:
@@ -127,9 +128,10 @@ def _in_tasks(arguments: Namespace) -> int:
     tell(made.verdict)
     if made.threshold is not None:
         note(f"threshold {made.threshold}")
-    if made.with_views and str(made.matches).endswith(".csv"):
+    no_room = made.matches is not None and not has_views(made.matches)
+    if made.with_views and no_room:
         note(_NO_VIEWS.format(made.matches, "--format jsonl and parquet have"))
-    if made.with_verdicts and str(made.matches).endswith(".csv"):
+    if made.with_verdicts and no_room:
         note(_NO_VERDICTS.format("--format jsonl"))
     if arguments.json:
         names = ("matches", "pairs", "queries", "references", "complete", "tasks", "done", "computed")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -196,6 +197,24 @@ def ends_of(path: str | os.PathLike[str]) -> list[int] | None:
     """
     home = parts_home(path)
     return None if home is None else [*accumulate(part.rows for part in read_manifest(home).parts)]
+
+
+def starts_of(count: int, size: int, ends: Sequence[int] | None) -> list[int]:
+    """The first photo of each run of a set that is cut into runs.
+
+    Args:
+        count: photos of the set.
+        size: of a run at least.
+        ends: where the part files of the set end, see `ends_of`; with them, a run is cut at one of these only.
+    """
+    starts = [0]
+    while (end := starts[-1] + size) < count:
+        if ends is not None:
+            end = ends[bisect_left(ends, end)]
+            if end >= count:
+                break
+        starts.append(end)
+    return starts
 
 
 def is_unfinished(path: str | os.PathLike[str]) -> bool:

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, MissingExtraError, require
+from ..files.reading import file_sha256
 from ..machine.cores import available_cores, processor
 from .aoti_file import GRAPH_KEY, graph_name, read_package, vector_instructions
-from .header import file_sha256
 from .protocol import check_pixels
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..assets import DEMO_ENGINE
 from ..errors import EngineError
+from ..files.reading import file_sha256 as file_sha256
 from ..machine.cores import Part, wrong_count
 from ..machine.devices import split_device
-from .header import file_sha256 as file_sha256
 from .kind import PROVIDERS as PROVIDERS
 from .kind import Described, EngineKind, LoadOptions
 from .kind_onnx import open_with as open_with

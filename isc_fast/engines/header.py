@@ -7,7 +7,6 @@ file. The reader jumps over the weights themselves, so a large file costs nothin
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -121,12 +120,6 @@ def _refuse_other_files(data: Bytes) -> None:
                 )
             elif number in _PATHS[kind]:
                 messages.append((_PATHS[kind][number], first, last, depth + 1))
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_spec(path: Path) -> EngineSpec:

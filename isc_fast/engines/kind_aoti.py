@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError
-from .header import file_sha256
+from ..files.reading import file_sha256
 from .kind import Described, EngineKind, LoadOptions
 from .trials import AOTI_TRIALS
 

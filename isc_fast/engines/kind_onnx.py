@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineError, MissingExtraError
-from .header import file_sha256, read_spec
+from ..files.reading import file_sha256
+from .header import read_spec
 from .kind import Described, EngineKind, LoadOptions
 from .spec import EngineSpec
 from .trials import ONNX_TRIALS

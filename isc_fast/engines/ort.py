@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, require
+from ..files.reading import file_sha256
 from ..machine.cores import available_cores
-from .header import file_sha256, read_spec
+from .header import read_spec
 from .ort_gpu import BEST_BATCH, DeviceRunner, cache_folder, choose_providers, first_line, open_session
 from .protocol import check_pixels
 from .spec import EngineSpec

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EngineError, require
+from ..files.reading import file_sha256
 from ..machine.cores import available_cores, has_bf16, processor
-from .header import file_sha256, read_spec
+from .header import read_spec
 from .protocol import check_pixels
 from .spec import uses_bf16
 from .tuning import LARGEST_REQUEST

@@ -8,12 +8,12 @@ references of each query in its run, or every pair above a threshold. Scores do 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..descriptors.manifest import starts_of
 from ..descriptors.store import BLOCK_ROWS, Descriptors
 from ..descriptors.view_rows import rows_between, rows_of
 from .arrays import Floats, Ints, Pairs, join
@@ -63,14 +63,7 @@ def cut_of(
         rows = -(-len(references) * len(references.views) // runs)
         rows = min(-(-rows // BLOCK_ROWS) * BLOCK_ROWS, MOST_REFERENCE_ROWS)
         size = max(1, rows // len(references.views))
-    starts = [0]
-    while (end := starts[-1] + size) < len(references):
-        if ends is not None:
-            end = ends[bisect_left(ends, end)]
-            if end >= len(references):
-                break
-        starts.append(end)
-    return Cut(block, starts)
+    return Cut(block, starts_of(len(references), size, ends))
 
 
 @dataclass(frozen=True)

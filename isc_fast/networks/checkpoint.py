@@ -18,8 +18,8 @@ import torch
 
 from ..errors import CheckpointError, OutputError
 from ..files.atomic import replacing
-from ..files.reading import one_line
-from .digests import digest_file, file_digest, kept_digest
+from ..files.reading import file_sha256, one_line
+from .digests import digest_file, kept_digest
 from .model import DescribingNet, DescriptorNet
 from .torch_files import refuse_other_files
 
@@ -91,7 +91,7 @@ def checked_digest(path: Path) -> str:
         CheckpointError: the file cannot be read, or is not the one whose digest was kept.
     """
     try:
-        sha256 = file_digest(path)
+        sha256 = file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     expected = kept_digest(path)

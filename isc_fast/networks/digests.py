@@ -5,19 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from ..files.atomic import write_text
 
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest_file(path: Path) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from ..errors import DownloadError
 from ..files.atomic import make_folder, output_error, sync_folder
 from ..files.locks import locked
-from .digests import digest_file, file_digest, keep_digest, kept_digest
+from ..files.reading import file_sha256
+from .digests import digest_file, keep_digest, kept_digest
 from .download import DownloadCallback as DownloadCallback
 from .download import download
 
@@ -77,7 +78,7 @@ def _check(file: Path, final: Path, release: Release) -> None:
     Raises:
         DownloadError: it is another file; the message names both digests.
     """
-    found, expected = file_digest(file), release.sha256 or kept_digest(final)
+    found, expected = file_sha256(file), release.sha256 or kept_digest(final)
     if found == expected:
         return
     if expected is None:

@@ -173,8 +173,7 @@ def find_duplicates(
         check_links(link_to, photos)
     left_out = read_left_out(verdicts, stop_list, one_side=True)
     workers = Workers(search_workers, search_cluster)
-    if workers.elsewhere:
-        workers.check(search_device)
+    workers.check(search_device)
     searcher = open_searcher(CPU if workers.elsewhere else search_device)
     with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
         folder = own.folder

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..descriptors.comparing import Verdict, compare_with_negatives
 from ..descriptors.formats.table import open_any
-from ..descriptors.manifest import MANIFEST, ends_of, read_manifest
+from ..descriptors.manifest import MANIFEST, ends_of, read_manifest, starts_of
 from ..descriptors.store import Descriptors
 from ..errors import FormatError, InputError
+from ..extraction.plan_folder import LEFT_S
 from ..extraction.runners.cluster import Cluster
 from ..extraction.share import Share
 from ..matching.cpu_searcher import CPU
@@ -25,7 +26,7 @@ from ..progress import ProgressCallback
 from .join_tool import side_message
 from .joining import Recipe, Workers, compute_pieces
 from .made_rows import KINDS
-from .part_tasks import PartTasks, starts_of
+from .part_tasks import PartTasks
 from .task_folder import TaskFolder
 
 
@@ -138,7 +139,7 @@ def _made(
         if not len(sides[0]):
             raise InputError(f"{os.fspath(paths[0])} holds no descriptor")
         meta = meta_of(sides)
-        starts = starts_of(sides[0], ends_of(paths[0]))
+        starts = starts_of(len(sides[0]), sides[0].block_rows, ends_of(paths[0]))
         told = [side_message(path, side) for path, side in zip(paths, sides, strict=True)]
         plan = {
             "format": f"isc-fast {verb} in tasks",
@@ -149,20 +150,20 @@ def _made(
         }
         begun = folder.begin(plan)
         tasks = PartTasks(KINDS[verb](sides, numbers, meta, device), starts, begun.place)
-        computed, complete = 0, _is_whole(folder)
-        if not complete:
+        computed, missing = 0, list[int]()
+        if not _is_whole(folder):
             mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
             begin = {"kind": verb, "sides": told, "numbers": numbers, "meta": meta, "starts": starts}
             with begun.litter_removed(alone=share is None):
                 recipe = Recipe(device, {**begin, "plan": begun.message})
                 computed = compute_pieces(tasks, mine, progress, workers, recipe)
-            if not tasks.missing():
+            missing = tasks.missing()
+            if not missing:
                 tasks.manifest().write(folder.home)
-                folder.home.tidy(begun.plan_id, 24 * 3600.0)
-                complete = True
+                folder.home.tidy(begun.plan_id, LEFT_S)
         verdict = compare_with_negatives(*sides) if len(sides) > 1 else None
-        done = tasks.blocks - len(tasks.missing())
-        return PartsMade(folder.home.path, len(sides[0]), tasks.blocks, done, computed, complete, verdict)
+        done = tasks.blocks - len(missing)
+        return PartsMade(folder.home.path, len(sides[0]), tasks.blocks, done, computed, not missing, verdict)
 
 
 def _is_whole(folder: TaskFolder) -> bool:

@@ -6,7 +6,6 @@ together are the file that one process makes. The manifest is that of any result
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,24 +41,6 @@ class Made:
     rows: Callable[[Descriptors], Iterable[Floats]]
     against: int
     ledger: bool = True
-
-
-def starts_of(whole: Descriptors, ends: Sequence[int] | None, size: int | None = None) -> list[int]:
-    """The first photo of each part, in the same way whoever computes it: as many in each as make a block of rows.
-
-    Args:
-        whole: the set.
-        ends: where the part files of the set end; a part is cut at one of these only.
-        size: photos of a part at least; by default a block of rows.
-    """
-    size, starts = size or whole.block_rows, [0]
-    while (end := starts[-1] + size) < len(whole):
-        if ends is not None:
-            end = ends[bisect_left(ends, end)]
-            if end >= len(whole):
-                break
-        starts.append(end)
-    return starts
 
 
 class PartTasks:

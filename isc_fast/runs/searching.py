@@ -144,21 +144,20 @@ def search_to_folder(
         files = PairFiles(begun.place, tasks.blocks)
         asked = _asked(begun.plan_id, k, max_pairs, form, verdicts, stop_list)
         record = before = folder.result()
-        computed = 0
+        computed, missing = 0, list[int]()
         if record is None or record.get("asked") != asked or folder.home.size(record["matches"]) is None:
             mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
             recipe = Recipe(device, {**search_message(limits, cut), "sides": sides, "plan": begun.message})
             with begun.litter_removed(alone=share is None):
                 computed = compute_pieces(PairPieces(tasks, files), mine, progress, comparing, recipe)
-            record = None
-            if not files.missing():
+            record, missing = None, files.missing()
+            if not missing:
                 found = _found(tasks, files, (one, other), left_out, k, max_pairs)
                 record = _record(found, asked, form, tasks.blocks)
                 write = partial(_write, form=form, matches=found)
                 folder.finish(record["matches"], write, record)
                 if before is not None and before["matches"] != record["matches"]:
                     folder.home.remove(before["matches"])  # in another format
-        done = tasks.blocks - len(files.missing()) if record is None else tasks.blocks
         record = record or {}
         return SearchResult(
             folder=folder.home.path,
@@ -167,7 +166,7 @@ def search_to_folder(
             queries=len(one),
             references=len(other),
             tasks=tasks.blocks,
-            done=done,
+            done=tasks.blocks - len(missing),
             computed=computed,
             with_views=record.get("views", False),
             with_verdicts=record.get("verdicts", False),

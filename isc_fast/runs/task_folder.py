@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError, MismatchError, OutputError
+from ..extraction.plan_folder import LEFT_S
 from ..files.atomic import write_text
 from ..files.homes import Write, home_of
-from ..files.reading import parse_json
+from ..files.reading import file_sha256, parse_json
 
 BEGUN, PLAN = "begun.json", "plan.json"
 _MOST_BYTES = 1 << 24
-_LEFT_S = 24 * 3600.0
 _OF_TASKS = (".pairs", ".h5")  # the ends of names of files that tasks write
 
 
@@ -124,16 +124,16 @@ class TaskFolder:
         """
         self._put(name, write)
         self._put(self._record, partial(write_text, text=json.dumps(record, indent=2) + "\n"))
-        self.home.tidy("", _LEFT_S)
+        self.home.tidy("", LEFT_S)
 
     def _put(self, name: str, write: Write) -> None:
         made: list[str] = []
 
         def written(path: Path) -> None:
             write(path)
-            made.append(_digest(path))
+            made.append(file_sha256(path))
 
-        self.home.create(name, written, lambda: _digest(self.home.file(name)) == made[-1])
+        self.home.create(name, written, lambda: file_sha256(self.home.file(name)) == made[-1])
 
     @contextlib.contextmanager
     def litter_removed(self) -> Iterator[None]:
@@ -168,8 +168,3 @@ class Begun:
                 self._folder.home.remove_folder(self.plan_id)
                 self._folder.home.remove(BEGUN)
             raise
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -13,12 +13,12 @@ import isc_fast
 from isc_fast.cli.main import main
 from isc_fast.descriptors import store
 from isc_fast.descriptors.formats.table import open_any
+from isc_fast.descriptors.manifest import starts_of
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError
 from isc_fast.extraction.share import Share
 from isc_fast.items import Failure
-from isc_fast.runs import part_tasks
 from isc_fast.runs.normalizing import normalize_to_folder, smooth_to_folder
 
 OF_PART = 100  # photos at least, so parts of 64 stand in pairs
@@ -31,8 +31,7 @@ def sides(request, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = part_tasks.starts_of
-    monkeypatch.setattr("isc_fast.runs.normalizing.starts_of", lambda whole, ends: real(whole, ends, OF_PART))
+    monkeypatch.setattr("isc_fast.runs.normalizing.starts_of", lambda count, _, ends: starts_of(count, OF_PART, ends))
 
 
 @pytest.fixture
@@ -172,6 +171,6 @@ def test_the_command_line(tmp_path, sides, negatives, capsys):
 def test_parts_by_default(sides):
     with open_any(sides[0]) as found:
         assert len(found) == QUERIES
-        assert part_tasks.starts_of(found, None) == [0]
-        assert part_tasks.starts_of(found, None, 40) == [0, 40, 80]
+        assert starts_of(len(found), found.block_rows, None) == [0]
+        assert starts_of(len(found), 40, None) == [0, 40, 80]
         assert found.block_rows == store.BLOCK_ROWS // len(found.views)

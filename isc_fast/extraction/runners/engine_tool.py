@@ -41,7 +41,17 @@ def assigned(
         threads: that decode, in all workers of a machine together; by default one for each core.
         isolated: see `isc_fast.decoders.base.make_decoder`.
         elsewhere: whether workers may run on other machines, which have to see the same folder and the same photos.
+
+    Raises:
+        InputError: only this process can open the photos.
     """
+    if not work.source.by_path:
+        need = (
+            "a cluster needs photos that have paths; leave out the cluster, or write the photos to files"
+            if elsewhere
+            else "several devices need several processes; name one device"
+        )
+        raise InputError(f"this source opens its photos in this process only, and {need}")
     plan = work.plan
     task = {
         "engine_id": plan.engine_id,

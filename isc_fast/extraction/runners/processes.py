@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ...errors import EngineError, InputError, MissingExtraError
+from ...errors import EngineError, MissingExtraError
 from ...machine import cuda
 from ...machine.devices import split_device
 from ...progress import Tally
@@ -99,10 +99,6 @@ class Processes:
             InputError: only this process can open the photos.
             IscFastError: a worker reported it, or too many workers died.
         """
-        if not work.source.by_path:
-            raise InputError(
-                "this source opens its photos in this process only, and several devices need several processes; name one device"
-            )
         job = job_of(self.engine, self.options)
         carry_out(assigned(work, job, threads=self.decode_threads, isolated=self.isolated), self.devices, tally)
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...errors import EngineError, InputError
+from ...errors import EngineError
 from ...progress import Tally
 from .account import Account, Report
 from .assignment import Assignment
@@ -142,11 +142,6 @@ class OnRay:
             InputError: only this process can open the photos.
             IscFastError: a worker reported it, or too many workers died.
         """
-        if not work.source.by_path:
-            raise InputError(
-                "this source opens its photos in this process only, and a cluster needs photos that have paths; leave out the "
-                "cluster, or write the photos to files"
-            )
         threads = self._workers.cores
         self._workers.carry_out(
             assigned(work, self._job, threads=threads, isolated=self._isolated, elsewhere=True), tally
