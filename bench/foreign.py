@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from isc_fast.engines.base import check_pixels, file_sha256
 from isc_fast.engines.spec import EngineSpec
-from isc_fast.errors import EngineError, require
+from isc_fast.errors import EngineError, InputError, require
 
 PEERS = ("sscd_distilled", "sscd")
 """A MobileNetV4 of 3.5 MB that learned from SSCD, and SSCD itself, a ResNet-50 in int8."""
@@ -56,6 +56,21 @@ class Peer:
         rows = np.asarray(found, np.float32).reshape(len(pixels), -1)
         made: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return made
+
+
+def peer_of(text: str, side: int | None = None) -> Peer:
+    """Load the network that ``NAME@SIDE`` names, or ``NAME`` alone where there is a default for the side.
+
+    Raises:
+        InputError: it names none.
+        EngineError: see `Peer`.
+    """
+    name, at, given = text.partition("@")
+    if given.isdecimal():
+        side = int(given)
+    elif at or side is None:
+        raise InputError(f"--peer takes NAME@SIDE, such as {PEERS[0]}@224, not {text!r}")
+    return Peer(name, side)
 
 
 def _file(name: str) -> Path:

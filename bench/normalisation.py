@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foreign import Peer
+from foreign import peer_of
 from harness import finish
 from query_views import Collection, both_sides, chosen, collections, figures, lowest_cosine, ways
 
@@ -79,12 +79,6 @@ def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(table)
 
 
-def peer(text: str) -> Engine:
-    """``"sscd@288"`` as an engine."""
-    name, _, side = text.partition("@")
-    return Peer(name, int(side or 224))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -105,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = given.work or Path(temporary)
         names = given.engine or ([] if given.peer else ["demo"])
-        for engine in [*map(isc_fast.load_engine, names), *map(peer, given.peer)]:
+        for engine in [*map(isc_fast.load_engine, names), *(peer_of(text, 224) for text in given.peer)]:
             for collection in collections(given, work):
                 rows += measured(engine, collection, given.views, given.data, work)
                 cosines.append(lowest_cosine(engine, collection.folder, Path(temporary)))

@@ -23,13 +23,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from foreign import PEERS, Peer
+from foreign import PEERS, peer_of
 from harness import finish
 from PIL import Image
 
 import isc_fast
 from isc_fast.assets import demo_photos
-from isc_fast.errors import EngineError, InputError, IscFastError
+from isc_fast.errors import EngineError, IscFastError
 from isc_fast.sources.listing import list_images
 from isc_fast.training.data.held_out import read_held_out
 from isc_fast.training.tiny.data_set import build_tiny_data
@@ -48,14 +48,6 @@ def small_data(folder: Path) -> Path:
         image.thumbnail((120, 120))
         image.save(pool / f"{photo.stem}__0.jpg")
     return build_tiny_data(pool, folder / "data").folder
-
-
-def peer(text: str) -> Peer:
-    """Load the network that ``NAME@SIDE`` names."""
-    name, at, side = text.partition("@")
-    if not (at and side.isdecimal()):
-        raise InputError(f"--peer takes NAME@SIDE, such as {DEFAULT_PEERS[0]}, not {text!r}")
-    return Peer(name, int(side))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine = isc_fast.load_engine(path)
             engines[engine.spec.name if engine.spec.name not in engines else path] = engine
         try:
-            engines |= {text: peer(text) for text in given.peer or DEFAULT_PEERS}
+            engines |= {text: peer_of(text) for text in given.peer or DEFAULT_PEERS}
         except EngineError as missing:
             if given.peer:
                 raise

@@ -75,6 +75,17 @@ def engine() -> FakeEngine:
     return FakeEngine()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums are of the same bits for the same number of torch's threads only, and other tests leave other numbers behind."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def photos() -> Sequence[Path]:
     """Return the real photos that ship with the package."""

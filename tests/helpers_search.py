@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from oracles import unit_rows
 
 import isc_fast
@@ -57,3 +58,40 @@ def at_once(sides: tuple[Path, Path], form: str = "csv", **options: object) -> b
     path = sides[0].parent / f"whole.{form}"
     isc_fast.write_matches(path, found)
     return path.read_bytes()
+
+
+_KILLS = """
+import os, signal, sys
+FLAG = os.environ.get("ISC_FAST_TEST_FLAG")
+if FLAG and "isc_fast.extraction.runners.worker" in sys.orig_argv:
+    from {module} import {name}
+    real, calls = {name}.pairs, []
+    def pairs(self, number):
+        calls.append(number)
+        with open(FLAG + ".log", "a") as log:
+            log.write(f"{{os.getpid()}} {{number}}\\n")
+        if len(calls) == 2 or os.path.exists(FLAG + ".always"):
+            try:
+                open(FLAG, "x").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                if os.path.exists(FLAG + ".always"):
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, number)
+    {name}.pairs = pairs
+"""
+
+
+def kill_a_worker(monkeypatch: pytest.MonkeyPatch, folder: Path, join: type) -> Path:
+    """Kill the first worker that takes a second piece of a join over it; or every worker, where FLAG.always exists.
+
+    Returns:
+        FLAG, a file that exists once one was killed. FLAG.log has a line for each piece that was begun: process and number.
+    """
+    site = folder / "site"
+    site.mkdir()
+    text = _KILLS.format(module=join.__module__, name=join.__name__)
+    (site / "sitecustomize.py").write_text(text)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("ISC_FAST_TEST_FLAG", str(folder / "flag"))
+    return folder / "flag"

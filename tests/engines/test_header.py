@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import pytest
+from protobuf import block, varint
 
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.engines.header import metadata, read_spec
@@ -18,19 +19,6 @@ from isc_fast.errors import EngineError
 
 WHOLE = DEMO_ENGINE.read_bytes()
 GOOD = {"version": 1, "name": "x", "arch": "a", "height": 8, "width": 8, "dim": 4, "gem_p": 1.0}
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def block(number: int, content: bytes) -> bytes:
-    """A field that has a length."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def entry(key: str, value: str) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from helpers_containers import write_tar, write_zip
+from protobuf import block
 
 from isc_fast.descriptors.formats.clip_retrieval import write_clip_retrieval
 from isc_fast.descriptors.formats.kit import write_kit
@@ -209,18 +210,6 @@ def begun(folder: Path) -> Iterator[bytes]:
 
 SPEC = EngineSpec("n", "a", 8, 8, 4, 1.0, parity={"cosine": 1.0}, tools={"onnx": "1"})
 DIGEST = "0" * 64
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def block(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def onnx(_folder: Path) -> Iterator[bytes]:

@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import FakeEngine
+from helpers_search import kill_a_worker
 from pages import read_page
 from PIL import Image
 
@@ -25,6 +27,7 @@ from isc_fast.files.one_run import one_run
 from isc_fast.matching.cpu_searcher import CpuSearcher
 from isc_fast.matching.inputs import BlockRows
 from isc_fast.matching.pair_files import PairFiles
+from isc_fast.matching.self_join import SelfJoin
 from isc_fast.runs import dedup as module
 from isc_fast.runs.describing import Describing
 from isc_fast.runs.photo_facts import ORDERS, PhotoFacts, order_of, read_facts
@@ -443,13 +446,10 @@ def test_workers_compare_one_of_which_is_killed(tmp_path, monkeypatch):
     write_descriptors(tmp_path / "c.h5", Descriptors(rows, [f"{row:03d}" for row in range(900)]))
     monkeypatch.setattr(CpuSearcher, "block_rows", lambda *_: BlockRows(100, 100))
     whole = find_duplicates(tmp_path / "c.h5", tmp_path / "whole", threshold=0.5)
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(KILLS)
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setenv("ISC_FAST_TEST_FLAG", str(tmp_path / "flag"))
+    flag = kill_a_worker(monkeypatch, tmp_path, SelfJoin)
     found = find_duplicates(tmp_path / "c.h5", tmp_path / "out", threshold=0.5, search_workers=2)
-    assert (tmp_path / "flag").exists(), "one was killed"
-    pieces = (tmp_path / "flag.log").read_text().split()
+    assert flag.exists(), "one was killed"
+    pieces = [line.split()[1] for line in Path(f"{flag}.log").read_text().splitlines()]
     assert sorted(map(int, set(pieces))) == [*range(9)]
     assert len(pieces) == 10
     assert (found.pairs, found.removed) == (whole.pairs, whole.removed)
@@ -458,28 +458,6 @@ def test_workers_compare_one_of_which_is_killed(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "pairs.parts").exists()
     with pytest.raises(InputError, match="workers search on the processor"):
         find_duplicates(tmp_path / "c.h5", tmp_path / "gpu", threshold=0.5, search_workers=2, search_device="cuda")
-
-
-# Of two workers, the one that takes a second piece first is killed over it.
-KILLS = """
-import os, signal, sys
-FLAG = os.environ.get("ISC_FAST_TEST_FLAG")
-if FLAG and "isc_fast.extraction.runners.worker" in sys.orig_argv:
-    from isc_fast.matching.self_join import SelfJoin
-    real, calls = SelfJoin.pairs, []
-    def pairs(self, number):
-        calls.append(number)
-        with open(FLAG + ".log", "a") as log:
-            log.write(f"{number}\\n")
-        if len(calls) == 2:
-            try:
-                open(FLAG, "x").close()
-                os.kill(os.getpid(), signal.SIGKILL)
-            except FileExistsError:
-                pass
-        return real(self, number)
-    SelfJoin.pairs = pairs
-"""
 
 
 def test_another_threshold_does_not_take_the_pieces_of_an_interrupted_run(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from buckets import new_bucket, served_by_moto, use
-from helpers_search import REFERENCES, at_once, clustered, in_parts, two_sides
+from helpers_search import REFERENCES, at_once, clustered, in_parts, kill_a_worker, two_sides
 
 import isc_fast
 from isc_fast.cli.main import main
@@ -110,37 +110,9 @@ def test_shares_and_a_run_that_was_interrupted(tmp_path, sides, monkeypatch):
     assert parts == {file: file.stat().st_mtime_ns for file in out.rglob("*.pairs")}
 
 
-# A worker that is told to: kill it once it has computed a task.
-KILLS = """
-import os, signal, sys
-FLAG = os.environ.get("ISC_FAST_TEST_FLAG")
-if FLAG and "isc_fast.extraction.runners.worker" in sys.orig_argv:
-    from isc_fast.matching.search_tasks import SearchTasks
-    real, calls = SearchTasks.pairs, []
-    def pairs(self, number):
-        calls.append(number)
-        with open(FLAG + ".log", "a") as log:
-            log.write(f"{os.getpid()} {number}\\n")
-        if len(calls) == 2 or os.path.exists(FLAG + ".always"):
-            try:
-                open(FLAG, "x").close()
-                os.kill(os.getpid(), signal.SIGKILL)
-            except FileExistsError:
-                if os.path.exists(FLAG + ".always"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, number)
-    SearchTasks.pairs = pairs
-"""
-
-
 @pytest.fixture
 def kills(tmp_path, monkeypatch) -> Path:
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(KILLS)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("ISC_FAST_TEST_FLAG", str(tmp_path / "flag"))
-    return tmp_path / "flag"
+    return kill_a_worker(monkeypatch, tmp_path, search_tasks.SearchTasks)
 
 
 def test_two_workers_one_of_which_is_killed(tmp_path, sides, kills):

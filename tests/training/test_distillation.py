@@ -55,13 +55,7 @@ SMALL: dict[str, Any] = {
 STEPS = 4  # of an epoch of 32 photos in batches of 8
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums are of the same bits for the same number of threads only, and other tests leave other numbers behind."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

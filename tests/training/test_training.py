@@ -38,13 +38,7 @@ QUICK = RunOptions(device="cpu", workers=0, log_every=1)
 STEPS = 5  # of an epoch of 40 samples in batches of 8
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums are of the same bits for the same number of threads only, and other tests leave other numbers behind."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
