@@ -86,7 +86,7 @@ class Settings:
         """Return settings so small that they take seconds on a processor."""
         return replace(
             self,
-            arch="resnet18",
+            arch="test_resnet",
             size=64,
             batches=(2, 4),
             photos=6,

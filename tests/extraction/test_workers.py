@@ -96,20 +96,27 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
     return Processes(folder, monkeypatch)
 
 
-@pytest.fixture
-def inputs(tmp_path: Path, folder_of: Callable[[Path, int], Path]) -> Path:
+@pytest.fixture(scope="module")
+def kept_inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[Path, int], Path]) -> Path:
     """22 photos and two that are none: six shards of `SIZES`."""
-    folder = folder_of(tmp_path / "in", 22)
+    folder = folder_of(tmp_path_factory.mktemp("workers") / "in", 22)
     (folder / "0bad.jpg").write_text("no picture")
     (folder / "zbad.jpg").write_text("no picture")
     return folder
 
 
-@pytest.fixture
-def whole(tmp_path: Path, inputs: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole(kept_inputs: Path) -> bytes:
     """The result of one process."""
-    extract(inputs, "demo", tmp_path / "whole.h5", devices="cpu", **SIZES)
-    return (tmp_path / "whole.h5").read_bytes()
+    made = extract(kept_inputs, "demo", kept_inputs.parent / "whole.h5", devices="cpu", **SIZES)
+    return made.path.read_bytes()
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, kept_inputs: Path) -> Path:
+    """The photos, where the test's own files are. No test changes them."""
+    (tmp_path / "in").symlink_to(kept_inputs)
+    return tmp_path / "in"
 
 
 def lives(pid: int) -> bool:
