@@ -15,8 +15,8 @@ import pytest
 # the first of their libraries is loaded; processes that tests start inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Where the environment forbids to keep compiled modules, as images of containers do, each of the thousand processes that tests start
-# would compile two hundred of them: a third of what an extraction of one photo takes.
+# Where the environment forbids to keep compiled modules, as images of containers do, each of the thousand processes that tests
+# start would compile two hundred of them: a third of what an extraction of one photo takes.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

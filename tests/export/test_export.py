@@ -425,7 +425,9 @@ def test_an_engine_that_disagrees_is_not_published(
 def test_an_engine_with_nan_is_not_published(
     checkpoint: Path, photos: Sequence[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(monkeypatch, lambda weight: np.where(np.arange(CHANNELS)[:, None, None, None] == 7, np.float32("nan"), weight))
+    spoil(
+        monkeypatch, lambda weight: np.where(np.arange(CHANNELS)[:, None, None, None] == 7, np.float32("nan"), weight)
+    )
     with pytest.raises(ParityError, match="not finite, for 2 of 2 photos"):
         export_engine(checkpoint, tmp_path / "x.onnx", photos=photos[:2])
     nothing_in(tmp_path)
