@@ -55,7 +55,8 @@ def cores_of_its_own(number: int, of: int) -> None:
     Runtime's wait for each other in a spin, so they cost the others what they do not use.
     """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[number::of] or os.sched_getaffinity(0))
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number % of :: of] or cores)  # one that replaces a dead one has a higher number
 
 
 def pytest_configure(config: pytest.Config) -> None:
