@@ -97,8 +97,8 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
 
 
 @pytest.fixture(scope="module")
-def kept_inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[Path, int], Path]) -> Path:
-    """22 photos and two that are none: six shards of `SIZES`."""
+def inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[Path, int], Path]) -> Path:
+    """22 photos and two that are none: six shards of `SIZES`. No test changes them."""
     folder = folder_of(tmp_path_factory.mktemp("workers") / "in", 22)
     (folder / "0bad.jpg").write_text("no picture")
     (folder / "zbad.jpg").write_text("no picture")
@@ -106,17 +106,9 @@ def kept_inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[P
 
 
 @pytest.fixture(scope="module")
-def whole(kept_inputs: Path) -> bytes:
+def whole(inputs: Path) -> bytes:
     """The result of one process."""
-    made = extract(kept_inputs, "demo", kept_inputs.parent / "whole.h5", devices="cpu", **SIZES)
-    return made.path.read_bytes()
-
-
-@pytest.fixture
-def inputs(tmp_path: Path, kept_inputs: Path) -> Path:
-    """The photos, where the test's own files are. No test changes them."""
-    (tmp_path / "in").symlink_to(kept_inputs)
-    return tmp_path / "in"
+    return extract(inputs, "demo", inputs.parent / "whole.h5", devices="cpu", **SIZES).path.read_bytes()
 
 
 def lives(pid: int) -> bool:
@@ -533,7 +525,7 @@ def test_gpus_that_are_not_there_or_not_alike(tmp_path, inputs, monkeypatch):
     fake.devices = [("Fake H100", 9, 0), ("Fake T4", 7, 5)]
     with pytest.raises(EngineError, match="do not give the same bytes"):
         extract(inputs, "demo", tmp_path / "o.h5", devices="cuda:all")
-    assert sorted(os.listdir(tmp_path)) == ["in"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_loaded_engine_stays_where_it_is(tmp_path, inputs):
@@ -559,6 +551,7 @@ def test_a_loaded_engine_stays_where_it_is(tmp_path, inputs):
 )
 def test_mistakes_are_one_line(tmp_path, inputs, capfd, monkeypatch, device, words):
     monkeypatch.chdir(tmp_path)
+    Path("in").symlink_to(inputs)
     Path("notes.onnx").write_text("just notes")
     assert main(["extract", "in", "--engine", "demo", "-o", "o.h5", "--device", *device.split()]) == 1
     out, err = capfd.readouterr()
