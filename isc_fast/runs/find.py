@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..decoders.views import MIRROR, TURN, WHOLE, view_names
-from ..descriptors.comparing import Verdict, compare
+from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
 from ..descriptors.store import Descriptors
+from ..descriptors.verdict import Verdict
 from ..errors import FormatError, InputError, require
 from ..evaluation.calibration import Task
 from ..files.own_folder import own_folder
