@@ -16,6 +16,7 @@ from ...descriptors.manifest import MANIFEST, parts_home, read_manifest
 from ...descriptors.store import open_descriptors
 from ...engines.base import CHECKPOINT_SUFFIXES, describe_engine, names_engine
 from ...errors import FormatError, InputError
+from ...extraction.json_plan import read_json_plan
 from ...extraction.plan import Plan
 from ...files.reading import one_line
 from ...files.sums import content_bytes
@@ -27,6 +28,7 @@ from ...sources.sniffing import is_image_content
 from ...sources.table_columns import image_column
 from ..photo_facts import read_facts
 from .base import Facts, FileKind, Glance
+from .folders import SEGMENT
 
 _ZIP, _SQLITE, _HDF5, _NPY = b"PK\x03\x04", b"SQLite format 3\0", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"
 _PICKLES = tuple(bytes((128, protocol)) for protocol in (2, 3, 4, 5))
@@ -34,7 +36,6 @@ _DATA = re.compile(rb'<script type="application/json" id="data">(.*?)</script>',
 _TITLE = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
 _POLICY = b"default-src 'none'; script-src 'sha256-"
 _PAIR_BYTES = 12
-_SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
 _HEADER_BYTES = 1 << 27
 
 
@@ -105,7 +106,7 @@ def _page(seen: Glance) -> Facts:
 
 
 def _plan(seen: Glance) -> Facts:
-    plan = Plan.read(seen.path)
+    plan = read_json_plan(seen.path) if seen.document else Plan.read(seen.path)
     facts: Facts = {"images": len(plan.items), "parts": plan.shard_count, "engine_id": plan.engine_id, "id": plan.id}
     return {**facts, "decoder": plan.decoder, "inputs": list(plan.inputs), "views": list(plan.views)}
 
@@ -135,7 +136,7 @@ def _photos(seen: Glance) -> Facts:
 
 def _is_descriptors(seen: Glance) -> bool:
     if seen.is_folder or seen.name == MANIFEST:
-        return parts_home(seen.path) is not None or (seen.is_folder and bool({"img_emb", "metadata"} & set(seen.names)))
+        return parts_home(seen.path) is not None or (seen.is_folder and bool(_CLIP & set(seen.names)))
     return seen.head.startswith((_HDF5, _NPY)) or seen.suffix in (".h5", ".hdf5", ".npy")
 
 
@@ -164,9 +165,19 @@ def _shape(file: Any, name: str) -> str:
         return str(error)
 
 
+_CLIP = {"img_emb", "metadata"}
+
+
+def _is_part_of_clip(seen: Glance) -> bool:
+    """One of the two folders of clip-retrieval, or a file in one."""
+    folder = Path(os.path.abspath(seen.path))
+    folder = folder if seen.is_folder else folder.parent
+    return folder.name in _CLIP and all((folder.parent / name).is_dir() for name in _CLIP)
+
+
 def _is_segment_file(seen: Glance) -> bool:
     folder = Path(os.path.abspath(seen.path)).parent
-    return bool(_SEGMENT.fullmatch(folder.name)) and has_manifest(folder.parent) and seen.suffix in (".bin", ".faiss")
+    return bool(SEGMENT.fullmatch(folder.name)) and has_manifest(folder.parent) and seen.suffix in (".bin", ".faiss")
 
 
 ENGINE = FileKind(
@@ -210,7 +221,7 @@ CONTENTS = (
         "plan of an extraction",
         "the photos that an extraction describes, in order, and with what",
         "run the same isc-fast extract again; isc-fast verify checks the parts beside it",
-        lambda seen: seen.head.startswith(_SQLITE),
+        lambda seen: seen.head.startswith(_SQLITE) or {"items", "engine_id"} <= seen.document.keys(),
         _plan,
     ),
     FileKind(
@@ -226,6 +237,20 @@ CONTENTS = (
         "keep it: isc-fast verify INDEX/ checks it against the manifest",
         _is_segment_file,
         lambda seen: {"bytes": seen.path.stat().st_size},
+    ),
+    FileKind(
+        "part of a clip-retrieval folder",
+        "some rows of descriptors as clip-retrieval keeps them, or their ids",
+        "isc-fast info and every verb that takes descriptors read the folder that holds img_emb/ and metadata/",
+        _is_part_of_clip,
+        lambda seen: {"files": list(seen.names)} if seen.is_folder else {"bytes": seen.path.stat().st_size},
+    ),
+    FileKind(
+        "lock",
+        "an empty file that keeps a second run from writing beside it",
+        "leave it: the run that goes on takes it, and removes it at the end",
+        lambda seen: not seen.is_folder and seen.name == "lock" and not seen.head,
+        lambda _seen: {},
     ),
     FileKind(
         "timing cache of TensorRT",

@@ -24,6 +24,7 @@ from ..task_folder import BEGUN as TASKS_BEGUN
 from ..task_folder import PLAN
 from .base import Facts, FileKind, Glance
 
+SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
 _GROUP = re.compile(r"\d{4}-of-\d+-photos")
 _DRAWN = re.compile(r"\d{4}\.png")
 _PLAN_ID = re.compile(r"[0-9a-f]{64}")
@@ -170,6 +171,20 @@ FOLDERS = (
         "run the same command again: it computes the tasks that are missing",
         lambda seen: TASKS_BEGUN in seen.names and parts_home(seen.path) is None,
         _tasks,
+    ),
+    FileKind(
+        "folder of a plan",
+        "the parts of one extraction, or the tasks of one comparison, whose plan lies among them",
+        "keep it while the folder around it is used; isc-fast info and verify take that one",
+        lambda seen: seen.is_folder and bool(_PLAN_ID.fullmatch(seen.name)),
+        lambda seen: {"plan_id": seen.name, "parts": sum(name.endswith((".h5", ".pairs")) for name in seen.names)},
+    ),
+    FileKind(
+        "segment of an index",
+        "some rows of an index, with what finds them",
+        "keep it: isc-fast verify INDEX/ checks it against the manifest",
+        lambda seen: seen.is_folder and bool(SEGMENT.fullmatch(seen.name)),
+        lambda seen: {"files": list(seen.names)},
     ),
     FileKind(
         "training",
