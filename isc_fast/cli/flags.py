@@ -197,6 +197,16 @@ def add_left_out(parser: ArgumentParser) -> None:
     parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
 
 
+def add_align(parser: ArgumentParser) -> None:
+    """Add whether the pairs of a page are looked at in their pixels."""
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="look at the pairs on the page in their pixels too, so that it lays copies over their originals; the lists stay as "
+        "they are; needs the extra evidence",
+    )
+
+
 def add_threshold(
     parser: ArgumentParser, words: str = "lowest score of a pair, a cosine (default: what the engine carries)"
 ) -> None:

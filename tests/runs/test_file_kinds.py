@@ -434,7 +434,7 @@ def test_what_is_not_known_or_damaged_is_one_line(tmp_path, capsys, name, conten
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="there is no .*gone.csv; expected a file or folder"):
+    with pytest.raises(InputError, match=r"there is no .*gone\.csv; expected a file or folder"):
         describe_file(tmp_path / "gone.csv")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FormatError, match="a pipe or a device"):

@@ -1,8 +1,10 @@
 // The list of pairs. Only the rows that are seen exist.
 const rowHeight = 76;
-const around = 4; // rows beyond the edges
+const around = 12; // rows beyond the edges
+const enough = 3; // so many are left beyond an edge when the next ones are drawn: what a frame costs is once for all its rows
 const rows = new Map(); // place in the list → element
 const spare = [];
+let drawn = [0, 0]; // the first of these rows, and the one behind the last
 
 function drawList() {
   for (const place of [...rows.keys()]) putAway(place);
@@ -11,10 +13,10 @@ function drawList() {
   drawRows();
 }
 
+/** Draw the rows that are seen, and some around them. */
 function drawRows() {
-  const view = $('list');
-  const first = Math.max(0, Math.floor(view.scrollTop / rowHeight) - around);
-  const last = Math.min(state.list.length, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + around);
+  const [first, last] = seenRows(around);
+  drawn = [first, last];
   for (const place of [...rows.keys()]) {
     if (place < first || place >= last) putAway(place);
   }
@@ -26,6 +28,14 @@ function drawRows() {
     }
   }
   markChosen();
+}
+
+/** The first row that is seen and the one behind the last, with so many more on both sides, as far as the list goes. */
+function seenRows(more) {
+  const view = $('list');
+  const first = Math.floor(view.scrollTop / rowHeight) - more;
+  const last = Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + more;
+  return [Math.max(0, first), Math.min(state.list.length, last)];
 }
 
 function putAway(place) {
@@ -81,10 +91,13 @@ function chipsOf(pair) {
 }
 
 function markChosen() {
-  for (const [place, row] of rows) row.setAttribute('aria-selected', place === state.at);
+  for (const [place, row] of rows) {
+    const now = String(place === state.at);
+    if (row.getAttribute('aria-selected') !== now) row.setAttribute('aria-selected', now);
+  }
   const chosen = rows.get(state.at);
-  if (chosen) $('list').setAttribute('aria-activedescendant', chosen.id);
-  else $('list').removeAttribute('aria-activedescendant');
+  if (!chosen) $('list').removeAttribute('aria-activedescendant');
+  else if ($('list').getAttribute('aria-activedescendant') !== chosen.id) $('list').setAttribute('aria-activedescendant', chosen.id);
 }
 
 /** Scroll as little as is needed to see a place. */
@@ -100,7 +113,11 @@ function makeList() {
   const soon = () => {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => { waits = false; drawRows(); });
+    requestAnimationFrame(() => {
+      waits = false;
+      const [first, last] = seenRows(enough);
+      if (first < drawn[0] || last > drawn[1]) drawRows();
+    });
   };
   $('list').addEventListener('scroll', soon, { passive: true });
   new ResizeObserver(soon).observe($('list'));
