@@ -68,25 +68,36 @@ function fill(row, place) {
   row.classList.toggle('begins', state.sort === 'given' && place > 0 && group !== fact('group', state.list[place - 1]));
   showIn(row.one, pairs.left[pair]);
   showIn(row.other, pairs.right[pair]);
-  row.id1.textContent = shown(idOf(pairs.left[pair]));
-  row.id2.textContent = shown(idOf(pairs.right[pair]));
+  writeId(row.id1, shown(idOf(pairs.left[pair])));
+  writeId(row.id2, shown(idOf(pairs.right[pair])));
   row.score.textContent = fixed(pairs.score[pair]);
-  row.chips.replaceChildren(...chipsOf(pair));
+  row.chips.replaceChildren(...chipsOf(pair, true));
 }
 
-/** What is known of a pair, as small labels. */
-function chipsOf(pair) {
+const endLetters = 16; // of an id, that are seen however narrow the list is: ids differ at their ends more often than at their beginnings
+const rightToLeft = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
+
+/** Write an id into an element of two parts, of which the first one is cut where there is no room. */
+function writeId(element, text) {
+  let cut = rightToLeft.test(text) ? text.length : Math.max(0, text.length - endLetters);
+  if (/[\udc00-\udfff]/.test(text[cut] ?? '')) cut += 1; // not within a character
+  element.firstChild.textContent = text.slice(0, cut);
+  element.lastChild.textContent = text.slice(cut);
+}
+
+/** What is known of a pair, as small labels; in few words for the list. */
+function chipsOf(pair, short = false) {
   const chips = [];
   const verdict = verdicts.get(pair);
   if (verdict) chips.push(make('span', `chip ${verdict}`, words[verdict]));
   const truth = fact('truth', pair);
   if (truth !== null) chips.push(make('span', `chip ${truth}`, truth ? '✓ copy' : '✗ no copy'));
   const group = fact('group', pair);
-  if (group !== null) chips.push(make('span', 'chip', `group ${group + 1} · ${data.groups[group].size} photos`));
+  if (group !== null) chips.push(make('span', 'chip', `group ${group + 1}${short ? '' : ` · ${data.groups[group].size} photos`}`));
   for (const name of ['set', 'edit', 'view', 'note']) {
     if (fact(name, pair) !== null) chips.push(make('span', 'chip', shown(fact(name, pair))));
   }
-  if (fact('inliers', pair) !== null) chips.push(make('span', 'chip', `${fact('inliers', pair)} features agree`));
+  if (fact('inliers', pair) !== null) chips.push(make('span', 'chip', short ? 'aligned' : `${fact('inliers', pair)} features agree`));
   return chips;
 }
 
