@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..descriptors.store import Descriptors
-from ..files.atomic import write_text
+from ..files.atomic import make_folder, write_text
 from ..matching.cpu_searcher import CPU
 from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
@@ -103,7 +103,7 @@ class Comparer:
         work = SearchWork(paths, found, wanted, self._device)
         text = json.dumps(work.plan, sort_keys=True) + "\n"
         place = folder / PARTS / hashlib.sha256(text.encode("ascii")).hexdigest()[:24]
-        write_text(place / PLAN, text)
+        write_text(make_folder(place) / PLAN, text)
         tell = self._progress("search") if self._progress else None
         files, _ = work.compute(place, [os.path.abspath(place), PLAN, len(text)], self._workers, tell)
         return work, files
