@@ -80,11 +80,14 @@ class OperatingPoint:
         wanted = self.tail_from + self.tail_scale * math.log(self.tail_share / share)
         return min(HIGHEST, math.ceil(100 * max(self.score, wanted) - 1e-9) / 100)
 
+    @property
+    def wrong_pairs(self) -> int:
+        """How many of the measured pairs reach the score and are no copy and its original."""
+        right = self.recall * self.copies
+        return round(right / self.precision - right) if self.precision else 0
+
     def __str__(self) -> str:
-        return (
-            f"from {self.score:.2f} on, {self.recall:.0%} of {self.copies:.0f} edited copies are found, and "
-            f"{self.precision:.0%} of the pairs are right"
-        )
+        return f"from {self.score:.2f} on, {self._found()}"
 
     def in_words(self, compared: str) -> str:
         """Where a default threshold comes from, in one sentence.
@@ -92,7 +95,12 @@ class OperatingPoint:
         Args:
             compared: how much was compared, such as ``"300 photos"``.
         """
+        return f"the engine's default for {compared}; it rises with their number from {self.score:.2f}, where {self._found()}"
+
+    def _found(self) -> str:
+        """What the test gave. It tells wrong pairs by their number: 99.5 % must not read as all."""
+        wrong = "no wrong pair" if self.wrong_pairs == 0 else f"{self.wrong_pairs} wrong pair{'s' * (self.wrong_pairs != 1)}"
         return (
-            f"the engine's default for {compared}; it rises with their number from {self.score:.2f}, where a test with "
-            f"{self.copies:.0f} edited copies found {self.recall:.0%} of them, and {self.precision:.0%} of its pairs were right"
+            f"a test of {self.copies:.0f} edited copies against {self.references:.0f} photos found {self.recall:.0%} of them, "
+            f"and {wrong}"
         )

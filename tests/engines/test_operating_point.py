@@ -60,6 +60,21 @@ def test_the_threshold_grows_with_the_collection_and_has_an_end():
     )
 
 
+@pytest.mark.parametrize(
+    ("precision", "recall", "told"),
+    [
+        (1.0, 0.8, "found 80% of them, and no wrong pair"),
+        (209 / 210, 209 / 225, "found 93% of them, and 1 wrong pair"),
+        (200 / 202, 200 / 225, "found 89% of them, and 2 wrong pairs"),
+        (0.0, 0.0, "found 0% of them, and no wrong pair"),
+    ],
+)
+def test_what_was_wrong_is_told_by_its_number(precision, recall, told):
+    point = OperatingPoint(0.5, precision, recall, 225, 45, 20, 0.35, 0.003, 0.04)
+    assert str(point) == f"from 0.50 on, a test of 225 edited copies against 45 photos {told}"
+    assert point.in_words("60 photos").endswith(told)
+
+
 SANE = OperatingPoint(0.5, 0.99, 0.8, 225, 45, 20, 0.35, 0.003, 0.04).to_dict()
 
 

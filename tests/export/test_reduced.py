@@ -239,7 +239,7 @@ def test_the_report_says_it_in_words(made, capsys):
     assert "% of the arithmetic in " in text
     assert "180 copies by 20 edits of photos that calibration never saw" in text
     assert f"1st percentile {report['accuracy']['cosine_p01']:.5f}" in text
-    assert "edited copies are found" in text
+    assert "edited copies against" in text
     assert max(len(line) for line in text.replace(str(path), "").splitlines()) < 110
 
 
