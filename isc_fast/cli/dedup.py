@@ -92,6 +92,9 @@ def run(arguments: Namespace) -> int:
             **search_workers_of(arguments),
             **threshold_of(arguments),
         )
+    if found.waits is not None:
+        show(json.dumps(found.to_dict()) if arguments.json else found.waits)
+        return 0
     if found.side.made:
         note_what_is_missing(found.side.made)
     if chain := found.chain:

@@ -19,6 +19,7 @@ from .flags import (
     threshold_of,
 )
 from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
+from .ray_flags import add_search_workers, search_workers_of
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
 EXAMPLE = "isc-fast leaks --train data/ --eval test/ -o out/"
@@ -60,6 +61,7 @@ def add(parser: ArgumentParser) -> None:
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
+    add_search_workers(parser)
     add_json(parser, "the result as ")
 
 
@@ -77,8 +79,12 @@ def run(arguments: Namespace) -> int:
             align=arguments.align,
             progress=printers,
             **given(arguments, "recipe", "form", "max_rows", "search_device", "views", "verdicts", "stop_list"),
+            **search_workers_of(arguments),
             **threshold_of(arguments),
         )
+    if found.waits is not None:
+        show(json.dumps(found.to_dict()) if arguments.json else found.waits)
+        return 0
     for side in found.sides:
         if side.made:
             note_what_is_missing(side.made)
