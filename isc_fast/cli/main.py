@@ -43,6 +43,7 @@ from . import (
 )
 
 from . import train, tune, verify  # isort: skip
+from .file_flags import check_files
 from .flags import help_of
 from .output import one_printable_line, print_error
 from .process import INTERRUPTED, Interrupts, flush_output, prepare_streams
@@ -135,6 +136,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         given = make_parser().parse_args(arguments)
         _quiet_pillow()
+        check_files(given)
         return VERBS[given.verb].run(given)
     except SystemExit as end:  # help, the version, or wrong usage: argparse has printed what there is to say
         problem = flush_output()

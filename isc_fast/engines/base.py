@@ -43,7 +43,7 @@ def engine_file(path: str | os.PathLike[str]) -> Path:
 
 
 def _find(path: str | os.PathLike[str]) -> tuple[Path, EngineKind]:
-    file = DEMO_ENGINE if os.fspath(path) == _DEMO and not os.path.exists(path) else Path(path)
+    file = DEMO_ENGINE if os.fspath(path) == _DEMO and not os.path.isfile(path) else Path(path)
     if not file.exists():
         raise EngineError(f"there is no engine {file}; make one: isc-fast export --ckpt CHECKPOINT -o {file.stem}.onnx")
     if not file.is_file():

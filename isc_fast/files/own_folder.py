@@ -106,6 +106,16 @@ class OwnFolder:
         write_text(self._record, json.dumps({**result, _KEY: written}, indent=2) + "\n")
 
 
+def files_of_earlier_run(folder: str | os.PathLike[str]) -> frozenset[str]:
+    """The names of the files in a folder that the next run of the verb that wrote them replaces; none in any other folder."""
+    names = set[str]()
+    for record in Path(folder).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            names.update(filter(_is_plain, parse_json(record.read_text("utf-8", "surrogateescape"))[_KEY]))
+            names.add(record.name)
+    return frozenset(names)
+
+
 def _is_plain(name: object) -> bool:
     """Whether this is the name of a file in a folder, or in a folder in it."""
     return (

@@ -176,7 +176,7 @@ def test_find_and_what_follows(tmp_path, sides):
             "drawn": "pictures of evidence",
             "drawn/*.png": "photo",
             "curve.svg": "drawing",
-            "curve.png": "photo",
+            "curve.png": "drawing",
         },
     )
     told = describe_file(tmp_path / "report.html").facts

@@ -69,4 +69,5 @@ ARRAY = Format(
     recognises=_recognises,
     read=_read,
     write=lambda path, sets: write_array(path, only_set(sets)),
+    beside=lambda path: (path.with_suffix(".txt"),),
 )

@@ -78,6 +78,7 @@ class Format:
         write: writes the sets to a path.
         needs: the sets that a file must hold; empty for a format that holds one set, whatever its name.
         is_folder: whether it is a folder, not a file.
+        beside: the files that are written beside a path.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Format:
     write: Callable[[Path, Sets], None]
     needs: tuple[str, ...] = field(default=())
     is_folder: bool = False
+    beside: Callable[[Path], Sequence[Path]] = lambda _path: ()
 
 
 def only_set(sets: Sets) -> Descriptors:

@@ -23,4 +23,5 @@ REFERENCE = Format(
     read=read_submission,
     write=_write,
     needs=("query", "reference", "train"),
+    beside=lambda path: (train_file(path),),
 )

@@ -21,6 +21,7 @@ from ...extraction.plan import Plan
 from ...files.reading import one_line
 from ...files.sums import content_bytes
 from ...matching.index.layout import has_manifest
+from ...review.drawing import WRITER
 from ...sources.choice import Choice
 from ...sources.folders import is_image_name
 from ...sources.listing import KINDS, list_images
@@ -31,6 +32,7 @@ from .base import Facts, FileKind, Glance
 from .folders import SEGMENT
 
 _ZIP, _SQLITE, _HDF5, _NPY = b"PK\x03\x04", b"SQLite format 3\0", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PICKLES = tuple(bytes((128, protocol)) for protocol in (2, 3, 4, 5))
 _DATA = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 _TITLE = re.compile(rb"<title>(.*?)</title>", re.DOTALL)
@@ -103,6 +105,13 @@ def _page(seen: Glance) -> Facts:
             f"{seen.path} is a page without its data, perhaps of isc-fast 0.2; write it again: isc-fast report"
         ) from error
     return {name: value for name, value in facts.items() if value not in (0, [])}
+
+
+def _is_drawing(seen: Glance) -> bool:
+    """An SVG of matplotlib, as older drawings are too, or a PNG that says what made it."""
+    if seen.text.startswith("<"):
+        return "<svg" in seen.text and any(f"<dc:title>{name}" in seen.text for name in (WRITER, "Matplotlib"))
+    return seen.head.startswith(_PNG) and f"Software\0{WRITER}".encode() in seen.head
 
 
 def _plan(seen: Glance) -> Facts:
@@ -263,12 +272,12 @@ CONTENTS = (
         "drawing",
         "precision and recall, scores, or what a calibration states, of --plot",
         "open it in a browser or put it into a document",
-        lambda seen: seen.suffix == ".svg" and "<svg" in seen.text,
+        _is_drawing,
         lambda seen: {"bytes": seen.path.stat().st_size},
     ),
     FileKind(
         "photo",
-        "a picture; drawings of --plot and pictures of isc-fast align are PNG too",
+        "a picture; pictures of isc-fast align are PNG too",
         "isc-fast index query INDEX/ {path}; isc-fast find {path} --in REFERENCES/ -o OUTPUT/",
         lambda seen: not seen.is_folder and (is_image_name(seen.name) or is_image_content(str(seen.path))),
         _photo,

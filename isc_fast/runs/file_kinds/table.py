@@ -64,6 +64,23 @@ class FileFacts:
         return {"kind": self.kind, "what": self.what, "path": self.path, **self.facts, **counts, "next": self.next}
 
 
+def kind_of(path: str | os.PathLike[str]) -> FileKind | None:
+    """The kind of a file or folder; None for one that isc-fast does not know.
+
+    Args:
+        path: exists.
+
+    Raises:
+        FormatError: it cannot be read.
+        MissingExtraError: it is Parquet, and pyarrow is not installed.
+    """
+    return _fitting(Glance(path))
+
+
+def _fitting(seen: Glance) -> FileKind | None:
+    return next((kind for kind in KINDS if kind.fits(seen)), None)
+
+
 def describe_file(path: str | os.PathLike[str]) -> FileFacts:
     """Say what a file or folder is that isc-fast reads or writes. No engine's runtime is loaded, and nothing in it is run.
 
@@ -87,9 +104,9 @@ def describe_file(path: str | os.PathLike[str]) -> FileFacts:
         return _told(ENGINE, seen, name)
     if not os.path.lexists(name):
         raise InputError(f"there is no {name}; expected a file or folder that isc-fast reads or writes")
-    for kind in KINDS:
-        if kind.fits(seen):
-            return _told(kind, seen, name)
+    kind = _fitting(seen)
+    if kind is not None:
+        return _told(kind, seen, name)
     found = f"the columns {', '.join(seen.columns[:12])}" if len(seen.columns) > 1 else f"{seen.head[:24]!r}"
     raise FormatError(
         f"cannot tell what {name} is: it begins with {found}; expected a file that isc-fast reads or writes, such as descriptors "
