@@ -18,7 +18,7 @@ from .flags import (
     given,
     threshold_of,
 )
-from .output import named_progress, note, note_what_is_missing, propose, show, told_in_one_line
+from .output import named_progress, note, note_what_is_missing, noted_after, propose, show, told_in_one_line
 from .ray_flags import add_search_workers, search_workers_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def run(arguments: Namespace) -> int:
     from ..runs.dedup import find_duplicates
 
     names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device", "verdicts", "stop_list")
-    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
+    noting = noted_after("isc_fast.left_out")
+    with noting, named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
             arguments.output,

@@ -17,7 +17,7 @@ from .flags import (
     given,
     threshold_of,
 )
-from .output import named_progress, note, note_what_is_missing, propose, show, tell, told_in_one_line
+from .output import named_progress, note, note_what_is_missing, noted_after, propose, show, tell, told_in_one_line
 from .ray_flags import add_search_workers, search_workers_of
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
@@ -73,7 +73,8 @@ def run(arguments: Namespace) -> int:
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
     workers = search_workers_of(arguments)
     unit = "million pairs" if any(value is not None for value in workers.values()) else "references"
-    with named_progress(search=unit, page="pairs") as printers, told_in_one_line():
+    noting = noted_after("isc_fast.left_out")
+    with noting, named_progress(search=unit, page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,

@@ -18,7 +18,7 @@ from .flags import (
     given,
     threshold_of,
 )
-from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
+from .output import named_progress, note_what_is_missing, noted_after, propose, show, told_in_one_line
 from .ray_flags import add_search_workers, search_workers_of
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
@@ -69,7 +69,8 @@ def run(arguments: Namespace) -> int:
     """Find the leaks, and print the share of each evaluation set."""
     from ..runs.leaks import find_leaks
 
-    with named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
+    noting = noted_after("isc_fast.left_out")
+    with noting, named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
         found = find_leaks(
             arguments.train,
             arguments.evaluations,

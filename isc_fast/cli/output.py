@@ -134,6 +134,31 @@ def noted(logger: str, printer: ProgressPrinter) -> Iterator[None]:
         logging.getLogger(logger).removeHandler(handler)
 
 
+class _Keeping(logging.Handler):
+    """Keeps what a part of the library warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        self.messages.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def noted_after(logger: str) -> Iterator[None]:
+    """Print what a logger is told inside the block when the block ends, below the lines of progress."""
+    handler, log = _Keeping(), logging.getLogger(logger)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        for message in handler.messages:
+            note(f"note: {message}")
+
+
 @contextlib.contextmanager
 def named_progress(unit: str = "images", **units: str) -> Iterator[Callable[[str], ProgressPrinter]]:
     """Give printers for the steps of a longer run; each line ends when the run is done or breaks off.

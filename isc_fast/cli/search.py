@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InputError
 from .flags import add_json, add_left_out, add_search_device, add_threshold, given, threshold_of
-from .output import note, noted, progress, show, tell, told_in_one_line
+from .output import note, noted, noted_after, progress, show, tell, told_in_one_line
 from .task_flags import add_task_flags, refuse_task_flags, tasks_of
 
 HELP = "find the references that queries were copied from; exact"
@@ -59,7 +59,8 @@ def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
     from ..runs.task_folder import is_task_output
 
-    return (_in_tasks if is_task_output(arguments.output) else _at_once)(arguments)
+    with noted_after("isc_fast.left_out"):
+        return (_in_tasks if is_task_output(arguments.output) else _at_once)(arguments)
 
 
 def _options(arguments: Namespace) -> dict[str, Any]:

@@ -94,7 +94,13 @@ def _of_json(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
 
 
 def _of_text(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    text = _content(path).decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    content = _content(path)
+    if b"\0" in content:
+        raise FormatError(
+            f"{path} is no text: it holds NUL bytes; expected a list of ids, one a line, or a .csv, .jsonl, .json or "
+            f".parquet with the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
+        )
+    text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line:

@@ -28,11 +28,14 @@ class LeftOut:
         verdicts: on pairs; None where nobody gave any.
         stop: ids of photos that match nothing, on either side.
         one_side: whether a collection is compared with itself, so that a pair has no direction.
+        file, stop_list: the names of the files of both, for messages.
     """
 
     verdicts: Verdicts | None = None
     stop: frozenset[str] = field(default=frozenset())
     one_side: bool = False
+    file: str = "the verdicts"
+    stop_list: str = "the stop list"
 
     def __bool__(self) -> bool:
         return bool(self.stop) or self.verdicts is not None
@@ -191,7 +194,8 @@ def read_left_out(
         MissingExtraError: the stop list is Parquet, and pyarrow is not installed.
     """
     said = None if verdicts is None else read_verdicts(verdicts)
-    return LeftOut(said, frozenset(() if stop_list is None else read_ids(stop_list)), one_side)
+    stop = frozenset(() if stop_list is None else read_ids(stop_list))
+    return LeftOut(said, stop, one_side, os.fspath(verdicts or ""), os.fspath(stop_list or ""))
 
 
 def rows_of(ids: Sequence[str], wanted: set[str]) -> dict[str, int]:

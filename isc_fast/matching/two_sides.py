@@ -24,6 +24,7 @@ from .matches import Matches, Truth
 from .pair_search import PairSearch, Reading, limited
 from .searcher import Searcher, open_searcher
 from .self_join import check_threshold
+from .unknown_ids import warn_of_unknown
 from .views import Views
 
 DEFAULT_K = 10
@@ -83,6 +84,7 @@ def search(
     """
     left_out = read_left_out(verdicts, stop_list)
     check_search(queries, references, k=k, max_pairs=max_pairs, threshold=threshold, metric=metric)
+    warn_of_unknown(left_out, queries.ids, references.ids)
     if labelled is not None:
         queries = _labelled(queries, labelled)
     if k is None and max_pairs is None and threshold is None:

@@ -24,6 +24,7 @@ from ..matching.mutual import mutual_pairs
 from ..matching.pair_files import PairFiles
 from ..matching.searcher import Searcher
 from ..matching.self_join import SelfJoin
+from ..matching.unknown_ids import warn_of_unknown
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
@@ -227,6 +228,7 @@ def find_duplicates(
             check_files(side.source.list().found)
         with compared(side, folder) as (descriptors, wanted, join, found):
             threshold, said = wanted.score, wanted.said
+            warn_of_unknown(left_out, descriptors.ids)
             left = left_out.pairs(found, (descriptors.ids, descriptors.ids), (join.same, join.same))
             pairs: Iterable[Pairs] = left if left_out else left.all
             apart = left.apart(join.same)

@@ -18,6 +18,7 @@ from ..matching.left_out import read_left_out
 from ..matching.matches import Matches, check_output
 from ..matching.methods import normalize_to_file
 from ..matching.two_sides import check_search, search
+from ..matching.unknown_ids import warn_of_unknown
 from ..matching.views import Views
 from .align import TOP
 from .comparing import Comparer
@@ -105,7 +106,9 @@ def search_sides(
             )
             return Searched(counts, file, verdict, wanted, matches, None)
         check_search(queries, references, k=k, max_pairs=None, threshold=lowest, metric="ip")
-        which = Wanted(k, threshold=lowest, left_out=read_left_out(verdicts, stop_list))
+        left_out = read_left_out(verdicts, stop_list)
+        warn_of_unknown(left_out, queries.ids, references.ids)
+        which = Wanted(k, threshold=lowest, left_out=left_out)
         work, files = comparer.search(paths, (queries, references), which, folder)
         waits = Waits.of(folder, [files])
         ready = merge and not waits.for_tasks

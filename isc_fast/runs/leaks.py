@@ -19,6 +19,7 @@ from ..files.rows import check_format
 from ..matching.hubs import hubs_between
 from ..matching.left_out import read_left_out
 from ..matching.searcher import Searcher
+from ..matching.unknown_ids import warn_of_unknown
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
@@ -228,6 +229,7 @@ def find_leaks(
         ]
         found = stack.enter_context(compared(sides, folder))
         opened, wanted = found.opened, found.wanted
+        warn_of_unknown(left_out, {name: one.ids for name, one in zip(names, opened[1:], strict=True)}, opened[0].ids)
         matched, within = matched_in(found, names, sides, left_out)
         hubs = [hub for one in matched for hub in hubs_between(one.pairs, (one.ids, opened[0].ids))]
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)

@@ -22,6 +22,7 @@ from ..matching.exact import Metric
 from ..matching.left_out import read_left_out
 from ..matching.matches import FORMATS, Matches, check_ids, write_matches_as
 from ..matching.two_sides import DEFAULT_K, check_search
+from ..matching.unknown_ids import warn_of_unknown
 from ..progress import ProgressCallback
 from .joining import Workers
 from .search_work import SearchWork, Wanted
@@ -129,6 +130,7 @@ def search_to_folder(
         score = None if chosen is None else float(chosen.score)
         check_search(one, other, k=k, max_pairs=max_pairs, threshold=score, metric=metric)
         check_ids(form, _INSTEAD, one.ids, other.ids)
+        warn_of_unknown(left_out, one.ids, other.ids)
         wanted = Wanted(k, max_pairs, score, metric, left_out)
         work = SearchWork((queries, references), (one, other), wanted, device, shard_size)
         begun = folder.begin(work.plan)
