@@ -33,7 +33,7 @@ _KEEPS = {
     "oldest": "the oldest file",
     "newest": "the newest file",
     "best-quality": "the file with most bytes for each pixel",
-    "first": "the first in the order of the ids",
+    "first": "the first in the order of the inputs, and in each by name",
 }
 
 
@@ -50,7 +50,8 @@ def add(parser: ArgumentParser) -> None:
         "--keep",
         choices=("largest", "oldest", "first", "best-quality", "newest"),
         help="which of several copies stays: largest: most pixels (default for photos); oldest, newest: by the time of the file; "
-        "best-quality: most bytes for each pixel; first: in the order of the ids (default for descriptors)",
+        "best-quality: most bytes for each pixel; first: of the inputs in the order as given, in each by name (default for "
+        "descriptors): originals/ edits/ --keep first keeps the originals",
     )
     parser.add_argument(
         "--mutual", type=int, metavar="K", help="only pairs of which each is among the K nearest of the other"

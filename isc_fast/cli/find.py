@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import ArgumentParser, Namespace
 
 from .flags import (
@@ -66,7 +67,13 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
-    from ..runs.find import find_copies
+    from ..runs.find import find_copies, shared_inputs
+
+    if shared := shared_inputs(arguments.queries, arguments.references):
+        note(
+            f"note: {shared[0]} is on both sides, so each of its photos matches itself; to find the copies within it: isc-fast "
+            f"dedup {shlex.quote(shared[0])} -o FOLDER"
+        )
 
     names = ("k", "negatives", "max_rows", "search_device", "views", "reference_views", "verdicts", "stop_list")
     options = threshold_of(arguments) | given(arguments, *names)

@@ -261,13 +261,12 @@ def _made_alike(pair: _Pair) -> Remark | None:
     left, right = pair.left.belonging, pair.right.belonging
     if left == right:
         return None
-    for what, values in (
-        ("normalised by", (left.normalization, right.normalization)),
-        ("smoothed with", (left.smoothing, right.smoothing)),
-    ):
-        if values[0] != values[1]:
-            shown = [str(value or "nothing") for value in values]
-            return _apart(f"{pair.names[0]} are {what} {shown[0]} and {pair.names[1]} {what} {shown[1]}")
+    if left.normalization != right.normalization:
+        shown = [str(side.normalization or "nothing") for side in (left, right)]
+        return _apart(f"{pair.names[0]} are normalised by {shown[0]} and {pair.names[1]} normalised by {shown[1]}")
+    if left.smoothing != right.smoothing:
+        shown = [str(side.smoothing or "descriptors of photos") for side in (left, right)]
+        return _apart(f"{pair.names[0]} are {shown[0]} and {pair.names[1]} are {shown[1]}")
     if left.engine_id is None or right.engine_id is None:
         return _apart("not all of them say which engine made them")
     found = _same_network(pair)  # a file that holds rows of a student beside rows of its teacher could not say so later

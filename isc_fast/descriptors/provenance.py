@@ -74,6 +74,12 @@ class Smoothing(Record):
     power: int | None = None
     source: str | None = None
 
+    def __str__(self) -> str:
+        numbers = {"k": self.k, "power": self.power}
+        details = [f"{name}={value}" for name, value in numbers.items() if value is not None]
+        details += [f"of the descriptors {self.source[:12]}"] if self.source is not None else []
+        return f"negatives ({', '.join(details)})" if details else "negatives"
+
 
 _STAMP_NUMBERS = ("role", "k", "beta", "iterations")
 

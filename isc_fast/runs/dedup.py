@@ -163,7 +163,7 @@ def find_duplicates(
             the engine carries for so many pairs.
         keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
             ``"newest"`` (by the time of the file), ``"best-quality"`` (most bytes for each pixel), or ``"first"`` (in the
-            order of the ids; the only rule for descriptors without photos).
+            order of the inputs as given, and in each by name; the only rule for descriptors without photos, in their order).
         mutual: only pairs of photos of which each is among so many nearest of the other.
         exact: tell photos with equal files and with equal pixels from near copies, in the column ``kind``.
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.

@@ -26,7 +26,8 @@ from ..review.pairs import Chances, ReviewPage, with_chances
 from ..review.placement import Placement
 from ..review.writing import write_page
 from ..sources.base import Source
-from ..sources.listing import Inputs
+from ..sources.listing import Inputs, names_of
+from ..sources.paths import real
 from .align import TOP, check_aligning, look_at, ranked_anew
 from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
@@ -97,6 +98,12 @@ class FindResult:
         made |= {name: getattr(self, name) for name in names}
         made |= {} if self.by_view is None else {"views": dict(self.by_view)}
         return made if self.aligned is None else {**made, "aligned": self.aligned}
+
+
+def shared_inputs(queries: Inputs | Source, references: Inputs | Source) -> list[str]:
+    """The inputs, as they are named among the queries, that are references too: each of their photos matches itself."""
+    there = {real(name) for name in names_of(references)}
+    return [name for name in names_of(queries) if real(name) in there]
 
 
 def find_copies(

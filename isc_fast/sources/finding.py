@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import InputError, MissingExtraError
 from ..stores.urls import is_url, without_stamp
@@ -29,6 +29,7 @@ class Finder:
         kinds: the kinds of input; the first that takes an input lists it.
         catalog: gets the images.
         choice: what of the inputs is taken.
+        names: of images that are given one by one, in the place of their file's name.
 
     Attributes:
         left_out: how many files have names that are not an image's, by suffix.
@@ -36,8 +37,10 @@ class Finder:
         has_containers: whether there was a container among the inputs.
     """
 
-    def __init__(self, kinds: Sequence[Kind], catalog: Catalog, choice: Choice) -> None:
-        self._kinds, self._catalog, self._choice = kinds, catalog, choice
+    def __init__(
+        self, kinds: Sequence[Kind], catalog: Catalog, choice: Choice, names: Mapping[str, str] | None = None
+    ) -> None:
+        self._kinds, self._catalog, self._choice, self._names = kinds, catalog, choice, names or {}
         self._opened: dict[object, str] = {}
         self.left_out, self.excluded = Counter[str](), Counter[str]()
         self.has_containers = False
@@ -69,6 +72,9 @@ class Finder:
             else ""
         )
         entries = kind.entries(root, self._choice)
+        if root in self._names:
+            self._catalog.add([(self._names[root], root, "")])
+            return
         if not kind.holds:
             self._catalog.add(self._counted(self._unpacked(entries)))
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from ..stores.urls import is_url
@@ -118,6 +118,25 @@ def _is_folder_name(path: str) -> bool:
 
 def _is_image_file(path: str) -> bool:
     return not is_url(path) and os.path.lexists(path) and is_image_name(path)
+
+
+def names_of_images(inputs: Sequence[str]) -> dict[str, str]:
+    """Names for image files that are given one by one and share a file name: their paths below the folder that holds them all.
+
+    An input that is given twice, under one path or several, gets no name of its own: it is refused for its id.
+    """
+    by_name = dict[str, list[str]]()
+    for path in dict.fromkeys(inputs):
+        if _is_image_file(path) and not os.path.isdir(path):
+            by_name.setdefault(os.path.basename(path), []).append(path)
+    names = dict[str, str]()
+    for name, paths in by_name.items():
+        places = {path: os.path.join(os.path.realpath(os.path.dirname(path)), name) for path in paths}
+        if len(set(places.values())) < 2:
+            continue
+        above = os.path.commonpath([os.path.dirname(place) for place in places.values()])
+        names |= {path: os.path.relpath(place, above) for path, place in places.items()}
+    return names
 
 
 FOLDER = Kind("a folder", _is_folder_name, _images_below, holds=True)

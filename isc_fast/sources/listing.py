@@ -20,10 +20,10 @@ from .catalog import ID_RULES, Catalog
 from .choice import Choice
 from .containers import container_of, file_of, repeated
 from .finding import Finder
-from .folders import FOLDER, IMAGE, IMAGE_SUFFIXES
+from .folders import FOLDER, IMAGE, IMAGE_SUFFIXES, names_of_images
 from .lists import LIST
 from .objects import awaited
-from .paths import absolute_file
+from .paths import absolute_file, real
 from .records import RECORDS
 from .remote import PHOTO, REMOTE
 from .standard_input import NAME, STANDARD_INPUT
@@ -183,7 +183,8 @@ def list_images(
 
     Args:
         inputs: one input or several. With several, ids begin with the name of the folder they came from. Ids of photos in a
-            container begin with its name too: ``container/key``.
+            container begin with its name too: ``container/key``. Of images that are given one by one and have one name, they
+            begin with the folders in which they differ.
         ids: ``"auto"``: the path relative to its folder without suffix, with suffix for those that would be equal
             (``a.jpg`` beside ``a.png``); ``"path"``: always with suffix; ``"stem"``: the file name alone.
         limit: keep the first so many.
@@ -201,7 +202,7 @@ def list_images(
         raise InputError(f"the limit must be at least 1, not {limit}")
     roots = names_of(inputs)
     catalog = Catalog(ids)
-    finder = Finder(KINDS, catalog, choice or Choice())
+    finder = Finder(KINDS, catalog, choice or Choice(), names_of_images(roots))
     for root in roots:
         finder.add(root, several=len(roots) > 1)
     by_suffix, excluded = _most_first(finder.left_out), _most_first(finder.excluded)
@@ -220,14 +221,23 @@ def list_images(
         catalog.settle_repeats(container_of, repeated)
     equal = catalog.settle_ids()
     if equal is not None:
-        first, second = equal
-        raise InputError(
-            f"two images would have the id {first.id!r}: {first.path} and {second.path}; use the id rule 'auto' or 'path', "
-            "give their common parent folder, or a list file with id<TAB>path lines"
-        )
+        raise InputError(_in_conflict(*equal, ids))
     if limit is not None:
         catalog.cut(limit)
     return Listing(catalog, finder.left_out.total(), by_suffix, excluded)
+
+
+def _in_conflict(first: Item, second: Item, rule: str) -> str:
+    """Say that two images would have one id, and what gives them two."""
+    same = f"two images would have the id {first.id!r}"
+    if real(first.path) == real(second.path):
+        also = "" if first.path == second.path else f", also as {second.path}"
+        return f"{same}, because {first.path} is given twice{also}; name it once"
+    advice = "" if rule in ("auto", "path") else "use the id rule 'auto' or 'path', "
+    return (
+        f"{same}: {first.path} and {second.path}; {advice}give their common parent folder, or a list file with id<TAB>path lines "
+        "whose ids differ"
+    )
 
 
 def list_files(inputs: Inputs) -> builtins.list[Path]:

@@ -16,6 +16,7 @@ from isc_fast.cli.file_flags import FILES, FOLDER
 from isc_fast.cli.main import VERBS, main, make_parser
 from isc_fast.descriptors.store import Descriptors, open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
+from isc_fast.engines.base import engine_file
 from isc_fast.errors import OutputError
 from isc_fast.runs.outputs import refuse_inputs
 
@@ -229,3 +230,11 @@ def test_no_output_takes_the_place_of_a_file_of_another_kind(verb, output, tmp_p
             assert error.count("\n") == 1
             assert victim.read_bytes() == file.read_bytes()
             victim.unlink()
+
+
+def test_a_folder_called_demo_is_not_the_engine_of_that_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    assert engine_file("demo") == DEMO_ENGINE
+    assert main(["dedup", "missing", "--engine", "demo", "-o", "demo"]) == 1
+    assert "there is no missing" in capsys.readouterr().err

@@ -228,7 +228,10 @@ def test_descriptors_without_their_photos(tmp_path, folder, engine, capsys):
     )
     printed = capsys.readouterr()
     assert "note: descriptors do not say how large photos are, so the first copy stays" in printed.err
-    assert "of several copies stays: the first in the order of the ids (--keep first)" in printed.out
+    assert (
+        "of several copies stays: the first in the order of the inputs, and in each by name (--keep first)"
+        in printed.out
+    )
     for flags in (["--keep", "largest"], ["--exact"], ["--link-to", str(tmp_path / "links")]):
         arguments = [
             "dedup",
@@ -479,3 +482,24 @@ def test_importing_the_public_name_is_light():
     code = f"import sys, isc_fast; isc_fast.DedupResult; print(sorted({heavy} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_order_of_the_folders_keeps_the_originals(tmp_path, photos, capsys):
+    """Although the edits come first by name and have more pixels."""
+    originals, edits = tmp_path / "originals", tmp_path / "edits"
+    for folder in (originals, edits):
+        folder.mkdir()
+    for number, photo in enumerate(photos[:3]):
+        shutil.copy(photo, originals / f"z{number}.jpg")
+        with Image.open(photo) as image:
+            image.convert("RGB").resize((2 * image.width, 2 * image.height)).save(edits / f"a{number}.jpg")
+    gone = {}
+    for keep in ("first", "largest"):
+        assert main(["dedup", str(originals), str(edits), "-o", str(tmp_path / "out"), "--keep", keep]) == 0
+        rows = (tmp_path / "out" / "remove.csv").read_text().splitlines()[1:]
+        gone[keep] = [row.partition(",")[0] for row in rows]
+    assert gone["first"] == ["edits/a0", "edits/a1", "edits/a2"]
+    assert gone["largest"] == ["originals/z0", "originals/z1", "originals/z2"]
+    assert (
+        "of several copies stays: the first in the order of the inputs, and in each by name" in capsys.readouterr().out
+    )

@@ -124,3 +124,17 @@ def test_descriptors_among_photos_are_refused(tmp_path, sides):
         descriptors_among([sides[0], tmp_path / "a.h5"])
     assert descriptors_among([sides[0]]) is None
     assert descriptors_among(tmp_path / "a.h5") == tmp_path / "a.h5"
+
+
+def test_one_folder_on_both_sides_is_said(tmp_path, photos, capsys):
+    """Through a link too; two folders are not one because they hold the same photos."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_bytes(photos[0].read_bytes())
+    one, two, link = (str(tmp_path / name) for name in ("one", "two", "link"))
+    (tmp_path / "link").symlink_to("one")
+    note = f"note: {one} is on both sides, so each of its photos matches itself; to find the copies within it: isc-fast dedup"
+    assert main(["find", one, "--in", two, link, "-o", str(tmp_path / "out")]) == 0
+    assert f"{note} {one} -o FOLDER" in capsys.readouterr().err
+    assert main(["find", one, "--in", two, "-o", str(tmp_path / "other")]) == 0
+    assert "both sides" not in capsys.readouterr().err

@@ -113,8 +113,25 @@ def test_folders_of_one_name_are_refused_if_their_ids_are_equal(tree):
 
 def test_an_input_given_twice_is_refused(tree):
     folder = tree("a.jpg")
-    assert "two images would have the id" in refusal(folder, folder)
-    assert "two images would have the id" in refusal(folder, f"{folder}/.")
+    twice = f"because {folder}/a.jpg is given twice"
+    assert f"{twice}; name it once" in refusal(folder, folder)
+    assert f"{twice}, also as {folder}/./a.jpg; name it once" in refusal(folder, f"{folder}/.")
+
+
+def test_single_images_of_one_name_have_ids_that_differ(tree, monkeypatch):
+    """Those whose names are their own keep them, as before."""
+    one, two = tree("img.jpg", "other.jpg", root="s/a"), tree("img.jpg", root="s/b/c")
+    three = tree("img.jpg", root="s/b/d")
+    files = (one / "img.jpg", two / "img.jpg", one / "other.jpg")
+    assert ids(*files) == ["a/img", "b/c/img", "other"]
+    assert ids(*files, rule="path") == ["a/img.jpg", "b/c/img.jpg", "other.jpg"]
+    assert ids(two / "img.jpg", three / "img.jpg") == ["c/img", "d/img"]
+    assert [item.path for item in list_images(files).items] == [str(file) for file in files]
+    assert "use the id rule 'auto' or 'path', give" in refusal(*files, ids="stem")
+    assert f"because {files[0]} is given twice; name it once" in refusal(files[0], files[0])
+    monkeypatch.chdir(one)
+    assert f"because img.jpg is given twice, also as {files[0]}; name it once" in refusal("img.jpg", files[0])
+    assert ids("img.jpg", "../b/c/img.jpg") == ["a/img", "b/c/img"]
 
 
 # --- folders ---
@@ -348,7 +365,7 @@ def test_a_list_file_in_the_working_folder(tmp_path, monkeypatch):
         ("a.jpg\n".encode("utf-16"), "the list file {file} is UTF-16, as PowerShell writes it; save it as UTF-8"),
         (b"a.jpg\n\tb.jpg\n", "entry 2 of the list file {file} is b'\\tb.jpg'; expected id<TAB>path"),
         (b"a.jpg\nid\t\n", "entry 2 of the list file {file} is b'id\\t'; expected id<TAB>path"),
-        (b"a.jpg\na.jpg\n", "two images would have the id 'a.jpg': {folder}/a.jpg and {folder}/a.jpg; use the id rule"),
+        (b"a.jpg\na.jpg\n", "two images would have the id 'a.jpg', because {folder}/a.jpg is given twice; name it"),
         (b"x\ta.jpg\nx\tb.jpg\n", "two images would have the id 'x': {folder}/a.jpg and {folder}/b.jpg; "),
         (b"b\ta.jpg\nb.png\n", "two images would have the id 'b': {folder}/a.jpg and {folder}/b.png; "),
     ],

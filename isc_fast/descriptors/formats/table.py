@@ -29,6 +29,7 @@ from .array import ARRAY
 from .base import SETS, Format, Sets, contents_of, refuse_views
 from .clip_retrieval import CLIP_RETRIEVAL
 from .kit import KIT
+from .other_folders import descriptors_instead
 from .own import OWN
 from .reference import REFERENCE
 from .submission import SUBMISSION
@@ -64,7 +65,10 @@ def find_format(path: str | os.PathLike[str]) -> Format:
             return row
     expected = list(dict.fromkeys(row.expected for row in FORMATS.values() if row.is_folder == contents.is_folder))
     if contents.is_folder:
-        raise FormatError(f"{os.fspath(path)} is a folder without {' or '.join(expected)}; expected a descriptor file")
+        raise FormatError(
+            f"{os.fspath(path)} is a folder without {' or '.join(expected)}; expected a descriptor file; "
+            + descriptors_instead(os.fspath(path))
+        )
     raise FormatError(
         f"{os.fspath(path)} holds {', '.join(contents.names) or 'nothing'}; expected {', '.join(expected[:-1])}, or "
         f"{expected[-1]}"

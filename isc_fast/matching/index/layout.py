@@ -18,12 +18,14 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...descriptors.formats.other_folders import index_instead
 from ...errors import DamageError, FormatError
 from ...files.atomic import write_text
 from ...files.reading import parse_json
@@ -137,6 +139,12 @@ def has_manifest(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
+def _instead(folder: Path) -> str:
+    if folder.is_dir() and any(folder.iterdir()):
+        return index_instead(str(folder))
+    return f"make one: isc-fast index build REFERENCES.h5 -o {folder}"
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an index.
 
@@ -148,8 +156,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except FileNotFoundError as error:
+        raise FormatError(f"{folder} is no index: it has no {MANIFEST}; {_instead(folder)}") from error
+    except NotADirectoryError as error:
         raise FormatError(
-            f"{folder} is no index: it has no {MANIFEST}; make one: isc-fast index build REFERENCES.h5 -o {folder}"
+            f"{folder} is a file, and an index is a folder; if it holds descriptors, make one of it: isc-fast index build "
+            f"{shlex.quote(str(folder))} -o index/"
         ) from error
     except OSError as error:
         raise FormatError(f"cannot read the index {folder}: {error.strerror or error}") from error

@@ -293,7 +293,8 @@ ARCHIVE = FileKind(
 PHOTOS = FileKind(
     "folder of photos",
     "photos, also in folders below it",
-    "isc-fast dedup {path} -o OUTPUT/ finds the copies among them; isc-fast extract {path} -o DESCRIPTORS.h5 describes them",
+    "isc-fast dedup {path} -o OUTPUT/ finds the copies among them; isc-fast extract {path} --engine ENGINE -o DESCRIPTORS.h5 "
+    "describes them",
     lambda seen: seen.is_folder,
     _photos,
 )
