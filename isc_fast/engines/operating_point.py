@@ -99,7 +99,11 @@ class OperatingPoint:
 
     def _found(self) -> str:
         """What the test gave. It tells wrong pairs by their number: 99.5 % must not read as all."""
-        wrong = "no wrong pair" if self.wrong_pairs == 0 else f"{self.wrong_pairs} wrong pair{'s' * (self.wrong_pairs != 1)}"
+        wrong = (
+            "no wrong pair"
+            if self.wrong_pairs == 0
+            else f"{self.wrong_pairs} wrong pair{'s' * (self.wrong_pairs != 1)}"
+        )
         return (
             f"a test of {self.copies:.0f} edited copies against {self.references:.0f} photos found {self.recall:.0%} of them, "
             f"and {wrong}"

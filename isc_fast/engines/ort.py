@@ -19,8 +19,8 @@ from .spec import EngineSpec
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
 _SMALL_PIXELS = 256 * 256
-"""Threads of a network with so many pixels of input, or fewer, sleep while they wait. If they spun, the decoder's threads, which have
-a quarter as much to do, would find the cores taken. See decision 0011."""
+"""Threads of a network with so many pixels of input, or fewer, sleep while they wait. If they spun, the decoder's threads, which
+have a quarter as much to do, would find the cores taken. See decision 0011."""
 INPUT = "pixels"  # the name that isc-fast export gives the input
 
 
