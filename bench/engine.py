@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_plot(given.plot)
     side = 1536
     if given.smoke:
-        given.arch, given.size, given.images, given.rounds, side = "resnet18", 64, 4, 1, 256
+        given.arch, given.size, given.images, given.rounds, side = "test_resnet", 64, 4, 1, 256
     torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)

@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gpu import BENCH, REFERENCE, Settings, ceiling, cosines, exact_fp32, on_gpu, rate_of, run_bench, wait_for
+from gpu import BENCH, REFERENCE, Settings, cosines, on_gpu, rate_of, run_bench, wait_for
 from gpu_engines import CEILINGS, NETWORK, ONNX, PLAN, PT2, PT2_BF16, checkpoint_of, engine_of, limits_of
 from gpu_engines import steps as preparation
+from gpu_limits import ceiling, exact_fp32
 from steps import NotHere, Result, Row, Step, so_far
 
 Pixels = npt.NDArray[np.uint8]

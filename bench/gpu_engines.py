@@ -20,16 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu import (
-    BENCH,
-    Settings,
-    bandwidth,
-    exact_fp32,
-    matrix_peaks,
-    network_work,
-    run_bench,
-    see_gpu,
-)
+from gpu import BENCH, Settings, run_bench, see_gpu
+from gpu_limits import bandwidth, exact_fp32, matrix_peaks, network_work
 from harness import make_photos
 from rows import by_numpy, make_rows
 from steps import NotHere, Result, Row, Step

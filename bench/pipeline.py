@@ -33,6 +33,7 @@ from networks import ACCEPTED, lowered_engine
 from reference import reference_way
 
 import isc_fast
+from isc_fast.assets import demo_photos
 from isc_fast.export import export_engine
 from isc_fast.machine.cores import available_cores, has_bf16
 from isc_fast.networks.checkpoint import build_network, load_checkpoint
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     photo_size = PHOTO_SIZE
     if given.smoke:
-        given.arch, given.size, given.images, given.rounds, given.batches = "resnet18", 64, 6, 1, [2]
+        given.arch, given.size, given.images, given.rounds, given.batches = "test_resnet", 64, 6, 1, [2]
         photo_size = (160, 120)
     torch.set_num_threads(available_cores())
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             random_checkpoint(checkpoint, given.arch, given.size)
         loaded = load_checkpoint(checkpoint)
         size = loaded.input_size or given.size
-        report = export_engine(checkpoint, work / "engine.onnx", size=size)
+        report = export_engine(
+            checkpoint, work / "engine.onnx", size=size, photos=demo_photos()[:4] if given.smoke else None
+        )
         net, engine = build_network(loaded), isc_fast.load_engine(report.path)
 
         engines: dict[str, isc_fast.Engine] = {"fp32": engine}

@@ -15,6 +15,11 @@ import pytest
 # the first of their libraries is loaded; processes that tests start inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Where the environment forbids to keep compiled modules, as images of containers do, each of the thousand processes that tests
+# start would compile two hundred of them: a third of what an extraction of one photo takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 from isc_fast.assets import demo_photos
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,8 +49,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--injuries", type=int, default=25, help="damaged files of each kind (default: 25)")
 
 
+def cores_of_its_own(number: int, of: int) -> None:
+    """Keep this process, and all that it starts, on its share of the cores.
+
+    Tests that run beside each other would otherwise start as many threads as there are cores, each: OpenMP's, torch's and ONNX
+    Runtime's wait for each other in a spin, so they cost the others what they do not use.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[number % of :: of] or cores)  # one that replaces a dead one has a higher number
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(slow_tests)
+    if hasattr(config, "workerinput"):  # one of xdist's processes, gw0, gw1, …
+        cores_of_its_own(int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"])
     # A script's background (`make test &`) ignores SIGINT, and so would every process that a test starts and interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,7 +111,7 @@ def photos() -> Sequence[Path]:
     return demo_photos()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def folder_of(photos: Sequence[Path]) -> Callable[[Path, int], Path]:
     """Return a function that makes a folder with links to the first n photos."""
 

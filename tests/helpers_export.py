@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,24 @@ def published_file(folder: Path, net: ReferenceNet, arch: str, size: int) -> Pat
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     a, b = left.astype(np.float64), right.astype(np.float64)
     return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+def written_once(to_onnx: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Return a function that lets torch write the graph of each network and size once, which takes ten seconds, and copies it.
+
+    Networks are the same if they are built alike and every number in them is.
+    """
+    written: dict[str, Any] = {}
+
+    def remembered(net: Any, size: int) -> Any:
+        facts = hashlib.sha256(repr((net, net.arch, net.dim, net.gem_p, net.mean, net.std, size)).encode())
+        for name, values in net.state_dict().items():
+            facts.update(name.encode() + values.numpy().tobytes())
+        key = facts.hexdigest()
+        if key not in written:
+            written[key] = to_onnx(net, size)
+        model = type(written[key])()
+        model.CopyFrom(written[key])
+        return model
+
+    return remembered

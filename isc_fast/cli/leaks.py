@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import (
+    add_align,
     add_describing,
     add_json,
     add_left_out,
@@ -56,6 +57,7 @@ def add(parser: ArgumentParser) -> None:
         metavar="N",
         help="pairs of each set on the page at most, spread over the scores (default: 1000)",
     )
+    add_align(parser)
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
@@ -74,6 +76,7 @@ def run(arguments: Namespace) -> int:
             arguments.output,
             describing=describing_of(arguments),
             nemo=arguments.nemo,
+            align=arguments.align,
             progress=printers,
             **given(arguments, "recipe", "form", "max_rows", "search_device", "views", "verdicts", "stop_list"),
             **search_workers_of(arguments),
@@ -98,6 +101,8 @@ def run(arguments: Namespace) -> int:
         f"{found.removed} photos would go from the training set by the recipe {found.recipe}: {found.files['remove-train']}"
     )
     show(f"nothing was removed; {found.pairs} pairs: {found.files['pairs']}")
+    if found.aligned is not None:
+        show(f"{found.aligned} of the pairs on the page align: they show the same scene")
     if found.page:
         show(f"Look at {found.page}")
     return 0

@@ -18,7 +18,7 @@ from ..errors import OutputError
 from ..progress import ProgressPrinter
 
 if TYPE_CHECKING:
-    from ..descriptors.comparing import Verdict
+    from ..descriptors.verdict import Verdict
     from ..extraction.pipeline import Extraction
     from ..runs.normalizing import PartsMade
 
@@ -93,7 +93,7 @@ def tell(verdict: Verdict) -> None:
 @contextlib.contextmanager
 def told_in_one_line() -> Iterator[None]:
     """Leave out Python's own form of a warning that `tell` prints."""
-    from ..descriptors.comparing import PrecisionWarning
+    from ..descriptors.verdict import PrecisionWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)

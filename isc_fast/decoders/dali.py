@@ -19,7 +19,6 @@ tests run the same code with DALI's processor pipeline.
 
 from __future__ import annotations
 
-import io
 import queue
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -27,14 +26,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError, MissingExtraError, require
 from ..items import Photo, Pixels, Problem
 from .base import Batch, DeviceBatch
+from .dali_pipeline import RUN_IMAGES, Pipeline, rows_of
 from .limits import jpeg_bytes
 from .opening import ImageProblem, is_jpeg, open_image, open_photo, orientation, problems
 from .plain_jpeg import plain_jpeg
@@ -50,9 +49,6 @@ LARGEST_PIXELS = 1 << 26
 
 RUN_PIXELS = 1 << 28
 """Pixels that one run of a pipeline decodes at most, 805 MB. DALI's pools never shrink by themselves, so this bounds them."""
-
-RUN_IMAGES = 256
-"""Images in one run at most; a pipeline is made for this number."""
 
 
 @dataclass(frozen=True)
@@ -95,100 +91,6 @@ def _by_pillow(photo: Photo, preprocessing: Preprocessing, slot: Pixels) -> Prob
     return None
 
 
-def _reason(error: Exception) -> str:
-    """The line of DALI's message that names the fault; a traceback and advice surround it."""
-    text = str(error).rpartition("encountered:")[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "no longer valid" not in line]
-    return " ".join(lines)[:300] or type(error).__name__
-
-
-def _sample() -> bytes:
-    """A JPEG that any decoder decodes."""
-    out = io.BytesIO()
-    Image.new("RGB", (16, 16), "gray").save(out, "JPEG")
-    return out.getvalue()
-
-
-class _Pipeline:
-    """One pipeline of DALI, made anew after each failure. For one thread at a time."""
-
-    def __init__(self, dali: ModuleType, device: int | None, threads: int, size: tuple[int, int], load: float) -> None:
-        self._dali, self._device, self._threads, self._size, self._load = dali, device, threads, size, load
-        self._pipe: Any = None
-        self.reason = ""
-        self.flat: list[bool] = []
-
-    def _build(self) -> Any:
-        dali, mixed = self._dali, self._device is not None
-        # With a queue of one, a run is fed, computed and fetched before the next begins, and two pipelines overlap. So a
-        # failure loses one batch and none that was fed ahead.
-        pipe = dali.Pipeline(
-            batch_size=RUN_IMAGES,
-            num_threads=self._threads,
-            device_id=self._device,
-            prefetch_queue_depth=1,
-            exec_dynamic=True,
-        )
-        with pipe:
-            photo = dali.fn.decoders.image(
-                dali.fn.external_source(name="jpegs", dtype=dali.types.UINT8, ndim=1),
-                device="mixed" if mixed else "cpu",
-                output_type=dali.types.RGB,
-                adjust_orientation=True,
-                use_fast_idct=False,
-                jpeg_fancy_upsampling=True,
-                hw_decoder_load=self._load,
-                affine=False,  # else the threads of all pipelines are tied to the same first cores
-            )
-            small = dali.fn.resize(
-                photo,
-                size=self._size,
-                min_filter=dali.types.INTERP_LINEAR,
-                mag_filter=dali.types.INTERP_LINEAR,
-                antialias=True,
-                dtype=dali.types.UINT8,
-            )
-            ends = [reduced(small, axes=(0, 1)) for reduced in (dali.fn.reductions.min, dali.fn.reductions.max)]
-            pipe.set_outputs(small, *ends)
-        pipe.build()
-        return pipe
-
-    def run(self, jpegs: Sequence[bytes]) -> Any | None:
-        """Decode: a dense list of tensors ``uint8 (n, height, width, 3)``, complete when this returns, or None where DALI failed.
-
-        After it, ``flat`` says which photos are of one single colour.
-
-        Raises:
-            InputError: no pipeline can be made.
-        """
-        if self._pipe is None:
-            try:
-                self._pipe = self._build()
-            except Exception as error:
-                raise InputError(
-                    f"DALI makes no pipeline: {_reason(error)}; use the decoder turbo or pillow"
-                ) from error
-        try:
-            # On the GPU this waits for the result too, so that a result is known to be good.
-            made, least, most = self._pipe.run(jpegs=[np.frombuffer(jpeg, np.uint8) for jpeg in jpegs])
-            self.flat = (_rows(least) == _rows(most)).all(axis=1).tolist()
-            return made
-        except Exception as error:
-            self._pipe = None  # DALI's documentation says that it is lost
-            self.reason = _reason(error)
-            return None
-
-    def check(self) -> None:
-        """Find out, after a failure on one photo, whether the pipeline works at all.
-
-        Raises:
-            InputError: it does not, so the photo is not the reason.
-        """
-        reason = self.reason
-        if self.run([_sample()]) is None:
-            raise InputError(f"DALI fails on every photo: {reason}; use the decoder turbo or pillow")
-
-
 class DaliCpuDecoder:
     """Runs DALI's graph on the processor, slower than the other decoders, to test and to compare. See the module's text.
 
@@ -215,7 +117,7 @@ class DaliCpuDecoder:
         self.run_pixels = run_pixels
         self._pipelines = pipelines
         self._dali = self._library()
-        self._alone: tuple[tuple[int, int], _Pipeline] | None = None
+        self._alone: tuple[tuple[int, int], Pipeline] | None = None
 
     @classmethod
     def check(cls) -> None:
@@ -237,9 +139,9 @@ class DaliCpuDecoder:
             raise
         return dali
 
-    def _pipeline(self, height: int, width: int) -> _Pipeline:
+    def _pipeline(self, height: int, width: int) -> Pipeline:
         threads = max(1, self.workers // self._pipelines)
-        return _Pipeline(self._dali, self._device, threads, (height, width), self._load)
+        return Pipeline(self._dali, self._device, threads, (height, width), self._load)
 
     @classmethod
     def can(cls, preprocessing: Preprocessing) -> bool:
@@ -271,7 +173,7 @@ class DaliCpuDecoder:
         height, width = preprocessing.height, preprocessing.width
         waiting: deque[tuple[int, Future[Batch | DeviceBatch]]] = deque()
         todo = iter(jobs)
-        idle: queue.SimpleQueue[_Pipeline] = queue.SimpleQueue()
+        idle: queue.SimpleQueue[Pipeline] = queue.SimpleQueue()
         for _ in range(self._pipelines):
             idle.put(self._pipeline(height, width))
         readers = ThreadPoolExecutor(self.workers, thread_name_prefix="decode-read")
@@ -312,7 +214,7 @@ class DaliCpuDecoder:
         screened: Sequence[Future[_Screened]],
         preprocessing: Preprocessing,
         pixels: Pixels,
-        idle: queue.SimpleQueue[_Pipeline],
+        idle: queue.SimpleQueue[Pipeline],
         *,
         stay: bool,
     ) -> Batch | DeviceBatch:
@@ -344,7 +246,7 @@ class DaliCpuDecoder:
             yield range(start, len(jpegs))
 
     def _decode(
-        self, found: Sequence[_Screened], preprocessing: Preprocessing, pixels: Pixels, pipeline: _Pipeline
+        self, found: Sequence[_Screened], preprocessing: Preprocessing, pixels: Pixels, pipeline: Pipeline
     ) -> list[Problem | None]:
         """Fill the slots of DALI's photos and return the problems of all slots."""
         slots = [i for i, one in enumerate(found) if isinstance(one, _Jpeg)]
@@ -353,13 +255,13 @@ class DaliCpuDecoder:
         for run in self._runs(jpegs):
             made = pipeline.run([jpegs[k].content for k in run])
             if made is not None:
-                pixels[[slots[k] for k in run]] = _rows(made)
+                pixels[[slots[k] for k in run]] = rows_of(made)
                 continue
             refused = 0
             for k in run:
                 made = pipeline.run([jpegs[k].content])
                 if made is not None:
-                    pixels[slots[k]] = _rows(made)[0]
+                    pixels[slots[k]] = rows_of(made)[0]
                 else:
                     refused += 1
                     pipeline.check()
@@ -367,11 +269,6 @@ class DaliCpuDecoder:
             if not refused and len(run) > 1:  # so they needed too much together, most likely memory
                 self.run_pixels = min(self.run_pixels, sum(jpegs[k].pixels for k in run) // 2)
         return outcome
-
-
-def _rows(made: Any) -> Pixels:
-    """A result of DALI as an array, such as ``uint8 (n, height, width, 3)``, on the host, valid as long as ``made``."""
-    return np.asarray(made.as_cpu().as_array())
 
 
 class DaliDecoder(DaliCpuDecoder):

@@ -24,72 +24,16 @@ compute (`EngineFacts.network`).
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any
 
 from ..decoders.base import EXACT
 from ..decoders.views import in_words
-from ..errors import MismatchError
 from .provenance import EngineFacts, Normalization, Provenance
+from .same_network import figures_in_words, network_difference
 from .store import Descriptors
 from .teaching import student_of
-
-
-class PrecisionWarning(UserWarning):
-    """Two sets that are compared were made in different precisions of one network, or by a network and its teacher."""
-
-
-class Grade(IntEnum):
-    """How an answer is meant; a higher one outweighs a lower one."""
-
-    YES = 0
-    NOTE = 1
-    WARNING = 2
-    NO = 3
-
-
-@dataclass(frozen=True)
-class Remark:
-    """One thing that a user should know, or the reason of a refusal: one line, and how it is meant."""
-
-    grade: Grade
-    words: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether two sets may be compared.
-
-    Attributes:
-        remarks: what there is to say about it; the last one is the reason where the answer is no.
-    """
-
-    remarks: tuple[Remark, ...] = ()
-
-    @property
-    def grade(self) -> Grade:
-        """The gravest of the remarks."""
-        return max((remark.grade for remark in self.remarks), default=Grade.YES)
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the sets may be compared."""
-        return self.grade < Grade.NO
-
-    def require(self) -> None:
-        """Return if the sets may be compared, with a Python warning where their scores are not exact.
-
-        Raises:
-            MismatchError: they may not.
-        """
-        for remark in self.remarks:
-            if remark.grade is Grade.NO:
-                raise MismatchError(remark.words)
-            if remark.grade is Grade.WARNING:
-                warnings.warn(remark.words, PrecisionWarning, stacklevel=3)
+from .verdict import Grade, Remark, Verdict
 
 
 @dataclass(frozen=True)
@@ -163,12 +107,12 @@ def _same_network(pair: _Pair) -> Remark | None:
     if ids[0] == ids[1]:
         return None
     engines = [record.engine or EngineFacts() for record in (pair.left, pair.right)]
-    difference = _network_difference(*engines)
+    difference = network_difference(*engines)
     if difference:
         words = pair.different_engines.format(*(str(id_)[:12] for id_ in ids))
         return _no(f"{words}; extract both with one engine: {difference}")
     arithmetics = [engine.arithmetic for engine in engines]
-    figures = _figures(engines)
+    figures = figures_in_words(engines)
     one, other = pair.names
     if arithmetics[0] != arithmetics[1]:
         return Remark(
@@ -184,49 +128,6 @@ def _same_network(pair: _Pair) -> Remark | None:
         f"{one} and {other} were made by two engine files of the same network and precision ({engines[0].name}, "
         f"{arithmetics[0]}: {files}); {figures or 'their scores may differ in the last digits'}",
     )
-
-
-_DIFFERENCES = {
-    "checkpoint_sha256": "they come from different checkpoints",
-    "preprocessing": "they prepare photos differently",
-    "height": "their inputs differ in size",
-    "width": "their inputs differ in size",
-}
-
-
-def _network_difference(one: EngineFacts, other: EngineFacts) -> str | None:
-    """Why two engines do not pass for one network, or None where they do."""
-    if not one.checkpoint_sha256 or not other.checkpoint_sha256:
-        return "nothing shows that they are the same network, for not both name their checkpoint"
-    networks = one.network, other.network
-    for key in sorted({*networks[0], *networks[1]}, key=lambda name: (name not in _DIFFERENCES, name)):
-        values = [network.get(key) for network in networks]
-        if values[0] != values[1]:
-            shown = " and ".join(str(value)[:24] for value in values)
-            return f"{_DIFFERENCES.get(key, f'their {key} differs')} ({shown})"
-    return None
-
-
-_MEASURED: tuple[tuple[str, str, str], ...] = (
-    ("accuracy", "cosine_p01", "at the 1st percentile of edited copies"),
-    ("parity", "original_cosine_min", "at the lowest"),
-    ("parity", "cosine_min", "at the lowest"),
-)
-"""Where an engine says how near its descriptors are to those of the network in fp32, the most telling figure first."""
-
-
-def _figures(engines: Sequence[EngineFacts]) -> str:
-    """The measured cosines of the engines that do not compute in plain fp32, in words."""
-    words: dict[str, None] = {}
-    for engine in engines:
-        if engine.arithmetic == "fp32":
-            continue
-        for record, key, where in _MEASURED:
-            figure: Any = (getattr(engine, record) or {}).get(key)
-            if figure is not None:
-                words[f"the measured cosine between {engine.arithmetic} and fp32 is {figure:.5f} {where}"] = None
-                break
-    return ", and ".join(words)
 
 
 def _normalisations(pair: _Pair) -> Remark | None:

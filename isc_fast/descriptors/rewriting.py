@@ -20,13 +20,14 @@ from ..files.atomic import try_to_write
 from ..files.lazy import Lazy
 from ..items import Ints
 from .assembling import assemble, with_names
-from .comparing import Verdict, compare_to_merge
+from .comparing import compare_to_merge
 from .concatenation import Prefer, concatenate, without_rows
 from .formats.table import open_any
 from .hdf5 import check_name
 from .provenance import check_row_type
 from .store import Descriptors
 from .texts import repeated_id
+from .verdict import Verdict
 from .writing import write_descriptors
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..descriptors.comparing import Grade, Verdict, compare_with_calibration
+from ..descriptors.comparing import compare_with_calibration
 from ..descriptors.store import Descriptors
+from ..descriptors.verdict import Grade, Verdict
 from ..errors import InputError, MismatchError
 from ..items import Ints
 from .copies import Trial

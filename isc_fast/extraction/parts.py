@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +19,7 @@ from ..descriptors.store import Descriptors, open_descriptors
 from ..descriptors.writing import write_blocks
 from ..errors import DamageError, FormatError, MismatchError, OutputError
 from ..files.atomic import keep_temporaries, make_folder, output_error, sync_folder
-from ..files.digests import Digests, all_digests
-from ..files.lazy import Lazy
-from ..files.ledger import TemporaryLedger, keep
+from ..files.digests import Digests
 from ..files.locks import locked, same_file
 from ..items import NOTED, Failure, Ints
 from ..sources.stamps import unknown
@@ -33,46 +29,8 @@ from .plan import Plan, Shard, StoredItems, damage_in_words, drift
 _OURS = re.compile(r"lock|plan\.json|(plan|wanted)\.sqlite|part-\d+\.h5|\..*\.tmp|tmp\w{8}|\.nfs\w+", re.DOTALL)
 """Names in a folder of parts, of this version and of those before: temporary files are among them, also those that a killed run
 left, and names that network file systems give to files that were removed while they were open."""
-Assembled: TypeAlias = tuple[int, Sequence[Failure], Sequence[Failure]]
-"""The number of descriptors, and all failures and all notes in the order of the plan."""
 PARTS = ".parts"
 """What the name of the folder beside an output ends with."""
-
-
-class _PartIds(Lazy[str]):
-    """The ids of all parts, in order. Memory holds the ids that are asked for."""
-
-    def __init__(self, files: Sequence[Path], counts: Sequence[int], *, unique: bool) -> None:
-        self._files, self._ends, self.unique = files, list(accumulate(counts)), unique
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def read(self, start: int, stop: int) -> list[str]:
-        """See `Lazy`."""
-        ids: list[str] = []
-        number = bisect_right(self._ends, start)
-        while start + len(ids) < stop:
-            with open_descriptors(self._files[number]) as part:
-                first = self._ends[number] - len(part)
-                ids += part.ids[max(0, start - first) : stop - first]
-            number += 1
-        return ids
-
-
-def _blocks(file: Path) -> Iterator[npt.NDArray[np.float32]]:
-    with open_descriptors(file) as part:
-        yield from part.blocks()
-
-
-def _stamps(file: Path) -> Ints:
-    with open_descriptors(file) as part:
-        return np.empty((0, 2), np.int64) if part.stamps is None else part.stamps[:]
-
-
-def _digests(file: Path) -> Digests:
-    with open_descriptors(file) as part:
-        return all_digests(part.digests, len(part))
 
 
 def holds_shard(part: Descriptors, shard: Shard) -> bool:
@@ -96,18 +54,6 @@ class InOrder:
             found.append(self._next)
             self._next = next(self._rows, None)
         return found
-
-
-@contextlib.contextmanager
-def _parts_read() -> Iterator[None]:
-    """Say what to do about a part that is damaged when the output is made of it."""
-    try:
-        yield
-    except DamageError as error:
-        raise DamageError(
-            f"a part of this extraction is damaged ({error.place}); run the same command again, which computes that part anew",
-            error.place,
-        ) from error
 
 
 class PartsFolder:
@@ -427,54 +373,6 @@ class PartsFolder:
                         f"{file.name} is of another run",
                     )
                 yield part
-
-    def assemble(self, plan: Plan, width: int, meta: dict[str, Any]) -> Assembled:
-        """Make the output, whose rows have so many numbers, from the parts.
-
-        Returns:
-            see `Assembled`; it stays after the parts are removed.
-
-        Raises:
-            OutputError: the output cannot be written, or there is no room for temporary files. The parts stay.
-            DamageError: a part is damaged, and there is no output.
-        """
-        with _parts_read():
-            return self._assemble(plan, width, meta)
-
-    def _assemble(self, plan: Plan, width: int, meta: dict[str, Any]) -> Assembled:
-        files = [self.part(index) for index in range(plan.shard_count)]
-        counts: list[int] = []
-        failures, notes = TemporaryLedger(), TemporaryLedger()
-        failure_stamps: list[Ints] = []
-        failure_digests: list[Digests] = []
-        has_digests = False
-        for part in self.opened(plan):
-            counts.append(len(part))
-            has_digests |= part.digests is not None
-            failure_digests.append(all_digests(part.failure_digests, len(part.failures)))
-            if part.failure_stamps is not None:
-                failure_stamps.append(part.failure_stamps[:])
-            failures.extend(part.failures)
-            notes.extend(part.notes)
-        ids = _PartIds(files, counts, unique=StoredItems(self.plan_file).first_repeat() is None)
-        if len(ids):
-            blocks = (block for file in files for block in _blocks(file))
-            looked = len(failure_stamps) == len(files)  # parts of earlier versions have no stamps
-            write_blocks(
-                self.output,
-                blocks,
-                ids=ids,
-                dim=width,
-                meta=meta,
-                failures=failures,
-                notes=notes,
-                stamps=map(_stamps, files) if looked else None,
-                failure_stamps=np.concatenate(failure_stamps) if looked else None,
-                digests=map(_digests, files) if has_digests else None,
-                failure_digests=np.concatenate(failure_digests) if has_digests else None,
-                scratch=self.folder,
-            )
-        return len(ids), keep(failures), keep(notes)
 
     def remove(self) -> None:
         """Remove the folder, as far as its files are isc-fast's."""

@@ -30,6 +30,7 @@ from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from ..sources.whole_containers import as_containers
 from ..stores.urls import without_stamp
+from .assembling import assemble_parts
 from .job import Job, Listed, Outcome, Request, find_job, made_by
 from .output_folder import OutputFolder, is_parts_output
 from .parts import PartsFolder
@@ -331,7 +332,7 @@ def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
         OutputError: the output cannot be written.
     """
     width = facts.spec.dim * len(job.plan.views)
-    count, failures, notes = parts.assemble(job.plan, width, made_by(job.plan, facts, job.dtype))
+    count, failures, notes = assemble_parts(parts, job.plan, width, made_by(job.plan, facts, job.dtype))
     if not count:
         parts.remove()
         worst = failures[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -18,10 +17,8 @@ import numpy.typing as npt
 
 from ..errors import FormatError, require
 from ..files.atomic import replacing, try_to_write
-from ..files.parquet_rows import read_parquet_rows
-from ..files.reading import parse_json
+from .match_rows import HEADER, SUFFIXES, csv_rows, match_rows
 
-HEADER = "query_id,reference_id,score"
 TRUTH_HEADER = "query_id,reference_id"
 _IDS_AT_ONCE = 4096
 _PAIRS_AT_ONCE = 1 << 16
@@ -94,9 +91,6 @@ def _csv_field(text: str, instead: str) -> str:
     return text
 
 
-_FORMS = {".csv": "csv", ".txt": "csv", "": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
-
-
 def _form(path: str | os.PathLike[str]) -> str:
     """The format in which matches are written to this path.
 
@@ -104,13 +98,13 @@ def _form(path: str | os.PathLike[str]) -> str:
         FormatError: the name is that of another format.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _FORMS:
+    if suffix not in SUFFIXES:
         names = [str(Path(path).with_suffix(known)) for known in (".csv", ".jsonl", ".parquet")]
         raise FormatError(
             f"matches are written as CSV (.csv), as JSON lines (.jsonl) or as Parquet (.parquet), not as {suffix}: give -o "
             f"{names[0]}, {names[1]} or {names[2]}"
         )
-    return _FORMS[suffix]
+    return SUFFIXES[suffix]
 
 
 def has_views(path: str | os.PathLike[str]) -> bool:
@@ -261,104 +255,6 @@ FORMATS = ("csv", "jsonl", "parquet")
 _WRITERS = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}
 
 
-def _lines(path: str | os.PathLike[str], expected: str) -> Iterator[tuple[int, str]]:
-    """(line number, line) of every line of a text file that is not blank; bytes that are not UTF-8 survive."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except OSError as error:
-        raise FormatError(f"cannot read {os.fspath(path)}: {error.strerror or error}; expected {expected}") from error
-
-
-def _score(text: Any, where: str) -> float:
-    try:
-        score = float(text)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise FormatError(f"{where}: {str(text)[:80]!r} is not a number") from error
-    if score != score:
-        raise FormatError(f"{where}: the score is not a number (nan)")
-    return score
-
-
-def _id(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise TypeError
-    return str(value)
-
-
-def _names_columns(fields: list[str], header: str) -> bool:
-    """Whether the first line of a file holds names of columns that are not ours; else it is a row of a file without a header."""
-    if len(fields) != header.count(",") + 1:
-        return True
-    if header == HEADER:
-        with contextlib.suppress(ValueError):
-            float(fields[-1])
-            return False
-        return True
-    text = ",".join(fields).lower()
-    return not any(map(str.isdigit, text)) and any(word in text for word in ("query", "reference", "image", "id"))
-
-
-def _csv_rows(path: str | os.PathLike[str], header: str, expected: str) -> Iterator[tuple[str, list[str]]]:
-    """(place, fields) of every row; errors name the place. As in the evaluation kit, the header may be missing or repeated."""
-    name, count, first = os.fspath(path), header.count(",") + 1, True
-    for number, line in _lines(path, expected):
-        where, fields, begins = f"{name}, line {number}", line.split(","), first
-        first = False
-        if line.rstrip() == header:
-            continue
-        if begins and _names_columns(fields, header):
-            raise FormatError(f"{name} begins with {line[:80]!r}; expected {expected}")
-        if '"' in line:
-            raise FormatError(f"{where}: quotes, which the challenge's CSV does not use; write the ids without them")
-        if len(fields) != count:
-            raise FormatError(f"{where}: {len(fields)} fields; expected {count}: {header}")
-        yield where, fields
-    if first:
-        raise FormatError(f"{name} begins with ''; expected {expected}")
-
-
-_Row = tuple[str, str, float, str | None]
-
-
-def _csv_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
-    for where, (query, reference, score) in _csv_rows(path, HEADER, _EXPECTED):
-        yield query, reference, _score(score, where), None
-
-
-def _jsonl_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
-    for number, line in _lines(path, _EXPECTED):
-        where = f"{os.fspath(path)}, line {number}"
-        try:
-            row = parse_json(line, any_number=True)
-            view = row.get("view") if isinstance(row, dict) else None
-            yield _id(row["query_id"]), _id(row["reference_id"]), _score(row["score"], where), _view(view)
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{where}: expected an object with query_id, reference_id and score") from error
-
-
-def _parquet_matches(path: str | os.PathLike[str]) -> Iterator[_Row]:
-    rows = read_parquet_rows(path, HEADER.split(","), ("view",))
-    for number, (query, reference, score, view) in enumerate(rows, 1):
-        where = f"{os.fspath(path)}, row {number}"
-        try:
-            yield _id(query), _id(reference), _score(score, where), _view(view)
-        except TypeError as error:
-            raise FormatError(f"{where}: expected texts query_id and reference_id, and a number score") from error
-
-
-def _view(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-_EXPECTED = f"matches: a CSV file that begins with {HEADER}, or .jsonl, or .parquet"
-_READERS = {"jsonl": _jsonl_matches, "parquet": _parquet_matches}
-
-
 def read_matches(path: str | os.PathLike[str]) -> Matches:
     """Read a file of `write_matches`, or any CSV of the challenge's matching track, with its header or without one.
 
@@ -374,7 +270,7 @@ def read_matches(path: str | os.PathLike[str]) -> Matches:
     views: list[str] = []
     scores = array("d")
     with_views = False
-    for query, reference, score, view in _READERS.get(_FORMS.get(Path(path).suffix.lower(), ""), _csv_matches)(path):
+    for query, reference, score, view in match_rows(path):
         with_views = with_views if queries else view is not None
         queries.append(query)
         references.append(reference)
@@ -399,7 +295,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     expected = f"ground truth: a CSV file that begins with {TRUTH_HEADER}"
     queries: set[str] = set()
     pairs: set[tuple[str, str]] = set()
-    for where, (query, reference) in _csv_rows(path, TRUTH_HEADER, expected):
+    for where, (query, reference) in csv_rows(path, TRUTH_HEADER, expected):
         if not query:
             raise FormatError(f"{where}: the query id is empty")
         queries.add(query)

@@ -27,6 +27,7 @@ from ..matching.self_join import SelfJoin
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
+from .align import check_aligning
 from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
@@ -66,6 +67,7 @@ class DedupResult:
         side: the photos, with what the extraction says of them.
         hubs: how many photos match many others that do not match each other; see `isc_fast.matching.hubs`. The file
             ``stop_list_suggestions`` has them.
+        aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
         waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None
             where everything is there.
     """
@@ -87,6 +89,7 @@ class DedupResult:
     page: Path | None = None
     files: dict[str, Path] = field(default_factory=dict)
     hubs: int = 0
+    aligned: int | None = None
     waits: Waits | None = None
 
     @property
@@ -116,6 +119,7 @@ class DedupResult:
             "chain": None if self.chain is None else vars(self.chain),
             "failures": len(self.side.made.failures) if self.side.made else 0,
             "page": None if self.page is None else str(self.page),
+            **({} if self.aligned is None else {"aligned": self.aligned}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -134,6 +138,7 @@ def find_duplicates(
     link_to: str | os.PathLike[str] | None = None,
     max_group: int = MAX_GROUP,
     max_groups: int = MAX_GROUPS,
+    align: bool = False,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
@@ -164,6 +169,8 @@ def find_duplicates(
         nemo: also write ``remove-nemo/``, a folder of Parquet with a column ``id``, as NeMo Curator takes it.
         link_to: a new folder, which gets a folder of symbolic links for each group.
         max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
+        align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
+            was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
@@ -179,6 +186,7 @@ def find_duplicates(
     Raises:
         InputError: there is no photo, an input is given twice, a number or a rule is out of range, or no threshold was given
             and the engine carries none; or a share is wanted of photos.
+        MissingExtraError: pairs are to be looked at, and OpenCV is not installed.
         MismatchError: the descriptors may not be compared with each other.
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
@@ -187,6 +195,8 @@ def find_duplicates(
     check_format("parquet" if nemo else form)
     check_format(form)
     _refuse_repeated(photos)
+    if align:
+        check_aligning(photos)
     if link_to is not None:
         check_links(link_to, photos)
     left_out = read_left_out(verdicts, stop_list, one_side=True)
@@ -227,7 +237,7 @@ def find_duplicates(
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             own.clear()
-            files = write_everything(
+            files, aligned = write_everything(
                 made,
                 folder,
                 form=form,
@@ -236,6 +246,7 @@ def find_duplicates(
                 most=(max_groups, max_group),
                 threshold=threshold,
                 chances=wanted.chances,
+                align=align,
                 progress=progress,
             )
         page = files.pop("page", None)
@@ -259,6 +270,7 @@ def find_duplicates(
             files=files,
             side=side,
             hubs=len(made.hubs),
+            aligned=aligned,
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         if search_share is None:

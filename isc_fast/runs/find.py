@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..decoders.views import MIRROR, TURN, WHOLE, view_names
-from ..descriptors.comparing import Verdict
-from ..errors import InputError, require
+from ..descriptors.verdict import Verdict
+from ..errors import InputError
 from ..extraction.runners.cluster import Cluster
 from ..extraction.share import Share
 from ..matching.hubs import Hub, hubs_of_matches
@@ -27,7 +27,7 @@ from ..review.placement import Placement
 from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .align import TOP, look_at, ranked_anew
+from .align import TOP, check_aligning, look_at, ranked_anew
 from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .find_search import search_sides
@@ -170,12 +170,7 @@ def find_copies(
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
     if align:
-        require("cv2", "evidence")
-        if descriptors_among(queries) is not None or descriptors_among(references) is not None:
-            raise InputError(
-                "pairs are looked at in their photos, and descriptors were given; give the photos of both sides, or leave out "
-                "--align (in Python align)"
-            )
+        check_aligning(queries, references)
     check_there(queries, references)
     check_views(seen, "queries", given=descriptors_among(queries) is not None)
     check_views(seen_references, "references", given=descriptors_among(references) is not None)

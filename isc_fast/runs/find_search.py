@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..descriptors.comparing import Verdict, compare
+from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
+from ..descriptors.verdict import Verdict
 from ..errors import FormatError
 from ..evaluation.calibration import Task
 from ..matching.left_out import read_left_out

@@ -24,6 +24,7 @@ from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
+from .align import check_aligning
 from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .joining import Workers, remove
@@ -72,6 +73,7 @@ class LeaksResult:
         files: what was written, by name.
         sides: the training set and the evaluation sets, with what the extraction says of them.
         hubs: how many photos match many others; see `isc_fast.matching.hubs`. The file ``stop_list_suggestions`` has them.
+        aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
         waits: for what this job of several waits; then nothing is written, and what is counted from pairs is 0. None where
             everything is there.
     """
@@ -88,6 +90,7 @@ class LeaksResult:
     page: Path | None = None
     files: dict[str, Path] = field(default_factory=dict)
     hubs: int = 0
+    aligned: int | None = None
     waits: Waits | None = None
 
     @property
@@ -106,6 +109,7 @@ class LeaksResult:
             "sets": [{**vars(one), "share": one.share} for one in self.sets],
             "failures": {side.name: len(side.made.failures) for side in self.sides if side.made},
             "page": None if self.page is None else str(self.page),
+            **({} if self.aligned is None else {"aligned": self.aligned}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -122,6 +126,7 @@ def find_leaks(
     form: str = "csv",
     nemo: bool = False,
     max_rows: int = DEFAULT_ROWS,
+    align: bool = False,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
@@ -152,6 +157,8 @@ def find_leaks(
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
         nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
         max_rows: pairs of each set that the page shows at most; of more, it shows some, spread evenly over the scores.
+        align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
+            was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids, of all sets, of photos that match nothing; likewise photos with the very same descriptor.
@@ -167,6 +174,7 @@ def find_leaks(
     Raises:
         InputError: a set is empty, inputs overlap, a number or a name is not known, or no threshold was given and the engine
             carries none; or a share is wanted of photos.
+        MissingExtraError: pairs are to be looked at, and OpenCV is not installed.
         MismatchError: the sets were not made by the same engine.
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
@@ -179,6 +187,8 @@ def find_leaks(
     check_format("parquet" if nemo else form)
     check_format(form)
     left_out = read_left_out(verdicts, stop_list)
+    if align:
+        check_aligning(train, *evaluations)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
     seen = view_names(views)
@@ -223,8 +233,16 @@ def find_leaks(
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(
-            leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, chances=wanted.chances, progress=progress
+        written, aligned = write_everything(
+            leaks,
+            goes,
+            folder,
+            form=form,
+            nemo=nemo,
+            max_rows=max_rows,
+            chances=wanted.chances,
+            align=align,
+            progress=progress,
         )
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
@@ -242,6 +260,7 @@ def find_leaks(
             page,
             written,
             len({hub.id for hub in hubs}),
+            aligned,
         )
         own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
         if search_share is None:

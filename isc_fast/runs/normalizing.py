@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..descriptors.comparing import Verdict, compare_with_negatives
+from ..descriptors.comparing import compare_with_negatives
 from ..descriptors.formats.table import open_any
 from ..descriptors.manifest import MANIFEST, ends_of, read_manifest, starts_of
 from ..descriptors.store import Descriptors
+from ..descriptors.verdict import Verdict
 from ..errors import FormatError, InputError
 from ..extraction.plan_folder import LEFT_S
 from ..extraction.runners.cluster import Cluster

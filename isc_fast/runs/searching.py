@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..descriptors.comparing import Verdict, compare
+from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
+from ..descriptors.verdict import Verdict
 from ..errors import InputError
 from ..extraction.runners.cluster import Cluster
 from ..extraction.share import Share

@@ -25,7 +25,7 @@ SHARED = (
         "torch_way.py",
         "trained.py",
     ),
-    *("gpu.py", "gpu_engines.py", "steps.py", "stand_in.py"),
+    *("gpu.py", "gpu_limits.py", "gpu_engines.py", "steps.py", "stand_in.py"),
     "foreign.py",
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py

@@ -28,7 +28,8 @@ import gpu_engines
 import gpu_pipeline
 import gpu_search
 from fake_gpu import FakeCuda, FakeTensorRT
-from gpu import Settings, ceiling, network_work, on_gpu, rate_of
+from gpu import Settings, on_gpu, rate_of
+from gpu_limits import ceiling, network_work
 from helpers_plans import SIZE, describe, images, make_plan, nothing_held
 from rows import by_numpy, by_torch, make_rows
 from steps import NotHere

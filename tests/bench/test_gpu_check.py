@@ -277,7 +277,7 @@ def test_one_row_never_costs_another(tmp_path: Path) -> None:
     (tmp_path / "broken_library.py").write_text("raise OSError('libcudart.so: cannot open shared object file')")
     plan = [
         Step("x/aborts", file, 30),
-        Step("x/hangs", file, 6, needs_gpu=False),
+        Step("x/hangs", file, 3, needs_gpu=False),
         Step("x/good", file, 30),
         Step("x/elsewhere", file, 30),
         Step("x/missing", file, 30),
@@ -317,7 +317,7 @@ def test_the_budget_ends_the_step_in_progress_and_all_after_it(tmp_path: Path) -
     file = script(tmp_path, ROWS)
     began = time.monotonic()
     plan = [Step("x/hangs", file, 300), Step("x/good", file, 30), Step("x/aborts", file, 30)]
-    found = run_steps(plan, "{}", ends=began + 6, gpu=True)
+    found = run_steps(plan, "{}", ends=began + 3, gpu=True)
     assert time.monotonic() - began < 15
     assert found["x/hangs"]["state"] == TIMEOUT
     assert {found[name]["state"] for name in ("x/good", "x/aborts")} == {SKIPPED}

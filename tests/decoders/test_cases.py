@@ -167,12 +167,15 @@ def test_a_jpeg_that_ends_after_a_restart_or_a_scan_stays_refused():
             load_rgb(scans[:start])
 
 
+LARGE_WHEN_UNPACKED = b"Comment\0\0" + zlib.compress(bytes(20_000_000))
+
+
 def _chunks(name: bytes) -> dict[str, bytes]:
     good = png_chunk(name, b"something\0" * 40)
     return {
         "bad checksum": good[:-1] + bytes([good[-1] ^ 1]),
         "two gigabytes": struct.pack(">I", 2**31 - 1) + name + b"x",
-        "huge when unpacked": png_chunk(name, b"Comment\0\0" + zlib.compress(bytes(20_000_000))),
+        "huge when unpacked": png_chunk(name, LARGE_WHEN_UNPACKED),
         "damaged inside": png_chunk(name, b"\xff\0\0\1"),
         "empty": png_chunk(name, b""),
     }

@@ -28,7 +28,7 @@ pytest.importorskip("nvidia.dali")
 
 import isc_fast
 from isc_fast.cli.main import main
-from isc_fast.decoders import dali
+from isc_fast.decoders import dali, dali_pipeline
 from isc_fast.decoders.base import Batch, DeviceBatch, make_decoder
 from isc_fast.decoders.dali import DaliCpuDecoder, DaliDecoder
 from isc_fast.decoders.pillow import CpuDecoder
@@ -53,14 +53,14 @@ class Watched:
         self.decoded: list[int] = []
         self.refused: list[int] = []
         self.fails: Callable[[Sequence[bytes]], bool] = lambda _: False
-        run = dali._Pipeline.run
+        run = dali_pipeline.Pipeline.run
 
-        def watched(pipeline: dali._Pipeline, jpegs: Sequence[bytes]) -> object:
+        def watched(pipeline: dali_pipeline.Pipeline, jpegs: Sequence[bytes]) -> object:
             made = None if self.fails(jpegs) else run(pipeline, jpegs)
             (self.refused if made is None else self.decoded).append(len(jpegs))
             return made
 
-        monkeypatch.setattr(dali._Pipeline, "run", watched)
+        monkeypatch.setattr(dali_pipeline.Pipeline, "run", watched)
 
 
 @pytest.fixture
@@ -310,7 +310,7 @@ def test_a_dali_that_decodes_nothing_is_an_error_and_no_slow_run(photos, watched
 
 def test_a_pipeline_that_cannot_be_made_is_an_error(photos, monkeypatch):
     monkeypatch.setattr(
-        dali._Pipeline, "_build", lambda _: (_ for _ in ()).throw(RuntimeError("x encountered:\nno memory"))
+        dali_pipeline.Pipeline, "_build", lambda _: (_ for _ in ()).throw(RuntimeError("x encountered:\nno memory"))
     )
     with pytest.raises(InputError, match="DALI makes no pipeline: no memory; use the decoder turbo or pillow"):
         list(DaliCpuDecoder(1).batches([[str(photos[0])]], Preprocessing(8, 8)))

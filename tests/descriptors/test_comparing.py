@@ -10,8 +10,9 @@ from oracles import named, unit_rows
 
 from isc_fast import subtract_negatives
 from isc_fast.cli.main import main
-from isc_fast.descriptors.comparing import Grade, PrecisionWarning, compare, compare_with_negatives
+from isc_fast.descriptors.comparing import compare, compare_with_negatives
 from isc_fast.descriptors.formats.table import convert
+from isc_fast.descriptors.verdict import Grade, PrecisionWarning
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import MismatchError
 from isc_fast.matching.two_sides import search

@@ -15,10 +15,11 @@ from test_comparing import INT8, NES, PLAIN, V107, other
 
 from isc_fast import Descriptors, extract, open_descriptors, read_descriptors, search, write_descriptors
 from isc_fast.cli.main import main
-from isc_fast.descriptors.comparing import Grade, PrecisionWarning, compare
+from isc_fast.descriptors.comparing import compare
 from isc_fast.descriptors.concatenation import concatenate
 from isc_fast.descriptors.id_lists import read_ids, read_new_names
 from isc_fast.descriptors.rewriting import merge_descriptors, remove_descriptors, rename_descriptors
+from isc_fast.descriptors.verdict import Grade, PrecisionWarning
 from isc_fast.errors import FormatError, InputError, MismatchError, OutputError
 from isc_fast.files.rows import write_rows
 from isc_fast.items import NOTED, Failure

@@ -24,8 +24,9 @@ from isc_fast import (
     write_descriptors,
 )
 from isc_fast.cli.main import main
-from isc_fast.descriptors.comparing import Grade, compare
+from isc_fast.descriptors.comparing import compare
 from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.verdict import Grade
 from isc_fast.errors import FormatError, InputError, MismatchError
 from isc_fast.matching.index.opened import OpenIndex
 

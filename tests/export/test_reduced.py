@@ -471,12 +471,12 @@ def test_a_bad_photo_is_named(small, paths, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_nothing_under_the_engines_name(few, tmp_path):
+def test_a_killed_export_leaves_nothing_under_the_engines_name(few, source, tmp_path):
     """SIGKILL while layers are measured; an older engine stays as it was."""
-    shutil.copy(DEMO_ENGINE, tmp_path / "demo.onnx")
+    shutil.copy(source, tmp_path / "short.onnx")
     (tmp_path / "old.onnx").write_text("older")
     for name in ("x.onnx", "old.onnx"):
-        command = [sys.executable, "-m", "isc_fast", "export", "--ckpt", "demo.onnx", "--precision", "int8"]
+        command = [sys.executable, "-m", "isc_fast", "export", "--ckpt", "short.onnx", "--precision", "int8"]
         environment = {**os.environ, "TMPDIR": str(tmp_path)}
         process = subprocess.Popen(
             [*command, "--photos", str(few), "-o", name],
@@ -496,4 +496,4 @@ def test_a_killed_export_leaves_nothing_under_the_engines_name(few, tmp_path):
     assert not (tmp_path / "x.onnx").exists()
     assert (tmp_path / "old.onnx").read_text() == "older"
     left = sorted(name for name in os.listdir(tmp_path) if not name.startswith((".", "isc-fast-")))
-    assert left == ["demo.onnx", "old.onnx"]
+    assert left == ["old.onnx", "short.onnx"]

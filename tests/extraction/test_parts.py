@@ -17,6 +17,7 @@ from helpers_files import cut_sums
 
 from isc_fast.descriptors.store import open_descriptors
 from isc_fast.errors import DamageError, FormatError, OutputError
+from isc_fast.extraction import pipeline
 from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.pipeline import extract
 from isc_fast.extraction.plan import Plan
@@ -59,19 +60,19 @@ def test_only_the_plan_the_lock_and_the_parts_lie_in_the_folder(begun):
 def test_a_part_that_a_lost_worker_of_an_older_run_wrote_is_refused_and_computed_anew(begun, monkeypatch):
     """It comes when all shards are done, and before they are put together."""
     photos, output, whole = begun
-    real = PartsFolder.assemble
+    real = pipeline.assemble_parts
 
-    def late(self: PartsFolder, plan: Plan, *arguments: object) -> object:
+    def late(parts: PartsFolder, plan: Plan, *arguments: object) -> object:
         shard = plan.shard(1)
-        self.write_part("f" * 64, shard, np.ones((len(shard.items), 8), np.float32), [])
-        return real(self, plan, *arguments)  # type: ignore[arg-type]
+        parts.write_part("f" * 64, shard, np.ones((len(shard.items), 8), np.float32), [])
+        return real(parts, plan, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(PartsFolder, "assemble", late)
+    monkeypatch.setattr(pipeline, "assemble_parts", late)
     words = r"a part of this extraction is damaged \(part-000001.h5 is of another run\); run the same command again"
     with pytest.raises(DamageError, match=words):
         extract(photos, FakeEngine(), output, batch_size=2, shard_size=4)
     assert not output.exists()
-    monkeypatch.setattr(PartsFolder, "assemble", real)
+    monkeypatch.setattr(pipeline, "assemble_parts", real)
     assert extract(photos, FakeEngine(), output).computed == 4
     assert output.read_bytes() == whole
 

@@ -75,15 +75,15 @@ def test_what_one_runner_leaves_another_one_finishes(tmp_path, inputs, whole, se
 
 def test_a_runner_is_asked_for_nothing_where_all_parts_are_there(tmp_path, inputs, whole, monkeypatch):
     """As after a kill between the last part and the output."""
-    output, real = tmp_path / "o.h5", pipeline.PartsFolder.assemble
+    output, real = tmp_path / "o.h5", pipeline.assemble_parts
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline.PartsFolder, "assemble", interrupted)
+    monkeypatch.setattr(pipeline, "assemble_parts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract_with(Toy(FakeEngine(), 0), inputs, output, REQUEST)
-    monkeypatch.setattr(pipeline.PartsFolder, "assemble", real)
+    monkeypatch.setattr(pipeline, "assemble_parts", real)
     again, steps = Toy(FakeEngine(), 1), []
     assert extract_with(again, inputs, output, Request(), lambda *step: steps.append(step)).computed == 0
     assert (again.computed, steps) == ([], [(24, 24, 0)])

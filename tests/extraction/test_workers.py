@@ -96,20 +96,19 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
     return Processes(folder, monkeypatch)
 
 
-@pytest.fixture
-def inputs(tmp_path: Path, folder_of: Callable[[Path, int], Path]) -> Path:
-    """22 photos and two that are none: six shards of `SIZES`."""
-    folder = folder_of(tmp_path / "in", 22)
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[Path, int], Path]) -> Path:
+    """22 photos and two that are none: six shards of `SIZES`. No test changes them."""
+    folder = folder_of(tmp_path_factory.mktemp("workers") / "in", 22)
     (folder / "0bad.jpg").write_text("no picture")
     (folder / "zbad.jpg").write_text("no picture")
     return folder
 
 
-@pytest.fixture
-def whole(tmp_path: Path, inputs: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole(inputs: Path) -> bytes:
     """The result of one process."""
-    extract(inputs, "demo", tmp_path / "whole.h5", devices="cpu", **SIZES)
-    return (tmp_path / "whole.h5").read_bytes()
+    return extract(inputs, "demo", inputs.parent / "whole.h5", devices="cpu", **SIZES).path.read_bytes()
 
 
 def lives(pid: int) -> bool:
@@ -526,7 +525,7 @@ def test_gpus_that_are_not_there_or_not_alike(tmp_path, inputs, monkeypatch):
     fake.devices = [("Fake H100", 9, 0), ("Fake T4", 7, 5)]
     with pytest.raises(EngineError, match="do not give the same bytes"):
         extract(inputs, "demo", tmp_path / "o.h5", devices="cuda:all")
-    assert sorted(os.listdir(tmp_path)) == ["in"]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_loaded_engine_stays_where_it_is(tmp_path, inputs):
@@ -552,6 +551,7 @@ def test_a_loaded_engine_stays_where_it_is(tmp_path, inputs):
 )
 def test_mistakes_are_one_line(tmp_path, inputs, capfd, monkeypatch, device, words):
     monkeypatch.chdir(tmp_path)
+    Path("in").symlink_to(inputs)
     Path("notes.onnx").write_text("just notes")
     assert main(["extract", "in", "--engine", "demo", "-o", "o.h5", "--device", *device.split()]) == 1
     out, err = capfd.readouterr()

@@ -109,6 +109,14 @@ def test_imports_go_one_way(name, file):
         assert not needs_torch or top(name) in NEEDS_TORCH, f"{name} imports {other}: the runtime needs no torch"
 
 
+def test_files_are_short():
+    """A file of more than four screens is two files."""
+    files = [file for _, file in modules()] + sorted((ROOT / "bench").glob("*.py"))
+    assert len(files) > 300
+    long = {str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines()) for file in files}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
 def test_only_leaves_import_heavy_libraries():
     """Their own module, and none that a light one imports."""
     allowed = {

@@ -151,6 +151,14 @@ def test_every_file_in_a_sentence_is_there():
                 assert (ROOT / path).exists() or path == "bench/results/", f"{name}: {path}"
 
 
+def test_every_table_that_recipes_name_is_there():
+    """Each recipe adds a row to a table, or a case to a function, of a file that it names."""
+    rows = re.findall(r"to\s+`([A-Z_]+)`\s+in\s+`([\w/.]+)`", TEXT["CONTRIBUTING.md"])
+    assert len(rows) >= 8
+    for table, path in rows:
+        assert re.search(rf"^{table}\b.* = ", (ROOT / path).read_text("utf-8"), re.MULTILINE), f"{table} in {path}"
+
+
 def anchors(path: Path) -> set[str]:
     """What a link can point to in a page: its headings, as hosts of Markdown write them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)

@@ -138,15 +138,16 @@ def test_the_doctor_reports_nothing(room):
 
 
 @pytest.mark.slow
-def test_export_reports_nothing(room, photos):
+def test_export_reports_nothing(room, photos, folder_of):
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
     from helpers_export import calibrated, published
 
     net = calibrated("test_efficientnet", photos[:8], 64)
     torch.save(published(net, "test_efficientnet", 64), room.work / "toy.pth.tar")
-    room.isc_fast("export", "--ckpt", "toy.pth.tar", "-o", "toy.onnx")
-    assert room.made() == {"toy.pth.tar", "toy.onnx"}
+    folder_of(room.work / "photos", 16)  # fewer would be too few for an operating point
+    room.isc_fast("export", "--ckpt", "toy.pth.tar", "--photos", "photos", "-o", "toy.onnx")
+    assert room.made() == {"photos", "toy.pth.tar", "toy.onnx"}
 
 
 @pytest.mark.slow

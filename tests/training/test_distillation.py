@@ -25,7 +25,7 @@ import isc_fast
 from isc_fast.assets import DEMO_ENGINE
 from isc_fast.cli.main import main
 from isc_fast.decoders.rules import prepare
-from isc_fast.descriptors.comparing import PrecisionWarning
+from isc_fast.descriptors.verdict import PrecisionWarning
 from isc_fast.engines.base import describe_engine, load_engine
 from isc_fast.errors import CheckpointError, EngineError, InputError, MismatchError, ParityError
 from isc_fast.items import Item
