@@ -55,9 +55,13 @@ reliability: torture fuzz  ## the long forms of injuries, picture files, damage,
 	$(BIN)/python bench/soak.py --minutes 8 --images 2000000
 
 # The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
-# tests/sources/test_remote.py.
-test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and a real server of S3 while they are used, and compare bytes
+# tests/sources/test_remote.py. Azure's emulator is a program of Node.js, 190 MB; without npm its tests are skipped and say so.
+AZURITE := build/azurite
+test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and real servers of buckets while they are used, and compare bytes
 	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['cluster'])")
+	@command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix $(AZURITE) azurite@3 || \
+		echo "no npm: the tests of Azure's buckets are skipped; install Node.js to run them"
+	$(BIN)/python -m pytest -q tests/stores/test_azure_and_google.py
 	$(BIN)/python tests/cluster/cluster.py
 	$(BIN)/python tests/cluster/stores.py
 

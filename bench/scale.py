@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import resource
-import sys
 import tarfile
 import tempfile
 import time
@@ -28,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common.local_s3 import at, client_of, served_by_moto
+from common.part_sets import in_parts
+from common.spoiling_proxy import at_random, proxy_to
 from harness import machine_card
 from stand_in import Dark, Network, decode_with
 
@@ -107,23 +109,13 @@ def extraction_cost(folder: Path, output: str, dim: int, jobs: int) -> float:
 
 def bucket_cost(folder: Path, dim: int, faults: float, home: Path) -> dict[str, float] | None:
     """Requests for one part, of an extraction to a bucket; None where what serves one is not installed."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    import pytest
-    from buckets import new_bucket, served_by_moto, use
-    from spoiling_proxy import at_random, proxy_to
-
     try:
-        with (
-            served_by_moto() as port,
-            proxy_to(port, at_random(faults, seed=1)) as proxy,
-            pytest.MonkeyPatch.context() as patch,
-        ):
-            use(patch, home, proxy.url)
-            output = f"{new_bucket(port).url}/out/"
-            _job(str(folder), output, dim, 0, 1)
+        with served_by_moto() as port, proxy_to(port, at_random(faults, seed=1)) as proxy, at(home, proxy.url):
+            client_of(port).create_bucket(Bucket="scale")
+            _job(str(folder), "s3://scale/out/", dim, 0, 1)
             parts = len(os.listdir(folder))
             return {"requests_per_part": proxy.seen.total() / parts, "spoilt": proxy.seen.total() - proxy.seen[""]}
-    except pytest.skip.Exception:
+    except ImportError:
         return None
 
 
@@ -132,9 +124,6 @@ def search_cost(scratch: Path, queries: int, references: int, dim: int) -> dict[
 
     The matches are compared byte by byte with those of one search without tasks.
     """
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from helpers_search import in_parts
-
     rng = np.random.default_rng(references)
     rows = rng.standard_normal((references, dim), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

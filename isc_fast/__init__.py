@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .matching.smoothing import smooth_to_file as smooth_to_file
     from .matching.subtraction import subtract_negatives as subtract_negatives
     from .matching.two_sides import search as search
+    from .progress import ProgressPrinter as ProgressPrinter
     from .review.page import write_report as write_report
     from .runs.align import Aligned as Aligned
     from .runs.align import align_matches as align_matches
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
     from .runs.dedup import find_duplicates as find_duplicates
     from .runs.demo import run_demo as run_demo
     from .runs.describing import Describing as Describing
+    from .runs.file_kinds.table import FileFacts as FileFacts
+    from .runs.file_kinds.table import describe_file as describe_file
     from .runs.find import FindResult as FindResult
     from .runs.find import find_copies as find_copies
     from .runs.leaks import LeaksResult as LeaksResult
@@ -118,6 +121,11 @@ _HOME = {
     ),
     "runs.demo": ("run_demo",),
     "runs.describing": ("Describing",),
+    "progress": ("ProgressPrinter",),
+    "runs.file_kinds.table": (
+        "FileFacts",
+        "describe_file",
+    ),
     "runs.find": (
         "FindResult",
         "find_copies",

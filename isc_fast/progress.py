@@ -1,4 +1,4 @@
-"""Progress on standard error. A terminal shows one line that is redrawn; a log gets a plain line every 15 seconds."""
+"""Progress on standard error. Terminals and notebooks show one line that is redrawn; a log gets a plain line every 15 seconds."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def _is_notebook(stream: TextIO) -> bool:
+    """Whether Jupyter shows what is printed. It redraws a line at a carriage return, and knows nothing else of a terminal."""
+    return type(stream).__module__.startswith("ipykernel.")
+
+
 class ProgressPrinter:
-    """A `ProgressCallback` that prints images/s and the time left.
+    """Prints images/s and the time left, for every function of the library that takes ``progress``.
+
+    ``isc_fast.extract(…, progress=isc_fast.ProgressPrinter("photos"))`` shows one line that is redrawn, in a terminal and in a
+    notebook, and plain lines in a log. Where a function has several steps, such as `isc_fast.find_duplicates`, give it the class
+    itself: ``progress=isc_fast.ProgressPrinter``.
 
     Args:
         label: the name of the work, e.g. ``"extract"``.
@@ -36,7 +45,9 @@ class ProgressPrinter:
         self._label = label
         self._stream = stream or sys.stderr
         self._unit = unit
-        self._terminal = self._stream.isatty()
+        self._notebook = _is_notebook(self._stream)
+        self._redraws = self._notebook or self._stream.isatty()
+        self._width = 0
         self._began: float | None = None
         self._first_done = 0
         self._printed = 0.0
@@ -49,7 +60,7 @@ class ProgressPrinter:
             if done:
                 self._write(f"{self._label}: resuming, {done} of {total} {self._unit} are done", last=True)
             return
-        due = now - self._printed >= (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S)
+        due = now - self._printed >= (_TERMINAL_EVERY_S if self._redraws else _LOG_EVERY_S)
         if not due and (done < total or total < 0):
             return
         self._printed = now
@@ -60,8 +71,10 @@ class ProgressPrinter:
         self._write(f"{self._label}: {share}, {rate:.1f} {self._unit}/s{left}{bad}", last=done == total)
 
     def _write(self, line: str, *, last: bool) -> None:
-        if self._terminal:
-            self._put(f"\r\x1b[K{line}" + ("\n" if last else ""))
+        if self._redraws:
+            shown = f"\r{line:<{self._width}}" if self._notebook else f"\r\x1b[K{line}"
+            self._width = len(line)
+            self._put(shown + ("\n" if last else ""))
             self._open_line = not last
         else:
             self._put(line + "\n")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import local_s3
 import pytest
+from local_s3 import KEY_ID as KEY_ID
+from local_s3 import SECRET as SECRET
 
-SECRET = "marker-SECRET-that-must-not-be-written"
-KEY_ID = "AKIAMARKERKEYID"
 _NUMBERS = itertools.count()
 
 
@@ -59,30 +59,16 @@ class Bucket:
 
 @contextlib.contextmanager
 def served_by_moto() -> Iterator[int]:
-    """The port of a server."""
-    pytest.importorskip("moto")
-    pytest.importorskip("flask_cors")
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        yield server.get_host_and_port()[1]
-    finally:
-        server.stop()
+    """The port of a server; the test is skipped where nothing can serve."""
+    for name in ("moto", "flask_cors", "boto3"):
+        pytest.importorskip(name)
+    with local_s3.served_by_moto() as port:
+        yield port
 
 
 def new_bucket(port: int) -> Bucket:
     """A new bucket of a server."""
-    boto3 = pytest.importorskip("boto3")
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id=KEY_ID,
-        aws_secret_access_key=SECRET,
-    )
+    client = local_s3.client_of(port)
     bucket = Bucket(f"bucket-{next(_NUMBERS)}", port, client)
     client.create_bucket(Bucket=bucket.name)
     return bucket
@@ -92,16 +78,8 @@ def use(monkeypatch: pytest.MonkeyPatch, home: Path, endpoint: str) -> None:
     """Let this process find its buckets at an endpoint, with the credentials of the tests and no others."""
     from isc_fast.stores.store import store_of
 
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_SKIP_SIGNATURE"):
+    for name in local_s3.OTHERS:
         monkeypatch.delenv(name, raising=False)
-    values = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(home / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(home / "no-credentials"),
-    }
-    for name, value in values.items():
+    for name, value in local_s3.environment(home, endpoint).items():
         monkeypatch.setenv(name, value)
     store_of.cache_clear()  # it has the endpoint of the last test

@@ -23,6 +23,7 @@ sys.dont_write_bytecode = False
 from isc_fast.assets import demo_photos
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "bench" / "common"))  # what benchmarks and tests both need
 
 import slow_tests
 from buckets import Bucket, new_bucket, served_by_moto, use

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from oracles import unit_rows
+from part_sets import in_parts
 
 import isc_fast
-from isc_fast.descriptors.manifest import Manifest, Part, digests_of
-from isc_fast.descriptors.picking import place_of_rows
 from isc_fast.descriptors.store import Descriptors, open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 
@@ -26,20 +25,6 @@ def clustered(seed: int, count: int, views: int = 1) -> npt.NDArray[np.float32]:
     rows = rows + rng.choice([0.0, 0.3], (len(rows), 1)) * rng.standard_normal(rows.shape, np.float32)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return rows.reshape(count, -1)
-
-
-def in_parts(folder: Path, rows: npt.NDArray[np.float32], ids: list[str], size: int, meta: dict[str, object]) -> None:
-    """A result in parts of so many rows."""
-    plan_id, parts = "ab" * 32, []
-    (folder / plan_id).mkdir(parents=True)
-    for number, start in enumerate(range(0, len(rows), size)):
-        name = f"{plan_id}/part-{number:06d}.h5"
-        part = slice(start, start + size)
-        write_descriptors(folder / name, Descriptors(rows[part], ids[part], meta))
-        with open_descriptors(folder / name) as found:
-            facts = len(found), 0, 0, *digests_of(folder / name)
-            parts.append(Part(name, *facts, vectors=place_of_rows(found.vectors)))
-    Manifest(plan_id, rows.shape[1], True, None, meta, [], parts).write(folder)
 
 
 def two_sides(folder: Path, views: int = 1) -> tuple[Path, Path]:

@@ -262,7 +262,8 @@ STAGES: dict[str, Stage] = {
         Stage("tiny", "tiny-2", 192, batch_size=32, epochs=4, use_epoch=3, learning_rate=0.02, hard_view=None,
               views="pairs", negatives_per_sample=2, negatives_from="reference", **_TINY),
         Stage("mini-1", "tiny", 128, epochs=24, use_epoch=23, learning_rate=1.5e-4, falling=False, **_MINI),
-        Stage("mini", "mini-1", 160, epochs=15, use_epoch=14, learning_rate=2e-4, falling=True, **_MINI),
+        Stage("mini-2", "mini-1", 160, epochs=15, use_epoch=14, learning_rate=2e-4, falling=True, **_MINI),
+        Stage("mini", "mini-2", 160, epochs=42, use_epoch=41, learning_rate=3e-4, falling=True, **_MINI),
     )
 }  # fmt: skip
 

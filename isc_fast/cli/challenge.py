@@ -18,7 +18,9 @@ def add(parser: ArgumentParser) -> None:
         "input", metavar="DISC21", help="folder with the sets: query_images or dev_queries, references, train, …"
     )
     parser.add_argument("--engine", required=True, metavar="FILE", help=ENGINE_HELP)
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FOLDER", help="for descriptors, submissions and matches"
+    )
     parser.add_argument(
         "--sets", metavar="LETTERS", help="q, p (phase-2 queries), r, t; such as qrt (default: all there are)"
     )

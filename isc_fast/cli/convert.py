@@ -24,7 +24,9 @@ def add(parser: ArgumentParser) -> None:
         metavar="[SET=]FILE",
         help="descriptors of any format; several are put together; SET is query, reference or train",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="file to make; for clip-retrieval a folder"
+    )
     parser.add_argument(
         "--to",
         choices=("isc-fast", "submission", "reference", "kit", "npy", "clip-retrieval"),

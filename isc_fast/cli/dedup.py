@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from .flags import (
+    add_align,
     add_describing,
     add_json,
     add_left_out,
@@ -65,6 +66,7 @@ def add(parser: ArgumentParser) -> None:
         "--max-group", type=int, metavar="N", help="photos of a group that page and links show (default: 12)"
     )
     parser.add_argument("--max-groups", type=int, metavar="N", help="groups that page and links show (default: 100)")
+    add_align(parser)
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
@@ -84,11 +86,15 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             exact=arguments.exact,
             nemo=arguments.nemo,
+            align=arguments.align,
             progress=printers,
             **given(arguments, *names),
             **search_workers_of(arguments),
             **threshold_of(arguments),
         )
+    if found.waits is not None:
+        show(json.dumps(found.to_dict()) if arguments.json else found.waits)
+        return 0
     if found.side.made:
         note_what_is_missing(found.side.made)
     if chain := found.chain:
@@ -125,5 +131,7 @@ def _show(found: DedupResult) -> None:
     show(f"of several copies stays: {_KEEPS[found.keep]} (--keep {found.keep})")
     show(f"threshold {found.threshold:g}: {found.said}")
     show("nothing was removed; the lists: " + ", ".join(str(found.files[name]) for name in ("remove", "keep")))
+    if found.aligned is not None:
+        show(f"{found.aligned} of the pairs on the page align: they show the same scene")
     if found.page:
         show(f"Look at {found.page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from .flags import given
+from .flags import add_align, given
 from .output import named_progress, show
 
 HELP = "find edited copies among photos inside the package, and make a page to look at"
@@ -15,6 +15,7 @@ def add(parser: ArgumentParser) -> None:
     """Add the flags."""
     parser.add_argument("-o", "--output", metavar="FOLDER", help="(default: demo-out)")
     parser.add_argument("--engine", metavar="FILE", help="another engine than the one inside the package")
+    add_align(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -22,6 +23,6 @@ def run(arguments: Namespace) -> int:
     from ..runs.demo import run_demo
 
     with named_progress() as printers:
-        result = run_demo(progress=printers, **given(arguments, "output", "engine"))
+        result = run_demo(align=arguments.align, progress=printers, **given(arguments, "output", "engine"))
     show(result)
     return 0

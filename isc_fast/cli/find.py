@@ -18,6 +18,7 @@ from .flags import (
     threshold_of,
 )
 from .output import named_progress, note, note_what_is_missing, propose, show, tell, told_in_one_line
+from .ray_flags import add_search_workers, search_workers_of
 
 HELP = "find the photos that others were copied from, in one command: describe both sides, search, make a page"
 EXAMPLE = "isc-fast find queries/ --in references/ -o out/"
@@ -59,6 +60,7 @@ def add(parser: ArgumentParser) -> None:
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
+    add_search_workers(parser)
     add_json(parser, "the result as ")
 
 
@@ -69,7 +71,9 @@ def run(arguments: Namespace) -> int:
     names = ("k", "negatives", "max_rows", "search_device", "views", "reference_views", "verdicts", "stop_list")
     options = threshold_of(arguments) | given(arguments, *names)
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
-    with named_progress(search="references", page="pairs") as printers, told_in_one_line():
+    workers = search_workers_of(arguments)
+    unit = "million pairs" if any(value is not None for value in workers.values()) else "references"
+    with named_progress(search=unit, page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,
@@ -77,8 +81,12 @@ def run(arguments: Namespace) -> int:
             describing=describing_of(arguments),
             align=arguments.align,
             progress=printers,
+            **workers,
             **options,
         )
+    if found.waits is not None:
+        show(json.dumps(found.to_dict()) if arguments.json else found.waits)
+        return 0
     for side in found.sides:
         if side.made:
             note_what_is_missing(side.made)

@@ -5,7 +5,7 @@ Defaults stand in the library, not here: a flag that the user leaves out is not 
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,22 @@ ID_RULES = ("auto", "path", "stem")
 IDS_HELP = "ids: path in the folder without suffix (auto, the default), with suffix (path), file name alone (stem)"
 CHECKSUM_HELP = "see by the bytes of a photo whether it has changed, not by size and time: every photo is read for that"
 ISOLATE_HELP = "decode in processes of their own: a photo that hangs or crashes an image library costs that photo alone"
+
+
+_EXAMPLE = "example: "
+
+
+class _Help(HelpFormatter):
+    """Breaks sentences into lines, but no command line, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith(_EXAMPLE) else super()._fill_text(text, width, indent)
+
+
+def help_of(words: str, example: str) -> dict[str, Any]:
+    """What a parser shows: words that begin with a small letter and have no full stop, and a command line below the flags."""
+    description = words[0].upper() + words[1:] + "."
+    return {"description": description, "epilog": f"{_EXAMPLE}{example}", "formatter_class": _Help}
 
 
 def given(arguments: Namespace, *names: str) -> dict[str, Any]:
@@ -195,6 +211,16 @@ def add_left_out(parser: ArgumentParser) -> None:
         "--verdicts", metavar="FILE", help="leave out the pairs that this file, saved from a page, says are wrong"
     )
     parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
+
+
+def add_align(parser: ArgumentParser) -> None:
+    """Add whether the pairs of a page are looked at in their pixels."""
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="look at the pairs on the page in their pixels too, so that it lays copies over their originals; the lists stay as "
+        "they are; needs the extra evidence",
+    )
 
 
 def add_threshold(

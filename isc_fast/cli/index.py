@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .flags import PHOTOS_HELP, add_describing, add_json, add_views, describing_of, given
+from .flags import PHOTOS_HELP, add_describing, add_json, add_views, describing_of, given, help_of
 from .output import note, show
 
 if TYPE_CHECKING:
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 HELP = "build an index that answers for one photo in milliseconds, change it, and ask it"
 EXAMPLE = "isc-fast index build refs.h5 -o index/"
+_INDEX_HELP = "folder of an index that isc-fast index build made"
 
 
 def add(parser: ArgumentParser) -> None:
     """Add the actions and their flags."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    build = _action(actions, "build", "build an index of descriptors")
-    build.add_argument("descriptors", metavar="REFERENCES.h5")
+    build = _action(actions, "build", "build an index of descriptors", EXAMPLE)
+    build.add_argument("descriptors", metavar="REFERENCES.h5", help="descriptors of the photos that will be found")
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="folder of the index")
     build.add_argument(
         "--recall",
@@ -33,12 +34,13 @@ def add(parser: ArgumentParser) -> None:
     build.add_argument("--memory", metavar="SIZE", help="for its lists, such as 8GB (default: no limit)")
     build.add_argument("--overwrite", action="store_true", help="replace an index that is there")
     add_json(build, "what it consists of as ")
-    more = _action(actions, "add", "add descriptors of the same engine to an index")
-    more.add_argument("index", metavar="INDEX")
-    more.add_argument("descriptors", metavar="MORE.h5")
+    adding = "isc-fast index add index/ more.h5"
+    more = _action(actions, "add", "add descriptors of the same engine to an index", adding)
+    more.add_argument("index", metavar="INDEX", help=_INDEX_HELP)
+    more.add_argument("descriptors", metavar="MORE.h5", help="descriptors to add, of other photos")
     add_json(more, "what it consists of as ")
-    less = _action(actions, "remove", "remove rows from an index")
-    less.add_argument("index", metavar="INDEX")
+    less = _action(actions, "remove", "remove rows from an index", "isc-fast index remove index/ --ids out/remove.csv")
+    less.add_argument("index", metavar="INDEX", help=_INDEX_HELP)
     less.add_argument(
         "--ids",
         required=True,
@@ -46,19 +48,22 @@ def add(parser: ArgumentParser) -> None:
         help="list of ids: text, one a line; or CSV, JSON or Parquet with a column id, such as remove.csv of dedup",
     )
     add_json(less, "what it consists of as ")
-    compact = _action(actions, "compact", "write an index anew as one piece, without what was removed")
-    compact.add_argument("index", metavar="INDEX")
+    anew = "write an index anew as one piece, without what was removed"
+    compact = _action(actions, "compact", anew, "isc-fast index compact index/")
+    compact.add_argument("index", metavar="INDEX", help=_INDEX_HELP)
     add_json(compact, "what it consists of as ")
-    _add_query(_action(actions, "query", "find the rows that are most like photos"))
+    _add_query(
+        _action(actions, "query", "find the rows that are most like photos", "isc-fast index query index/ photo.jpg")
+    )
 
 
-def _action(actions, name: str, words: str) -> ArgumentParser:  # type: ignore[no-untyped-def]  # argparse's type is private
-    made: ArgumentParser = actions.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+def _action(actions, name: str, words: str, example: str) -> ArgumentParser:  # type: ignore[no-untyped-def]  # argparse's type is private
+    made: ArgumentParser = actions.add_parser(name, help=words, **help_of(words, example))
     return made
 
 
 def _add_query(query: ArgumentParser) -> None:
-    query.add_argument("index", metavar="INDEX")
+    query.add_argument("index", metavar="INDEX", help=_INDEX_HELP)
     query.add_argument("photos", nargs="+", metavar="PHOTO", help=f"{PHOTOS_HELP}; or one descriptor file")
     query.add_argument("-k", type=int, metavar="K", help="rows of each photo at most (default: 10)")
     query.add_argument("--threshold", type=float, metavar="S", help="lowest score, a cosine (default: any)")

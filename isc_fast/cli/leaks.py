@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 
 from .flags import (
+    add_align,
     add_describing,
     add_json,
     add_left_out,
@@ -18,6 +19,7 @@ from .flags import (
     threshold_of,
 )
 from .output import named_progress, note_what_is_missing, propose, show, told_in_one_line
+from .ray_flags import add_search_workers, search_workers_of
 
 HELP = "find photos of evaluation sets that have a copy in a training set, and list what to remove on either side"
 EXAMPLE = "isc-fast leaks --train data/ --eval test/ -o out/"
@@ -55,9 +57,11 @@ def add(parser: ArgumentParser) -> None:
         metavar="N",
         help="pairs of each set on the page at most, spread over the scores (default: 1000)",
     )
+    add_align(parser)
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
+    add_search_workers(parser)
     add_json(parser, "the result as ")
 
 
@@ -72,10 +76,15 @@ def run(arguments: Namespace) -> int:
             arguments.output,
             describing=describing_of(arguments),
             nemo=arguments.nemo,
+            align=arguments.align,
             progress=printers,
             **given(arguments, "recipe", "form", "max_rows", "search_device", "views", "verdicts", "stop_list"),
+            **search_workers_of(arguments),
             **threshold_of(arguments),
         )
+    if found.waits is not None:
+        show(json.dumps(found.to_dict()) if arguments.json else found.waits)
+        return 0
     for side in found.sides:
         if side.made:
             note_what_is_missing(side.made)
@@ -92,6 +101,8 @@ def run(arguments: Namespace) -> int:
         f"{found.removed} photos would go from the training set by the recipe {found.recipe}: {found.files['remove-train']}"
     )
     show(f"nothing was removed; {found.pairs} pairs: {found.files['pairs']}")
+    if found.aligned is not None:
+        show(f"{found.aligned} of the pairs on the page align: they show the same scene")
     if found.page:
         show(f"Look at {found.page}")
     return 0

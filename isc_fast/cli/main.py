@@ -43,6 +43,7 @@ from . import (
 )
 
 from . import train, tune, verify  # isort: skip
+from .flags import help_of
 from .output import one_printable_line, print_error
 from .process import INTERRUPTED, Interrupts, flush_output, prepare_streams
 
@@ -99,25 +100,14 @@ VERBS: dict[str, Verb] = {
 }
 """Every verb, in the order in which help lists them."""
 
-_EXAMPLE = "example: "
-
-
-class _Help(argparse.HelpFormatter):
-    """Breaks sentences into lines, but no command line, so that it can be copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith(_EXAMPLE) else super()._fill_text(text, width, indent)
-
 
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the whole command line."""
-    parser = argparse.ArgumentParser("isc-fast", description="Find edited copies of photos.")
+    parser = argparse.ArgumentParser("isc-fast", **help_of("find edited copies of photos", dedup.EXAMPLE))
     parser.add_argument("--version", action="version", version=f"isc-fast {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
-        description = verb.HELP[0].upper() + verb.HELP[1:] + "."
-        epilog = f"{_EXAMPLE}{verb.EXAMPLE}"
-        verb.add(verbs.add_parser(name, help=verb.HELP, description=description, epilog=epilog, formatter_class=_Help))
+        verb.add(verbs.add_parser(name, help=verb.HELP, **help_of(verb.HELP, verb.EXAMPLE)))
     return parser
 
 

@@ -16,7 +16,7 @@ EXAMPLE = "isc-fast normalize refs.h5 --negatives negatives.h5 -o refs-normalize
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("descriptors", metavar="FILE.h5")
+    parser.add_argument("descriptors", metavar="FILE.h5", help="descriptors, or a result in parts")
     parser.add_argument("--negatives", metavar="FILE", help="made by isc-fast negatives (plain descriptors for score)")
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="file to make; or with a slash, out/, a result in parts"

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .share_flags import add_share_flags, share_of
 
 if TYPE_CHECKING:
     from ..extraction.runners.cluster import Cluster
@@ -60,6 +61,7 @@ def add_search_workers(parser: ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="let workers on a Ray cluster compare: the one at this address, or as --ray of isc-fast extract finds it",
     )
+    add_share_flags(parser, "the comparison of descriptors")
 
 
 def _cluster(
@@ -76,19 +78,20 @@ def _cluster(
 
 
 def search_workers_of(arguments: Namespace) -> dict[str, Any]:
-    """The arguments of `isc_fast.find_duplicates` that the flags of `add_search_workers` say.
+    """The arguments of `isc_fast.find_duplicates` and its neighbours that the flags of `add_search_workers` say.
 
     Raises:
-        InputError: a flag needs ``--search-ray``, or a number is out of range.
+        InputError: a flag needs ``--search-ray``, flags of shares do not go together, or a number is out of range.
     """
     workers = arguments.search_workers
+    share = {"search_share": share_of(arguments)}
     if arguments.search_ray is not None:
-        return {"search_cluster": _cluster(arguments.search_ray, workers)}
+        return {**share, "search_cluster": _cluster(arguments.search_ray, workers)}
     if isinstance(workers, tuple):
         raise InputError(
             "--search-workers MIN:MAX is about workers on a Ray cluster; give --search-ray too, or leave it out"
         )
-    return {} if workers is None else {"search_workers": workers}
+    return share if workers is None else {**share, "search_workers": workers}
 
 
 def cluster_of(arguments: Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ LIST_HELP = "a .csv, .jsonl, .json or .parquet with a column id{}; or a text, on
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("descriptors", metavar="REFS.h5")
+    parser.add_argument("descriptors", metavar="REFS.h5", help="descriptors, or a result in parts")
     parser.add_argument(
         "--ids",
         required=True,

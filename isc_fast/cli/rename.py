@@ -15,7 +15,7 @@ EXAMPLE = "isc-fast rename refs.h5 --ids names.csv -o renamed.h5"
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("descriptors", metavar="REFS.h5")
+    parser.add_argument("descriptors", metavar="REFS.h5", help="descriptors, or a result in parts")
     parser.add_argument(
         "--ids", required=True, metavar="MAP", help=LIST_HELP.format(" and a column new_id", ", a tab and the new one")
     )

@@ -20,7 +20,9 @@ def add(parser: ArgumentParser) -> None:
         parser.add_argument(
             f"--{side}", required=True, nargs="+", metavar="PHOTOS", help=f"what the {side} were extracted from"
         )
-    parser.add_argument("-o", "--output", required=True, metavar="FILE.html")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE.html", help="the page: one file that needs no other"
+    )
     parser.add_argument("--ids", choices=("auto", "path", "stem"), help="as given to extract")
     add_choice_flags(parser)
     parser.add_argument(

@@ -17,8 +17,8 @@ EXAMPLE = "isc-fast search queries.h5 refs.h5 --threshold 0.5 -o matches.csv"
 
 def add(parser: ArgumentParser) -> None:
     """Add the flags."""
-    parser.add_argument("queries", metavar="QUERIES.h5")
-    parser.add_argument("references", metavar="REFERENCES.h5")
+    parser.add_argument("queries", metavar="QUERIES.h5", help="descriptors of photos that may be copies")
+    parser.add_argument("references", metavar="REFERENCES.h5", help="descriptors of the originals")
     parser.add_argument(
         "-o",
         "--output",

@@ -18,6 +18,9 @@ from .spec import EngineSpec
 
 _CPU = "CPUExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's severity
+_SMALL_PIXELS = 256 * 256
+"""Threads of a network with so many pixels of input, or fewer, sleep while they wait. If they spun, the decoder's threads, which
+have a quarter as much to do, would find the cores taken. See decision 0011."""
 INPUT = "pixels"  # the name that isc-fast export gives the input
 
 
@@ -63,6 +66,8 @@ class OrtEngine:
             self.device = providers[0][0]
             self.default_batch_size = BEST_BATCH
             return
+        if spec.height * spec.width <= _SMALL_PIXELS:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[_CPU])
         except Exception as error:  # the runtime's exceptions share no base class

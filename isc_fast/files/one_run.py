@@ -12,12 +12,17 @@ from .atomic import output_error
 from .locks import locked
 
 
+class Held(OutputError):
+    """Another run holds the folder."""
+
+
 @contextlib.contextmanager
 def one_run(folder: Path) -> Iterator[None]:
     """Keep other runs out of an output folder while the block runs. The lock is on the folder itself and leaves no file.
 
     Raises:
-        OutputError: another run holds it, or the folder cannot be opened.
+        Held: another run holds it.
+        OutputError: the folder cannot be opened.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -28,7 +33,7 @@ def one_run(folder: Path) -> Iterator[None]:
             try:
                 stack.enter_context(locked(descriptor, folder))
             except BlockingIOError as error:
-                raise OutputError(
+                raise Held(
                     f"another run is writing to {folder}; wait until it ends, or choose another output: -o FOLDER"
                 ) from error
             yield

@@ -31,9 +31,11 @@ class CrossJoin:
             are read once for each block of queries.
         threshold: the lowest score of a pair, a cosine.
         device: what searches; see `isc_fast.search`.
+        rows: of a block of queries, and of references; by default what suits the device.
 
     Attributes:
         rows: of a block of queries.
+        reference_rows: of a block of references.
         blocks: number of blocks of queries.
         views: of both sides.
         same: of both sides, for each row the number of the first row that equals it in every bit.
@@ -45,7 +47,13 @@ class CrossJoin:
     """
 
     def __init__(
-        self, queries: Descriptors, references: Descriptors, threshold: float, *, device: str | Searcher = CPU
+        self,
+        queries: Descriptors,
+        references: Descriptors,
+        threshold: float,
+        *,
+        device: str | Searcher = CPU,
+        rows: tuple[int, int] | None = None,
     ) -> None:
         self._lowest = check_threshold(threshold)
         for side, found in (("query", queries), ("reference", references)):
@@ -55,10 +63,12 @@ class CrossJoin:
         self._searcher = open_searcher(device)
         sizes = self._searcher.block_rows(queries.dim)
         self.views = Views.of(queries, references)
-        self.rows = max(1, sizes.queries // len(self.views.queries))
-        self._reference_rows = max(1, sizes.references // len(self.views.references))
+        self.rows, self.reference_rows = rows or (
+            max(1, sizes.queries // len(self.views.queries)),
+            max(1, sizes.references // len(self.views.references)),
+        )
         self._sides = (queries, references)
-        self._equal = (_Equal(queries, self.rows), _Equal(references, self._reference_rows))
+        self._equal = (_Equal(queries, self.rows), _Equal(references, self.reference_rows))
         self.same = (self._equal[0].same, self._equal[1].same)
         self.blocks = -(-len(queries) // self.rows)
 
@@ -107,7 +117,7 @@ class CrossJoin:
 
     def _references(self) -> Iterator[Floats]:
         start = 0
-        for block in self._sides[1].blocks(self._reference_rows):
+        for block in self._sides[1].blocks(self.reference_rows):
             yield self._each(self._equal[1].distinct(block, start)[1], 1)
             start += len(block)
 

@@ -43,6 +43,10 @@ class LeftOut:
             return None
         return self.verdicts.of(query, reference, collection, either_way=self.one_side)
 
+    def mark(self, query: str, reference: str, collection: str = "") -> str | None:
+        """What a table of pairs says of a pair: ``"right"``, or None. An undecided pair is as if nobody had looked."""
+        return RIGHT if self.said(query, reference, collection) == RIGHT else None
+
     def search(self, found: Callable[[int | None, int | None], Matches], k: int | None, most: int | None) -> Matches:
         """Search for more pairs than are wanted, so that as many are left as are wanted.
 

@@ -73,7 +73,7 @@ def _picture(photo: Photo | None, longest: int) -> str:
     if photo is None:
         return ""
     try:
-        image = load_rgb(photo)
+        image = load_rgb(photo, longest)
     except ImageProblem:
         return ""
     image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)

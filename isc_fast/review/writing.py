@@ -34,6 +34,7 @@ _SCRIPTS = (
     "compare",
     "stage",
     "charts",
+    "stops",
     "keys",
     "main",
 )
@@ -85,6 +86,7 @@ def _render(page: ReviewPage, shown: list[Pair], made: Pictures, *, one_side: bo
         "threshold": None if page.threshold is None else min(max(page.threshold, -MOST), MOST),
         "photos": {"id": made.ids, "at": made.at, "size": made.size},
         "pairs": {"left": [one for one, _ in places], "right": [other for _, other in places], **columns_of(shown)},
+        "stops": [_stop(made, *stop) for stop in page.stops],
         "groups": [{"size": group.size, "words": group.words} for group in page.groups],
         "curve": None if page.curve is None else points_of(page.curve),
     }
@@ -103,6 +105,11 @@ def _render(page: ReviewPage, shown: list[Pair], made: Pictures, *, one_side: bo
     )
     # Titles may hold ids of any bytes; what is no character becomes a question mark. The script's data are ASCII.
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _stop(made: Pictures, id_: str, why: str) -> dict[str, object]:
+    """A photo that matches many others, with the number of its picture where the page has one."""
+    return {"id": id_, "why": why, "photo": next((row for row, name in enumerate(made.ids) if name == id_), None)}
 
 
 class _Safe(str):

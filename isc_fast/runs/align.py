@@ -24,10 +24,12 @@ from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback
 from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
 from ..review.evidence import draw_evidence
-from ..review.placement import EvidenceRow, write_evidence
+from ..review.pairs import Pair
+from ..review.placement import EvidenceRow, Placement, write_evidence
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from .describing import descriptors_among
 
 TOP = 10
 BONUS = 1.0
@@ -139,6 +141,46 @@ def align_matches(
 def _evidence_of(matches: Matches, row: int, found: Alignment) -> EvidenceRow:
     score = float(str(matches.scores[row]))  # as many digits as it has
     return EvidenceRow(matches.query_ids[row], matches.reference_ids[row], score, found)
+
+
+def check_aligning(*inputs: Inputs | Source) -> None:
+    """See before the work that pairs can be looked at in their pixels.
+
+    Args:
+        inputs: of all sides.
+
+    Raises:
+        InputError: one of them is descriptors.
+        MissingExtraError: OpenCV is not installed.
+    """
+    require("cv2", "evidence")
+    if any(descriptors_among(given) is not None for given in inputs):
+        raise InputError(
+            "pairs are looked at in their photos, and descriptors were given; give the photos themselves, or leave out --align "
+            "(in Python align)"
+        )
+
+
+def with_placements(
+    pairs: Sequence[Pair], left: Source, right: Source, progress: ProgressCallback | None = None
+) -> list[Pair]:
+    """The pairs of a page, each with how its two photos lie in each other, where their pixels agree on that.
+
+    Args:
+        pairs: of which each is looked at.
+        left, right: the photos of both sides; the same where both are one collection.
+        progress: called with left photos done, in all, and photos that cannot be read.
+
+    Raises:
+        InputError: a photo of the pairs is not among those given.
+        MissingExtraError: OpenCV is not installed.
+    """
+    scores = np.array([pair.score for pair in pairs], np.float64)
+    matches = Matches([pair.left for pair in pairs], [pair.right for pair in pairs], scores)
+    found = look_at(matches, left, right, len(pairs), progress=progress).alignments
+    return [
+        replace(pair, placement=Placement.of(found[row]) if row in found else None) for row, pair in enumerate(pairs)
+    ]
 
 
 @dataclass(frozen=True)

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
+from ..descriptors.store import Descriptors
 from ..errors import InputError
 from ..evaluation.calibration import Task
 from ..extraction.runners.cluster import Cluster
-from ..files.own_folder import own_folder
+from ..extraction.share import Share
 from ..files.rows import check_format, check_names
 from ..matching.arrays import Pairs
 from ..matching.components import Chain, find_chain
-from ..matching.cpu_searcher import CPU
 from ..matching.left_out import read_left_out
 from ..matching.mutual import mutual_pairs
-from ..matching.searcher import Searcher, open_searcher
+from ..matching.pair_files import PairFiles
+from ..matching.searcher import Searcher
 from ..matching.self_join import SelfJoin
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
+from .align import check_aligning
+from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
 from .describing import Describing, Progress, Side
-from .join_tool import self_recipe, side_message
-from .joining import Workers, compute, fresh, place_of, remove
+from .joining import Workers, fresh, place_of, remove
 from .photo_facts import check_order
-from .thresholds import Threshold, check, choose
+from .sharing import Waits, hold, shared_folder, shared_sides
+from .thresholds import Chosen, Threshold, check, choose
 
+_OWN = ("dedup.json", r"photos\.h5|pairs")
 MAX_GROUP = 12
 MAX_GROUPS = 100
 
@@ -62,28 +67,40 @@ class DedupResult:
         side: the photos, with what the extraction says of them.
         hubs: how many photos match many others that do not match each other; see `isc_fast.matching.hubs`. The file
             ``stop_list_suggestions`` has them.
+        aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
+        waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None
+            where everything is there.
     """
 
     folder: Path
     photos: int
-    pairs: int
-    groups: int
-    largest: int
-    removed: int
-    removed_bytes: int | None
-    equal: dict[str, int] | None
-    spared: int
     keep: str
     threshold: float
     said: str
-    chain: Chain | None
-    page: Path | None
-    files: dict[str, Path]
     side: Side
+    pairs: int = 0
+    groups: int = 0
+    largest: int = 0
+    removed: int = 0
+    removed_bytes: int | None = None
+    equal: dict[str, int] | None = None
+    spared: int = 0
+    chain: Chain | None = None
+    page: Path | None = None
+    files: dict[str, Path] = field(default_factory=dict)
     hubs: int = 0
+    aligned: int | None = None
+    waits: Waits | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the lists are there. They are not where other jobs still compare."""
+        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
+        if self.waits is not None:
+            return self.waits.to_dict()
         names = (
             "photos",
             "pairs",
@@ -102,6 +119,7 @@ class DedupResult:
             "chain": None if self.chain is None else vars(self.chain),
             "failures": len(self.side.made.failures) if self.side.made else 0,
             "page": None if self.page is None else str(self.page),
+            **({} if self.aligned is None else {"aligned": self.aligned}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -120,11 +138,13 @@ def find_duplicates(
     link_to: str | os.PathLike[str] | None = None,
     max_group: int = MAX_GROUP,
     max_groups: int = MAX_GROUPS,
+    align: bool = False,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
     search_workers: int | None = None,
     search_cluster: Cluster | None = None,
+    search_share: Share | None = None,
     progress: Progress | None = None,
 ) -> DedupResult:
     """Find the copies in a collection: describe it, compare it with itself, and say what stays and what could go.
@@ -149,6 +169,8 @@ def find_duplicates(
         nemo: also write ``remove-nemo/``, a folder of Parquet with a column ``id``, as NeMo Curator takes it.
         link_to: a new folder, which gets a folder of symbolic links for each group.
         max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
+        align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
+            was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
@@ -156,11 +178,15 @@ def find_duplicates(
         search_workers: number of processes on this machine that compare, which share its cores; by default this one compares.
         search_cluster: the Ray cluster whose workers compare, instead. They find the descriptors and the output under the same
             paths.
+        search_share: compute only this share of the comparison of descriptors; other jobs, on this machine or on others, compute
+            the others. The job that sees the last one writes the lists. The folder ``pairs.parts`` stays, and may be removed
+            when they are there.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
         InputError: there is no photo, an input is given twice, a number or a rule is out of range, or no threshold was given
-            and the engine carries none.
+            and the engine carries none; or a share is wanted of photos.
+        MissingExtraError: pairs are to be looked at, and OpenCV is not installed.
         MismatchError: the descriptors may not be compared with each other.
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
@@ -169,46 +195,49 @@ def find_duplicates(
     check_format("parquet" if nemo else form)
     check_format(form)
     _refuse_repeated(photos)
+    if align:
+        check_aligning(photos)
     if link_to is not None:
         check_links(link_to, photos)
     left_out = read_left_out(verdicts, stop_list, one_side=True)
-    workers = Workers(search_workers, search_cluster)
-    workers.check(search_device)
-    searcher = open_searcher(CPU if workers.elsewhere else search_device)
-    with own_folder(output, "dedup.json", r"photos\.h5|pairs") as own:
+    workers = Workers(search_workers, search_cluster, search_share)
+    comparer = Comparer(search_device, workers, progress)
+    compared = partial(_compared, comparer, threshold=threshold, form="parquet" if nemo else form)
+    shared = None
+    if search_share is not None:
+        (side,) = shared_sides("dedup", [("photos", photos)])
+        rule = _rule(side, keep, exact=exact, links=link_to is not None)
+        folder = shared_folder(output, *_OWN)
+        with compared(side, folder) as (descriptors, wanted, _, found):
+            waits = Waits.of(folder, [found])
+            shared = DedupResult(
+                folder, len(descriptors), keep=rule, threshold=wanted.score, said=wanted.said, side=side, waits=waits
+            )
+        if waits.for_tasks:
+            return shared
+    with ExitStack() as stack:
+        own = hold(stack, output, *_OWN, shared=shared is not None)
+        if own is None:
+            assert shared is not None
+            return shared
         folder = own.folder
         side = (describing or Describing()).side("photos", photos, folder, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
             check_files(side.source.list().found)
-        with open_any(side.path) as descriptors:
-            check_lengths(descriptors, "photo's")
-            check_names("parquet" if nemo else form, descriptors.ids)
-            task = Task.within(len(descriptors), share=1)
-            wanted = choose(threshold, [descriptors], task, f"{len(descriptors)} photos")
+        with compared(side, folder) as (descriptors, wanted, join, found):
             threshold, said = wanted.score, wanted.said
-            join = SelfJoin(descriptors, threshold, device=searcher)
-            place = place_of(folder, threshold, descriptors)
-            ids, same = (descriptors.ids, descriptors.ids), (join.same, join.same)
-            side_of = partial(side_message, side.path, descriptors)
-            found = compute(
-                join,
-                place,
-                progress,
-                workers=workers,
-                recipe=lambda inside: self_recipe(inside, side_of(), threshold, join.rows, str(search_device)),
-            )
-            left = left_out.pairs(found, ids, same)
+            left = left_out.pairs(found, (descriptors.ids, descriptors.ids), (join.same, join.same))
             pairs: Iterable[Pairs] = left if left_out else left.all
             apart = left.apart(join.same)
             if mutual is not None:
-                kept = fresh(place / f"mutual-{mutual}", 1)
+                kept = fresh(place_of(folder, threshold, descriptors) / f"mutual-{mutual}", 1)
                 kept.write(0, mutual_pairs(pairs, mutual, apart))
                 pairs = kept
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             own.clear()
-            files = write_everything(
+            files, aligned = write_everything(
                 made,
                 folder,
                 form=form,
@@ -217,6 +246,7 @@ def find_duplicates(
                 most=(max_groups, max_group),
                 threshold=threshold,
                 chances=wanted.chances,
+                align=align,
                 progress=progress,
             )
         page = files.pop("page", None)
@@ -240,10 +270,24 @@ def find_duplicates(
             files=files,
             side=side,
             hubs=len(made.hubs),
+            aligned=aligned,
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
-        remove(folder)
+        if search_share is None:
+            remove(folder)
     return result
+
+
+@contextmanager
+def _compared(
+    comparer: Comparer, side: Side, folder: Path, threshold: Threshold, form: str
+) -> Iterator[tuple[Descriptors, Chosen, SelfJoin, PairFiles]]:
+    """Compare a collection with itself; of a share, only what is its own."""
+    with open_any(side.path) as found:
+        check_lengths(found, "photo's")
+        check_names(form, found.ids)
+        wanted = choose(threshold, [found], Task.within(len(found), share=1), f"{len(found)} photos")
+        yield found, wanted, *comparer.itself(side, found, wanted.score, folder)
 
 
 def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:

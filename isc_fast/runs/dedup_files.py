@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..files.rows import write_rows
 from ..review.pairs import Chances, Group, Pair, ReviewPage, with_chances
 from ..review.writing import write_page
 from ..sources.containers import path_in_words
+from .align import with_placements
 from .deciding import Collection
 from .dedup_links import write_links
 from .describing import Progress
@@ -34,9 +36,10 @@ def write_everything(
     most: tuple[int, int],
     threshold: float,
     chances: Chances | None = None,
+    align: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Path]:
-    """Write all files of a de-duplication; returns them by name.
+) -> tuple[dict[str, Path], int | None]:
+    """Write all files of a de-duplication; returns them by name, and how many pairs of the page align, if they were looked at.
 
     Args:
         made: what was decided.
@@ -45,6 +48,7 @@ def write_everything(
         most: groups, and photos of each, that the page and the links show.
         threshold: for the words of the page.
         chances: how likely pairs are copies, for the page.
+        align: whether the pairs of the page are looked at in their pixels.
         progress: is told of the page's pairs.
 
     Raises:
@@ -74,23 +78,32 @@ def write_everything(
         "remove": _remove_rows(made),
     }
     files = {name: write_rows(folder, name, form, columns[name], rows[name]) for name in TABLES}
+    aligned = 0 if align else None
     if suggestions := write_suggestions(folder, form, made.hubs):
         files["suggestions"] = suggestions
     if nemo:
         part = ((name,) for name in made.names_of(made.removed))
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if made.side.source is not None and len(made.removed):
-        files["page"] = _write_page(made, folder / "dedup.html", most, threshold, chances, progress)
+        page = _page(made, most, threshold, chances)
+        if align:
+            pairs = with_placements(
+                page.pairs, made.side.source, made.side.source, progress("align") if progress else None
+            )
+            page, aligned = replace(page, pairs=pairs), sum(pair.placement is not None for pair in pairs)
+        files["page"] = folder / "dedup.html"
+        photos = made.side.open({id_: made.items[id_] for pair in page.pairs for id_ in (pair.left, pair.right)})
+        write_page(files["page"], page, photos, photos, progress=progress("page") if progress else None)
     if link_to is not None:
         files["links"] = write_links(made, Path(link_to), most)
-    return files
+    return files, aligned
 
 
 def _pair_rows(made: Collection) -> Iterator[Sequence[Any]]:
     for first, second, scores in made.pairs:
         columns = (made.names_of(first), made.names_of(second), scores, made.kinds(first, second))
         for row in zip(*columns, strict=True):
-            yield row if made.left_out.verdicts is None else (*row, made.left_out.said(row[0], row[1]))
+            yield row if made.left_out.verdicts is None else (*row, made.left_out.mark(row[0], row[1]))
 
 
 def _group_rows(made: Collection) -> Iterator[Sequence[Any]]:
@@ -123,15 +136,8 @@ def _remove_rows(made: Collection) -> Iterator[Sequence[Any]]:
         yield name, kept, score, kind, None if facts is None else facts.bytes, *place
 
 
-def _write_page(
-    made: Collection,
-    path: Path,
-    most: tuple[int, int],
-    threshold: float,
-    chances: Chances | None,
-    progress: Progress | None,
-) -> Path:
-    """Write the page of the groups, the largest first, and in each the photos that could go, the least alike first."""
+def _page(made: Collection, most: tuple[int, int], threshold: float, chances: Chances | None) -> ReviewPage:
+    """The page of the groups, the largest first, and in each the photos that could go, the least alike first."""
     pairs, groups = list[Pair](), list[Group]()
     weakest = made.components.weakest()
     count, removed = made.group_counts()[0], len(made.removed)
@@ -152,10 +158,7 @@ def _write_page(
             note = f"equal {kind}" if kind in ("file", "pixels") else None
             said = made.left_out.said(kept, name)
             pairs.append(Pair(kept, name, float(score), group=number, note=note, verdict=said))
-    photos = made.side.open(
-        {id_: made.items[id_] for id_ in {id_ for pair in pairs for id_ in (pair.left, pair.right)}}
-    )
-    page = ReviewPage(
+    return ReviewPage(
         title="Copies in one collection",
         lead="The photo that stays beside one that could go, group by group: the largest first, in each the least alike first."
         + (f" The page has {len(groups):,} of {count:,} groups." if len(groups) < count else ""),
@@ -165,5 +168,3 @@ def _write_page(
         figures=[("Groups", f"{count:,}"), ("Could go", f"{removed:,}"), ("Matching from", f"{threshold:.3f}")],
         stops=[(one.id, one.words) for one in made.hubs],
     )
-    write_page(path, page, photos, photos, progress=progress("page") if progress else None)
-    return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -28,6 +28,8 @@ from ..progress import ProgressCallback
 from ..review.page import figures_of
 from ..review.pairs import Pair, ReviewPage, Table
 from ..review.writing import write_page
+from ..sources.listing import as_source
+from .align import check_aligning, with_placements
 
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers
@@ -121,6 +123,7 @@ def run_demo(
     output: str | os.PathLike[str] = "demo-out",
     *,
     engine: str | os.PathLike[str] = DEMO_ENGINE,
+    align: bool = False,
     progress: Callable[[str], ProgressCallback] | None = None,
 ) -> DemoResult:
     """Make edited copies of the package's photos, find them again, and write a page that shows what was found.
@@ -129,12 +132,16 @@ def run_demo(
         output: folder for the images, descriptors, matches, figures and ``index.html``.
         engine: by default the engine inside the package. Normalisation needs negatives that the same engine made. The
             package has them only for its own engine, so that the demo does not normalise with another one.
+        align: look at the pairs of the page in their pixels too, so that it lays each copy over its original; see
+            `isc_fast.align_matches`. It takes a minute or two.
         progress: takes the name of a step and returns the callback for it.
 
     Raises:
         OutputError: the folder cannot be written.
         EngineError, MissingExtraError: the engine cannot be loaded.
     """
+    if align:
+        check_aligning()
     folder = make_folder(output)
     loaded = load_engine(engine)
     make_collection(folder, demo_photos())
@@ -160,15 +167,19 @@ def run_demo(
     plain, *rest = evaluations.values()
     best = _best_of_each(matches)
     counts = _count(best, truth, (rest[0] if rest else plain)[_PROTOCOL].threshold_at_p90)
-    page = folder / "index.html"
+    file = folder / "index.html"
+    page = _page(matches, best, truth, counts, plain, rest[0] if rest else None, len(queries))
+    if align:
+        sides = as_source(folder / "queries"), as_source(folder / "references")
+        page = replace(page, pairs=with_placements(page.pairs, *sides, progress("align") if progress else None))
     write_page(
+        file,
         page,
-        _page(matches, best, truth, counts, plain, rest[0] if rest else None, len(queries)),
         {id_: str(folder / "queries" / f"{id_}.jpg") for id_ in queries.ids},
         {id_: str(folder / "references" / f"{id_}.jpg") for id_ in references.ids},
     )
     return DemoResult(
-        page=page,
+        page=file,
         plain=plain,
         normalized=rest[0] if rest else None,
         found={name: tally.found for name, tally in counts.items()},

@@ -7,26 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..decoders.views import MIRROR, TURN, WHOLE, view_names
-from ..descriptors.comparing import compare
-from ..descriptors.formats.table import open_any
-from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors
 from ..descriptors.verdict import Verdict
-from ..errors import FormatError, InputError, require
-from ..evaluation.calibration import Task
-from ..files.own_folder import own_folder
+from ..errors import InputError
+from ..extraction.runners.cluster import Cluster
+from ..extraction.share import Share
 from ..matching.hubs import Hub, hubs_of_matches
 from ..matching.left_out import LeftOut, read_left_out
-from ..matching.matches import Matches, check_output, write_matches
-from ..matching.methods import normalize_to_file
-from ..matching.searcher import open_searcher
-from ..matching.two_sides import search
-from ..matching.views import Views
+from ..matching.matches import Matches, write_matches
 from ..review.page import DEFAULT_ROWS, pairs_of
 from ..review.page import choose as choose_rows
 from ..review.pairs import Chances, ReviewPage, with_chances
@@ -34,10 +27,16 @@ from ..review.placement import Placement
 from ..review.writing import write_page
 from ..sources.base import Source
 from ..sources.listing import Inputs
-from .align import TOP, look_at, ranked_anew
+from .align import TOP, check_aligning, look_at, ranked_anew
+from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from .find_search import search_sides
+from .joining import Workers, remove
+from .sharing import Waits, hold, shared_folder, shared_sides
 from .suggestions import write_suggestions
-from .thresholds import Threshold, check, choose
+from .thresholds import Threshold, check
+
+_OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs")
 
 K = 10
 """So many references of each query are reported at most."""
@@ -48,7 +47,7 @@ class FindResult:
     """What `find_copies` found.
 
     Attributes:
-        matches: the file of the pairs, best first.
+        matches: the file of the pairs, best first; None where this job of several waits for others.
         page: the page of the best pairs; None where no photos were given.
         pairs: how many pairs there are.
         matched: how many queries have one.
@@ -61,25 +60,35 @@ class FindResult:
         aligned: how many pairs show the same scene; None where nobody looked.
         hubs: how many photos match many others, see `isc_fast.matching.hubs`.
         suggestions: the file of them; None where there is none.
+        waits: for what this job of several waits; then nothing is written, and what is counted from pairs is 0. None where
+            everything is there.
     """
 
-    matches: Path
-    page: Path | None
-    pairs: int
-    matched: int
     queries: int
     references: int
     threshold: float
     said: str
     sides: tuple[Side, Side]
     verdict: Verdict
+    matches: Path | None = None
+    page: Path | None = None
+    pairs: int = 0
+    matched: int = 0
     by_view: Mapping[str, int] | None = None
     aligned: int | None = None
     hubs: int = 0
     suggestions: Path | None = None
+    waits: Waits | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is there. It is not where other jobs still compare."""
+        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
+        if self.waits is not None:
+            return self.waits.to_dict()
         names = ("pairs", "matched", "queries", "references", "threshold")
         failures = {side.name: len(side.made.failures) for side in self.sides if side.made}
         page = None if self.page is None else str(self.page)
@@ -105,6 +114,9 @@ def find_copies(
     turn: bool = False,
     reference_views: str = WHOLE,
     search_device: str = "cpu",
+    search_workers: int | None = None,
+    search_cluster: Cluster | None = None,
+    search_share: Share | None = None,
     max_rows: int = DEFAULT_ROWS,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
@@ -131,6 +143,12 @@ def find_copies(
         mirror, turn: the same as these words among the views.
         reference_views: of each reference, likewise; it takes as many times the disk, and a search as many times as long.
         search_device: see ``device`` of `isc_fast.search`.
+        search_workers: number of processes on this machine that search, which share its cores; by default this one searches.
+        search_cluster: the Ray cluster whose workers search, instead. They find the descriptors and the output under the same
+            paths.
+        search_share: compute only this share of the search in descriptors; other jobs, on this machine or on others, compute
+            the others. The job that sees the last one writes the result. Negatives are subtracted before, by
+            `isc_fast.normalize_to_folder`. The folder ``pairs.parts`` stays, and may be removed when the result is there.
         max_rows: pairs on the page at most; of more, it shows some, spread evenly over the scores.
         verdicts, stop_list: see `isc_fast.search`. With verdicts, ``matches.jsonl`` is written in the place of ``matches.csv``
             too, and has ``verdict`` where somebody judged a pair right.
@@ -138,7 +156,7 @@ def find_copies(
 
     Raises:
         InputError: a side is empty; a number is out of range; no threshold was given and the engine carries none; or views
-            are wanted of descriptors.
+            are wanted of descriptors; or a share is wanted of photos or with negatives.
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
@@ -152,56 +170,52 @@ def find_copies(
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
     if align:
-        require("cv2", "evidence")
-        if descriptors_among(queries) is not None or descriptors_among(references) is not None:
-            raise InputError(
-                "pairs are looked at in their photos, and descriptors were given; give the photos of both sides, or leave out "
-                "--align (in Python align)"
-            )
+        check_aligning(queries, references)
     check_there(queries, references)
     check_views(seen, "queries", given=descriptors_among(queries) is not None)
     check_views(seen_references, "references", given=descriptors_among(references) is not None)
-    searcher = open_searcher(search_device)
-    with own_folder(output, "find.json", r"(queries|references)[\w-]*\.h5") as own:
+    comparer = Comparer(search_device, Workers(search_workers, search_cluster, search_share), progress)
+    searched = partial(
+        search_sides,
+        comparer,
+        threshold=threshold,
+        negatives=negatives,
+        k=k,
+        align=align,
+        verdicts=verdicts,
+        stop_list=stop_list,
+        progress=progress,
+    )
+    shared = None
+    if search_share is not None:
+        if negatives is not None:
+            raise InputError(
+                "jobs share a search of descriptors that are normalised before, in an array too: isc-fast normalize FILE "
+                "--negatives FILE -o parts/; then leave out --negatives (in Python negatives)"
+            )
+        one, other = shared_sides("find", [("queries", queries), ("references", references)])
+        folder = shared_folder(output, *_OWN)
+        found = searched((one, other), folder, merge=False)
+        score, said = found.wanted.score, found.wanted.said
+        shared = FindResult(*found.counts, score, said, (one, other), found.verdict, waits=found.waits)
+        if found.waits is not None and found.waits.for_tasks:
+            return shared
+    with ExitStack() as stack:
+        own = hold(stack, output, *_OWN, shared=shared is not None)
+        if own is None:
+            assert shared is not None
+            return shared
         folder = own.folder
         sides = (
             describing.side("queries", queries, folder, progress, seen),
             describing.side("references", references, folder, progress, seen_references),
         )
-        with ExitStack() as stack:
-            query_set, reference_set = (stack.enter_context(open_any(side.path)) for side in sides)
-            both = Views.of(query_set, reference_set)
-            for side, found in zip(sides, (query_set, reference_set), strict=True):
-                check_lengths(found, side.name)
-            verdict = compare(query_set, reference_set)
-            counts = len(query_set), len(reference_set)
-            as_lines = both.several or verdicts is not None
-            file = matches_file(folder, query_set.ids, reference_set.ids, as_lines=as_lines)
-            if negatives is not None:
-                against = stack.enter_context(open_any(negatives))
-
-                def normalized(side: Side, found: Descriptors) -> Descriptors:
-                    path = folder / f"{side.name}-normalized.h5"
-                    normalize_to_file(found, against, path, device=searcher)
-                    return stack.enter_context(open_any(path))
-
-                query_set, reference_set = normalized(sides[0], query_set), normalized(sides[1], reference_set)
-            pairs = both.count * counts[0] * counts[1]
-            wanted = choose(threshold, [query_set, reference_set], Task(pairs, counts[0]), f"{pairs} pairs")
-            threshold, said = wanted.score, wanted.said
-            matches = search(
-                query_set,
-                reference_set,
-                k=max(k, TOP) if align else k,
-                threshold=None if align else threshold,
-                device=searcher,
-                verdicts=verdicts,
-                stop_list=stop_list,
-                progress=progress("search") if progress else None,
-            )
+        found = searched(sides, folder)
+        matches, wanted, file = found.matches, found.wanted, found.file
+        assert matches is not None
         placed = None
         if align:
-            matches, placed = _aligned(matches, sides, threshold, k, progress)
+            matches, placed = _aligned(matches, sides, wanted.score, k, progress)
         own.clear()
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
@@ -212,21 +226,23 @@ def find_copies(
         matched = len(set(matches.query_ids))
         shares = None if matches.views is None else dict(Counter(matches.views).most_common())
         result = FindResult(
+            *found.counts,
+            wanted.score,
+            wanted.said,
+            sides,
+            found.verdict,
             file,
             page,
             len(matches),
             matched,
-            *counts,
-            threshold,
-            said,
-            sides,
-            verdict,
             shares,
             None if placed is None else len(placed),
             len(hubs),
             stops,
         )
         own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
+        if search_share is None:
+            remove(folder)
         return result
 
 
@@ -248,23 +264,6 @@ def _aligned(
             if row in looked.alignments:
                 placed[query, ranked.reference_ids[place]] = Placement.of(looked.alignments[row])
     return ranked.take(kept), placed
-
-
-def matches_file(folder: Path, *ids: Sequence[str], as_lines: bool) -> Path:
-    """Where pairs of these ids are written: a CSV; or JSON lines, where an id cannot stand in the CSV, or there is more to say.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    csv, lines = folder / "matches.csv", folder / "matches.jsonl"
-    try:
-        if not as_lines:
-            check_output(csv, *ids)
-            return csv
-    except FormatError:
-        pass
-    check_output(lines, *ids)
-    return lines
 
 
 def _write_page(

@@ -28,6 +28,7 @@ from ..machine.cores import Part, available_cores, use_cores
 from ..machine.gpus import find_device
 from ..machine.likeness import hardware
 from ..matching.cpu_searcher import CPU
+from ..matching.cross_join import CrossJoin
 from ..matching.pair_files import PairFiles
 from ..matching.search_tasks import Cut, Limits, SearchTasks
 from ..matching.searcher import Searcher, open_searcher
@@ -51,12 +52,31 @@ def side_message(path: str | os.PathLike[str], descriptors: Descriptors) -> tupl
 
 
 def self_recipe(place: Path, side: tuple[str, str], threshold: float, rows: int, device: str) -> Recipe:
-    """How workers open a `SelfJoin`. A plan in the folder of its pieces tells them whether they see it.
+    """How workers open a `SelfJoin`, whose pieces lie in a folder.
 
     Raises:
         OutputError: the plan cannot be written.
     """
-    begin = {"kind": "self", "sides": [side], "threshold": threshold, "rows": rows}
+    return recipe_in(place, {"kind": "self", "sides": [side], "threshold": threshold, "rows": rows}, device)
+
+
+def cross_recipe(
+    place: Path, sides: Sequence[tuple[str, str]], threshold: float, rows: tuple[int, int], device: str
+) -> Recipe:
+    """How workers open a `CrossJoin`, whose pieces lie in a folder.
+
+    Raises:
+        OutputError: the plan cannot be written.
+    """
+    return recipe_in(place, {"kind": "cross", "sides": [*sides], "threshold": threshold, "rows": [*rows]}, device)
+
+
+def recipe_in(place: Path, begin: Mapping[str, Any], device: str) -> Recipe:
+    """How workers open work whose pieces lie in a folder. A plan there tells them whether they see it.
+
+    Raises:
+        OutputError: the plan cannot be written.
+    """
     text = json.dumps(begin, sort_keys=True) + "\n"
     write_text(place / PLAN, text)
     return Recipe(device, {**begin, "plan": [os.path.abspath(place), PLAN, len(text)]})
@@ -64,6 +84,11 @@ def self_recipe(place: Path, side: tuple[str, str], threshold: float, rows: int,
 
 def _self(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
     return _pieces(SelfJoin(sides[0], begin["threshold"], device=searcher, rows=begin["rows"]), begin)
+
+
+def _cross(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
+    rows = (begin["rows"][0], begin["rows"][1])
+    return _pieces(CrossJoin(sides[0], sides[1], begin["threshold"], device=searcher, rows=rows), begin)
 
 
 def _search(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:
@@ -83,6 +108,7 @@ def _made(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Sear
 KINDS: dict[str, Callable[[Sequence[Descriptors], Mapping[str, Any], Searcher], Pieces]] = {
     "search": _search,
     "self": _self,
+    "cross": _cross,
     "normalize": _made,
     "negatives": _made,
 }

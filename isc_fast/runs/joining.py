@@ -19,6 +19,7 @@ from ..extraction.runners.assignment import Assignment
 from ..extraction.runners.cluster import Cluster
 from ..extraction.runners.processes import carry_out
 from ..extraction.runners.ray_runner import ray_workers
+from ..extraction.share import Share
 from ..matching.arrays import Pairs
 from ..matching.cpu_searcher import CPU
 from ..matching.pair_files import PairFiles
@@ -106,13 +107,15 @@ class Workers:
     Attributes:
         processes: how many on this machine, which share its cores; None for this one alone.
         cluster: the Ray cluster whose workers compare, instead.
+        share: they compute only this share of the pieces; other jobs, on this machine or on others, compute the others.
 
     Raises:
-        InputError: a number is out of range, or both are given.
+        InputError: a number is out of range, or processes and a cluster are given.
     """
 
     processes: int | None = None
     cluster: Cluster | None = None
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         if self.processes is not None and not 1 <= self.processes <= _MOST_WORKERS:
@@ -124,6 +127,10 @@ class Workers:
     def elsewhere(self) -> bool:
         """Whether others than this process compare."""
         return self.processes is not None or self.cluster is not None
+
+    def mine(self, pieces: int) -> range:
+        """Which of so many pieces this job computes."""
+        return range(pieces) if self.share is None else self.share.shards(pieces)
 
     def check(self, device: object) -> None:
         """See that they can compare on a device.
@@ -170,7 +177,7 @@ def compute(
     workers: Workers = HERE,
     recipe: Callable[[Path], Recipe] | None = None,
 ) -> PairFiles:
-    """Compute the pieces of a join that are missing, one file each.
+    """Compute the pieces of a join that are missing, one file each; of a share, those that are its own.
 
     Args:
         join: what is computed.
@@ -188,7 +195,7 @@ def compute(
     files = PairFiles(inside, join.blocks)
     tell = progress(step) if progress else None
     told = recipe(inside) if recipe and workers.elsewhere else None
-    compute_pieces(PairPieces(join, files), range(join.blocks), tell, workers, told)
+    compute_pieces(PairPieces(join, files), workers.mine(join.blocks), tell, workers, told)
     return files
 
 

@@ -23,6 +23,7 @@ from ..matching.pair_files import PairFiles
 from ..matching.views import PhotoPairs, Views
 from ..review.pairs import Chances, Pair, ReviewPage, spread, with_chances
 from ..review.writing import write_page
+from .align import with_placements
 from .dedup_files import NEMO
 from .describing import Progress, Side
 from .suggestions import write_suggestions
@@ -177,9 +178,10 @@ def write_everything(
     nemo: bool,
     max_rows: int,
     chances: Chances | None = None,
+    align: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Path]:
-    """Write all files of a search for leaks; returns them by name.
+) -> tuple[dict[str, Path], int | None]:
+    """Write all files of a search for leaks; returns them by name, and how many pairs of the page align, if they were looked at.
 
     Args:
         leaks: what was found.
@@ -187,6 +189,7 @@ def write_everything(
         folder: exists, without tables of an earlier run.
         form, nemo, max_rows: see `isc_fast.runs.leaks.find_leaks`.
         chances: how likely pairs are copies, for the page.
+        align: whether the pairs of the page are looked at in their pixels.
         progress: is told of the page's pairs.
 
     Raises:
@@ -232,8 +235,10 @@ def write_everything(
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if suggestions := write_suggestions(folder, form, leaks.hubs):
         files["suggestions"] = suggestions
-    page = _write_page(leaks, folder / "leaks.html", max_rows, chances, progress)
-    return {**files, "page": page} if page else files
+    pairs = _page_pairs(leaks, max_rows, align=align, progress=progress)
+    if pairs:
+        files["page"] = _write_page(leaks, folder / "leaks.html", with_chances(pairs, chances), progress)
+    return files, sum(pair.placement is not None for pair in pairs) if align else None
 
 
 def _ids_of(leaks: Leaks, goes: Sequence[Going]) -> list[str]:
@@ -248,7 +253,7 @@ def _pair_rows(leaks: Leaks, *, with_views: bool) -> Iterator[Sequence[Any]]:
             columns: list[Any] = [[one.name] * len(first), mine, trained, pairs[2]]
             columns += [one.views.names(pairs) or [WHOLE] * len(first)] if with_views else []
             if leaks.left_out.verdicts is not None:
-                columns.append([leaks.left_out.said(*pair, one.name) for pair in zip(mine, trained, strict=True)])
+                columns.append([leaks.left_out.mark(*pair, one.name) for pair in zip(mine, trained, strict=True)])
             yield from zip(*columns, strict=True)
 
 
@@ -258,33 +263,43 @@ def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
     yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
 
 
-def _write_page(
-    leaks: Leaks, path: Path, max_rows: int, chances: Chances | None, progress: Progress | None
-) -> Path | None:
-    """Write the page of the best pair of each photo that leaked; None where there are no photos to show, or no pairs."""
+def _page_pairs(leaks: Leaks, max_rows: int, *, align: bool, progress: Progress | None) -> list[Pair]:
+    """The best pair of each photo that leaked; none where there are no photos to show."""
     if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
-        return None
-    pairs, evaluation = list[Pair](), dict[Hashable, Photo]()
+        return []
+    pairs = list[Pair]()
     for one in leaks.sets:
         scores, to = one.best
         leaked = np.flatnonzero(to >= 0)
         rows = leaked[spread(scores[leaked])[:max_rows]]
         found = [*zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows].tolist(), strict=True)]
-        evaluation.update({(one.name, id_): photo for id_, photo in one.side.photos([row[0] for row in found]).items()})
-        for id_, train, score in sorted(found, key=lambda row: -row[2]):
-            said = leaks.left_out.said(id_, train, one.name)
-            pairs.append(Pair(id_, train, score, set=one.name, verdict=said))
-    if not pairs:
-        return None
+        of_set = [
+            Pair(id_, train, score, set=one.name, verdict=leaks.left_out.said(id_, train, one.name))
+            for id_, train, score in sorted(found, key=lambda row: -row[2])
+        ]
+        if align and of_set and one.side.source is not None and leaks.side.source is not None:
+            told = progress(f"align {one.name}") if progress else None
+            of_set = with_placements(of_set, one.side.source, leaks.side.source, told)
+        pairs += of_set
+    return pairs
+
+
+def _write_page(leaks: Leaks, path: Path, pairs: list[Pair], progress: Progress | None) -> Path:
+    """Write the page of these pairs."""
     page = ReviewPage(
         title="Photos of evaluation sets in the training set",
         lead="Each photo of an evaluation set that has a copy in the training set, beside the photo there that it matches best.",
-        pairs=with_chances(pairs, chances),
+        pairs=pairs,
         sides=("evaluation", "training"),
         total=sum(one.leaked() for one in leaks.sets),
         figures=[(one.name, f"{one.leaked():,} of {len(one.ids):,}") for one in leaks.sets[:_MOST_FIGURES]],
         stops=[(hub.id, hub.words) for hub in leaks.hubs],
     )
+    evaluation: dict[Hashable, Photo] = {
+        (one.name, id_): photo
+        for one in leaks.sets
+        for id_, photo in one.side.photos({pair.left for pair in pairs if pair.set == one.name}).items()
+    }
     training = leaks.side.photos({pair.right for pair in pairs})
     write_page(path, page, evaluation, training, progress=progress("page") if progress else None)
     return path

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from ..decoders.views import WHOLE, view_names
-from ..descriptors.formats.table import open_any
-from ..descriptors.lengths import check_lengths
-from ..descriptors.store import Descriptors
 from ..errors import InputError
-from ..evaluation.calibration import Task
-from ..files.own_folder import own_folder
-from ..files.rows import check_format, check_names
-from ..matching.arrays import Pairs
-from ..matching.cross_join import CrossJoin
+from ..extraction.runners.cluster import Cluster
+from ..extraction.share import Share
+from ..files.rows import check_format
 from ..matching.hubs import hubs_between
-from ..matching.left_out import LeftOut, read_left_out
-from ..matching.searcher import Searcher, open_searcher
-from ..matching.self_join import SelfJoin
+from ..matching.left_out import read_left_out
+from ..matching.searcher import Searcher
 from ..review.page import DEFAULT_ROWS
 from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
+from .align import check_aligning
+from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
-from .joining import compute, place_of, remove
-from .leak_lists import RECIPES, Leaks, Matched, follow, write_everything
-from .thresholds import Threshold, check, choose
+from .joining import Workers, remove
+from .leak_lists import RECIPES, Leaks, follow, write_everything
+from .leak_search import compare_sets, matched_in
+from .sharing import Waits, hold, shared_folder, shared_sides
+from .thresholds import Threshold, check
+
+_OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs")
 
 
 @dataclass(frozen=True)
@@ -72,23 +73,35 @@ class LeaksResult:
         files: what was written, by name.
         sides: the training set and the evaluation sets, with what the extraction says of them.
         hubs: how many photos match many others; see `isc_fast.matching.hubs`. The file ``stop_list_suggestions`` has them.
+        aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
+        waits: for what this job of several waits; then nothing is written, and what is counted from pairs is 0. None where
+            everything is there.
     """
 
     folder: Path
     train: int
-    sets: tuple[SetLeak, ...]
-    pairs: int
-    removed: int
     recipe: str
     threshold: float
     said: str
-    page: Path | None
-    files: dict[str, Path]
     sides: tuple[Side, ...]
+    sets: tuple[SetLeak, ...] = ()
+    pairs: int = 0
+    removed: int = 0
+    page: Path | None = None
+    files: dict[str, Path] = field(default_factory=dict)
     hubs: int = 0
+    aligned: int | None = None
+    waits: Waits | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is there. It is not where other jobs still compare."""
+        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
+        if self.waits is not None:
+            return self.waits.to_dict()
         names = ("train", "pairs", "removed", "recipe", "threshold")
         return {
             **{name: getattr(self, name) for name in names},
@@ -96,6 +109,7 @@ class LeaksResult:
             "sets": [{**vars(one), "share": one.share} for one in self.sets],
             "failures": {side.name: len(side.made.failures) for side in self.sides if side.made},
             "page": None if self.page is None else str(self.page),
+            **({} if self.aligned is None else {"aligned": self.aligned}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -112,9 +126,13 @@ def find_leaks(
     form: str = "csv",
     nemo: bool = False,
     max_rows: int = DEFAULT_ROWS,
+    align: bool = False,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
+    search_workers: int | None = None,
+    search_cluster: Cluster | None = None,
+    search_share: Share | None = None,
     progress: Progress | None = None,
 ) -> LeaksResult:
     """Find which photos of evaluation sets have a copy in a training set, and list what to remove on either side.
@@ -139,15 +157,24 @@ def find_leaks(
         form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
         nemo: also write ``remove-nemo/``, what goes from the training set as NeMo Curator takes it.
         max_rows: pairs of each set that the page shows at most; of more, it shows some, spread evenly over the scores.
+        align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
+            was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids, of all sets, of photos that match nothing; likewise photos with the very same descriptor.
         search_device: see ``device`` of `isc_fast.search`.
+        search_workers: number of processes on this machine that compare, which share its cores; by default this one compares.
+        search_cluster: the Ray cluster whose workers compare, instead. They find the descriptors and the output under the same
+            paths.
+        search_share: compute only this share of the comparison of descriptors; other jobs, on this machine or on others, compute
+            the others. The job that sees the last one writes the result. The folder ``pairs.parts`` stays, and may be removed
+            when that is there.
         progress: see `isc_fast.runs.describing.Progress`.
 
     Raises:
         InputError: a set is empty, inputs overlap, a number or a name is not known, or no threshold was given and the engine
-            carries none.
+            carries none; or a share is wanted of photos.
+        MissingExtraError: pairs are to be looked at, and OpenCV is not installed.
         MismatchError: the sets were not made by the same engine.
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
@@ -160,43 +187,62 @@ def find_leaks(
     check_format("parquet" if nemo else form)
     check_format(form)
     left_out = read_left_out(verdicts, stop_list)
+    if align:
+        check_aligning(train, *evaluations)
     names = _names(evaluations)
     _refuse_overlap(train, evaluations)
     seen = view_names(views)
     check_there(train, evaluations)
     check_views(seen, "evaluation sets", given=any(descriptors_among(one) is not None for one in evaluations))
-    searcher = open_searcher(search_device)
-    with own_folder(output, "leaks.json", r"(train|eval-.*)\.h5|pairs") as own, ExitStack() as stack:
+    comparer = Comparer(search_device, Workers(search_workers, search_cluster, search_share), progress)
+    compared = partial(
+        compare_sets,
+        comparer,
+        names,
+        threshold=threshold,
+        form="parquet" if nemo else form,
+        groups=RECIPES[recipe].groups,
+    )
+    shared = None
+    if search_share is not None:
+        given = zip([f"eval-{name}" for name in names], evaluations, strict=True)
+        sides = shared_sides("leaks", [("train", train), *given])
+        folder = shared_folder(output, *_OWN)
+        with compared(sides, folder) as found:
+            waits = Waits.of(folder, found.files)
+            score, said = found.wanted.score, found.wanted.said
+            shared = LeaksResult(folder, len(found.opened[0]), recipe, score, said, tuple(sides), waits=waits)
+        if waits.for_tasks:
+            return shared
+    with ExitStack() as stack:
+        own = hold(stack, output, *_OWN, shared=shared is not None)
+        if own is None:
+            assert shared is not None
+            return shared
         folder = own.folder
         chosen = describing or Describing()
         sides = [chosen.side("train", train, folder, progress)]
         sides += [
-            chosen.side(f"eval-{name}", given, folder, progress, seen)
-            for name, given in zip(names, evaluations, strict=True)
+            chosen.side(f"eval-{name}", one, folder, progress, seen)
+            for name, one in zip(names, evaluations, strict=True)
         ]
-        opened = [stack.enter_context(open_any(side.path)) for side in sides]
-        for side, found in zip(sides, opened, strict=True):
-            check_lengths(found, side.name)
-            check_names("parquet" if nemo else form, found.ids)
-        count = len(opened[0]) * sum(len(found) * len(found.views) for found in opened[1:])
-        task = Task(count, sum(map(len, opened[1:])))
-        wanted = choose(threshold, opened, task, f"{count} pairs")
-        threshold, said = wanted.score, wanted.said
-        matched = []
-        for name, side, found in zip(names, sides[1:], opened[1:], strict=True):
-            join = CrossJoin(found, opened[0], threshold, device=searcher)
-            files = compute(join, place_of(folder, threshold, found, opened[0]), progress, f"compare {name}")
-            left = left_out.pairs(files, (found.ids, opened[0].ids), join.same, name, join.views)
-            matched.append(Matched(name, side, found.ids, left if left_out else files, join.views))
-        within = None
-        if RECIPES[recipe].groups:
-            within = _in_itself(folder, opened[0], threshold, searcher, progress, left_out)
+        found = stack.enter_context(compared(sides, folder))
+        opened, wanted = found.opened, found.wanted
+        matched, within = matched_in(found, names, sides, left_out)
         hubs = [hub for one in matched for hub in hubs_between(one.pairs, (one.ids, opened[0].ids))]
         leaks = Leaks(sides[0], opened[0].ids, tuple(matched), left_out, hubs)
         goes = follow(leaks, within)
         own.clear()
-        written = write_everything(
-            leaks, goes, folder, form=form, nemo=nemo, max_rows=max_rows, chances=wanted.chances, progress=progress
+        written, aligned = write_everything(
+            leaks,
+            goes,
+            folder,
+            form=form,
+            nemo=nemo,
+            max_rows=max_rows,
+            chances=wanted.chances,
+            align=align,
+            progress=progress,
         )
         page = written.pop("page", None)
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
@@ -204,30 +250,22 @@ def find_leaks(
         result = LeaksResult(
             folder,
             len(opened[0]),
+            recipe,
+            wanted.score,
+            wanted.said,
+            tuple(sides),
             sets,
             pairs,
             len(goes),
-            recipe,
-            threshold,
-            said,
             page,
             written,
-            tuple(sides),
             len({hub.id for hub in hubs}),
+            aligned,
         )
         own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
-        remove(folder)
+        if search_share is None:
+            remove(folder)
     return result
-
-
-def _in_itself(
-    folder: Path, train: Descriptors, threshold: float, searcher: Searcher, progress: Progress | None, left_out: LeftOut
-) -> Iterable[Pairs]:
-    """The pairs of the training set in itself, without photos of the stop list. Verdicts are on pairs of two sets."""
-    join = SelfJoin(train, threshold, device=searcher)
-    files = compute(join, place_of(folder, threshold, train), progress, "compare train")
-    stop = LeftOut(stop=left_out.stop, one_side=True)
-    return stop.pairs(files, (train.ids, train.ids), (join.same, join.same)) if stop else files
 
 
 def _names(evaluations: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -90,8 +90,8 @@ def normalize_to_folder(
         return chosen.meta(sides[0], against)
 
     sides = [descriptors] if negatives is None else [descriptors, negatives]
-    comparing = Workers(workers, cluster)
-    return _made("normalize", sides, output, numbers, meta, device, comparing, share, progress)
+    comparing = Workers(workers, cluster, share)
+    return _made("normalize", sides, output, numbers, meta, device, comparing, progress)
 
 
 def smooth_to_folder(
@@ -117,8 +117,8 @@ def smooth_to_folder(
     def meta(sides: Sequence[Descriptors]) -> Mapping[str, Any]:
         return smooth_meta(sides[0], k, power)
 
-    comparing = Workers(workers, cluster)
-    return _made("negatives", [negatives], output, numbers, meta, device, comparing, share, progress)
+    comparing = Workers(workers, cluster, share)
+    return _made("negatives", [negatives], output, numbers, meta, device, comparing, progress)
 
 
 def _made(
@@ -129,7 +129,6 @@ def _made(
     meta_of: Callable[[Sequence[Descriptors]], Mapping[str, Any]],
     device: str,
     workers: Workers,
-    share: Share | None,
     progress: ProgressCallback | None,
 ) -> PartsMade:
     """Make a set anew into a result in parts; ``meta_of`` also refuses sets of which nothing can be made."""
@@ -153,11 +152,10 @@ def _made(
         tasks = PartTasks(KINDS[verb](sides, numbers, meta, device), starts, begun.place)
         computed, missing = 0, list[int]()
         if not _is_whole(folder):
-            mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
             begin = {"kind": verb, "sides": told, "numbers": numbers, "meta": meta, "starts": starts}
-            with begun.litter_removed(alone=share is None):
+            with begun.litter_removed(alone=workers.share is None):
                 recipe = Recipe(device, {**begin, "plan": begun.message})
-                computed = compute_pieces(tasks, mine, progress, workers, recipe)
+                computed = compute_pieces(tasks, workers.mine(tasks.blocks), progress, workers, recipe)
             missing = tasks.missing()
             if not missing:
                 tasks.manifest().write(folder.home)

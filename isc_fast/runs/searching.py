@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,24 +13,18 @@ from typing import Any
 from ..descriptors.comparing import compare
 from ..descriptors.formats.table import open_any
 from ..descriptors.lengths import check_lengths
-from ..descriptors.manifest import ends_of
-from ..descriptors.store import Descriptors
 from ..descriptors.verdict import Verdict
 from ..errors import InputError
 from ..extraction.runners.cluster import Cluster
 from ..extraction.share import Share
 from ..matching.cpu_searcher import CPU
 from ..matching.exact import Metric
-from ..matching.left_out import LeftOut, read_left_out
+from ..matching.left_out import read_left_out
 from ..matching.matches import FORMATS, Matches, check_ids, write_matches_as
-from ..matching.pair_files import PairFiles
-from ..matching.pair_search import limited
-from ..matching.search_tasks import Cut, Limits, SearchTasks, cut_of
-from ..matching.two_sides import DEFAULT_K, check_search, matches_of
-from ..matching.views import Views
+from ..matching.two_sides import DEFAULT_K, check_search
 from ..progress import ProgressCallback
-from .join_tool import search_message, side_message
-from .joining import PairPieces, Recipe, Workers, compute_pieces
+from .joining import Workers
+from .search_work import SearchWork, Wanted
 from .task_folder import TaskFolder
 from .thresholds import Threshold, choose_for_search
 
@@ -122,7 +115,7 @@ def search_to_folder(
         EngineError: there is no such device, or too many workers died.
         StoreError: a bucket cannot be reached, or refuses.
     """
-    comparing = Workers(workers, cluster)
+    comparing = Workers(workers, cluster, share)
     _check(k, max_pairs, device, form, shard_size, comparing)
     left_out = read_left_out(verdicts, stop_list)
     folder = TaskFolder(output, "search", r"matches\.\w+")
@@ -136,25 +129,19 @@ def search_to_folder(
         score = None if chosen is None else float(chosen.score)
         check_search(one, other, k=k, max_pairs=max_pairs, threshold=score, metric=metric)
         check_ids(form, _INSTEAD, one.ids, other.ids)
-        limits = Limits(left_out.k_for(k), score, metric)
-        cut = cut_of(one, other, ends_of(references), shard_size)
-        sides = [side_message(path, side) for path, side in ((queries, one), (references, other))]
-        tasks = SearchTasks(one, other, limits, cut, device)  # which opens the device where this process searches
-        plan = _plan(sides, (one, other), limits, cut)
-        begun = folder.begin(plan)
-        files = PairFiles(begun.place, tasks.blocks)
+        wanted = Wanted(k, max_pairs, score, metric, left_out)
+        work = SearchWork((queries, references), (one, other), wanted, device, shard_size)
+        begun = folder.begin(work.plan)
         asked = _asked(begun.plan_id, k, max_pairs, form, verdicts, stop_list)
         record = before = folder.result()
         computed, missing = 0, list[int]()
         if record is None or record.get("asked") != asked or folder.home.size(record["matches"]) is None:
-            mine = range(tasks.blocks) if share is None else share.shards(tasks.blocks)
-            recipe = Recipe(device, {**search_message(limits, cut), "sides": sides, "plan": begun.message})
             with begun.litter_removed(alone=share is None):
-                computed = compute_pieces(PairPieces(tasks, files), mine, progress, comparing, recipe)
+                files, computed = work.compute(begun.place, begun.message, comparing, progress)
             record, missing = None, files.missing()
             if not missing:
-                found = _found(tasks, files, (one, other), left_out, k, max_pairs)
-                record = _record(found, asked, form, tasks.blocks)
+                found = work.found(files)
+                record = _record(found, asked, form, work.tasks)
                 write = partial(_write, form=form, matches=found)
                 folder.finish(record["matches"], write, record)
                 if before is not None and before["matches"] != record["matches"]:
@@ -166,8 +153,8 @@ def search_to_folder(
             pairs=record.get("pairs", 0),
             queries=len(one),
             references=len(other),
-            tasks=tasks.blocks,
-            done=tasks.blocks - len(missing),
+            tasks=work.tasks,
+            done=work.tasks - len(missing),
             computed=computed,
             with_views=record.get("views", False),
             with_verdicts=record.get("verdicts", False),
@@ -196,19 +183,6 @@ def _check(
     workers.check(device)
 
 
-def _plan(
-    sides: Sequence[tuple[str, str]], opened: tuple[Descriptors, Descriptors], limits: Limits, cut: Cut
-) -> dict[str, Any]:
-    """What decides what the tasks give. Where the sides lie is not part of it, so they may be moved."""
-    names = ("queries", "references")
-    counts = {
-        name: {"id": identity, "rows": len(side)}
-        for name, (_, identity), side in zip(names, sides, opened, strict=True)
-    }
-    cut_at = {"queries_of_a_task": cut.queries, "first_references": [*cut.starts]}
-    return {"format": "isc-fast search in tasks", "version": 1, **counts, **vars(limits), **cut_at}
-
-
 def _asked(plan_id: str, k: int | None, max_pairs: int | None, form: str, *files: str | os.PathLike[str] | None) -> str:
     """What decides the bytes of the result."""
     digest = hashlib.sha256(f"{plan_id} {k} {max_pairs} {form}".encode())
@@ -216,22 +190,6 @@ def _asked(plan_id: str, k: int | None, max_pairs: int | None, form: str, *files
         content = b"" if file is None else Path(file).read_bytes()
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
-
-
-def _found(
-    tasks: SearchTasks,
-    files: PairFiles,
-    sides: tuple[Descriptors, Descriptors],
-    left_out: LeftOut,
-    k: int | None,
-    max_pairs: int | None,
-) -> Matches:
-    merged, views = tasks.merged(files), Views.of(*sides)
-
-    def found(k: int | None, max_pairs: int | None) -> Matches:
-        return matches_of(limited(merged, views, k, max_pairs), *sides)
-
-    return left_out.search(found, k, max_pairs) if left_out else found(k, max_pairs)
 
 
 def _record(found: Matches, asked: str, form: str, tasks: int) -> dict[str, Any]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ..errors import require
+from ..errors import IscFastError, require
 from .profiles import profile_options
-from .trouble import CutError, NoObject, trouble_of
+from .trouble import CutError, NoObject, endpoint_of, trouble_of
 from .urls import WEB, Meta, join
 
 T = TypeVar("T")
@@ -55,13 +54,18 @@ class Store:
 
     Raises:
         MissingExtraError: obstore is not installed.
-        StoreError: the profile that the environment names has no keys.
+        StoreError: the credentials cannot be used: the profile that the environment names has no keys, there is no account.
     """
 
     def __init__(self, base: str) -> None:
         self.base = base
         self._library: Any = require("obstore", "remote")
-        self._patient, self._brisk = _opened(base, _TIMES), _opened(base, _FIRST_TIMES)
+        try:
+            self._patient, self._brisk = _opened(base, _TIMES), _opened(base, _FIRST_TIMES)
+        except IscFastError:
+            raise
+        except Exception as error:  # the library's; it looks at credentials that it will not use yet
+            raise trouble_of(error, base, base).error from None
         self._met = False  # whether it has answered once
         self._gave_up = 0.0  # when a call last failed after all its tries: others that wait end too
 
@@ -219,15 +223,15 @@ def _opened(base: str, times: dict[str, str]) -> Any:
         return stores.HTTPStore(base, **options)
     if scheme == "s3":
         found = profile_options()
-        endpoints = [
-            found.get("endpoint"),
-            *map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")),
-        ]
-        client["allow_http"] = any(
-            one.startswith("http://") for one in endpoints if one
-        )  # somebody has named it on purpose
+        client["allow_http"] = any(map(_is_plain, (found.get("endpoint"), endpoint_of("s3"))))
         return stores.S3Store(name, **found, **options)
+    client["allow_http"] = _is_plain(endpoint_of(scheme))
     return (stores.GCSStore if scheme == "gs" else stores.AzureStore)(name, **options)
+
+
+def _is_plain(endpoint: str | None) -> bool:
+    """Whether an endpoint has no encryption. Somebody has named it on purpose then."""
+    return endpoint is not None and endpoint.startswith("http://")
 
 
 def _body(answer: Any, size: int) -> bytes:

@@ -29,6 +29,14 @@ _CREDENTIALS = {
     "GOOGLE_SKIP_SIGNATURE=true",
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY; for a public container AZURE_SKIP_SIGNATURE=true",
 }
+_UNUSABLE = {
+    "Account must be specified": "no storage account is named",
+    "Invalid Access Key": "the account's key is not Base64",
+    "service account": "the file of the service account is not there, or is none",
+}
+"""What the libraries say of credentials that they cannot even begin with, and our words for it."""
+_EMULATOR = "http://127.0.0.1:10000"
+"""Where Azure's tools look for Azurite."""
 _OF_CREDENTIALS = {
     "InvalidAccessKeyId": "does not know the access key",
     "SignatureDoesNotMatch": "refuses the signature, so the secret key is wrong",
@@ -113,7 +121,10 @@ def _final(text: str, code: str, status: int, base: str, url: str, doing: str) -
     scheme = base.partition("://")[0]
     if code == "NoSuchBucket" or code == "ContainerNotFound" or (status == 404 and "list request" in text):
         return StoreError(f"there is no bucket {base} at {server_of(base)}; check its name{_endpoint_hint(scheme)}")
-    if code == "InvalidObjectState":
+    for told, words in _UNUSABLE.items():
+        if told in text and not status:
+            return StoreError(f"the credentials for {base} cannot be used: {words}; {_CREDENTIALS.get(scheme, '')}")
+    if code in ("InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"):
         return NoObject(url, "the object lies in an archive tier, and has to be restored first")
     region = _REGION.search(text)
     if code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException") or (
@@ -173,13 +184,29 @@ def place_of(base: str) -> str:
 def server_of(base: str) -> str:
     """The server of a bucket: the endpoint that the environment names, without what may be secret in it."""
     scheme = base.partition("://")[0]
-    names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"), "az": ("AZURE_STORAGE_ENDPOINT",)}
-    given = next(filter(None, map(os.environ.get, names.get(scheme, ()))), None)
+    given = endpoint_of(scheme)
     if given is None:
         return BUCKETS.get(scheme, base)
     parts = urllib.parse.urlsplit(given)
     return f"{parts.scheme}://{(parts.netloc or parts.path).rpartition('@')[2]}"
 
 
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+
+
+def endpoint_of(scheme: str) -> str | None:
+    """The address that the environment names for buckets of a scheme; None for the service's own."""
+    given = next(filter(None, map(os.environ.get, _ENDPOINTS.get(scheme, ()))), None)
+    if scheme == "az" and os.environ.get("AZURE_STORAGE_USE_EMULATOR", "").lower() in ("1", "true"):
+        return os.environ.get("AZURITE_BLOB_STORAGE_URL") or _EMULATOR
+    return given
+
+
 def _endpoint_hint(scheme: str) -> str:
-    return ", the region (AWS_REGION) and the endpoint (AWS_ENDPOINT_URL)" if scheme == "s3" else ""
+    if scheme == "s3":
+        return ", the region (AWS_REGION) and the endpoint (AWS_ENDPOINT_URL)"
+    return " and the account (AZURE_STORAGE_ACCOUNT_NAME)" if scheme == "az" else ""

@@ -35,6 +35,7 @@ SHARED = (
     "update.py",  # costs of an update; see below
     *("calibration.py", "evidence.py"),  # what is found, not descriptors; see below
     "peer_engines.py",  # what networks find; see below
+    "first_result.py",  # times of steps; see below
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py
@@ -112,6 +113,15 @@ def test_the_costs_of_parts_are_measured():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["equal_bytes"] is True
+
+
+def test_the_time_to_the_first_result_is_told_by_steps():
+    command = [sys.executable, str(BENCH / "first_result.py"), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["matched"] == 20
+    assert {"start and import", "describe", "search", "page", "of it decode", "of it network"} < set(result["core_s"])
 
 
 def test_the_costs_of_large_collections_are_measured_and_computed():

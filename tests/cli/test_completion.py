@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,28 @@ def test_the_example_of_a_verb_is_a_command_line(name, capsys):
     with pytest.raises(SystemExit):
         make_parser().parse_args([name, "--help"])
     assert f"\nexample: {VERBS[name].EXAMPLE}\n" in capsys.readouterr().out
+
+
+def parsers(parser, words=()):
+    """Every parser with the words that lead to it: the program's, those of verbs, and those of their actions."""
+    yield words, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, inner in action.choices.items():
+                yield from parsers(inner, (*words, name))
+
+
+PARSERS = dict(parsers(make_parser()))
+
+
+@pytest.mark.parametrize("words", PARSERS, ids=" ".join)
+def test_every_help_has_an_example_and_says_what_each_flag_is(words):
+    parser = PARSERS[words]
+    shown = parser.format_help().splitlines()[-1]
+    assert shown.startswith("example: isc-fast ")
+    parsed = make_parser().parse_args(shlex.split(shown.partition(" > ")[0])[2:])
+    assert [parsed.verb, getattr(parsed, "action", None)][: len(words)] == [*words]
+    assert not [action.dest for action in parser._actions if not action.help and action.dest not in ("verb", "action")]
 
 
 def completed(script, line):

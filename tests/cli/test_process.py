@@ -66,7 +66,7 @@ def test_a_full_standard_error_costs_no_work(file):
 def test_narrow_streams_take_any_name():
     done = shell(f"{ISC_FAST} info $'\\xc3\\xa9\\xff.h5'", PYTHONIOENCODING="ascii")
     assert done.returncode == 1
-    assert done.stderr == "error: there is no \\xe9\udcff.h5; expected a descriptor file\n"
+    assert done.stderr == "error: there is no \\xe9\udcff.h5; expected a file or folder that isc-fast reads or writes\n"
 
 
 def test_what_steers_a_terminal_is_shown_as_its_number(file):
@@ -74,7 +74,7 @@ def test_what_steers_a_terminal_is_shown_as_its_number(file):
     done = subprocess.run(
         [sys.executable, "-m", "isc_fast", "info", name], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert done.stderr == "error: there is no a\\x1b]0;title\\x07\\nb\\u202ec.h5; expected a descriptor file\n"
+    assert done.stderr.startswith("error: there is no a\\x1b]0;title\\x07\\nb\\u202ec.h5; expected a file or folder")
     assert printable("one\ntwo\tthree \x9b31m é") == "one\ntwo\tthree \\x9b31m é"
     assert one_printable_line("one\ntwo") == "one\\ntwo"
 

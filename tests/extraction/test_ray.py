@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +30,7 @@ from isc_fast.cli.main import main
 from isc_fast.errors import EngineError, InputError
 from isc_fast.extraction.job import Request
 from isc_fast.extraction.pipeline import extract, extract_with
+from isc_fast.extraction.runners import ray_address
 from isc_fast.extraction.runners.cluster import Cluster
 from isc_fast.extraction.runners.ray_runner import on_ray
 from isc_fast.items import Item
@@ -153,12 +156,54 @@ def test_an_address_where_nothing_answers(tmp_path, inputs, capsys):
     assert not (tmp_path / "o.h5.parts").exists()
 
 
-def test_a_server_that_is_no_cluster(tmp_path, inputs, monkeypatch):
-    monkeypatch.setattr("isc_fast.extraction.runners.ray_link._JOIN_S", 2.0)
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # the first frame of a server of HTTP/2
+
+
+@contextlib.contextmanager
+def server_that_says(answers):
+    """A server that gives each connection the next answer, and those after them none; the address of it."""
+    taken = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(server.accept()[0])
+                if len(taken) <= len(answers):
+                    taken[-1].sendall(answers[len(taken) - 1])
+
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for line in taken:
+                line.close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([], "no answer in 1 s"),  # a head that stands still: the system takes connections for it
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "what answers there is something else"),
+    ],
+)
+def test_a_server_that_is_no_cluster(tmp_path, inputs, monkeypatch, answers, why):
+    monkeypatch.setattr(ray_address, "CONNECT_S", 1.0)
+    with server_that_says(answers) as address:
+        text = refused(InputError, inputs, "demo", tmp_path / "o.h5", cluster=Cluster(address))
+    assert text.startswith(f"no Ray cluster answers at {address} ({why}); ")
+
+
+def test_a_head_that_goes_while_it_is_joined(tmp_path, inputs, monkeypatch):
+    """Joining has no clock of its own: it waits as long as the head answers."""
+    monkeypatch.setattr(ray_address, "CONNECT_S", 1.0)
+    with server_that_says([SETTINGS] * 2) as address:
         text = refused(InputError, inputs, "demo", tmp_path / "o.h5", cluster=Cluster(address))
     assert text.startswith(f"cannot join the Ray cluster at {address} (")
+    assert "; this machine must be one of its nodes" in text
 
 
 def test_photos_in_memory_and_loaded_engines(tmp_path, room, cluster):

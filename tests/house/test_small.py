@@ -125,6 +125,44 @@ def test_a_terminal_shows_one_line_that_is_redrawn(clock):
     assert out.screen[-2:] == ["extract: 100/100 100%, 24.9 images/s, 3 failed", ""]
 
 
+NOTEBOOK = """
+import time, isc_fast
+printer = isc_fast.ProgressPrinter("a long label")
+for done, total in ((0, 20), (1, 20), (10, 20)):
+    printer(done, total, 0)
+    time.sleep(0.15)
+printer._label = "a"
+printer(20, 20, 0)
+print("after", flush=True)
+"""
+
+
+def test_a_notebook_shows_one_line_that_is_redrawn():
+    """In a real kernel of Jupyter, whose streams are no terminals."""
+    manager = pytest.importorskip("jupyter_client.manager", reason="ipykernel is not installed")
+    pytest.importorskip("ipykernel")
+    kernel, client = manager.start_new_kernel(kernel_name="python3")
+    texts = {"stderr": "", "stdout": ""}
+    try:
+
+        def hear(message):
+            if message["msg_type"] == "stream":
+                texts[message["content"]["name"]] += message["content"]["text"]
+
+        reply = client.execute_interactive(NOTEBOOK, output_hook=hear, timeout=120)
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok"
+    assert "\x1b" not in texts["stderr"], "a notebook shows it as it is"
+    *before, last = texts["stderr"].removesuffix("\n").split("\r")
+    assert [text.split(",")[0] for text in before] == ["", "a long label: 1/20 5%", "a long label: 10/20 50%"]
+    assert last.startswith("a: 20/20 100%, ")
+    assert len(last) >= len(before[-1]), "nothing of the longer line is left"
+    assert texts["stderr"].endswith("\n")
+    assert texts["stdout"] == "after\n"
+
+
 def test_close_ends_an_open_line_once(clock):
     out = Terminal()
     printer = ProgressPrinter("extract", out)

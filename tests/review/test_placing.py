@@ -213,3 +213,66 @@ def test_a_file_that_is_no_evidence_is_refused_with_its_line(tmp_path, change):
             tmp_path / "r.html", Matches(["a"], ["b"], np.ones(1, np.float32)), queries={}, references={},
             evidence=tmp_path / "none",
         )  # fmt: skip
+
+
+BOX = (0.1, 0.15, 0.8, 0.9)
+"""What is cut out of a photo: left, top, right and bottom, in shares of its width and height."""
+
+
+@pytest.fixture
+def cut(tmp_path, photos) -> tuple[Path, Path]:
+    """A photo with two smaller ones, and a folder with what was cut out of it."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    first, *others = (Image.open(photo).convert("RGB") for photo in photos[:3])
+    first.save(whole / "first.png")
+    first.crop([round(share * side) for share, side in zip(BOX, first.size * 2, strict=True)]).save(parts / "cut.png")
+    for number, other in enumerate(others):
+        other.resize((300, 200)).save(whole / f"other-{number}.jpg")
+    return whole, parts
+
+
+def placements_of(page: Path) -> dict[tuple[str, str], Any]:
+    shown = read_page(page)
+    return dict(zip(shown.pairs, shown.data["pairs"]["homography"], strict=True))
+
+
+def test_dedup_places_what_its_page_shows(tmp_path, cut, capsys):
+    """With a threshold that everything reaches: one photo stays, and of the three that could go one was cut out of it."""
+    pytest.importorskip("cv2")
+    (cut[1] / "cut.png").rename(cut[0] / "cut.png")
+    out = tmp_path / "out"
+    command = ["dedup", str(cut[0]), "-o", str(out), "--threshold", "-0.9"]
+    assert main([*command, "--align"]) == 0
+    printed = capsys.readouterr()
+    assert "1 of the pairs on the page align: they show the same scene" in printed.out
+    assert "align: 1/1" in printed.err
+    placed = placements_of(out / "dedup.html")
+    assert {pair for pair, found in placed.items() if found} == {("first", "cut")}
+    assert len(placed) == 3
+    back = np.linalg.inv(np.reshape(placed["first", "cut"], (3, 3)))
+    assert np.abs(mapped(back, [(0, 0), (1, 1)]).ravel() - BOX).max() < 0.01
+    lists = (out / "remove.csv").read_bytes()
+    assert json.loads((out / "dedup.json").read_text())["aligned"] == 1
+    assert main(command) == 0
+    assert "align" not in capsys.readouterr().out
+    assert (out / "remove.csv").read_bytes() == lists, "evidence is for looking; it decides nothing"
+    assert read_page(out / "dedup.html").data["pairs"]["homography"] is None
+    assert main(["dedup", str(out / "photos.h5"), "-o", str(tmp_path / "rows"), "--threshold", "0.5", "--align"]) == 1
+    assert "give the photos themselves, or leave out --align" in capsys.readouterr().err
+    assert not (tmp_path / "rows").exists()
+
+
+def test_leaks_places_what_its_page_shows(tmp_path, cut, capsys):
+    pytest.importorskip("cv2")
+    (cut[1] / "broken.jpg").write_bytes(b"no photo")
+    out = tmp_path / "out"
+    command = ["leaks", "--train", str(cut[0]), "--eval", str(cut[1]), "-o", str(out), "--threshold", "0.1", "--align"]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["aligned"] == 1
+    placed = placements_of(out / "leaks.html")
+    assert [*placed] == [("cut", "first")]
+    assert np.abs(mapped(np.reshape(placed["cut", "first"], (3, 3)), [(0, 0), (1, 1)]).ravel() - BOX).max() < 0.01
+    assert main(["leaks", "--train", str(out / "train.h5"), *command[3:]]) == 1
+    assert "give the photos themselves, or leave out --align" in capsys.readouterr().err

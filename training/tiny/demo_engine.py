@@ -1,12 +1,12 @@
 """Makes the engine and the negatives inside the package from a network of the mini schedule.
 
-These commands make everything from nothing. They take an hour and a half on two cores, and need apt-get and npm for the photos:
+These commands make everything from nothing. They take two hours and a half on two cores, and need apt-get and npm for the photos:
 
-    pip install 'isc-fast[cpu,export,train]'
+    pip install '.[cpu,export,train]'
     python -m isc_fast.training.tiny.photo_pool POOL
     python -m isc_fast.training.tiny.data_set POOL -o DATA
     torchrun --nproc-per-node=2 -m isc_fast.training --schedule mini --data DATA -o RUNS --device cpu --workers 0
-    python -m isc_fast.training.tiny.demo_engine RUNS/mini/checkpoint_0014.pth.tar --data DATA -o isc_fast/data
+    python -m isc_fast.training.tiny.demo_engine RUNS/mini/checkpoint_0041.pth.tar --data DATA -o isc_fast/data
     python -m isc_fast.training.tiny.model_card --engine isc_fast/data/demo.onnx --data DATA -o CARD
 """
 

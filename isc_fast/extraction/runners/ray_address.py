@@ -11,6 +11,10 @@ from .cluster import split_address
 
 CONNECT_S = 5.0
 """Seconds that the head of a cluster gets to answer."""
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a client of HTTP/2 says first, with no settings. The head of a cluster serves gRPC, which is HTTP/2."""
+_SETTINGS, _FRAME_BYTES = 4, 9
+"""The type of the frame that a server of HTTP/2 sends first, and how long the beginning of a frame is."""
 
 
 def find_cluster(given: str | None) -> str | None:
@@ -24,14 +28,14 @@ def find_cluster(given: str | None) -> str | None:
     """
     wanted = given or os.environ.get("RAY_ADDRESS") or "auto"
     if wanted not in ("auto", "local"):
-        problem = _no_answer(wanted)
+        problem = no_answer(wanted)
         if problem:
             raise InputError(
                 f"no Ray cluster answers at {wanted} ({problem}); start one there: ray start --head, or give another address"
             )
         return wanted
     here = started_here() if wanted == "auto" else None
-    return here if here and not _no_answer(here) else None
+    return here if here and not no_answer(here) else None
 
 
 def started_here() -> str | None:
@@ -44,12 +48,22 @@ def started_here() -> str | None:
         return None
 
 
-def _no_answer(address: str) -> str | None:
-    """Why nothing answers there, in words; None where something does."""
+def no_answer(address: str) -> str | None:
+    """Why no head of a cluster answers there, in words; None where one seems to.
+
+    That a connection is taken says little: the system does that for a program that stands still. So it has to say something. With
+    Ray's own encryption (``RAY_USE_TLS``) a connection is all that is asked for.
+    """
     try:
-        socket.create_connection(split_address(address), timeout=CONNECT_S).close()
+        with socket.create_connection(split_address(address), timeout=CONNECT_S) as line:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return None
+            line.sendall(_GREETING)
+            frame = b""
+            while len(frame) < _FRAME_BYTES and (more := line.recv(_FRAME_BYTES - len(frame))):
+                frame += more
     except TimeoutError:
         return f"no answer in {CONNECT_S:.0f} s"
     except OSError as error:
         return error.strerror or str(error)
-    return None
+    return None if frame[3:4] == bytes([_SETTINGS]) else "what answers there is something else"

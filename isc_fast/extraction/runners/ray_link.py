@@ -14,12 +14,15 @@ from typing import Any
 from ...errors import EngineError, InputError, MissingExtraError
 from ...machine.child import child_command
 from ...machine.versions import installed
-from .ray_address import find_cluster, started_here
+from .ray_address import find_cluster, no_answer, started_here
 
-_JOIN_S = 15.0
-"""Seconds that joining a cluster may take, once Ray is imported."""
 _START_S = 120.0
-"""The same of importing Ray, and of starting a cluster on this machine."""
+"""Seconds that importing Ray may take, and joining a cluster whose head answers, or starting one on this machine. All of it waits
+for the processor, so that a busy machine takes many times the usual three seconds."""
+_ASK_S = 2.0
+"""Seconds between two questions to the head, while Ray joins it."""
+_SILENT = 2
+"""A head that does not answer so many questions is gone. Each of them has a limit of its own."""
 _END_S = 4.0
 """Seconds that it gets to end, and to end its workers."""
 
@@ -60,8 +63,8 @@ class Link:
         try:
             # Ray looks for the token of a cluster that asks for one only where it finds the cluster by itself.
             self._say({"address": "auto" if self._joined and self._joined == started_here() else self._joined})
-            self._wait_for("imported", _START_S)
-            there = self._wait_for("connected", _START_S if self._joined is None else _JOIN_S)
+            self._wait_for("imported")
+            there = self._wait_for("connected", head=self._joined)
         except BaseException:
             self.close()
             raise
@@ -81,15 +84,21 @@ class Link:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
 
-    def _wait_for(self, wanted: str, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            event = self.next(max(0.0, deadline - time.monotonic()))
+    def _wait_for(self, wanted: str, head: str | None = None) -> dict[str, Any]:
+        """The event that is wanted. Where a head's address is given, it has to answer all the time."""
+        deadline = time.monotonic() + _START_S
+        silent = 0
+        while (left := deadline - time.monotonic()) > 0:
+            event = self.next(left if head is None else min(left, _ASK_S))
             if event is not None and event["event"] == wanted:
                 return event
             if event is not None:
                 self._refuse(event.get("text", "it ended"))
-        self._refuse(f"no answer in {seconds:.0f} s")
+            problem = head and no_answer(head)
+            silent = silent + 1 if problem else 0
+            if silent == _SILENT:
+                self._refuse(f"its head was there and has gone: {problem}")
+        self._refuse(f"no answer in {_START_S:.0f} s")
         raise AssertionError
 
     def _refuse(self, why: str) -> None:

@@ -1,8 +1,10 @@
 // The list of pairs. Only the rows that are seen exist.
 const rowHeight = 76;
-const around = 4; // rows beyond the edges
+const around = 12; // rows beyond the edges
+const enough = 3; // so many are left beyond an edge when the next ones are drawn: what a frame costs is once for all its rows
 const rows = new Map(); // place in the list → element
 const spare = [];
+let drawn = [0, 0]; // the first of these rows, and the one behind the last
 
 function drawList() {
   for (const place of [...rows.keys()]) putAway(place);
@@ -11,10 +13,10 @@ function drawList() {
   drawRows();
 }
 
+/** Draw the rows that are seen, and some around them. */
 function drawRows() {
-  const view = $('list');
-  const first = Math.max(0, Math.floor(view.scrollTop / rowHeight) - around);
-  const last = Math.min(state.list.length, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + around);
+  const [first, last] = seenRows(around);
+  drawn = [first, last];
   for (const place of [...rows.keys()]) {
     if (place < first || place >= last) putAway(place);
   }
@@ -26,6 +28,14 @@ function drawRows() {
     }
   }
   markChosen();
+}
+
+/** The first row that is seen and the one behind the last, with so many more on both sides, as far as the list goes. */
+function seenRows(more) {
+  const view = $('list');
+  const first = Math.floor(view.scrollTop / rowHeight) - more;
+  const last = Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + more;
+  return [Math.max(0, first), Math.min(state.list.length, last)];
 }
 
 function putAway(place) {
@@ -58,33 +68,47 @@ function fill(row, place) {
   row.classList.toggle('begins', state.sort === 'given' && place > 0 && group !== fact('group', state.list[place - 1]));
   showIn(row.one, pairs.left[pair]);
   showIn(row.other, pairs.right[pair]);
-  row.id1.textContent = shown(idOf(pairs.left[pair]));
-  row.id2.textContent = shown(idOf(pairs.right[pair]));
+  writeId(row.id1, shown(idOf(pairs.left[pair])));
+  writeId(row.id2, shown(idOf(pairs.right[pair])));
   row.score.textContent = fixed(pairs.score[pair]);
-  row.chips.replaceChildren(...chipsOf(pair));
+  row.chips.replaceChildren(...chipsOf(pair, true));
 }
 
-/** What is known of a pair, as small labels. */
-function chipsOf(pair) {
+const endLetters = 16; // of an id, that are seen however narrow the list is: ids differ at their ends more often than at their beginnings
+const rightToLeft = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
+
+/** Write an id into an element of two parts, of which the first one is cut where there is no room. */
+function writeId(element, text) {
+  let cut = rightToLeft.test(text) ? text.length : Math.max(0, text.length - endLetters);
+  if (/[\udc00-\udfff]/.test(text[cut] ?? '')) cut += 1; // not within a character
+  element.firstChild.textContent = text.slice(0, cut);
+  element.lastChild.textContent = text.slice(cut);
+}
+
+/** What is known of a pair, as small labels; in few words for the list. */
+function chipsOf(pair, short = false) {
   const chips = [];
   const verdict = verdicts.get(pair);
   if (verdict) chips.push(make('span', `chip ${verdict}`, words[verdict]));
   const truth = fact('truth', pair);
   if (truth !== null) chips.push(make('span', `chip ${truth}`, truth ? '✓ copy' : '✗ no copy'));
   const group = fact('group', pair);
-  if (group !== null) chips.push(make('span', 'chip', `group ${group + 1} · ${data.groups[group].size} photos`));
+  if (group !== null) chips.push(make('span', 'chip', `group ${group + 1}${short ? '' : ` · ${data.groups[group].size} photos`}`));
   for (const name of ['set', 'edit', 'view', 'note']) {
     if (fact(name, pair) !== null) chips.push(make('span', 'chip', shown(fact(name, pair))));
   }
-  if (fact('inliers', pair) !== null) chips.push(make('span', 'chip', `${fact('inliers', pair)} features agree`));
+  if (fact('inliers', pair) !== null) chips.push(make('span', 'chip', short ? 'aligned' : `${fact('inliers', pair)} features agree`));
   return chips;
 }
 
 function markChosen() {
-  for (const [place, row] of rows) row.setAttribute('aria-selected', place === state.at);
+  for (const [place, row] of rows) {
+    const now = String(place === state.at);
+    if (row.getAttribute('aria-selected') !== now) row.setAttribute('aria-selected', now);
+  }
   const chosen = rows.get(state.at);
-  if (chosen) $('list').setAttribute('aria-activedescendant', chosen.id);
-  else $('list').removeAttribute('aria-activedescendant');
+  if (!chosen) $('list').removeAttribute('aria-activedescendant');
+  else if ($('list').getAttribute('aria-activedescendant') !== chosen.id) $('list').setAttribute('aria-activedescendant', chosen.id);
 }
 
 /** Scroll as little as is needed to see a place. */
@@ -100,7 +124,11 @@ function makeList() {
   const soon = () => {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => { waits = false; drawRows(); });
+    requestAnimationFrame(() => {
+      waits = false;
+      const [first, last] = seenRows(enough);
+      if (first < drawn[0] || last > drawn[1]) drawRows();
+    });
   };
   $('list').addEventListener('scroll', soon, { passive: true });
   new ResizeObserver(soon).observe($('list'));

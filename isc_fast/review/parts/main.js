@@ -7,6 +7,7 @@ if (pairCount) {
   makeRange();
   makeKeys();
   makeCurve();
+  makeStops();
   showTally();
   refresh();
 } else {

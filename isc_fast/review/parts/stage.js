@@ -49,7 +49,7 @@ function drawPictures(pair) {
     if (state.mode === 'difference') caption.append(one, ' minus ', other);
     else if (placed) caption.append(other, ' laid over ', one);
     else caption.append(one, ' over ', other);
-    if (placed) caption.append(make('span', 'key', `edges of the ${data.sides[1]}`));
+    if (placed) caption.append(make('span', 'key', state.mode === 'difference' ? 'edges of the latter' : 'its edges'));
     $('compared').replaceChildren(figure);
     drawBoth(canvas, pair, state.mode, $('blend').value / 100);
   } else {

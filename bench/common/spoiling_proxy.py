@@ -80,7 +80,8 @@ class Proxy:
                 for name, value in headers:
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = dict(headers).get("Content-Length") if self.command == "HEAD" else None
+                lengths = [value for name, value in headers if name.lower() == "content-length"]
+                length = lengths[0] if lengths and self.command == "HEAD" else None
                 self.send_header("Content-Length", length or str(len(content)))
                 self.send_header("Connection", "close")
                 self.end_headers()
