@@ -65,15 +65,18 @@ def test_only_what_the_last_run_wrote_is_removed(tmp_path):
     ],
 )
 def test_a_verb_does_not_write_among_photos(tmp_path, capsys, verb, arguments):
-    photos, other = tmp_path / "photos", tmp_path / "other"
-    for folder, colour in ((photos, "red"), (other, "blue")):
+    photos, other, third = tmp_path / "photos", tmp_path / "other", tmp_path / "third"
+    for folder, colour in ((photos, "red"), (other, "blue"), (third, "green")):
         folder.mkdir()
         Image.new("RGB", (20, 20), colour).save(folder / f"{colour}.png")
-    (photos / "keep.csv").write_text("mine")
+        (folder / "keep.csv").write_text("mine")
     places = {"PHOTOS": str(photos), "OTHER": str(other)}
-    assert main([verb, *(places.get(text, text) for text in arguments), "-o", str(photos)]) == 1
-    assert f"isc-fast {verb} writes only to a folder of its own" in capsys.readouterr().err
+    said = {photos: "the same command reads it", third: f"isc-fast {verb} writes only to a folder of its own"}
+    for output, words in said.items():
+        assert main([verb, *(places.get(text, text) for text in arguments), "-o", str(output)]) == 1
+        assert words in capsys.readouterr().err
     assert sorted(path.name for path in photos.iterdir()) == ["keep.csv", "red.png"]
+    assert sorted(path.name for path in third.iterdir()) == ["green.png", "keep.csv"]
 
 
 def test_an_empty_name_is_not_the_working_folder(tmp_path, monkeypatch):
