@@ -163,12 +163,15 @@ def test_the_command_line(tmp_path, sides, capsys):
     assert "resuming" not in printed.err, "an alignment begins at nothing"
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["aligned"] == 2
+    (tmp_path / "notes").write_text("mine")
     for more, words in (
         (["--ids", "path"], "is not among the queries"),
         (["--top", "0"], "must be at least 1"),
         (["--inliers", "5"], "at least 6 features must agree, not 5"),
-        (["--pictures", str(tmp_path / "queries")], "is not empty"),
-        (["--pictures", str(tmp_path / "m.csv")], "is a file"),
+        (["--pictures", str(tmp_path / "queries")], "the same command reads it"),
+        (["--pictures", str(tmp_path / "m.csv")], "the same command reads it"),
+        (["--pictures", str(tmp_path)], "is not empty"),
+        (["--pictures", str(tmp_path / "notes")], "is a file"),
     ):
         assert main([*command, *more]) == 1
         assert words in capsys.readouterr().err
