@@ -37,8 +37,8 @@ PLAN_VERSION = 1
 VIEWS_VERSION = 2
 """The version of a plan with views of photos: an earlier isc-fast, which would describe the whole photos alone, refuses it."""
 SHARD_ROWS = 256
-"""Descriptors of one part, about, while there are few enough parts. A part costs 13 ms of the processor whatever it holds, which is a
-tenth of a percent of the work of a large network, and a percent of that of a small one."""
+"""Descriptors of one part, about, while there are few enough parts. A part costs some 13 ms of the processor whatever it holds: a
+thousandth of the work of a large network, and a hundredth of that of a small one."""
 MIN_SHARD_ITEMS = 8
 """Images of one part at least, however many views each has."""
 MAX_SHARDS = 4096
