@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> int:
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
     workers = search_workers_of(arguments)
     unit = "million pairs" if any(value is not None for value in workers.values()) else "references"
-    with named_progress(search=unit, page="pairs") as printers, told_in_one_line():
+    with named_progress(search=unit, align="queries", page="pairs") as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,
