@@ -48,6 +48,7 @@ from isc_fast.matching.matches import read_matches, read_truth
 from isc_fast.networks.digests import kept_digest
 from isc_fast.networks.torch_files import damage_of
 from isc_fast.review.placement import read_evidence
+from isc_fast.runs.file_kinds.table import describe_file
 from isc_fast.runs.verification import verify_file
 from isc_fast.sources.listing import list_images, open_item
 
@@ -259,6 +260,12 @@ READERS: dict[str, Reader] = {
     "tuning": Reader("a.onnx.tune.json", seeds.tunings, lambda path: saved_setting(path.with_name("a.onnx"), "e")),
     "calibration": Reader("c.json", seeds.calibrations, _read_calibration),
     "evidence": Reader("e.jsonl", seeds.evidence, read_evidence),
+    "info of a table": Reader("t", seeds.tables, describe_file),
+    "info of a document": Reader("d.json", seeds.documents, describe_file),
+    "info of a page": Reader("p.html", seeds.pages, describe_file),
+    "info of a checkpoint": Reader("a.pth", seeds.checkpoints, describe_file, needs="torch"),
+    "info of an extraction": Reader(
+        "out.parts/plan.sqlite", seeds.made(lambda path: seeds.small_plan().write(path), "plan.sqlite"), describe_file),
     "digest": Reader("a.pth.sha256", seeds.digests, lambda path: kept_digest(path.with_suffix(""))),
     "checkpoint": Reader("a.pth", seeds.checkpoints, _read_checkpoint, needs="torch"),
     "checkpoint of old": Reader("a.pth", seeds.old_checkpoints, _read_checkpoint, needs="torch"),

@@ -48,7 +48,9 @@ from isc_fast.matching.index.layout import MANIFEST
 from isc_fast.matching.matches import Matches, write_matches
 from isc_fast.networks.digests import keep_digest
 from isc_fast.review.alignment import Alignment
+from isc_fast.review.pairs import Pair, ReviewPage
 from isc_fast.review.placement import EvidenceRow, write_evidence
+from isc_fast.review.writing import write_page
 
 # --- descriptors ---
 
@@ -340,6 +342,30 @@ def manifests(folder: Path) -> Iterator[bytes]:
 
 def index_beside(folder: Path) -> None:
     shutil.copytree(folder / "seeds" / "index", folder / "index", dirs_exist_ok=True)
+
+
+def tables(_folder: Path) -> Iterator[bytes]:
+    """What says by its columns what it is, in every form of text."""
+    yield b"group,id,size,weakest_link,kept_id,score,kind\n1,a,2,0.5,,,\n1,b,2,0.5,a,0.5,file\n"
+    yield b'[\n{"evaluation": "e", "id": "a", "train_id": "b", "score": 0.5},\n{"evaluation": "e"}\n]\n'
+    yield b'{"id": "a", "path": "a.jpg", "stage": "decode", "reason": "cut"}\n' * 2
+    yield b'query_id,reference_id,verdict,score,set\n"a,b",c,right,0.5,\n'
+    yield b"a,b,0.5\nc,d,0.25\n"
+    yield b"a.jpg\nb\tc.png\n"
+
+
+def documents(_folder: Path) -> Iterator[bytes]:
+    """Objects in JSON that say by their names what they are."""
+    yield b'{"kit": {"micro_ap": 0.5, "threshold_at_p90": null}}'
+    yield b'{"stage": {"name": "v83"}, "start": "a", "samples": 3, "negatives": 0}'
+    yield b'{"isc_fast_plan": {"gpu": "H100"}}'
+    said = b'[{"query_id": "a", "reference_id": "b", "verdict": "wrong"}]'
+    yield b'{"format": "isc-fast verdicts", "version": 1, "verdicts": ' + said + b"}"
+
+
+def pages(folder: Path) -> Iterator[bytes]:
+    write_page(folder / "p.html", ReviewPage("<a>", "", [Pair("a", "b", 0.5, note="x"), Pair("a", "c", 0.4)]), {}, {})
+    yield (folder / "p.html").read_bytes()
 
 
 def evidence(folder: Path) -> Iterator[bytes]:

@@ -14,6 +14,8 @@ from pages import read_page
 from PIL import Image
 
 from isc_fast import Matches, Truth, write_report
+from isc_fast.assets import demo_photos
+from isc_fast.decoders.rules import load_rgb
 from isc_fast.errors import InputError
 from isc_fast.evaluation.metrics import curve_of, evaluate
 from isc_fast.review.curve import points_of
@@ -151,3 +153,27 @@ def test_of_too_many_rows_a_report_shows_some_of_every_score(tmp_path):
     assert np.histogram(scores, 5, (0, 1))[0].min() >= 8
     with pytest.raises(InputError, match="at least 1 pair, not 0"):
         write_report(tmp_path / "r.html", matches, max_rows=0, **common)
+
+
+@pytest.mark.parametrize("turn", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_decoded_as_small_as_it_is_shown(turn, mode):
+    """It looks as it does decoded whole, upright too; other formats have their size."""
+    with Image.open(demo_photos()[3]) as photo:
+        large = photo.convert("RGB").resize((2000, 1500)).convert(mode)
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[274] = turn
+    large.save(out, "JPEG", quality=95, exif=exif)
+    whole, shown = load_rgb(out.getvalue()), load_rgb(out.getvalue(), 208)
+    sides = (500, 375) if turn == 1 else (375, 500)
+    assert shown.size == sides
+    assert whole.size == (4 * sides[0], 4 * sides[1])
+    assert load_rgb(out.getvalue(), 600).size == whole.size
+    one, other = (
+        np.asarray(image.resize((sides[0] // 5, sides[1] // 5), Image.Resampling.BOX), np.float32)
+        for image in (whole, shown)
+    )
+    assert np.abs(one - other).mean() < 1
+    png = io.BytesIO()
+    large.convert("RGB").save(png, "PNG")
+    assert load_rgb(png.getvalue(), 208).size == (2000, 1500)

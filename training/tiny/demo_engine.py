@@ -2,7 +2,7 @@
 
 These commands make everything from nothing. They take two hours and a half on two cores, and need apt-get and npm for the photos:
 
-    pip install 'isc-fast[cpu,export,train]'
+    pip install '.[cpu,export,train]'
     python -m isc_fast.training.tiny.photo_pool POOL
     python -m isc_fast.training.tiny.data_set POOL -o DATA
     torchrun --nproc-per-node=2 -m isc_fast.training --schedule mini --data DATA -o RUNS --device cpu --workers 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 import re
 import zipfile
@@ -18,7 +17,7 @@ from ...engines.base import CHECKPOINT_SUFFIXES, describe_engine, names_engine
 from ...errors import FormatError, InputError
 from ...extraction.json_plan import read_json_plan
 from ...extraction.plan import Plan
-from ...files.reading import one_line
+from ...files.reading import one_line, parse_json
 from ...files.sums import content_bytes
 from ...matching.index.layout import has_manifest
 from ...sources.choice import Choice
@@ -48,7 +47,7 @@ def _members(seen: Glance) -> list[str]:
     try:
         with zipfile.ZipFile(seen.path) as archive:
             return archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged directory can raise nearly any error
         raise FormatError(f"{seen.path} is damaged ({one_line(error)}); copy it again from a sound copy") from error
 
 
@@ -74,9 +73,9 @@ def _safetensors(seen: Glance) -> Facts:
     length = int.from_bytes(seen.head[:8], "little")
     try:
         with open(seen.path, "rb") as stream:
-            header = json.loads(stream.read(8 + min(length, _HEADER_BYTES))[8:])
+            header = parse_json(stream.read(8 + min(length, _HEADER_BYTES))[8:])
         return {"tensors": len(header.keys() - {"__metadata__"})}
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise FormatError(f"{seen.path} is damaged ({one_line(error)}); copy it again from a sound copy") from error
 
 
@@ -87,7 +86,7 @@ def _is_page(seen: Glance) -> bool:
 def _page(seen: Glance) -> Facts:
     content = seen.path.read_bytes()
     try:
-        title, data = _TITLE.search(content), json.loads(_DATA.search(content)[1])  # type: ignore[index]
+        title, data = _TITLE.search(content), parse_json(_DATA.search(content)[1])  # type: ignore[index]
         pairs = data["pairs"]
         facts: Facts = {
             "title": html.unescape(title[1].decode("utf-8")) if title else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,8 +73,8 @@ def _unfinished(seen: Glance) -> Facts:
 
 def _tasks(seen: Glance) -> Facts:
     plan_id = str(_document(seen.path / TASKS_BEGUN).get("plan", ""))
-    folder = seen.path / plan_id
-    done = sum(name.endswith((".pairs", ".h5")) for name in os.listdir(folder)) if plan_id and folder.is_dir() else 0
+    folder = seen.path / (plan_id if _PLAN_ID.fullmatch(plan_id) else "")
+    done = sum(name.endswith((".pairs", ".h5")) for name in Glance(folder).names)
     record = {name: value for name, value in _document(seen.path / "search.json").items() if name != "asked"}
     return {"plan_id": plan_id, "tasks_done": done, **record, "plan": dict(_document(folder / PLAN))}
 
