@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from ..decoders.opening import ImageProblem
 from ..decoders.rules import load_rgb
 from ..errors import InputError, require
 from ..files.atomic import make_folder, replacing, try_to_write
-from ..items import Item, Photo
+from ..items import Photo
 from ..machine.cores import available_cores
 from ..matching.matches import Matches, check_output, write_matches
 from ..progress import ProgressCallback, saying_what_is_kept
@@ -29,18 +27,17 @@ from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either
 from ..review.evidence import draw_evidence
 from ..review.pairs import Pair
 from ..review.placement import EvidenceRow, Placement, write_evidence
-from ..sources.base import Source, opener
+from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
-from ..sources.stamps import stamps_of
 from .aligning import SUFFIX, Seen, journal
 from .describing import descriptors_among
+from .looked_at import LookedAt
 
 TOP = 10
 BONUS = 1.0
 """What an aligned pair's score gains: such pairs stand before all others, in the order of their own scores."""
 PICTURES = 100
-_KEPT = 400  # references whose features stay in memory, 770 kB each
 _AHEAD = 4  # queries for each thread that are begun before the results of the first are taken
 
 
@@ -145,7 +142,7 @@ def align_matches(
     return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
 
 
-def _draw(folder: Path, matches: Matches, found: Mapping[int, Alignment], sides: tuple[_Side, _Side]) -> None:
+def _draw(folder: Path, matches: Matches, found: Mapping[int, Alignment], sides: tuple[LookedAt, LookedAt]) -> None:
     """Draw aligned pairs into an empty folder, which is empty again if this is interrupted: the next run wants it so."""
     try:
         for number, (row, one) in enumerate(found.items(), 1):
@@ -224,7 +221,7 @@ class Looked:
 
     alignments: Mapping[int, Alignment]
     count: int
-    sides: tuple[_Side, _Side]
+    sides: tuple[LookedAt, LookedAt]
 
 
 def look_at(
@@ -246,8 +243,8 @@ def look_at(
     require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
     wanted = _best_of_each(matches, top)
     sides = (
-        _Side("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
-        _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
+        LookedAt("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
+        LookedAt("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
     )
     found: dict[int, Alignment] = {}
     with (
@@ -273,7 +270,7 @@ def look_at(
     return Looked(found, sum(map(len, wanted)), sides)
 
 
-def _digest(matches: Matches, wanted: Sequence[Sequence[int]], sides: tuple[_Side, _Side], inliers: int) -> str:
+def _digest(matches: Matches, wanted: Sequence[Sequence[int]], sides: tuple[LookedAt, LookedAt], inliers: int) -> str:
     """SHA-256 of all that decides what is seen: which pairs are looked at, in which photos, and how much must agree."""
     digest = hashlib.sha256(f"{inliers} {__version__}".encode())
     for rows in wanted:
@@ -284,66 +281,20 @@ def _digest(matches: Matches, wanted: Sequence[Sequence[int]], sides: tuple[_Sid
     return digest.hexdigest()
 
 
-def _unread(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side]) -> tuple[list[str], list[str]]:
+def _unread(matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, LookedAt]) -> tuple[list[str], list[str]]:
     """Which photos of one query's matches cannot be read."""
     asked = {matches.query_ids[row] for row in rows}, {matches.reference_ids[row] for row in rows}
     of_queries, of_references = (sorted(ids & side.unread) for ids, side in zip(asked, sides, strict=True))
     return of_queries, of_references
 
 
-class _Side:
-    """The photos of one side that are looked at."""
-
-    def __init__(self, name: str, source: Source, wanted: set[str]) -> None:
-        self._items: dict[str, Item] = {item.id: item for item in source.list().found if item.id in wanted}
-        missing = next((id_ for id_ in sorted(wanted) if id_ not in self._items), None)
-        if missing is not None:
-            raise InputError(
-                f"{missing!r} of the matches is not among the {name}; give the photos that they were extracted from, with the "
-                "same id rule (--ids)"
-            )
-        self._open = opener(source)
-        self._features: OrderedDict[str, Features] = OrderedDict()
-        self._lock = threading.Lock()
-        self.unread: set[str] = set()
-
-    def state(self) -> bytes:
-        """SHA-256 of which photos these are, and of size and time of their files."""
-        items = sorted(self._items.values(), key=lambda item: item.id)
-        digest = hashlib.sha256(json.dumps([[item.id, item.path] for item in items]).encode("ascii"))
-        digest.update(stamps_of([item.path for item in items]).tobytes())
-        return digest.digest()
-
-    def image(self, id_: str) -> Image.Image | None:
-        """A photo; None if it cannot be read."""
-        try:
-            return load_rgb(self._open(self._items[id_]))
-        except ImageProblem:
-            self.unread.add(id_)
-            return None
-
-    def features(self, id_: str) -> Features | None:
-        """The features of a photo, which are kept for a while; None if it cannot be read."""
-        with self._lock:
-            if id_ in self._features:
-                self._features.move_to_end(id_)
-                return self._features[id_]
-        image = self.image(id_)
-        if image is None:
-            return None
-        made = find_features(image)
-        with self._lock:
-            self._features[id_] = made
-            while len(self._features) > _KEPT:
-                self._features.popitem(last=False)
-        return made
-
-
 def _of_query(image: Image.Image) -> tuple[Features, Features]:
     return find_features(image), find_features(image, mirrored=True)
 
 
-def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side], inliers: int) -> dict[int, Alignment]:
+def _aligned(
+    matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, LookedAt], inliers: int
+) -> dict[int, Alignment]:
     """The alignments of one query's matches, by their rows."""
     image = sides[0].image(matches.query_ids[rows[0]])
     if image is None:
