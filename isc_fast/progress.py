@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
+
+from .errors import IscFastError
 
 ProgressCallback = Callable[[int, int, int], None]
 """A function that is called with (images done, all images, images that failed), first before this run does any work. Of photos in
@@ -14,6 +16,7 @@ containers that nobody has gone through, the number of all is -1."""
 
 _TERMINAL_EVERY_S = 0.1
 _LOG_EVERY_S = 15.0
+_KEPT = "interrupted: "
 
 
 def duration(seconds: float) -> str:
@@ -26,6 +29,31 @@ def duration(seconds: float) -> str:
 def _is_notebook(stream: TextIO) -> bool:
     """Whether Jupyter shows what is printed. It redraws a line at a carriage return, and knows nothing else of a terminal."""
     return type(stream).__module__.startswith("ipykernel.")
+
+
+@contextlib.contextmanager
+def saying_what_is_kept(words: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept of the work in the block, in a note to the exception that interrupts it; see `BaseException.add_note`.
+
+    It may be another exception than KeyboardInterrupt: a library such as HDF5 cannot pass that on.
+
+    Args:
+        words: gives ``"4 of 60 photos are kept"``; called after an interruption. It must not wait for a network.
+    """
+    try:
+        yield
+    except IscFastError:
+        raise
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            error.add_note(f"{_KEPT}{words()}")
+        raise
+
+
+def what_is_kept(error: BaseException) -> str:
+    """What `saying_what_is_kept` has said; empty where nothing was."""
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    return "; ".join(note.removeprefix(_KEPT) for note in notes if note.startswith(_KEPT))
 
 
 class ProgressPrinter:

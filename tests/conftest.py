@@ -112,8 +112,9 @@ def photos() -> Sequence[Path]:
 
 
 @pytest.fixture(scope="session")
-def folder_of(photos: Sequence[Path]) -> Callable[[Path, int], Path]:
-    """Return a function that makes a folder with links to the first n photos."""
+def folder_of() -> Callable[[Path, int], Path]:
+    """Return a function that makes a folder with links to the first n photos, also where a file has other `photos`."""
+    photos = demo_photos()
 
     def make(folder: Path, count: int) -> Path:
         folder.mkdir(parents=True)

@@ -26,7 +26,7 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--negatives", metavar="FILE", help="subtract these first, as the descriptors will be normalised"
     )
-    parser.add_argument("--sample", type=int, metavar="N", help="photos to draw at most (default: 400)")
+    parser.add_argument("--sample", type=int, metavar="N", help="photos to draw, a fifth as strangers (default: 400)")
     parser.add_argument("--copies", type=int, metavar="N", help="edited copies of each (default: 5)")
     parser.add_argument(
         "--share", type=float, metavar="S", help="of the photos that are expected to be copies (default: 0.01)"
@@ -68,7 +68,8 @@ def run(arguments: Namespace) -> int:
         show(json.dumps(found.to_dict()))
         return 0
     show(
-        f"{found.path}: {len(made.true)} copies of {made.photos} photos; for {found.words}, with {found.task.copies:.3g} copies"
+        f"{found.path}: {len(made.true)} copies of {made.photos} photos, and {made.strange_copies} of {made.strangers} "
+        f"strangers, which are compared with nothing; for {found.words}, with {found.task.copies:.3g} copies"
     )
     show(f"{'precision':>9} {'threshold':>9}  {'95 % interval':<15} {'copies found':>12} {'wrong pairs':>11}")
     for precision, at in found.at.items():

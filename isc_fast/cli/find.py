@@ -81,7 +81,8 @@ def run(arguments: Namespace) -> int:
     workers = search_workers_of(arguments)
     unit = "million pairs" if any(value is not None for value in workers.values()) else "references"
     noting = noted_after("isc_fast.left_out")
-    with noting, named_progress(search=unit, page="pairs") as printers, told_in_one_line():
+    printed = named_progress(search=unit, align="queries", page="pairs")
+    with noting, printed as printers, told_in_one_line():
         found = find_copies(
             arguments.queries,
             arguments.references,

@@ -12,6 +12,7 @@ from .output import note, show
 
 if TYPE_CHECKING:
     from ..matching.index.changes import IndexChange
+    from ..runs.asking import IndexAnswer
 
 HELP = "build an index that answers for one photo in milliseconds, change it, and ask it"
 EXAMPLE = "isc-fast index build refs.h5 -o index/"
@@ -66,7 +67,12 @@ def _add_query(query: ArgumentParser) -> None:
     query.add_argument("index", metavar="INDEX", help=_INDEX_HELP)
     query.add_argument("photos", nargs="+", metavar="PHOTO", help=f"{PHOTOS_HELP}; or one descriptor file")
     query.add_argument("-k", type=int, metavar="K", help="rows of each photo at most (default: 10)")
-    query.add_argument("--threshold", type=float, metavar="S", help="lowest score, a cosine (default: any)")
+    query.add_argument(
+        "--threshold",
+        type=float,
+        metavar="S",
+        help="lowest score, a cosine (default: any; a note says which of the pairs are matches)",
+    )
     add_views(query, "each photo")
     query.add_argument("--negatives", metavar="FILE", help="those that were subtracted from the rows of the index")
     add_describing(query, "the engine of the rows; ", keeps=False)
@@ -150,6 +156,19 @@ def _query(arguments: Namespace) -> int:
     views = answer.matches.views or [""] * len(answer.matches)
     for (query, reference, score), view in zip(answer.matches, views, strict=True):
         show(f"{score:.4f}  {query}  {reference}" + (f"  {view}" if view else ""))
-    matched = len(set(answer.matches.query_ids))
-    note(f"{len(answer.matches)} pairs; {matched} of {answer.queries} queries match")
+    note(_in_words(answer))
     return 0
+
+
+def _in_words(answer: IndexAnswer) -> str:
+    """Say how many queries match; without a threshold, what is printed are the nearest rows, whatever they score."""
+    count = len(answer.matches)
+    if answer.given:
+        return f"{count} pairs; {answer.matched} of {answer.queries} queries match"
+    if answer.threshold is None:
+        return f"the {count} nearest pairs, whatever their score; --threshold S says from which on a pair is a match"
+    matched = f"{answer.matched} of {answer.queries} queries match" if answer.matched else "none is a match"
+    return (
+        f"the {count} nearest pairs, whatever their score; {matched}, at {answer.threshold:.2f} or above, the engine's default "
+        "(--threshold sets another, and leaves out what lies below)"
+    )

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from .. import __version__
 from ..errors import IscFastError
+from ..progress import what_is_kept
 from . import (
     align,
     assemble,
@@ -123,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # What a library raises after an interruption is often something else: HDF5 cannot pass the interruption on.
             if not (interrupts.seen or isinstance(error, KeyboardInterrupt)):
                 raise
-            print_error("\ninterrupted; run the same command again to go on")
+            kept = what_is_kept(error)
+            print_error(f"\ninterrupted{kept and f': {kept}'}; run the same command again")
             _leave_decoders()
             status = INTERRUPTED
     problem = flush_output()

@@ -125,12 +125,14 @@ class PlanFacts(Record):
         batch_size: images in one engine call.
         shard_size: images of one part, or containers of images.
         by_container: whether containers were planned; missing where images were.
+        inputs: SHA-256 of the names of the inputs and of how they were listed; missing where nobody said so.
     """
 
     id: str | None = None
     batch_size: int | None = None
     shard_size: int | None = None
     by_container: bool | None = None
+    inputs: str | None = None
 
 
 _NOT_THE_NETWORK = frozenset(
@@ -193,6 +195,7 @@ class ExtractionFacts:
     shard_size: int
     views: tuple[str, ...] = ONLY_WHOLE
     by_container: bool = False
+    inputs: str | None = None
 
 
 ROW_TYPES = ("float32", "float16")
@@ -316,7 +319,7 @@ class Provenance(Record):
         facts = (self.engine_id, engine.name, self.decoder, plan.id, plan.batch_size, plan.shard_size)
         if self.normalization or self.smoothing or None in facts:
             return None
-        return ExtractionFacts(*facts, self.seen, bool(plan.by_container))  # type: ignore[arg-type]  # none of them is None
+        return ExtractionFacts(*facts, self.seen, bool(plan.by_container), plan.inputs)  # type: ignore[arg-type]  # none is None
 
     @property
     def arithmetics(self) -> list[str]:

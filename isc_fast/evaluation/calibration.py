@@ -131,6 +131,16 @@ class Calibration:
     copies_of: Ints
     left_out: int = 0
 
+    @property
+    def strangers(self) -> int:
+        """How many more photos gave copies, whose originals are compared with nothing: all their pairs are unrelated."""
+        return len(self.copies_of) - self.photos
+
+    @property
+    def strange_copies(self) -> int:
+        """How many copies of strangers were compared."""
+        return int(self.copies_of[self.photos :].sum())
+
     @classmethod
     def of(cls, trial: Trial, meta: Mapping[str, Any]) -> Calibration:
         """Measure a trial, after photos that are copies of each other were left out.

@@ -27,12 +27,12 @@ def check_request(request: Request) -> None:
             )
 
 
-def part_size(request: Request, listed: Listed) -> Callable[[int, int], int]:
-    """What gives the size of a shard by the number of items and the batch size."""
+def part_size(request: Request, listed: Listed) -> Callable[[int, int, int], int]:
+    """What gives the size of a shard by the number of items, the batch size and the number of views."""
     if not request.by_container:
         return folder_shard_size
     sizes = stamps_of([item.path for item in listed.items])[:, 0]
-    return lambda count, _batch: container_shard_size(count, int(sizes[sizes > 0].sum()))
+    return lambda count, _batch, _views: container_shard_size(count, int(sizes[sizes > 0].sum()))
 
 
 def check_same_containers(

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import gcd
 from typing import Protocol, cast
 
 import numpy as np
@@ -26,7 +25,7 @@ from ..engines.base import AsyncEngine, DeviceEngine, Engine, Pending, abilities
 from ..items import NOTED, Failure, Item, Photo, Problem
 from ..sources.listing import open_item
 from ..sources.whole_containers import Expansion
-from .plan import Digesting, Shard
+from .plan import Digesting, Shard, photos_at_once
 
 Vectors = npt.NDArray[np.float32]
 
@@ -34,9 +33,6 @@ _ONE_COLOUR = Problem(NOTED, "of one single colour: its descriptor is that of ev
 
 OPENED_AHEAD = 64
 """Photos of a shard that are opened before the decoder asks for them."""
-
-_MOST_CALLS = 8
-"""Engine calls whose pixels are decoded together, at most, to fill all of them with views."""
 
 AHEAD = 1
 """Batches that an engine has begun when it is given the next one: it works on one while the next is copied to it."""
@@ -65,12 +61,8 @@ class Equipment:
 
     @property
     def photos_at_once(self) -> int:
-        """Photos whose views fill an engine call; or a few calls, where those of one photo are more than a call takes."""
-        views = len(self.views)
-        if views <= self.batch_size:
-            return self.batch_size // views
-        common = gcd(self.batch_size, views)
-        return self.batch_size // common if views // common <= _MOST_CALLS else 1
+        """See `isc_fast.extraction.plan.photos_at_once`."""
+        return photos_at_once(self.batch_size, len(self.views))
 
 
 class Sink(Protocol):

@@ -159,7 +159,7 @@ def _job_of_finished(
         return nothing
     with contextlib.closing(files):
         whole = files.whole()
-        update = update_of(request, plan, whole, made)
+        update = update_of(request, listed, plan, whole, made)
         if update is None:
             if made.plan_id != plan.id:
                 words = difference(whole, made, plan, request)

@@ -9,6 +9,8 @@ that name the difference.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +28,7 @@ from ..items import Failure, Item
 from ..sources.choice import Choice
 from .changes import Changes, find_changes
 from .parts import PartsFolder
-from .plan import Digesting, Plan, default_shard_size
+from .plan import Digesting, Plan, default_shard_size, rounded_up
 from .runners.base import Facts
 from .share import Share
 
@@ -76,6 +78,7 @@ class Listed:
         inputs: where and how they were listed, as the plan writes it down.
         ignored, ignored_suffixes, excluded: see `isc_fast.sources.listing.Listing`.
         digesting: gives digests of the images, where the call wants them.
+        given: the inputs alone, without what this call takes of them; empty where nobody said which they are.
     """
 
     items: Sequence[Item]
@@ -84,6 +87,12 @@ class Listed:
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
     digesting: Digesting | None = None
+    given: Sequence[str] = ()
+
+    @property
+    def inputs_id(self) -> str | None:
+        """SHA-256 of the inputs, in hexadecimal; None where nobody said which they are."""
+        return hashlib.sha256(json.dumps([*self.given]).encode("ascii")).hexdigest() if self.given else None
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class Job:
         finished: what the output holds if it is complete already; then there is nothing to do.
         update: for an output that is brought up to date; then the plan holds only the images to describe.
         dtype: the type in which the output holds the rows.
+        inputs_id: see `Listed`.
     """
 
     plan: Plan
@@ -138,6 +148,7 @@ class Job:
     finished: Outcome | None = None
     update: Update | None = None
     dtype: str | None = None
+    inputs_id: str | None = None
 
     @property
     def images(self) -> int:
@@ -166,7 +177,8 @@ def find_job(request: Request, listed: Listed, facts: Facts, parts: PartsFolder)
     earlier = Settings(begun.batch_size, begun.shard_size, begun.decoder) if begun else None
     plan, note = parts.begin_or_resume(plan_of(request, listed, facts, earlier), overwrite=request.overwrite)
     retries = request.retry_failed and not parts.output.exists()
-    return Job(plan, parts.missing(plan, and_failed=retries), note, dtype=request.dtype)
+    missing = parts.missing(plan, and_failed=retries)
+    return Job(plan, missing, note, dtype=request.dtype, inputs_id=listed.inputs_id)
 
 
 def _job_of_finished(
@@ -179,12 +191,13 @@ def _job_of_finished(
             f"{parts.output} holds rows of {dtype}, not {request.dtype}: isc-fast merge {parts.output} --dtype {request.dtype} "
             f"-o {parts.output} writes it so, and --overwrite describes the photos again"
         )
-    update = update_of(request, plan, whole, made, listed.digesting)
+    update = update_of(request, listed, plan, whole, made)
     if update:
         todo = Chosen(plan.items, update.changes.anew)
         wanted = replace(plan, inputs=[UPDATE, *plan.inputs], items=todo)
         begun, _ = parts.begin_or_resume(wanted, overwrite=True, exactly=True)
-        return Job(begun, parts.missing(begun), str(update.changes), update=update, dtype=dtype)
+        missing, words = parts.missing(begun), str(update.changes)
+        return Job(begun, missing, words, update=update, dtype=dtype, inputs_id=listed.inputs_id)
     if made.plan_id != plan.id:
         raise MismatchError(
             f"{parts.output} was made {difference(whole, made, plan, request)}: give another output, or --overwrite it"
@@ -192,20 +205,20 @@ def _job_of_finished(
     if not (request.retry_failed and whole.failures):
         return Job(plan, finished=Outcome(len(whole), keep(whole.failures), keep(whole.notes)))
     plan = parts.begin_again(plan, whole)
-    return Job(plan, parts.missing(plan), dtype=dtype)
+    return Job(plan, parts.missing(plan), dtype=dtype, inputs_id=listed.inputs_id)
 
 
-def update_of(
-    request: Request, plan: Plan, whole: Descriptors, made: ExtractionFacts, digesting: Digesting | None = None
-) -> Update | None:
+def update_of(request: Request, listed: Listed, plan: Plan, whole: Descriptors, made: ExtractionFacts) -> Update | None:
     """How a finished output is to be brought up to date; None where it is, or where it cannot be.
 
-    It cannot be where it was made in another way than the plan says, does not say what its photos were, or has none of the
-    plan's images.
+    It cannot be where it was made in another way than the plan says, does not say what its photos were, or is not of this
+    collection: it is if one of its photos is as it was, wherever that lies now; or if it has the name of one, and was made from
+    the same inputs. Names alone say little: other folders have an ``IMG_0001.jpg`` too.
     """
     then = made.engine_id, made.decoder, made.batch_size, made.views
     if then != (plan.engine_id, plan.decoder, plan.batch_size, plan.views) or whole.stamps is None:
         return None
+    digesting = listed.digesting
     by_bytes = digesting is not None and whole.digests is not None
     if not by_bytes and not (whole.stamps[:, 0] >= 0).any():  # then no change can be seen
         return None
@@ -214,7 +227,9 @@ def update_of(
         changes = changes.without_failures()
     same_images = made.plan_id == plan.id  # as far as their names say: each of them may be another photo by now
     unchanged = same_images and not len(changes.anew) and not changes.refreshed
-    if not (changes.kept or same_images) or (unchanged and (request.keep_gone or not changes.gone)):
+    same_inputs = made.inputs is not None and made.inputs == listed.inputs_id
+    known = changes.kept or same_images or (same_inputs and changes.changed)
+    if not known or (unchanged and (request.keep_gone or not changes.gone)):
         return None
     return Update(plan, changes, request.keep_gone)
 
@@ -224,7 +239,7 @@ def plan_of(
     listed: Listed,
     facts: Facts,
     earlier: Settings | None,
-    shard_size: Callable[[int, int], int] = default_shard_size,
+    shard_size: Callable[[int, int, int], int] = default_shard_size,
 ) -> Plan:
     """The plan of a call. What the call leaves open is as in the earlier run, or else what suits the engine.
 
@@ -232,13 +247,15 @@ def plan_of(
         request, listed: what the call wants.
         facts: what the engine is.
         earlier: what an earlier run of the same output was made by.
-        shard_size: gives the images of a shard by the number of images and the batch size.
+        shard_size: gives the images of a shard by the number of images, the batch size and the number of views.
     """
     batch = request.batch_size or (earlier.batch_size if earlier else facts.default_batch_size)
-    size = request.shard_size or (earlier.shard_size if earlier else shard_size(len(listed.items), batch))
+    default = earlier.shard_size if earlier else shard_size(len(listed.items), batch, len(request.views))
+    size = request.shard_size or default
+    whole_already = request.shard_size is None and (earlier is None or earlier.batch_size == batch)
+    if not (whole_already or request.by_container):
+        size = rounded_up(size, batch)
     decoder = name_decoder(request.decoder, facts, earlier, request.views)
-    if not request.by_container:
-        size = -(-size // batch) * batch
     return Plan(listed.inputs, listed.items, facts.id, decoder, batch, size, request.views)
 
 
@@ -248,9 +265,9 @@ def name_decoder(wanted: str, facts: Facts, earlier: Settings | None, views: tup
     return choose_decoder(inherited, replace(facts.spec.input, views=views), stays_there=facts.takes_gpu_pixels)
 
 
-def made_by(plan: Plan, facts: Facts, dtype: str | None) -> dict[str, Any]:
-    """What an output says it was made by; its rows are stored in this type."""
-    by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size, plan.by_container or None)
+def made_by(plan: Plan, facts: Facts, dtype: str | None, inputs_id: str | None) -> dict[str, Any]:
+    """What an output says it was made by; its rows are stored in this type. For the inputs' id see `Listed`."""
+    by_plan = PlanFacts(plan.id, plan.batch_size, plan.shard_size, plan.by_container or None, inputs_id)
     made = Provenance.of_extraction(facts.id, facts.spec.to_dict(), plan.decoder, by_plan, plan.views)
     return made.stored_as(dtype).write()
 
@@ -302,7 +319,7 @@ def _guess(whole: Descriptors, plan: Plan, request: Request) -> str:
     then, now = list(whole.ids[:_LOOKED_AT]), [item.id for item in plan.items[:_LOOKED_AT]]
     if not set(then).isdisjoint(now):
         if whole.digests is None or request.checksum:
-            return "; ids are the same, and the photos are not"
+            return "; ids are the same, and the size or time of every photo is another one"
         return "; ids are the same: if these photos were only copied or touched, --checksum sees it by their bytes"
     by_stem = {_stem(id_): id_ for id_ in then}
     pair = next(((by_stem[_stem(id_)], id_) for id_ in now if _stem(id_) in by_stem), None)

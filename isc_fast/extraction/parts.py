@@ -329,6 +329,14 @@ class PartsFolder:
         """Store a part. `made` says of which shard; the rest is as `isc_fast.descriptors.writing.write_blocks` takes it."""
         write_blocks(self.part(made.shard or 0), blocks, meta=made.write(), **content)
 
+    def kept_in_words(self, plan: Plan) -> str:
+        """Say how many images of a plan have their part by now, for whoever interrupted the run."""
+        count = len(plan.items)
+        done = sum(len(plan.rows(index)) for index in range(plan.shard_count) if self.part(index).exists())
+        if done:
+            return f"{done} of {count} photos are kept"
+        return f"none of {count} photos is kept yet, since a part of {min(plan.shard_size, count)} is written when it is complete"
+
     def begin_again(self, plan: Plan, whole: Descriptors) -> Plan:
         """Turn the finished result of a plan back into parts, without the shards in which images failed.
 

@@ -24,7 +24,7 @@ from ..engines.base import Engine
 from ..errors import InputError, OutputError
 from ..files.lazy import Lazy
 from ..items import Failure, Item
-from ..progress import ProgressCallback, Tally
+from ..progress import ProgressCallback, Tally, saying_what_is_kept
 from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
@@ -104,14 +104,15 @@ def extract(
     """Describe photos: decode each, run the engine, write one HDF5 file of descriptors.
 
     A run may be interrupted at any moment, also by ``kill -9`` or a power cut; the same call then continues it. The
-    bytes of the result depend on the images, the engine, the decoder and the batch size alone. They do not depend on
-    ``workers``, on interruptions or on the number of devices of one kind. An image that cannot be read becomes a row in
-    the file's ledger of failures.
+    bytes of the result depend on the images, the engine, the decoder, the batch size and, since the file names its plan, the
+    part size alone. They do not depend on ``workers``, on interruptions or on the number of devices of one kind. An image that
+    cannot be read becomes a row in the file's ledger of failures.
 
     A finished output is brought up to date: images that are new, or whose file has another size or time than when it was
     described, are described; the others keep their rows, in the order of the listing; those that are gone are left out.
     The folder of the images may have moved. Photos in an archive or a table count as changed if that file was, unless
-    ``checksum`` compares their bytes. An output that shares no image with the inputs is refused.
+    ``checksum`` compares their bytes. An output that shares no image with the inputs is refused; one of the same inputs shares
+    those whose ids it has, however much they have changed.
 
     Args:
         inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
@@ -127,8 +128,9 @@ def extract(
         decoder: one of `isc_fast.decoders.base.DECODERS`. By default (``"auto"``) the one that the output or its parts
             were begun with; else dali for an engine that takes pixels on its GPU, if dali works here; else turbo if its
             libraries are installed; else pillow.
-        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches. With ``by_container``,
-            containers of one part.
+        shard_size: images of one part, which is the unit of resuming; rounded up to whole batches. By default as the run that is
+            resumed has it, or as many as give some 256 descriptors: 256 images, or 26 with 10 views each. With
+            ``by_container``, containers of one part.
         overwrite: replace an output, or parts, that come from other inputs or another engine, and recompute an output
             that is complete.
         retry_failed: compute the shards again in which images failed.
@@ -225,11 +227,12 @@ def extract_with(
         made = job.finished
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
-            if job.missing:
-                runner.run(Work(job.plan, job.missing, parts, lock, source, request.checksum), tally)
-            else:
-                tally.begin()
-            made = _written(job, parts, facts)
+            with saying_what_is_kept(partial(parts.kept_in_words, job.plan)):
+                if job.missing:
+                    runner.run(Work(job.plan, job.missing, parts, lock, source, request.checksum), tally)
+                else:
+                    tally.begin()
+                made = _written(job, parts, facts)
         parts.remove()
     seconds = time.monotonic() - began
     ignored, by_suffix, excluded = left_out
@@ -304,7 +307,8 @@ def _listed(source: Source, request: Request) -> Listed:
     found = listing.found if limit is None else _First(listing.found, limit)
     inputs = [*source.inputs, f"limit={limit}", *([BY_CONTAINER] if request.by_container else [])]
     digesting = partial(digests_of, photo_of=source.content) if request.checksum else None
-    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded, digesting)
+    given = listing.given or source.inputs
+    return Listed(found, inputs, listing.ignored, listing.ignored_suffixes, listing.excluded, digesting, given)
 
 
 @contextlib.contextmanager
@@ -332,7 +336,7 @@ def _assembled(parts: PartsFolder, job: Job, facts: Facts) -> Outcome:
         OutputError: the output cannot be written.
     """
     width = facts.spec.dim * len(job.plan.views)
-    count, failures, notes = assemble_parts(parts, job.plan, width, made_by(job.plan, facts, job.dtype))
+    count, failures, notes = assemble_parts(parts, job.plan, width, made_by(job.plan, facts, job.dtype, job.inputs_id))
     if not count:
         parts.remove()
         worst = failures[0]

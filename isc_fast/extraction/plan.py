@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from ..decoders.views import ONLY_WHOLE, VIEWS, in_words
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 PLAN_VERSION = 1
 VIEWS_VERSION = 2
 """The version of a plan with views of photos: an earlier isc-fast, which would describe the whole photos alone, refuses it."""
-MIN_SHARD_ITEMS = 256
+SHARD_ROWS = 256
+"""Descriptors of one part, about, while there are few enough parts. A part costs some 13 ms of the processor whatever it holds: a
+thousandth of the work of a large network, and a hundredth of that of a small one."""
+MIN_SHARD_ITEMS = 8
+"""Images of one part at least, however many views each has."""
 MAX_SHARDS = 4096
 MOST_KEPT_ITEMS, MOST_KEPT_PARTS = 10_000, 100_000
 
@@ -44,6 +49,9 @@ BY_CONTAINER = "isc-fast:by-container"
 """The input that a plan has whose items are containers of images."""
 _PART_BYTES = 1 << 28
 """Bytes of the containers of one part, about: some thousands of photos."""
+
+_MOST_CALLS = 8
+"""Engine calls whose pixels are decoded together, at most, to fill all of them with views."""
 
 Digesting = Callable[[Sequence[Item]], Digests]
 """Gives the digests of images; see `isc_fast.decoders.contents.digests_of`."""
@@ -111,23 +119,45 @@ class StoredItems(StoredTable):
             yield db
 
 
-def default_shard_size(count: int, batch_size: int) -> int:
-    """The number of items in a shard: small, so that a crash costs little, but no more than `MAX_SHARDS` part files.
+def photos_at_once(batch_size: int, views: int) -> int:
+    """Photos whose views fill an engine call; or a few calls, where those of one photo are more than a call takes."""
+    if views <= batch_size:
+        return batch_size // views
+    common = gcd(batch_size, views)
+    return batch_size // common if views // common <= _MOST_CALLS else 1
 
-    It is a multiple of the batch size, so that only the last batch of the plan can be short.
+
+def rounded_up(number: int, unit: int) -> int:
+    """The next multiple of a unit."""
+    return -(-number // unit) * unit
+
+
+def _least(views: int) -> int:
+    """Items in a shard where there are few: their views are work for `SHARD_ROWS` descriptors."""
+    return max(MIN_SHARD_ITEMS, -(-SHARD_ROWS // views))
+
+
+def default_shard_size(count: int, batch_size: int, views: int = 1) -> int:
+    """The number of items in a shard: small, so that an interruption costs little, but no more than `MAX_SHARDS` part files.
+
+    It is a multiple of what the engine takes at once, so that only the last batch of the plan can be short.
+
+    Args:
+        count: of all items.
+        batch_size: images in one engine call.
+        views: of each image.
     """
-    wanted = max(MIN_SHARD_ITEMS, -(-count // MAX_SHARDS))
-    return -(-wanted // batch_size) * batch_size
+    return rounded_up(max(_least(views), -(-count // MAX_SHARDS)), photos_at_once(batch_size, views))
 
 
-def folder_shard_size(count: int, batch_size: int) -> int:
+def folder_shard_size(count: int, batch_size: int, views: int = 1) -> int:
     """The number of items in a shard whose part is kept: as for one file up to `MOST_KEPT_ITEMS`, so parts of 10 MB at most.
 
     A part is read as a whole by those who copy or check it, and whoever reads many small ones waits for each. Beyond
     `MOST_KEPT_PARTS` parts, they grow: 10⁹ images are 100,000 parts.
     """
-    wanted = max(MIN_SHARD_ITEMS, min(-(-count // MAX_SHARDS), MOST_KEPT_ITEMS), -(-count // MOST_KEPT_PARTS))
-    return -(-wanted // batch_size) * batch_size
+    wanted = max(_least(views), min(-(-count // MAX_SHARDS), MOST_KEPT_ITEMS), -(-count // MOST_KEPT_PARTS))
+    return rounded_up(wanted, photos_at_once(batch_size, views))
 
 
 def container_shard_size(count: int, total_bytes: int) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ..descriptors.manifest import Manifest
 from ..descriptors.part_set import PartFiles
 from ..descriptors.store import open_descriptors
 from ..errors import FormatError, InputError, OutputError
 from ..items import Failure
-from ..progress import ProgressCallback, Tally
+from ..progress import ProgressCallback, Tally, saying_what_is_kept
 from ..sources.base import Source
 from ..stores.urls import without_stamp
 from .changes import taken_over
@@ -79,16 +80,24 @@ def extract_to_folder(
         folder = out.plan_folder(job.todo.id)
         with _litter_removed(out, job, folder, alone=request.share is None):
             try:
-                images = _compute(runner, source, job, folder, progress)
+                with saying_what_is_kept(partial(_kept_in_words, out, job, folder)):
+                    images = _compute(runner, source, job, folder, progress)
                 if not folder.has_all(job.todo.shard_count):
                     return _of_share(job, folder, images)
-                manifest = _written(out, job, folder, facts)
+                manifest = _written(out, job, folder, facts, listed)
                 if manifest is not None:
                     return FolderOutcome(_outcome(out, manifest), images, job.note)
             except (FormatError, OutputError):
                 if not left or out.now() == job.after:
                     raise
     raise OutputError(f"other jobs go on changing {out.address}; wait until they end, and run the same command again")
+
+
+def _kept_in_words(out: OutputFolder, job: FolderJob, folder: PlanFolder) -> str:
+    count = job.todo.shard_count
+    if out.home.once:  # in a bucket, which is not asked now
+        return f"those of {count} parts are kept that were complete"
+    return f"{folder.there() or 'none'} of {count} parts are kept"
 
 
 def _compute(
@@ -103,7 +112,7 @@ def _compute(
     return tally.images
 
 
-def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Facts) -> Manifest | None:
+def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Facts, listed: Listed) -> Manifest | None:
     """Write the manifest of parts that are complete, and remove what it replaces; None where another one was written meanwhile.
 
     Raises:
@@ -119,7 +128,7 @@ def _written(out: OutputFolder, job: FolderJob, described: PlanFolder, facts: Fa
             update = Update(job.plan, changes, job.keep_gone)
             count = write_updated_parts(job.todo, update, described, whole, job.before, folder)
     width = facts.spec.dim * len(job.plan.views)
-    manifest = manifest_of(folder, job.plan, count, width, made_by(job.plain, facts, None))
+    manifest = manifest_of(folder, job.plan, count, width, made_by(job.plain, facts, None, listed.inputs_id))
     if not manifest.rows:
         if not manifest.failures:
             raise _Fruitless(f"there is no photo in the {len(job.plan.items)} containers")

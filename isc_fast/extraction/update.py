@@ -119,7 +119,7 @@ class _Merge:
     """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
 
     def __init__(self, job: Job, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
-        self.update, self.whole, self.dtype = update, whole, job.dtype
+        self.update, self.whole, self.dtype, self.inputs_id = update, whole, job.dtype, job.inputs_id
         self.files: list[Path] = [parts.part(index) for index in range(job.plan.shard_count)]
         self.output, self.scratch, self.size = parts.output, parts.folder, job.plan.shard_size
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
@@ -190,7 +190,7 @@ class _Merge:
                 self._rows(_vectors, self.whole.vectors),
                 ids=ids,
                 dim=self.whole.width,
-                meta=made_by(plan, facts, self.dtype),
+                meta=made_by(plan, facts, self.dtype, self.inputs_id),
                 failures=self.failures,
                 notes=self.notes,
                 stamps=self._rows(_stamps, self.whole.stamps, None if seen is None else seen.stamps),

@@ -98,6 +98,10 @@ class Table(Lazy[Item]):
         """The string of bytes that `encode` made."""
         return data.decode("utf-8", "surrogatepass")
 
+    def decode_id(self, data: bytes) -> str:
+        """The id of bytes; see `decode`."""
+        return self.decode(data)
+
     def __len__(self) -> int:
         return self._count
 
@@ -107,9 +111,10 @@ class Table(Lazy[Item]):
         Raises:
             ValueError: the table is damaged there.
         """
-        query, text = "SELECT id, path FROM images WHERE row > ? AND row <= ? ORDER BY row", self.decode
+        query = "SELECT id, path FROM images WHERE row > ? AND row <= ? ORDER BY row"
+        name, text = self.decode_id, self.decode
         with self.connected() as db:
-            items = [Item(text(id_), text(path)) for id_, path in db.execute(query, (start, stop))]
+            items = [Item(name(id_), text(path)) for id_, path in db.execute(query, (start, stop))]
             if len(items) != stop - start:
                 raise ValueError(f"of its images {start} to {stop}, there are {len(items)}")
         return items

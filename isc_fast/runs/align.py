@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,28 +14,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .. import __version__
 from ..decoders.opening import ImageProblem
 from ..decoders.rules import load_rgb
 from ..errors import InputError, require
 from ..files.atomic import make_folder, replacing, try_to_write
-from ..items import Item, Photo
+from ..items import Photo
 from ..machine.cores import available_cores
 from ..matching.matches import Matches, check_output, write_matches
-from ..progress import ProgressCallback
+from ..progress import ProgressCallback, saying_what_is_kept
 from ..review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
 from ..review.evidence import draw_evidence
 from ..review.pairs import Pair
 from ..review.placement import EvidenceRow, Placement, write_evidence
-from ..sources.base import Source, opener
+from ..sources.base import Source
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from .aligning import SUFFIX, Seen, journal
 from .describing import descriptors_among
+from .looked_at import LookedAt
 
 TOP = 10
 BONUS = 1.0
 """What an aligned pair's score gains: such pairs stand before all others, in the order of their own scores."""
 PICTURES = 100
-_KEPT = 400  # references whose features stay in memory, 770 kB each
 _AHEAD = 4  # queries for each thread that are begun before the results of the first are taken
 
 
@@ -93,6 +95,9 @@ def align_matches(
 ) -> Aligned:
     """Look at the best matches of each query in their pixels, and write all matches with those first that align.
 
+    An interrupted call goes on with the queries that are left: until the output is written, ``OUTPUT.aligning.jsonl`` beside it
+    holds what was seen. What was seen of other pairs or photos is not taken.
+
     Args:
         matches: of a search, at best one with a low threshold: an alignment finds pairs whose score alone says little.
         queries, references: the photos, as `isc_fast.extract` takes them.
@@ -119,8 +124,10 @@ def align_matches(
     if evidence is not None:
         try_to_write(evidence)
     folder = None if pictures is None else _empty_folder(pictures)
+    file = Path(output)
+    kept = file.with_name(file.name + SUFFIX)
     looked = look_at(
-        matches, as_source(queries, ids, choice), as_source(references, ids, choice), top, inliers, progress
+        matches, as_source(queries, ids, choice), as_source(references, ids, choice), top, inliers, progress, kept
     )
     found, sides = looked.alignments, looked.sides
     ranked, order = ranked_anew(matches, found)
@@ -129,13 +136,24 @@ def align_matches(
     if evidence is not None:
         write_evidence(evidence, (_evidence_of(matches, row, found[row]) for row in rows))
     if folder is not None:
-        for number, row in enumerate(rows[:most_pictures]):
-            pair = sides[0].image(matches.query_ids[row]), sides[1].image(matches.reference_ids[row])
-            if pair[0] is not None and pair[1] is not None:
-                with replacing(folder / f"{number + 1:04d}.png") as temporary:
-                    draw_evidence(pair[0], pair[1], found[row]).save(temporary, "PNG")
+        _draw(folder, matches, {row: found[row] for row in rows[:most_pictures]}, sides)
+    kept.unlink(missing_ok=True)
     by_ids = {(matches.query_ids[row], matches.reference_ids[row]): one for row, one in found.items()}
     return Aligned(ranked, by_ids, looked.count, sorted({*sides[0].unread, *sides[1].unread}))
+
+
+def _draw(folder: Path, matches: Matches, found: Mapping[int, Alignment], sides: tuple[LookedAt, LookedAt]) -> None:
+    """Draw aligned pairs into an empty folder, which is empty again if this is interrupted: the next run wants it so."""
+    try:
+        for number, (row, one) in enumerate(found.items(), 1):
+            pair = sides[0].image(matches.query_ids[row]), sides[1].image(matches.reference_ids[row])
+            if pair[0] is not None and pair[1] is not None:
+                with replacing(folder / f"{number:04d}.png") as temporary:
+                    draw_evidence(pair[0], pair[1], one).save(temporary, "PNG")
+    except BaseException:
+        for number in range(1, len(found) + 1):
+            (folder / f"{number:04d}.png").unlink(missing_ok=True)
+        raise
 
 
 def _evidence_of(matches: Matches, row: int, found: Alignment) -> EvidenceRow:
@@ -162,7 +180,11 @@ def check_aligning(*inputs: Inputs | Source) -> None:
 
 
 def with_placements(
-    pairs: Sequence[Pair], left: Source, right: Source, progress: ProgressCallback | None = None
+    pairs: Sequence[Pair],
+    left: Source,
+    right: Source,
+    progress: ProgressCallback | None = None,
+    kept: Path | None = None,
 ) -> list[Pair]:
     """The pairs of a page, each with how its two photos lie in each other, where their pixels agree on that.
 
@@ -170,14 +192,18 @@ def with_placements(
         pairs: of which each is looked at.
         left, right: the photos of both sides; the same where both are one collection.
         progress: called with left photos done, in all, and photos that cannot be read.
+        kept: a file that holds what was seen until all is; see `isc_fast.runs.aligning.journal`.
 
     Raises:
         InputError: a photo of the pairs is not among those given.
+        OutputError: the file cannot be written.
         MissingExtraError: OpenCV is not installed.
     """
     scores = np.array([pair.score for pair in pairs], np.float64)
     matches = Matches([pair.left for pair in pairs], [pair.right for pair in pairs], scores)
-    found = look_at(matches, left, right, len(pairs), progress=progress).alignments
+    found = look_at(matches, left, right, len(pairs), progress=progress, kept=kept).alignments
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     return [
         replace(pair, placement=Placement.of(found[row]) if row in found else None) for row, pair in enumerate(pairs)
     ]
@@ -195,7 +221,7 @@ class Looked:
 
     alignments: Mapping[int, Alignment]
     count: int
-    sides: tuple[_Side, _Side]
+    sides: tuple[LookedAt, LookedAt]
 
 
 def look_at(
@@ -205,70 +231,70 @@ def look_at(
     top: int = TOP,
     inliers: int = FEWEST_INLIERS,
     progress: ProgressCallback | None = None,
+    kept: Path | None = None,
 ) -> Looked:
-    """Look at the best matches of each query in their pixels; see `align_matches`."""
+    """Look at the best matches of each query in their pixels; see `align_matches`.
+
+    Args:
+        matches, queries, references, top, inliers, progress: see there.
+        kept: a file that holds what was seen, for the next run if this one is interrupted. Whoever has written the result removes
+            it.
+    """
     require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
     wanted = _best_of_each(matches, top)
     sides = (
-        _Side("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
-        _Side("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
+        LookedAt("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
+        LookedAt("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
     )
     found: dict[int, Alignment] = {}
-    if progress:
-        progress(0, len(wanted), 0)  # nothing is resumed here
-    for done, part in enumerate(_in_order(wanted, lambda rows: _aligned(matches, rows, sides, inliers)), 1):
-        found |= part
-        if progress:
-            progress(done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+    with (
+        journal(kept, _digest(matches, wanted, sides, inliers)) as book,
+        saying_what_is_kept(lambda: book.in_words(len(wanted))),
+    ):
+        for seen in book.done.values():
+            found |= seen.found
+            for side, ids in zip(sides, seen.unread, strict=True):
+                side.unread.update(ids)
+        left = [number for number in range(len(wanted)) if number not in book.done]
+
+        def tell(done: int) -> None:
+            if progress:
+                progress(len(book.done) + done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+
+        tell(0)
+        parts = _in_order([wanted[number] for number in left], lambda rows: _aligned(matches, rows, sides, inliers))
+        for done, (number, part) in enumerate(zip(left, parts, strict=True), 1):
+            found |= part
+            book.add(number, Seen(part, _unread(matches, wanted[number], sides)))
+            tell(done)
     return Looked(found, sum(map(len, wanted)), sides)
 
 
-class _Side:
-    """The photos of one side that are looked at."""
+def _digest(matches: Matches, wanted: Sequence[Sequence[int]], sides: tuple[LookedAt, LookedAt], inliers: int) -> str:
+    """SHA-256 of all that decides what is seen: which pairs are looked at, in which photos, and how much must agree."""
+    digest = hashlib.sha256(f"{inliers} {__version__}".encode())
+    for rows in wanted:
+        pairs = [[row, matches.query_ids[row], matches.reference_ids[row]] for row in rows]
+        digest.update(json.dumps(pairs).encode("ascii"))
+    for side in sides:
+        digest.update(side.state())
+    return digest.hexdigest()
 
-    def __init__(self, name: str, source: Source, wanted: set[str]) -> None:
-        self._items: dict[str, Item] = {item.id: item for item in source.list().found if item.id in wanted}
-        missing = next((id_ for id_ in sorted(wanted) if id_ not in self._items), None)
-        if missing is not None:
-            raise InputError(
-                f"{missing!r} of the matches is not among the {name}; give the photos that they were extracted from, with the "
-                "same id rule (--ids)"
-            )
-        self._open = opener(source)
-        self._features: OrderedDict[str, Features] = OrderedDict()
-        self._lock = threading.Lock()
-        self.unread: set[str] = set()
 
-    def image(self, id_: str) -> Image.Image | None:
-        """A photo; None if it cannot be read."""
-        try:
-            return load_rgb(self._open(self._items[id_]))
-        except ImageProblem:
-            self.unread.add(id_)
-            return None
-
-    def features(self, id_: str) -> Features | None:
-        """The features of a photo, which are kept for a while; None if it cannot be read."""
-        with self._lock:
-            if id_ in self._features:
-                self._features.move_to_end(id_)
-                return self._features[id_]
-        image = self.image(id_)
-        if image is None:
-            return None
-        made = find_features(image)
-        with self._lock:
-            self._features[id_] = made
-            while len(self._features) > _KEPT:
-                self._features.popitem(last=False)
-        return made
+def _unread(matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, LookedAt]) -> tuple[list[str], list[str]]:
+    """Which photos of one query's matches cannot be read."""
+    asked = {matches.query_ids[row] for row in rows}, {matches.reference_ids[row] for row in rows}
+    of_queries, of_references = (sorted(ids & side.unread) for ids, side in zip(asked, sides, strict=True))
+    return of_queries, of_references
 
 
 def _of_query(image: Image.Image) -> tuple[Features, Features]:
     return find_features(image), find_features(image, mirrored=True)
 
 
-def _aligned(matches: Matches, rows: Sequence[int], sides: tuple[_Side, _Side], inliers: int) -> dict[int, Alignment]:
+def _aligned(
+    matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, LookedAt], inliers: int
+) -> dict[int, Alignment]:
     """The alignments of one query's matches, by their rows."""
     image = sides[0].image(matches.query_ids[rows[0]])
     if image is None:

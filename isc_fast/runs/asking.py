@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -29,6 +29,7 @@ from ..matching.subtraction import NegativeSubtraction, subtract_negatives
 from ..sources.base import Source, opener
 from ..sources.listing import Inputs, as_source
 from .describing import Describing, check_views, descriptors_among
+from .thresholds import choose_for_search
 
 K = 10
 """So many references of each query are given at most."""
@@ -42,11 +43,24 @@ class IndexAnswer:
         matches: the pairs, each query's best first, in the order of the queries; scores are exact.
         queries: how many were asked, those that could not be read not counted.
         failures: the photos that could not be read, and why.
+        threshold: the score from which on a pair counts as a match: as given, or the engine's default for so many pairs. None
+            where neither is known: then a pair is one of the nearest, and no more is said of it.
+        given: whether the threshold was given, so that no pair lies below it.
     """
 
     matches: Matches
     queries: int
     failures: Sequence[Failure] = ()
+    threshold: float | None = None
+    given: bool = False
+
+    @property
+    def matched(self) -> int | None:
+        """How many queries have a pair that reaches the threshold; None where there is none."""
+        if self.threshold is None:
+            return None
+        reached = np.flatnonzero(np.asarray(self.matches.scores) >= np.float32(self.threshold))
+        return len({self.matches.query_ids[row] for row in reached.tolist()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -56,6 +70,8 @@ class IndexAnswer:
             row["view"] = view
         return {
             "queries": self.queries,
+            "threshold": self.threshold,
+            "matched": self.matched,
             "matches": matches,
             "failures": [{name: getattr(one, name) for name in Failure.__slots__} for one in self.failures],
         }
@@ -135,7 +151,8 @@ class Index:
             asked: photos, as `isc_fast.extract` takes them; or descriptors, as a set, a file, or an array ``float32 (n, d)`` of
                 unit rows. An array is compared as it is, and its rows have the ids ``"0"``, ``"1"``, …
             k: rows of each query at most.
-            threshold: lowest score, a cosine; None for any.
+            threshold: lowest score, a cosine; None for any: the answer holds the nearest rows then, and its own threshold says
+                from which score on they are matches.
             views: of each photo, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``; the best one counts, and the matches
                 say which. Descriptors have those that they have.
 
@@ -160,7 +177,17 @@ class Index:
 
     def _answer(self, queries: Descriptors, k: int, threshold: float | None) -> IndexAnswer:
         matches = self._index.query(queries, k=k, threshold=threshold)
-        return IndexAnswer(matches, len(queries), keep(queries.failures))  # the queries' file is closed then
+        at = self._default_threshold(queries) if threshold is None else threshold
+        failures = keep(queries.failures)  # the queries' file is closed then
+        return IndexAnswer(matches, len(queries), failures, at, given=threshold is not None)
+
+    def _default_threshold(self, queries: Descriptors) -> float | None:
+        """The engine's default, as `isc_fast.find_copies` has it; None where it carries none, or the rows are normalised."""
+        if not len(queries):
+            return None
+        with suppress(InputError):
+            return choose_for_search(None, queries, self._index.rows).score
+        return None
 
     def _check_negatives(self) -> None:
         if self._negatives is None:

@@ -81,6 +81,7 @@ class Calibrated:
         return {
             "calibration": str(self.path),
             "photos": self.calibration.photos,
+            "strangers": self.calibration.strangers,
             "left_out": self.calibration.left_out,
             "unread": self.unread,
             "copies": len(self.calibration.true),
@@ -113,7 +114,8 @@ def calibrate(
         output: the file, which `isc_fast.evaluation.calibration_file.read_calibration` reads.
         engine: a loaded engine, or the path of one.
         negatives: descriptors that are subtracted before anything is compared, as `isc_fast.subtract_negatives` does.
-        sample: so many photos are drawn at most; a fifth of them lend what an edit puts beside a photo.
+        sample: so many photos are drawn at most. A fifth of them are strangers: they lend what an edit puts beside a photo, and
+            are compared with nothing, so that their copies have no original to find.
         copies: that are made of each.
         share: of the photos (or queries) that are expected to be copies.
         references: how many photos each photo will be compared with; by default with all others of the collection.

@@ -29,6 +29,7 @@ from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from .align import check_aligning
+from .aligning import OWN
 from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
@@ -39,7 +40,7 @@ from .photo_facts import check_order
 from .sharing import Waits, hold, shared_folder, shared_sides
 from .thresholds import Chosen, Threshold, check, choose
 
-_OWN = ("dedup.json", r"photos\.h5|pairs")
+_OWN = ("dedup.json", r"photos\.h5|pairs|" + OWN)
 MAX_GROUP = 12
 MAX_GROUPS = 100
 

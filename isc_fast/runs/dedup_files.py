@@ -16,6 +16,7 @@ from ..review.pairs import Chances, Group, Pair, ReviewPage, with_chances
 from ..review.writing import write_page
 from ..sources.containers import path_in_words
 from .align import with_placements
+from .aligning import ALIGNING
 from .deciding import Collection
 from .dedup_links import write_links
 from .describing import Progress
@@ -87,9 +88,8 @@ def write_everything(
     if made.side.source is not None and len(made.removed):
         page = _page(made, most, threshold, chances)
         if align:
-            pairs = with_placements(
-                page.pairs, made.side.source, made.side.source, progress("align") if progress else None
-            )
+            source, told = made.side.source, progress("align") if progress else None
+            pairs = with_placements(page.pairs, source, source, told, folder / ALIGNING)
             page, aligned = replace(page, pairs=pairs), sum(pair.placement is not None for pair in pairs)
         files["page"] = folder / "dedup.html"
         photos = made.side.open({id_: made.items[id_] for pair in page.pairs for id_ in (pair.left, pair.right)})

@@ -29,6 +29,7 @@ from ..sources.base import Source
 from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from .align import TOP, check_aligning, look_at, ranked_anew
+from .aligning import ALIGNING, OWN
 from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .find_search import search_sides
@@ -37,7 +38,7 @@ from .sharing import Waits, hold, shared_folder, shared_sides
 from .suggestions import write_suggestions
 from .thresholds import Threshold, check
 
-_OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs")
+_OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs|" + OWN)
 
 K = 10
 """So many references of each query are reported at most."""
@@ -222,7 +223,7 @@ def find_copies(
         assert matches is not None
         placed = None
         if align:
-            matches, placed = _aligned(matches, sides, wanted.score, k, progress)
+            matches, placed = _aligned(matches, sides, wanted.score, k, progress, folder / ALIGNING)
         own.clear()
         write_matches(file, matches)
         hubs = hubs_of_matches(matches)
@@ -248,19 +249,21 @@ def find_copies(
             stops,
         )
         own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
+        (folder / ALIGNING).unlink(missing_ok=True)
         if search_share is None:
             remove(folder)
         return result
 
 
 def _aligned(
-    matches: Matches, sides: tuple[Side, Side], threshold: float, k: int, progress: Progress | None
+    matches: Matches, sides: tuple[Side, Side], threshold: float, k: int, progress: Progress | None, file: Path
 ) -> tuple[Matches, dict[tuple[str, str], Placement]]:
     """The k best pairs of each query that align or reach the threshold, those first that align, and how these lie by ids."""
     queries, references = (side.source for side in sides)
     assert queries is not None  # was seen before the work
     assert references is not None
-    looked = look_at(matches, queries, references, max(k, TOP), progress=progress("align") if progress else None)
+    told = progress("align") if progress else None
+    looked = look_at(matches, queries, references, max(k, TOP), progress=told, kept=file)
     ranked, order = ranked_anew(matches, looked.alignments)
     of_query, kept, placed = Counter[str](), list[int](), dict[tuple[str, str], Placement]()
     for place, row in enumerate(order.tolist()):

@@ -235,7 +235,7 @@ def write_everything(
         files["nemo"] = write_rows(make_folder(folder / NEMO), "part.0", "parquet", {"id": str}, part).parent
     if suggestions := write_suggestions(folder, form, leaks.hubs):
         files["suggestions"] = suggestions
-    pairs = _page_pairs(leaks, max_rows, align=align, progress=progress)
+    pairs = _page_pairs(leaks, folder, max_rows, align=align, progress=progress)
     if pairs:
         files["page"] = _write_page(leaks, folder / "leaks.html", with_chances(pairs, chances), progress)
     return files, sum(pair.placement is not None for pair in pairs) if align else None
@@ -263,12 +263,12 @@ def _best_rows(leaks: Leaks, one: Matched) -> Iterator[tuple[str, str, Any]]:
     yield from zip(ids_at(one.ids, rows), ids_at(leaks.ids, to[rows]), scores[rows], strict=True)
 
 
-def _page_pairs(leaks: Leaks, max_rows: int, *, align: bool, progress: Progress | None) -> list[Pair]:
+def _page_pairs(leaks: Leaks, folder: Path, max_rows: int, *, align: bool, progress: Progress | None) -> list[Pair]:
     """The best pair of each photo that leaked; none where there are no photos to show."""
     if leaks.side.source is None and all(one.side.source is None for one in leaks.sets):
         return []
     pairs = list[Pair]()
-    for one in leaks.sets:
+    for number, one in enumerate(leaks.sets):
         scores, to = one.best
         leaked = np.flatnonzero(to >= 0)
         rows = leaked[spread(scores[leaked])[:max_rows]]
@@ -279,7 +279,8 @@ def _page_pairs(leaks: Leaks, max_rows: int, *, align: bool, progress: Progress 
         ]
         if align and of_set and one.side.source is not None and leaks.side.source is not None:
             told = progress(f"align {one.name}") if progress else None
-            of_set = with_placements(of_set, one.side.source, leaks.side.source, told)
+            file = folder / f"aligning-{number}.jsonl"
+            of_set = with_placements(of_set, one.side.source, leaks.side.source, told, file)
         pairs += of_set
     return pairs
 

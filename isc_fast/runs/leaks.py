@@ -26,6 +26,7 @@ from ..sources.listing import Inputs, names_of
 from ..sources.paths import real
 from ..stores.urls import is_url, read_name
 from .align import check_aligning
+from .aligning import OWN
 from .comparing import Comparer
 from .describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from .joining import Workers, remove
@@ -34,7 +35,7 @@ from .leak_search import compare_sets, matched_in
 from .sharing import Waits, hold, shared_folder, shared_sides
 from .thresholds import Threshold, check
 
-_OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs")
+_OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs|" + OWN)
 
 
 @dataclass(frozen=True)

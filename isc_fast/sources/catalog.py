@@ -46,13 +46,23 @@ class Catalog(TemporaryTable):
 
     @staticmethod
     def encode(text: str) -> bytes:
-        """The bytes that the file system has: names are sorted by them."""
-        return text.encode(_ENCODING, _ERRORS)
+        """The bytes that the file system has: names are sorted by them.
+
+        Where its encoding lacks a letter, as ASCII does in the locale ``C``, they are UTF-8: names in archives are text.
+        """
+        try:
+            return text.encode(_ENCODING, _ERRORS)
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "surrogateescape")
 
     @staticmethod
     def decode(data: bytes) -> str:
-        """The string of bytes of the file system."""
+        """The string of bytes of the file system, which opens the file in this locale."""
         return data.decode(_ENCODING, _ERRORS)
+
+    def decode_id(self, data: bytes) -> str:
+        """The id that bytes are in every locale, so that descriptors of one are known in another: UTF-8, as in files."""
+        return data.decode("utf-8", "surrogateescape")
 
     def add(self, entries: Iterable[Entry], *, by_name: bool = False) -> None:
         """Add images to the end, in the order of the entries or of the bytes of their names.

@@ -6,7 +6,7 @@ import builtins
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Listing(Source):
         ignored: number of files in the folders whose name is not an image's.
         ignored_suffixes: how many of them have which suffix, in lower case; ``""`` where there is none. The most frequent first.
         excluded: how many files and folders each pattern of `Choice` left out, the most frequent first.
+        given: texts that say which inputs were listed and how, the same from any working directory; empty where nobody said so.
         items: the items as a list. The list is made when it is first asked for, and takes about 300 bytes an item.
     """
 
@@ -56,6 +57,7 @@ class Listing(Source):
     ignored: int = 0
     ignored_suffixes: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, int] = field(default_factory=dict)
+    given: Sequence[str] = ()
 
     by_path = True
 
@@ -66,7 +68,7 @@ class Listing(Source):
 
     def list(self) -> Listing:
         """The same images under names that hold from any working directory."""
-        return Listing(_Absolute(self.found), self.ignored, self.ignored_suffixes, self.excluded)
+        return replace(self, found=_Absolute(self.found))
 
     def open(self, item: Item) -> Photo:
         """See `open_item`."""
@@ -84,8 +86,7 @@ class Files(Source):
 
     def __init__(self, inputs: Inputs, ids: str = "auto", choice: Choice | None = None) -> None:
         self._given, self._ids, self._choice = inputs, ids, choice
-        names = [name if name == NAME else absolute(name) for name in names_of(inputs)]
-        self.inputs = [*names, f"ids={ids}", *(choice.texts() if choice else ())]
+        self.inputs = _in_texts(inputs, ids, choice)
 
     def list(self) -> Listing:
         """See `list_images`.
@@ -98,6 +99,12 @@ class Files(Source):
     def open(self, item: Item) -> Photo:
         """See `open_item`."""
         return open_item(item)
+
+
+def _in_texts(inputs: Inputs, ids: str, choice: Choice | None) -> list[str]:
+    """Say which inputs are listed and how, the same from any working directory."""
+    names = [name if name == NAME else absolute(name) for name in names_of(inputs)]
+    return [*names, f"ids={ids}", *(choice.texts() if choice else ())]
 
 
 def as_source(inputs: Inputs | Source, ids: str = "auto", choice: Choice | None = None) -> Source:
@@ -224,7 +231,7 @@ def list_images(
         raise InputError(_in_conflict(*equal, ids))
     if limit is not None:
         catalog.cut(limit)
-    return Listing(catalog, finder.left_out.total(), by_suffix, excluded)
+    return Listing(catalog, finder.left_out.total(), by_suffix, excluded, _in_texts(inputs, ids, choice))
 
 
 def _in_conflict(first: Item, second: Item, rule: str) -> str:

@@ -301,7 +301,8 @@ def test_ctrl_c_leaves_a_state_that_resumes(tmp_path, photos, capsys, sent, repe
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.endswith("interrupted; run the same command again to go on\n")
+    kept = 4 * len(list(tmp_path.glob("o.h5.parts/part-*")))
+    assert err.endswith(f"interrupted: {kept} of 60 photos are kept; run the same command again\n")
     assert "Traceback" not in err
     status, out, err = run(capsys, *arguments)
     assert status == 0

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeEngine
+from fakes import FakeEngine, Interrupted
 from killed import run_killed
 from PIL import Image
 
 import isc_fast
 from isc_fast.decoders.rules import load_input
-from isc_fast.descriptors.store import load_descriptors
+from isc_fast.decoders.views import view_names
+from isc_fast.descriptors.store import load_descriptors, open_descriptors
 from isc_fast.errors import InputError, MismatchError, OutputError
+from isc_fast.extraction import plan as plan_module
 from isc_fast.extraction.pipeline import extract
+from isc_fast.progress import what_is_kept
 from isc_fast.sources.listing import Listing, list_images
 
 HERE = Path(__file__).parents[1]
@@ -226,6 +229,59 @@ def test_an_interrupted_retry_goes_on_where_it_stopped(tmp_path, folder_of, phot
     assert len(load_descriptors(output)) == 9, "what there was stays until the rest is done"
     again = extract(folder, FakeEngine(), output, retry_failed=True)
     assert (again.computed, again.count) == (8, 12)
+
+
+@pytest.mark.parametrize(("batch_size", "views"), [(1, "whole"), (1, "10"), (3, "10,mirror")])
+def test_an_interruption_says_what_is_kept(tmp_path, folder_of, monkeypatch, batch_size, views):
+    """A part of photos in ten views is as much work as one of ten times as many photos, so no more is lost with it."""
+    monkeypatch.setattr(plan_module, "SHARD_ROWS", 12)
+    monkeypatch.setattr(plan_module, "MIN_SHARD_ITEMS", 1)
+    folder, output = folder_of(tmp_path / "in", 24), tmp_path / "out.h5"
+
+    class Stops(FakeEngine):
+        def run(self, pixels):
+            if list(tmp_path.glob("out.h5.parts/part-*")):
+                raise KeyboardInterrupt
+            return super().run(pixels)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        extract(folder, Stops(), output, batch_size=batch_size, views=views)
+    kept = -(-12 // len(view_names(views)))
+    assert what_is_kept(stopped.value) == f"{kept} of 24 photos are kept"
+    assert extract(folder, FakeEngine(), output, views=views).computed == 24 - kept
+
+
+def test_an_interruption_says_that_nothing_is_kept(tmp_path, folder_of):
+    class Stops(FakeEngine):
+        def run(self, pixels):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        extract(folder_of(tmp_path / "in", 5), Stops(), tmp_path / "out.h5")
+    words = "none of 5 photos is kept yet, since a part of 5 is written when it is complete"
+    assert what_is_kept(stopped.value) == words
+
+
+def test_a_plan_of_another_default_resumes(tmp_path, folder_of, monkeypatch):
+    """Version 0.2 gave every part 256 photos, and a plan says of how many its parts are."""
+    folder, output = folder_of(tmp_path / "in", 12), tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, Interrupted(), output, batch_size=2, shard_size=4, views="mirror")
+    made = extract(folder, FakeEngine(), output, views="mirror")
+    assert made.computed < 12
+    with open_descriptors(output) as found:
+        assert found.provenance.plan.shard_size == 4
+
+
+def test_the_size_of_parts_changes_nothing_but_what_the_file_says_of_its_plan(tmp_path, folder_of):
+    folder, contents = folder_of(tmp_path / "in", 12), []
+    (folder / "bad.png").write_text("no picture")
+    for size in (2, 4, None):
+        extract(folder, FakeEngine(), tmp_path / "out.h5", batch_size=2, shard_size=size, overwrite=True, views="10")
+        with open_descriptors(tmp_path / "out.h5") as found:
+            facts = (found.provenance.without("plan"), [*found.ids], [*found.failures], [*found.notes])
+            contents.append((*facts, found.vectors[:].tobytes(), found.stamps[:].tobytes()))
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_a_lock_whose_folder_was_removed_locks_nothing(tmp_path):

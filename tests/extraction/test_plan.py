@@ -19,11 +19,14 @@ from isc_fast.extraction.json_plan import read_json_plan
 from isc_fast.extraction.plan import (
     MAX_SHARDS,
     MIN_SHARD_ITEMS,
+    SHARD_ROWS,
     Plan,
     Shard,
     StoredItems,
     default_shard_size,
     drift,
+    folder_shard_size,
+    photos_at_once,
 )
 from isc_fast.files.lazy import Lazy, Texts
 from isc_fast.items import Item
@@ -67,12 +70,22 @@ def test_batches_do_not_reach_into_the_next_shard():
 
 @pytest.mark.parametrize("count", [*SIZES, 10**5, 10**6, 10**6 + 1, 10**7])
 @pytest.mark.parametrize("batch_size", [1, 3, 16, 100, 1000])
-def test_default_shard_size(count, batch_size):
-    size = default_shard_size(count, batch_size)
-    assert size % batch_size == 0
-    assert size >= MIN_SHARD_ITEMS
+@pytest.mark.parametrize("views", [1, 10, 80])
+def test_default_shard_size(count, batch_size, views):
+    size, unit = default_shard_size(count, batch_size, views), photos_at_once(batch_size, views)
+    least = max(MIN_SHARD_ITEMS, SHARD_ROWS / views)
+    assert size % unit == 0, "only the last batch of the plan is short"
+    assert size >= least
     assert -(-count // size) <= MAX_SHARDS
-    assert size - batch_size < max(MIN_SHARD_ITEMS, count / MAX_SHARDS + 1), "no larger than it must be"
+    assert size - unit < max(least, count / MAX_SHARDS) + 1, "no larger than it must be"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "views", "size"), [(4, 1, 256), (4, 10, 26), (32, 10, 27), (4, 80, 8), (64, 80, 8)]
+)
+def test_a_part_is_as_much_work_with_views_as_without(batch_size, views, size):
+    assert default_shard_size(1000, batch_size, views) == size
+    assert folder_shard_size(1000, batch_size, views) == size
 
 
 NAMES = [

@@ -166,6 +166,41 @@ def test_an_output_that_shares_nothing_is_refused(tmp_path, folder, engine):
     assert not (tmp_path / "out.h5.parts").exists()
 
 
+@pytest.mark.parametrize("kind", ["file", "parts"])
+def test_a_folder_that_grew_after_all_its_files_were_touched_is_the_same_folder(tmp_path, folder, engine, kind):
+    output = tmp_path / ("out.h5" if kind == "file" else "out")
+    name = f"{output}/" if kind == "parts" else str(output)
+    extract(folder, engine, name)
+    for number in range(8):
+        os.utime(folder / f"p{number}.png", ns=(number, 10**18 + 100 + number))
+        picture(folder / f"q{number}.png", 50 + number)
+    made = extract(folder, engine, name)
+    assert (made.note, made.count) == ("8 new, 8 changed, 0 gone, 0 as they were", 16)
+    if kind == "file":
+        assert output.read_bytes() == fresh(folder, tmp_path / "fresh.h5")
+
+
+def test_another_folder_with_the_same_names_is_refused_in_true_words(tmp_path, folder, engine):
+    output = tmp_path / "out.h5"
+    extract(folder, engine, output)
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(9):
+        picture(other / f"p{number}.png", 70 + number)
+    with pytest.raises(MismatchError, match="ids are the same, and the size or time of every photo is another one"):
+        extract(other, engine, output)
+
+
+def test_a_folder_whose_photos_are_all_others_is_refused(tmp_path, folder, engine):
+    output = tmp_path / "out.h5"
+    extract(folder, engine, output)
+    for number in range(8):
+        (folder / f"p{number}.png").unlink()
+        picture(folder / f"q{number}.png", 50 + number)
+    with pytest.raises(MismatchError, match="other images"):
+        extract(folder, engine, output)
+
+
 def test_another_rule_for_ids_is_named(tmp_path, folder, engine):
     output = tmp_path / "out.h5"
     extract(folder, engine, output)

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -465,7 +466,7 @@ def test_ctrl_c_leaves_a_state_that_resumes(tmp_path, inputs, whole, processes, 
         _, err = process.communicate(timeout=30)
         assert not any(map(lives, pids))
     assert process.returncode == 130
-    assert err.endswith("interrupted; run the same command again to go on\n")
+    assert re.search(r"interrupted: [1-9]\d* of \d+ photos are kept; run the same command again\n$", err)
     assert "Traceback" not in err
     complete = len(parts_of(output))
     assert 1 <= complete < 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import Image, ImageOps
 import isc_fast
 from isc_fast import Matches
 from isc_fast.cli.main import main
-from isc_fast.errors import InputError, MissingExtraError
+from isc_fast.errors import InputError, MissingExtraError, OutputError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
+from isc_fast.progress import what_is_kept
 from isc_fast.review.alignment import FEWEST_INLIERS, Features, align, align_either, find_features
 from isc_fast.review.evidence import draw_evidence
+from isc_fast.runs import align as module
 from isc_fast.runs.align import align_matches, align_photos
 
 pytest.importorskip("cv2")
@@ -191,6 +194,90 @@ def test_find_looks_at_pixels_too(tmp_path, sides, photos, capsys):
     assert min(found.scores) > 1
     assert main([*command[:3], str(tmp_path / "out" / "references.h5"), *command[4:], "--align"]) == 1
     assert "descriptors were given" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Interrupt the run when it comes to a query; gives the queries that were looked at, in order."""
+    looked, plain = list[str](), module._aligned
+    stop = list[str]()
+
+    def aligned(matches, rows, *more):
+        query = matches.query_ids[rows[0]]
+        looked.append(query)
+        if query in stop:
+            raise KeyboardInterrupt
+        return plain(matches, rows, *more)
+
+    def begin(query):
+        looked.clear()
+        stop[:] = [query] if query else []
+        return looked
+
+    monkeypatch.setattr(module, "_aligned", aligned)
+    return begin
+
+
+def aligned_again(folder, matches, name):
+    inputs = str(folder / "queries"), str(folder / "references")
+    return align_matches(matches, *inputs, folder / f"{name}.csv", evidence=folder / f"{name}.jsonl")
+
+
+def test_an_interrupted_alignment_goes_on_with_the_queries_that_are_left(tmp_path, sides, stop_at, capsys):
+    broken_first = replace(sides, scores=np.array([0.8, 0.2, 0.5, 0.9, 0.99], np.float32))
+    whole = aligned_again(tmp_path, broken_first, "whole")
+    kept = tmp_path / "a.csv.aligning.jsonl"
+    stop_at("copy0")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        aligned_again(tmp_path, broken_first, "a")
+    assert what_is_kept(stopped.value) == "the pixels of 2 of 3 queries are kept"
+    assert main(["info", str(kept), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "unfinished alignment"
+    with kept.open("a") as stream:
+        stream.write('{"query": 2, "fou')  # as a power cut leaves it
+    looked = stop_at(None)
+    again = aligned_again(tmp_path, broken_first, "a")
+    assert looked == ["copy0"]
+    assert (list(again.unread), again.looked_at) == (["broken"], 5)
+    assert again.alignments.keys() == whole.alignments.keys()
+    for suffix in (".csv", ".jsonl"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("change", ["pairs", "photo"])
+def test_what_was_seen_of_others_is_not_taken(tmp_path, sides, photos, stop_at, change):
+    stop_at("copy0")
+    with pytest.raises(KeyboardInterrupt):
+        aligned_again(tmp_path, sides, "a")
+    if change == "pairs":
+        sides = sides.take([0, 1, 2, 4])
+    else:
+        os.utime(tmp_path / "queries" / "copy1.jpg", ns=(10**18, 10**18))
+    looked = stop_at(None)
+    aligned_again(tmp_path, sides, "a")
+    assert sorted(looked) == ["broken", "copy0", "copy1"]
+
+
+def test_somebodys_file_stays(tmp_path, sides):
+    mine = tmp_path / "a.csv.aligning.jsonl"
+    mine.write_text("my notes\n")
+    with pytest.raises(OutputError, match="is not isc-fast's"):
+        aligned_again(tmp_path, sides, "a")
+    assert mine.read_text() == "my notes\n"
+
+
+def test_an_interrupted_find_goes_on_with_the_queries_that_are_left(tmp_path, sides, stop_at, capsys):
+    command = ["find", str(tmp_path / "queries"), "--in", str(tmp_path / "references"), "-o", str(tmp_path / "out")]
+    stop_at("copy1")
+    assert main([*command, "--align"]) == 130
+    words = "interrupted: the pixels of 1 of 2 queries are kept; run the same command again\n"
+    assert capsys.readouterr().err.endswith(words)
+    looked = stop_at(None)
+    assert main([*command, "--align"]) == 0
+    assert looked == ["copy1"]
+    assert "align: resuming, 1 of 2 queries are done" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "aligning.jsonl").exists()
 
 
 def test_two_photos(tmp_path, photos, images):

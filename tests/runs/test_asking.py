@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,32 @@ def test_the_command_line(tmp_path, folder_of, capsys):
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 5
     assert "5 of 6 queries match" in err
+
+
+def test_the_nearest_rows_are_no_matches(tmp_path, photos, capsys):
+    """Without a threshold, the engine's default says which pairs are matches; all nearest ones are printed."""
+    pytest.importorskip("onnxruntime")
+    rows, index = tmp_path / "r.h5", str(tmp_path / "i")
+    extract([str(path) for path in photos[:4]], "demo", rows)
+    build_index(read_descriptors(rows), index)
+    stranger, known = str(photos[4]), str(photos[0])
+    assert main(["index", "query", index, stranger]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert re.search(
+        r"^the 4 nearest pairs, whatever their score; none is a match, at 0\.\d\d or above, the engine's default", err
+    )
+    assert main(["index", "query", index, stranger, known, "-k", "2"]) == 0
+    assert "the 4 nearest pairs, whatever their score; 1 of 2 queries match, at 0." in capsys.readouterr().err
+    assert main(["index", "query", index, stranger, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["matched"], len(told["matches"])) == (0, 4)
+    assert 0.4 < told["threshold"] < 0.9
+    with Index(index) as opened:
+        answer = opened.query(read_descriptors(rows).vectors)
+        assert (answer.threshold, answer.matched) == (None, None), "nobody knows what made an array"
+    assert main(["index", "query", index, stranger, "--threshold", "0.99"]) == 0
+    assert capsys.readouterr() == ("", "0 pairs; 0 of 1 queries match\n")
 
 
 @pytest.mark.parametrize(

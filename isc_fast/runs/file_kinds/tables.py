@@ -136,6 +136,13 @@ TABLES = (
         _evidence,
     ),
     FileKind(
+        "unfinished alignment",
+        "what an interrupted isc-fast align, or --align of find, dedup or leaks, has seen in pixels, an object for each query",
+        "run the same command again: it goes on with the queries that are left, and removes this file",
+        lambda seen: _has("format", "of", only=True)(seen) and seen.form == "jsonl",
+        _rows,
+    ),
+    FileKind(
         "verdicts",
         "what somebody said of pairs on a page",
         "give it to the next run: --verdicts {path} of dedup, find, leaks, search and report; isc-fast evaluate MATCHES {path}",
