@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .atomic import make_folder, try_to_write, write_text
+from .atomic import make_folder, output_error, try_to_write, write_text
 from .one_run import one_run
 from .reading import parse_json
 
@@ -54,7 +54,7 @@ class OwnFolder:
     def __init__(self, folder: Path, record: str, begun: str) -> None:
         self.folder, self._record = folder, folder / record
         try_to_write(self._record)
-        self._earlier = self._of_earlier_run(re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL))
+        self._earlier = self._of_earlier_run(_names(begun))
 
     def _of_earlier_run(self, begun: re.Pattern[str]) -> list[str]:
         verb = self._record.stem
@@ -63,12 +63,7 @@ class OwnFolder:
             if not isinstance(names, list) or not all(map(_is_plain, names)):
                 raise ValueError(names)
         except FileNotFoundError:
-            others = sorted(name for name in os.listdir(self.folder) if not begun.fullmatch(name))
-            if others:
-                raise OutputError(
-                    f"{self.folder} holds {others[0]!r}, and isc-fast {verb} writes only to a folder of its own: give a new "
-                    "or an empty one"
-                ) from None
+            _refuse_others(self.folder, verb, begun)
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
@@ -104,6 +99,39 @@ class OwnFolder:
         inside = [os.path.relpath(file, self.folder) for file in found]
         written = sorted(name for name in inside if _is_plain(name))
         write_text(self._record, json.dumps({**result, _KEY: written}, indent=2) + "\n")
+
+
+def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:
+    """Refuse a folder that holds files of somebody else: one without the record of a verb, but not empty.
+
+    It is for verbs that keep a record of their own kind there, and replace nothing that the record does not name.
+
+    Args:
+        folder: exists.
+        record: the name of the verb's record.
+        begun: a regular expression for the names of what an unfinished run leaves before it has a record.
+        verb: for the message.
+
+    Raises:
+        OutputError: there is another file, or the folder cannot be read.
+    """
+    if not (folder / record).exists():
+        try:
+            _refuse_others(folder, verb, _names(begun))
+        except OSError as error:
+            raise output_error(folder, error) from error
+
+
+def _names(begun: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL)
+
+
+def _refuse_others(folder: Path, verb: str, begun: re.Pattern[str]) -> None:
+    others = sorted(name for name in os.listdir(folder) if not begun.fullmatch(name))
+    if others:
+        raise OutputError(
+            f"{folder} holds {others[0]!r}, and isc-fast {verb} writes only to a folder of its own: give a new or an empty one"
+        ) from None
 
 
 def files_of_earlier_run(folder: str | os.PathLike[str]) -> frozenset[str]:

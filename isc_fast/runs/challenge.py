@@ -24,6 +24,7 @@ from ..extraction.pipeline import extract_with
 from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
+from ..files.own_folder import refuse_others
 from ..files.reading import parse_json
 from ..matching.cpu_searcher import CPU
 from ..matching.matches import Truth, read_matches, read_truth, write_matches
@@ -41,6 +42,7 @@ _DESCRIPTOR_ROW = (
     "track's file"
 )
 _TRACK_PROTOCOL = "official"
+_RECORD = "steps.json"
 NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
 
 
@@ -113,7 +115,7 @@ class _Steps:
     """The steps of a run, with a record of what each result was made from. A step with the same inputs is skipped."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "steps.json"
+        self._file = folder / _RECORD
         try:
             made = parse_json(self._file.read_text("utf-8"))
         except (OSError, ValueError):
@@ -217,6 +219,7 @@ def run_challenge(
     runner = choose_runner(engine, devices, engine_options, workers)  # one runner serves all sets
     _ = runner.facts  # loads the engine, so that an engine that cannot be loaded fails before anything is written
     make_folder(folder)
+    refuse_others(folder, _RECORD, rf"(?:{'|'.join(NAMES.values())})\.h5", "challenge")
     steps = _Steps(folder)
     ids: dict[str, Texts] = {}
     stamps: dict[str, str] = {}

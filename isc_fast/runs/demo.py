@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -17,6 +17,7 @@ from ..assets import DEMO_ENGINE, DEMO_NEGATIVES, demo_photos
 from ..decoders.rules import load_rgb
 from ..descriptors.store import Descriptors, load_descriptors
 from ..engines.base import load_engine
+from ..errors import OutputError
 from ..evaluation.edits.demo import EDITS
 from ..evaluation.metrics import Evaluation, curve_of, evaluate
 from ..extraction.pipeline import Extraction, extract
@@ -34,6 +35,8 @@ from .align import check_aligning, with_placements
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers
 _TITLES = {"without_normalization": "without normalisation", "with_nes": "with negative embedding subtraction"}
+_TRUTH = "ground_truth.csv"
+_RESULTS = ("matches.csv", "evaluation.json", "index.html", "references.h5", "queries.h5")
 _PROTOCOL = "per-query"  # of the page's figures; what is printed has all of them
 
 
@@ -95,24 +98,49 @@ def make_collection(folder: Path, photos: Sequence[Path]) -> None:
     """Make ``references/``, ``queries/`` and ``ground_truth.csv`` in a folder. The same photos give the same files.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written, or the folder holds somebody's photos or results.
     """
     originals, others, strangers = _deal(photos)
+    rows = [TRUTH_HEADER]
+    for group in (originals, strangers):
+        for photo in group:
+            rows += [f"{photo.stem}-{name},{photo.stem if group is originals else ''}" for name in EDITS]
+    truth = "\n".join(rows) + "\n"
+    _refuse_others(folder, {photo.name for photo in [*originals, *others]}, truth)
     references, queries = make_folder(folder / "references"), make_folder(folder / "queries")
+    write_text(folder / _TRUTH, truth)
     for photo in [*originals, *others]:
         with replacing(references / photo.name) as temporary:
             temporary.write_bytes(photo.read_bytes())
-    rows = [TRUTH_HEADER]
     for group in (originals, strangers):
         for i, photo in enumerate(group):
             image, other = load_rgb(str(photo)), load_rgb(str(strangers[(i + 1) % len(strangers)]))
             for name, edit in EDITS.items():
                 copy = edit(image, other, Random(f"{SEED} {photo.name} {name}"))
-                query = f"{photo.stem}-{name}"
-                with replacing(queries / f"{query}.jpg") as temporary:
+                with replacing(queries / f"{photo.stem}-{name}.jpg") as temporary:
                     copy.save(temporary, "JPEG", quality=85)
-                rows.append(f"{query},{photo.stem if group is originals else ''}")
-    write_text(folder / "ground_truth.csv", "\n".join(rows) + "\n")
+
+
+def _refuse_others(folder: Path, references: Collection[str], truth: str) -> None:
+    """Refuse a folder whose photos or results are somebody's: with another ground truth, or photos that are not the demo's."""
+    of_demo = {"references": references, "queries": [f"{row.partition(',')[0]}.jpg" for row in truth.splitlines()]}
+    found: list[str] = []
+    try:
+        known = (folder / _TRUTH).read_text("utf-8") == truth
+        found += [] if known else [_TRUTH]
+    except FileNotFoundError:
+        found += [name for name in _RESULTS if (folder / name).exists()]
+    except (OSError, ValueError):
+        found.append(_TRUTH)
+    for name, photos in of_demo.items():
+        if (folder / name).is_dir():
+            others = sorted(set(os.listdir(folder / name)) - set(photos))
+            found += [f"{name}/{each}" for each in others if not each.startswith(".")]
+    if found:
+        raise OutputError(
+            f"{folder} holds {found[0]!r}, which is not the demo's, and isc-fast demo writes only to a folder of its own: give a "
+            "new or an empty one"
+        )
 
 
 def _edit_of(query: str) -> str:
@@ -137,7 +165,7 @@ def run_demo(
         progress: takes the name of a step and returns the callback for it.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds somebody's photos or results.
         EngineError, MissingExtraError: the engine cannot be loaded.
     """
     if align:
@@ -145,7 +173,7 @@ def run_demo(
     folder = make_folder(output)
     loaded = load_engine(engine)
     make_collection(folder, demo_photos())
-    truth = read_truth(folder / "ground_truth.csv")
+    truth = read_truth(folder / _TRUTH)
 
     def described(name: str) -> tuple[Descriptors, Extraction]:
         step = progress(name) if progress else None

@@ -12,7 +12,7 @@ from fakes import FakeEngine
 from PIL import Image
 
 import isc_fast
-from isc_fast.errors import InputError, MismatchError
+from isc_fast.errors import InputError, MismatchError, OutputError
 from isc_fast.runs.challenge import run_challenge
 from isc_fast.runs.validate import check_matches, check_submission
 
@@ -177,6 +177,16 @@ def test_every_step_resumes(tmp_path, disc):
     run_challenge(disc, engine, out)
     assert (out / "query-normalized.h5").exists()
     assert (out / "submission.h5").read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize("theirs", ["matches.csv", "notes.txt", "submission.h5"])
+def test_a_folder_of_somebody_is_left_as_it_is(tmp_path, disc, theirs):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / theirs).write_text("mine")
+    with pytest.raises(OutputError, match=f"holds '{theirs}', and isc-fast challenge writes only to a folder of its"):
+        run_challenge(disc, FakeEngine(dim=64), out, sets="qr")
+    assert [path.name for path in out.iterdir()] == [theirs]
 
 
 def test_another_engine_needs_a_word_and_then_replaces_everything(tmp_path, disc):

@@ -9,6 +9,7 @@ from pages import read_page
 
 import isc_fast
 from isc_fast.assets import DEMO_LICENCES, demo_photos
+from isc_fast.errors import OutputError
 from isc_fast.evaluation.edits.demo import EDITS
 
 
@@ -58,6 +59,21 @@ def test_the_page_shows_every_query_and_counts_what_is_printed(result):
 def test_it_can_be_run_again_in_the_same_folder(result):
     again = isc_fast.run_demo(result.page.parent)
     assert again.normalized == result.normalized
+
+
+@pytest.mark.parametrize(
+    "theirs", ["ground_truth.csv", "references/mine.jpg", "queries/mine.jpg", "matches.csv", "index.html", "queries.h5"]
+)
+def test_a_folder_with_files_of_somebody_is_left_as_it_is(tmp_path, theirs):
+    """Its names are those that people use for a collection of their own."""
+    file = tmp_path / theirs
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("query_id,reference_id\nmine,yours\n")
+    with pytest.raises(
+        OutputError, match=f"holds '{theirs}', which is not the demo's, and isc-fast demo writes only"
+    ):
+        isc_fast.run_demo(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
 
 
 def test_another_engine_is_shown_without_negatives(tmp_path, monkeypatch):
