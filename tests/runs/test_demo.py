@@ -69,9 +69,7 @@ def test_a_folder_with_files_of_somebody_is_left_as_it_is(tmp_path, theirs):
     file = tmp_path / theirs
     file.parent.mkdir(exist_ok=True)
     file.write_text("query_id,reference_id\nmine,yours\n")
-    with pytest.raises(
-        OutputError, match=f"holds '{theirs}', which is not the demo's, and isc-fast demo writes only"
-    ):
+    with pytest.raises(OutputError, match=f"holds '{theirs}', which is not the demo's, and isc-fast demo writes only"):
         isc_fast.run_demo(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
 
