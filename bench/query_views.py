@@ -237,8 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in given.engine or ["demo"]:
         engine = isc_fast.load_engine(name)
         with tempfile.TemporaryDirectory() as folder:
-            for collection in collections(given, Path(folder)):
-                work = Path(folder) if given.work is None else given.work
+            work = given.work or Path(folder)
+            for collection in collections(given, work):
                 made = list(measured(engine, collection, given, Path(folder), work))
                 show(made)
                 rows += made

@@ -108,7 +108,6 @@ def make_collection(folder: Path, photos: Sequence[Path]) -> None:
     truth = "\n".join(rows) + "\n"
     _refuse_others(folder, {photo.name for photo in [*originals, *others]}, truth)
     references, queries = make_folder(folder / "references"), make_folder(folder / "queries")
-    write_text(folder / _TRUTH, truth)
     for photo in [*originals, *others]:
         with replacing(references / photo.name) as temporary:
             temporary.write_bytes(photo.read_bytes())
@@ -119,6 +118,7 @@ def make_collection(folder: Path, photos: Sequence[Path]) -> None:
                 copy = edit(image, other, Random(f"{SEED} {photo.name} {name}"))
                 with replacing(queries / f"{photo.stem}-{name}.jpg") as temporary:
                     copy.save(temporary, "JPEG", quality=85)
+    write_text(folder / _TRUTH, truth)  # the last one, so that it says that all is there
 
 
 def _refuse_others(folder: Path, references: Collection[str], truth: str) -> None:
