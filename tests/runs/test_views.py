@@ -171,7 +171,12 @@ def test_parts_of_references_are_found_and_named(tmp_path, collages, photos):
     assert set(found.query_ids) == {photo.stem for photo in photos[1:12:4]}
     assert set(found.views) == {"whole / top-right"}
     both = find_copies(collages[1], collages[0], tmp_path / "both", views="mirror", reference_views="5", threshold=0.6)
-    assert set(read_matches(both.matches).views) == {"whole / top-right"}
+    matches = read_matches(both.matches)
+    best = dict(zip(matches.query_ids, matches.views, strict=True))
+    assert {view.partition(" / ")[2] for view in best.values()} == {"top-right"}
+    round_one = best.pop("citrus_slices")  # mirrored it is as good
+    assert round_one in ("whole / top-right", "mirrored / top-right")
+    assert set(best.values()) == {"whole / top-right"}
 
 
 def test_search_and_files_of_matches_say_the_view(tmp_path, collages, photos, capsys):
