@@ -474,7 +474,8 @@ def test_a_bad_photo_is_named(small, paths, tmp_path):
 def test_a_killed_export_leaves_nothing_under_the_engines_name(few, source, tmp_path):
     """SIGKILL while layers are measured; an older engine stays as it was."""
     shutil.copy(source, tmp_path / "short.onnx")
-    (tmp_path / "old.onnx").write_text("older")
+    older = (tmp_path / "short.onnx").read_bytes()
+    (tmp_path / "old.onnx").write_bytes(older)
     for name in ("x.onnx", "old.onnx"):
         command = [sys.executable, "-m", "isc_fast", "export", "--ckpt", "short.onnx", "--precision", "int8"]
         environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -494,6 +495,6 @@ def test_a_killed_export_leaves_nothing_under_the_engines_name(few, source, tmp_
         assert process.wait(timeout=30) == -signal.SIGKILL
         process.stderr.close()
     assert not (tmp_path / "x.onnx").exists()
-    assert (tmp_path / "old.onnx").read_text() == "older"
+    assert (tmp_path / "old.onnx").read_bytes() == older
     left = sorted(name for name in os.listdir(tmp_path) if not name.startswith((".", "isc-fast-")))
     assert left == ["old.onnx", "short.onnx"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +23,7 @@ from fakes import FakeEngine
 from images import noise
 from PIL import Image
 from ray_room import Room, lives, until
+from talking_server import SETTINGS, server_that_says
 
 import isc_fast
 from isc_fast.cli.main import main
@@ -155,33 +154,6 @@ def test_an_address_where_nothing_answers(tmp_path, inputs, capsys):
         f"error: no Ray cluster answers at {address} (Connection refused); start one there: ray start"
     )
     assert not (tmp_path / "o.h5.parts").exists()
-
-
-SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # the first frame of a server of HTTP/2
-
-
-@contextlib.contextmanager
-def server_that_says(answers):
-    """A server that gives each connection the next answer, and those after them none; the address of it."""
-    taken = []
-
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(server.accept()[0])
-                if len(taken) <= len(answers):
-                    taken[-1].sendall(answers[len(taken) - 1])
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.getsockname()[1]}"
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for line in taken:
-                line.close()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
+from talking_server import SETTINGS, server_that_says
 
 from isc_fast.errors import InputError
 from isc_fast.extraction.runners.cluster import SHARDS, Cluster, split_address
@@ -32,8 +31,7 @@ def test_which_cluster(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert find_cluster(None) is None
     (tmp_path / "ray").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        here = f"127.0.0.1:{server.getsockname()[1]}"
+    with server_that_says([SETTINGS] * 3) as here:
         assert find_cluster(here) == here
         (tmp_path / "ray" / "ray_current_cluster").write_text(here)
         assert find_cluster(None) == here
