@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,3 +84,14 @@ def use(monkeypatch: pytest.MonkeyPatch, home: Path, endpoint: str) -> None:
     for name, value in local_s3.environment(home, endpoint).items():
         monkeypatch.setenv(name, value)
     store_of.cache_clear()  # it has the endpoint of the last test
+
+
+def created_by_eight(store: Any, key: str) -> list[bool]:
+    """What eight threads hear that create one object at once, each with bytes of its own."""
+    made: list[bool] = []
+    threads = [threading.Thread(target=lambda n=n: made.append(store.create(key, b"%d" % n))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return made

@@ -54,16 +54,16 @@ class OwnFolder:
     def __init__(self, folder: Path, record: str, begun: str) -> None:
         self.folder, self._record = folder, folder / record
         try_to_write(self._record)
-        self._earlier = self._of_earlier_run(_names(begun))
+        self._earlier = self._of_earlier_run(begun)
 
-    def _of_earlier_run(self, begun: re.Pattern[str]) -> list[str]:
+    def _of_earlier_run(self, begun: str) -> list[str]:
         verb = self._record.stem
         try:
             names = parse_json(self._record.read_text("utf-8", "surrogateescape"))[_KEY]
             if not isinstance(names, list) or not all(map(_is_plain, names)):
                 raise ValueError(names)
         except FileNotFoundError:
-            _refuse_others(self.folder, verb, begun)
+            refuse_others(self.folder, self._record.name, begun, verb)
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
@@ -104,7 +104,7 @@ class OwnFolder:
 def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:
     """Refuse a folder that holds files of somebody else: one without the record of a verb, but not empty.
 
-    It is for verbs that keep a record of their own kind there, and replace nothing that the record does not name.
+    `OwnFolder` asks it; so does a verb that keeps a record of its own kind.
 
     Args:
         folder: exists.
@@ -115,19 +115,13 @@ def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:
     Raises:
         OutputError: there is another file, or the folder cannot be read.
     """
-    if not (folder / record).exists():
-        try:
-            _refuse_others(folder, verb, _names(begun))
-        except OSError as error:
-            raise output_error(folder, error) from error
-
-
-def _names(begun: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL)
-
-
-def _refuse_others(folder: Path, verb: str, begun: re.Pattern[str]) -> None:
-    others = sorted(name for name in os.listdir(folder) if not begun.fullmatch(name))
+    if (folder / record).exists():
+        return
+    of_run = re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL)
+    try:
+        others = sorted(name for name in os.listdir(folder) if not of_run.fullmatch(name))
+    except OSError as error:
+        raise output_error(folder, error) from error
     if others:
         raise OutputError(
             f"{folder} holds {others[0]!r}, and isc-fast {verb} writes only to a folder of its own: give a new or an empty one"

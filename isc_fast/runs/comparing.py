@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from .describing import Progress, Side
 from .join_tool import cross_recipe, self_recipe, side_message
 from .joining import PARTS, Recipe, Workers, compute, place_of
 from .search_work import SearchWork, Wanted
-from .task_folder import PLAN
+from .task_folder import PLAN, text_and_id
 
 
 class Comparer:
@@ -101,8 +99,8 @@ class Comparer:
             IscFastError: see `isc_fast.search_to_folder`.
         """
         work = SearchWork(paths, found, wanted, self._device)
-        text = json.dumps(work.plan, sort_keys=True) + "\n"
-        place = folder / PARTS / hashlib.sha256(text.encode("ascii")).hexdigest()[:24]
+        text, plan_id = text_and_id(work.plan)
+        place = folder / PARTS / plan_id[:24]
         write_text(make_folder(place) / PLAN, text)
         tell = self._progress("search") if self._progress else None
         files, _ = work.compute(place, [os.path.abspath(place), PLAN, len(text)], self._workers, tell)

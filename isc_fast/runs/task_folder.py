@@ -33,6 +33,12 @@ def is_task_output(output: str | os.PathLike[str]) -> bool:
     return os.fspath(output).endswith(os.sep) or (Path(output) / BEGUN).is_file()
 
 
+def text_and_id(plan: Mapping[str, Any]) -> tuple[str, str]:
+    """A plan as it is written, and what its tasks go by: the SHA-256 of that."""
+    text = json.dumps(plan, sort_keys=True) + "\n"
+    return text, hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
 class TaskFolder:
     """See the module's text.
 
@@ -75,8 +81,7 @@ class TaskFolder:
             FormatError: the file that says so is damaged.
             OutputError: it cannot be written.
         """
-        text = json.dumps(plan, sort_keys=True) + "\n"
-        plan_id = hashlib.sha256(text.encode("ascii")).hexdigest()
+        text, plan_id = text_and_id(plan)
         claim = json.dumps({"plan": plan_id}) + "\n"
         self.home.create(BEGUN, partial(write_text, text=claim))
         there = self._read(BEGUN)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 import traceback
 
 import pytest
-from buckets import KEY_ID, SECRET, use
+from buckets import KEY_ID, SECRET, created_by_eight, use
 from spoiling_proxy import at_random, proxy_to
 
 from isc_fast.errors import InputError, StoreError
@@ -69,12 +68,8 @@ def test_a_quarter_of_spoilt_requests_changes_nothing(bucket, monkeypatch, tmp_p
 
 
 def test_of_many_who_create_one_object_one_does(bucket):
-    store, made = store_of(bucket.url), []
-    threads = [threading.Thread(target=lambda n=n: made.append(store.create("x", b"%d" % n))) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    store = store_of(bucket.url)
+    made = created_by_eight(store, "x")
     assert sorted(made) == [False] * 7 + [True]
 
 

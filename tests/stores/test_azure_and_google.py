@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import threading
 import time
 import traceback
 
 import pytest
+from buckets import created_by_eight
 from emulators import EMULATORS, KEY, Emulator, through_json
 from fakes import FakeEngine
 from spoiling_proxy import Proxy, at_random, proxy_to
@@ -70,12 +70,8 @@ def test_the_stamp_of_a_listing_is_that_of_the_object(emulator, calm):
 
 
 def test_an_object_is_created_once_and_never_replaced(emulator, calm):
-    store, made = store_of(emulator.url), []
-    threads = [threading.Thread(target=lambda n=n: made.append(store.create("new/x", b"%d" % n))) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    store = store_of(emulator.url)
+    made = created_by_eight(store, "new/x")
     assert sorted(made) == [False] * 7 + [True]
     first = store.read("new/x", 9)[0]
     assert store.create("new/x", first)
