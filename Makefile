@@ -56,7 +56,7 @@ torture: $(VENV)/.dev  ## injure real runs at random moments, and compare thousa
 
 # Everything whose figures docs/reliability.md shows, in about an hour and a half on two cores.
 reliability: torture fuzz  ## the long forms of injuries, picture files, damage, fuzzing and soaking
-	$(BIN)/python -m pytest -q tests/runs/test_damage.py --injuries 300
+	$(BIN)/python -m pytest -q tests/runs/checks/test_damage.py --injuries 300
 	$(BIN)/python bench/soak.py --minutes 8 --images 2000000
 
 # The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
@@ -70,7 +70,7 @@ test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and real servers of buc
 	$(BIN)/python tests/cluster/cluster.py
 	$(BIN)/python tests/cluster/stores.py
 
-# Old versions of pip do not know dependency groups. Half an hour: 24 readers, a minute each.
+# Old versions of pip do not know dependency groups. Most of an hour: some forty readers, a minute each.
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.dev  ## fuzz every reader of a file for FUZZ_SECONDS, guided by coverage
 	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['fuzz'])")

@@ -22,8 +22,8 @@ from typing import Any
 
 import isc_fast
 from isc_fast.evaluation.metrics import Scores
-from isc_fast.runs.align import align_matches
 from isc_fast.runs.demo import run_demo
+from isc_fast.runs.pixels.align import align_matches
 
 K = 10
 PROTOCOL = "kit"

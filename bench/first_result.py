@@ -31,8 +31,8 @@ ALONE = 100  # photos that are decoded and described alone
 def find(folder: Path) -> dict[str, Any]:
     """In a process that has imported nothing: seconds of the processor, by what they are spent on."""
     busy = time.process_time
-    import isc_fast.runs.find as module
-    from isc_fast.runs.describing import Describing
+    import isc_fast.runs.copies.find as module
+    from isc_fast.runs.sides.describing import Describing
 
     made = {"start and import": busy()}
 
@@ -83,7 +83,7 @@ def measured(folder: Path) -> dict[str, Any]:
     """Run `find` in a process of its own, twice: the first one compiles modules."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    compiles = [sys.executable, "-c", "import isc_fast.runs.find, isc_fast.engines.ort, isc_fast.decoders.turbo"]
+    compiles = [sys.executable, "-c", "import isc_fast.runs.copies.find, isc_fast.engines.ort, isc_fast.decoders.turbo"]
     subprocess.run(compiles, check=True, env=environment)
     command = [sys.executable, __file__, "--folder", str(folder)]
     done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)

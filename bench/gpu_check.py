@@ -127,7 +127,7 @@ def tests(settings: Settings) -> Result:
 
 def doctor(settings: Settings) -> Result:
     """Run ``isc-fast doctor`` and return what it found."""
-    from isc_fast.runs.doctor import diagnose
+    from isc_fast.runs.checks.doctor import diagnose
 
     found = diagnose()
     broken = [f"{row.name}: {row.detail}" for row in found.findings if row.state == "broken"]

@@ -87,7 +87,7 @@ def engine_of(settings: Settings, step: str) -> Path:
 
 def machine(settings: Settings) -> Result:
     """Describe the GPU, its driver, and the libraries that matter."""
-    from isc_fast.runs.doctor import installed_versions
+    from isc_fast.runs.checks.doctor import installed_versions
 
     gpu, why = see_gpu()
     found: Result = {"gpu": gpu, "why": why, "python": platform.python_version(), "versions": installed_versions()}

@@ -88,7 +88,7 @@ def measure(rows: int, queries: int, described: np.ndarray[Any, Any], recall: fl
     from isc_fast.matching.index.changes import FLAT_BELOW, add_to_index, build_index, compact_index, remove_from_index
     from isc_fast.matching.two_sides import search
     from isc_fast.runs.asking import Index
-    from isc_fast.runs.describing import Describing
+    from isc_fast.runs.sides.describing import Describing
 
     engine, random = load_engine("demo"), np.random.default_rng(2)
     dim = described.shape[1]

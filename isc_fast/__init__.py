@@ -63,33 +63,33 @@ if TYPE_CHECKING:
     from .matching.two_sides import search as search
     from .progress import ProgressPrinter as ProgressPrinter
     from .review.page import write_report as write_report
-    from .runs.align import Aligned as Aligned
-    from .runs.align import align_matches as align_matches
-    from .runs.align import align_photos as align_photos
     from .runs.asking import Index as Index
     from .runs.asking import IndexAnswer as IndexAnswer
     from .runs.calibrate import Calibrated as Calibrated
     from .runs.calibrate import calibrate as calibrate
     from .runs.challenge import run_challenge as run_challenge
-    from .runs.dedup import DedupResult as DedupResult
-    from .runs.dedup import find_duplicates as find_duplicates
+    from .runs.checks.verification import Verification as Verification
+    from .runs.checks.verification import verify_file as verify_file
+    from .runs.copies.dedup import DedupResult as DedupResult
+    from .runs.copies.dedup import find_duplicates as find_duplicates
+    from .runs.copies.find import FindResult as FindResult
+    from .runs.copies.find import find_copies as find_copies
+    from .runs.copies.leaks import LeaksResult as LeaksResult
+    from .runs.copies.leaks import find_leaks as find_leaks
     from .runs.demo import run_demo as run_demo
-    from .runs.describing import Describing as Describing
     from .runs.file_kinds.table import FileFacts as FileFacts
     from .runs.file_kinds.table import describe_file as describe_file
-    from .runs.find import FindResult as FindResult
-    from .runs.find import find_copies as find_copies
-    from .runs.leaks import LeaksResult as LeaksResult
-    from .runs.leaks import find_leaks as find_leaks
-    from .runs.normalizing import PartsMade as PartsMade
-    from .runs.normalizing import normalize_to_folder as normalize_to_folder
-    from .runs.normalizing import smooth_to_folder as smooth_to_folder
-    from .runs.searching import SearchResult as SearchResult
-    from .runs.searching import search_to_folder as search_to_folder
-    from .runs.thresholds import AtPrecision as AtPrecision
+    from .runs.pixels.align import Aligned as Aligned
+    from .runs.pixels.align import align_matches as align_matches
+    from .runs.pixels.align import align_photos as align_photos
+    from .runs.sides.describing import Describing as Describing
+    from .runs.sides.thresholds import AtPrecision as AtPrecision
+    from .runs.tasks.normalizing import PartsMade as PartsMade
+    from .runs.tasks.normalizing import normalize_to_folder as normalize_to_folder
+    from .runs.tasks.normalizing import smooth_to_folder as smooth_to_folder
+    from .runs.tasks.searching import SearchResult as SearchResult
+    from .runs.tasks.searching import search_to_folder as search_to_folder
     from .runs.tuner import tune as tune
-    from .runs.verification import Verification as Verification
-    from .runs.verification import verify_file as verify_file
     from .sources.choice import Choice as Choice
     from .sources.listing import list_images as list_images
 
@@ -101,7 +101,7 @@ _HOME = {
         "compact_index",
         "remove_from_index",
     ),
-    "runs.align": (
+    "runs.pixels.align": (
         "Aligned",
         "align_matches",
         "align_photos",
@@ -115,18 +115,18 @@ _HOME = {
         "calibrate",
     ),
     "runs.challenge": ("run_challenge",),
-    "runs.dedup": (
+    "runs.copies.dedup": (
         "DedupResult",
         "find_duplicates",
     ),
     "runs.demo": ("run_demo",),
-    "runs.describing": ("Describing",),
+    "runs.sides.describing": ("Describing",),
     "progress": ("ProgressPrinter",),
     "runs.file_kinds.table": (
         "FileFacts",
         "describe_file",
     ),
-    "runs.find": (
+    "runs.copies.find": (
         "FindResult",
         "find_copies",
     ),
@@ -182,22 +182,22 @@ _HOME = {
     "descriptors.whole_file": ("assemble",),
     "descriptors.writing": ("write_descriptors",),
     "extraction.share": ("Share",),
-    "runs.leaks": (
+    "runs.copies.leaks": (
         "LeaksResult",
         "find_leaks",
     ),
-    "runs.normalizing": (
+    "runs.tasks.normalizing": (
         "PartsMade",
         "normalize_to_folder",
         "smooth_to_folder",
     ),
-    "runs.searching": (
+    "runs.tasks.searching": (
         "SearchResult",
         "search_to_folder",
     ),
-    "runs.thresholds": ("AtPrecision",),
+    "runs.sides.thresholds": ("AtPrecision",),
     "runs.tuner": ("tune",),
-    "runs.verification": (
+    "runs.checks.verification": (
         "Verification",
         "verify_file",
     ),

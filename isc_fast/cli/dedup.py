@@ -22,7 +22,7 @@ from .output import named_progress, note, note_what_is_missing, noted_after, pro
 from .ray_flags import add_search_workers, search_workers_of
 
 if TYPE_CHECKING:
-    from ..runs.dedup import DedupResult
+    from ..runs.copies.dedup import DedupResult
 
 HELP = "find the copies in one collection, and list what stays and what could go; removes nothing"
 EXAMPLE = "isc-fast dedup photos/ -o out/"
@@ -77,7 +77,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Find the copies, and print how many photos and bytes could go."""
-    from ..runs.dedup import find_duplicates
+    from ..runs.copies.dedup import find_duplicates
 
     names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device", "verdicts", "stop_list")
     noting = noted_after("isc_fast.left_out")

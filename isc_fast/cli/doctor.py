@@ -19,7 +19,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the diagnosis; the status is 1 where no engine runs."""
-    from ..runs.doctor import diagnose
+    from ..runs.checks.doctor import diagnose
 
     note("trying out what is installed; this takes some seconds")
     found = diagnose()

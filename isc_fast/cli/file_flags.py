@@ -77,7 +77,7 @@ def check_files(arguments: Namespace) -> None:
     files = FILES.get(arguments.verb)
     if files is None:
         return
-    from ..runs.outputs import refuse_inputs, refuse_other_kinds
+    from ..runs.file_kinds.outputs import refuse_inputs, refuse_other_kinds
 
     inputs = [path for name in files.reads for path in _paths(arguments, name)]
     places = dict[str, str]()

@@ -67,7 +67,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
-    from ..runs.find import find_copies, shared_inputs
+    from ..runs.copies.find import find_copies, shared_inputs
 
     if shared := shared_inputs(arguments.queries, arguments.references):
         note(

@@ -13,7 +13,7 @@ from ..engines.kind import PROVIDERS
 from ..engines.spec import RUNTIMES
 
 if TYPE_CHECKING:
-    from ..runs.describing import Describing
+    from ..runs.sides.describing import Describing
     from ..sources.choice import Choice
 
 PHOTOS_HELP = (
@@ -177,7 +177,7 @@ def add_describing(parser: ArgumentParser, engine: str = "", *, keeps: bool = Tr
 
 def describing_of(arguments: Namespace) -> Describing:
     """How photos are described, by the flags of `add_describing`."""
-    from ..runs.describing import Describing
+    from ..runs.sides.describing import Describing
 
     options = given(arguments, "engine", "ids", "batch_size", "workers", "decoder")
     options |= {"isolated": arguments.isolate, "overwrite": arguments.overwrite, "choice": choice(arguments)}
@@ -262,7 +262,7 @@ def threshold_of(arguments: Namespace) -> dict[str, Any]:
         return given(arguments, "threshold")
     if arguments.threshold is not None:
         raise InputError("--threshold and --calibration both name a threshold; give one of them")
-    from ..runs.thresholds import AtPrecision
+    from ..runs.sides.thresholds import AtPrecision
 
     return {"threshold": AtPrecision(arguments.calibration, **options)}
 

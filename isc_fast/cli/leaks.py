@@ -67,7 +67,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Find the leaks, and print the share of each evaluation set."""
-    from ..runs.leaks import find_leaks
+    from ..runs.copies.leaks import find_leaks
 
     noting = noted_after("isc_fast.left_out")
     with noting, named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():

@@ -32,8 +32,8 @@ def run(arguments: Namespace) -> int:
     """Smooth, and print how many there are."""
     from ..descriptors.formats.table import open_any
     from ..matching.smoothing import smooth_to_file
-    from ..runs.normalizing import smooth_to_folder
-    from ..runs.task_folder import is_task_output
+    from ..runs.tasks.normalizing import smooth_to_folder
+    from ..runs.tasks.task_folder import is_task_output
 
     options = given(arguments, "k", "power", "device")
     if is_task_output(arguments.output):

@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
     from ..descriptors.comparing import compare_with_negatives
     from ..descriptors.formats.table import open_any
     from ..matching.methods import normalize_to_file
-    from ..runs.task_folder import is_task_output
+    from ..runs.tasks.task_folder import is_task_output
 
     method = arguments.method or "nes"
     _check(arguments, method)
@@ -77,7 +77,7 @@ def _against(arguments: Namespace, method: str) -> bool:
 
 def _in_tasks(arguments: Namespace, method: str) -> int:
     """Normalise into a result in parts."""
-    from ..runs.normalizing import normalize_to_folder
+    from ..runs.tasks.normalizing import normalize_to_folder
 
     if arguments.dtype not in (None, "float32"):
         raise InputError("--dtype float16 is for one file, and a folder keeps parts of float32; give -o FILE")

@@ -20,7 +20,7 @@ from ..progress import ProgressPrinter
 if TYPE_CHECKING:
     from ..descriptors.verdict import Verdict
     from ..extraction.pipeline import Extraction
-    from ..runs.normalizing import PartsMade
+    from ..runs.tasks.normalizing import PartsMade
 
 _FAILURES_SHOWN = 10
 

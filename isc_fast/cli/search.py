@@ -57,7 +57,7 @@ _NO_VERDICTS = "note: a CSV has no place for verdicts; {} says which pairs someb
 
 def run(arguments: Namespace) -> int:
     """Search, write the matches, and print how many pairs there are."""
-    from ..runs.task_folder import is_task_output
+    from ..runs.tasks.task_folder import is_task_output
 
     with noted_after("isc_fast.left_out"):
         return (_in_tasks if is_task_output(arguments.output) else _at_once)(arguments)
@@ -74,7 +74,7 @@ def _at_once(arguments: Namespace) -> int:
     from ..descriptors.lengths import check_lengths
     from ..matching.matches import check_output, has_views, read_truth, write_matches
     from ..matching.two_sides import search
-    from ..runs.thresholds import choose_for_search
+    from ..runs.sides.thresholds import choose_for_search
 
     refuse_task_flags(arguments, "format", "shard_size")
     options = _options(arguments)
@@ -111,7 +111,7 @@ def _at_once(arguments: Namespace) -> int:
 def _in_tasks(arguments: Namespace) -> int:
     """Search in tasks."""
     from ..matching.matches import has_views
-    from ..runs.searching import search_to_folder
+    from ..runs.tasks.searching import search_to_folder
 
     if arguments.labelled:
         raise InputError("--labelled is for a search at once, whose output is a file: -o matches.csv")

@@ -22,7 +22,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Verify, and print each finding; the status is 1 where there is a problem."""
-    from ..runs.verification import verify_file
+    from ..runs.checks.verification import verify_file
 
     found = verify_file(arguments.file)
     if arguments.json:

@@ -46,7 +46,7 @@ class Trial:
         repair: the line that installs what is tried.
         arguments: of the function.
         needs_gpu: whether it is tried only where there is a GPU.
-        shares: the folder that several packages may fight for (`isc_fast.runs.doctor`), or "".
+        shares: the folder that several packages may fight for (`isc_fast.runs.checks.doctor`), or "".
     """
 
     group: str

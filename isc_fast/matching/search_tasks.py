@@ -87,7 +87,7 @@ class Limits:
 
 
 class SearchTasks:
-    """The tasks of a search; see the module's text. `isc_fast.runs.joining` computes them.
+    """The tasks of a search; see the module's text. `isc_fast.runs.tasks.joining` computes them.
 
     Task number ``run · blocks of queries + block``: those that follow each other read the same references.
 

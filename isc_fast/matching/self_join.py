@@ -5,7 +5,7 @@ row: each is paired with the first of them alone, and the first one stands for a
 
 The collection is read in blocks, and each block is searched in the blocks from itself on, in runs of `RUN` blocks. A block in a
 run is a piece of work of its own: its pairs do not depend on the others, so a run that was interrupted goes on with the pieces
-that are missing, and several processes or machines may share them (`isc_fast.runs.joining`).
+that are missing, and several processes or machines may share them (`isc_fast.runs.tasks.joining`).
 """
 
 from __future__ import annotations

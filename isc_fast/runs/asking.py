@@ -28,8 +28,8 @@ from ..matching.matches import Matches
 from ..matching.subtraction import NegativeSubtraction, subtract_negatives
 from ..sources.base import Source, opener
 from ..sources.listing import Inputs, as_source
-from .describing import Describing, check_views, descriptors_among
-from .thresholds import choose_for_search
+from .sides.describing import Describing, check_views, descriptors_among
+from .sides.thresholds import choose_for_search
 
 K = 10
 """So many references of each query are given at most."""

@@ -35,7 +35,7 @@ from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
 from ..sources.listing import Listing, list_images
-from .validate import check_matches, check_submission
+from .checks.validate import check_matches, check_submission
 
 _DESCRIPTOR_ROW = (
     "descriptor: the descriptor track, scored on the best 10 × labelled queries of all pairs; the rows above score the matching "

@@ -30,7 +30,7 @@ from ..review.page import figures_of
 from ..review.pairs import Pair, ReviewPage, Table
 from ..review.writing import write_page
 from ..sources.listing import as_source
-from .align import check_aligning, with_placements
+from .pixels.align import check_aligning, with_placements
 
 SEED = 2021
 _ORIGINALS, _OTHERS = 0.5, 0.25  # shares of the photos; the rest are strangers

@@ -18,7 +18,7 @@ from isc_fast.descriptors.store import Descriptors, open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.engines.base import engine_file
 from isc_fast.errors import OutputError
-from isc_fast.runs.outputs import refuse_inputs
+from isc_fast.runs.file_kinds.outputs import refuse_inputs
 
 PLAIN = frozenset(
     (

@@ -21,7 +21,7 @@ from isc_fast.errors import FormatError, MismatchError
 from isc_fast.extraction.job import Request
 from isc_fast.extraction.pipeline import extract_with
 from isc_fast.items import Item
-from isc_fast.runs.describing import Describing
+from isc_fast.runs.sides.describing import Describing
 from isc_fast.sources.base import Source
 from isc_fast.sources.listing import Files, Listing
 

@@ -48,8 +48,8 @@ from isc_fast.matching.matches import read_matches, read_truth
 from isc_fast.networks.digests import kept_digest
 from isc_fast.networks.torch_files import damage_of
 from isc_fast.review.placement import read_evidence
+from isc_fast.runs.checks.verification import verify_file
 from isc_fast.runs.file_kinds.table import describe_file
-from isc_fast.runs.verification import verify_file
 from isc_fast.sources.listing import list_images, open_item
 
 SLOW_S = 5.0

@@ -31,6 +31,10 @@ LAYERS = [
     "extraction matching",
     "evaluation",
     "review",
+    "runs.sides",
+    "runs.pixels runs.tasks",
+    "runs.copies runs.checks",
+    "runs.file_kinds",
     "runs",
     "export",
     "training",
@@ -92,10 +96,9 @@ def top(name: str) -> str:
     """``isc_fast.engines.ort`` → ``engines``; what is run as a program is ``__main__``, wherever it lies."""
     if name.endswith(".__main__"):
         return "__main__"
-    if name.startswith("isc_fast.training.tiny"):
-        return "training.tiny"
-    parts = name.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
+    parts = name.split(".")[1:]
+    room = ".".join(parts[:2])
+    return room if room in LAYER else parts[0] if parts else "__init__"
 
 
 @pytest.mark.parametrize(("name", "file"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")

@@ -21,7 +21,7 @@ from isc_fast.matching.searcher import open_searcher
 from isc_fast.matching.smoothing import smooth_negatives
 from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.matching.two_sides import search
-from isc_fast.runs.trials import all_trials
+from isc_fast.runs.checks.trials import all_trials
 
 pytest.importorskip("faiss")
 

@@ -34,7 +34,7 @@ from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
 from isc_fast.matching.subtraction import subtract_negatives
 from isc_fast.matching.two_sides import search
 from isc_fast.runs.challenge import run_challenge
-from isc_fast.runs.trials import all_trials
+from isc_fast.runs.checks.trials import all_trials
 
 pytest.importorskip("faiss")
 

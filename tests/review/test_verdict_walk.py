@@ -15,7 +15,7 @@ from pages import read_page
 from PIL import Image
 
 from isc_fast import find_copies, find_duplicates, find_leaks, read_descriptors, search
-from isc_fast.runs.describing import Describing
+from isc_fast.runs.sides.describing import Describing
 
 pytest.importorskip("faiss")
 pytestmark = pytest.mark.slow  # which a browser is

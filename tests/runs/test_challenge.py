@@ -14,7 +14,7 @@ from PIL import Image
 import isc_fast
 from isc_fast.errors import InputError, MismatchError, OutputError
 from isc_fast.runs.challenge import run_challenge
-from isc_fast.runs.validate import check_matches, check_submission
+from isc_fast.runs.checks.validate import check_matches, check_submission
 
 
 @pytest.fixture

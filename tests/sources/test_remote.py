@@ -17,7 +17,7 @@ from isc_fast import extract, find_copies, find_duplicates, find_leaks
 from isc_fast.cli.main import main
 from isc_fast.descriptors.store import load_descriptors
 from isc_fast.errors import InputError, StoreError
-from isc_fast.runs.describing import Describing
+from isc_fast.runs.sides.describing import Describing
 from isc_fast.sources.listing import list_images
 from isc_fast.sources.stamps import UNKNOWN, stamps_of
 from isc_fast.stores import store as store_module

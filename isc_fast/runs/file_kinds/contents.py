@@ -26,7 +26,7 @@ from ...sources.folders import is_image_name
 from ...sources.listing import KINDS, list_images
 from ...sources.sniffing import is_image_content
 from ...sources.table_columns import image_column
-from ..photo_facts import read_facts
+from ..sides.photo_facts import read_facts
 from .base import Facts, FileKind, Glance
 from .folders import SEGMENT
 

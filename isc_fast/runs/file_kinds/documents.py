@@ -7,10 +7,10 @@ from typing import Any
 
 from ...descriptors.manifest import BEGUN
 from ...matching.index.layout import MANIFEST
-from ..folder_facts import describe_index
-from ..task_folder import BEGUN as TASKS_BEGUN
-from ..task_folder import PLAN
+from ..tasks.task_folder import BEGUN as TASKS_BEGUN
+from ..tasks.task_folder import PLAN
 from .base import Facts, FileKind, Glance
+from .folder_facts import describe_index
 from .folders import run_facts
 
 

@@ -17,11 +17,11 @@ from ...files.homes import home_of
 from ...files.reading import parse_json
 from ...matching.index.layout import has_manifest
 from ...sources.disc21 import find_sets
-from ..dedup_files import NEMO
-from ..folder_facts import describe_index, describe_parts
-from ..task_folder import BEGUN as TASKS_BEGUN
-from ..task_folder import PLAN
+from ..copies.dedup_files import NEMO
+from ..tasks.task_folder import BEGUN as TASKS_BEGUN
+from ..tasks.task_folder import PLAN
 from .base import Facts, FileKind, Glance
+from .folder_facts import describe_index, describe_parts
 
 SEGMENT = re.compile(r"segment-[0-9a-f]{16}")
 _GROUP = re.compile(r"\d{4}-of-\d+-photos")

@@ -1,7 +1,7 @@
 """The table of file kinds: a row for each kind of file or folder that a verb reads or writes, and what finds the row of a file.
 
-A new kind of file is one row here. `tests/runs/test_file_kinds.py` asks for everything that verbs write, so that a new output
-without a row fails there; docs/files.md has the table for people.
+A new kind of file is one row here. `tests/runs/file_kinds/test_file_kinds.py` asks for everything that verbs write, so that a new
+output without a row fails there; docs/files.md has the table for people.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .base import FileKind, Glance
 from .contents import ARCHIVE, CONTENTS, DESCRIPTORS, ENGINE, PHOTOS
 from .documents import DOCUMENTS
 from .folders import FOLDERS
-from .tables import LISTS, TABLES
+from .listings import LISTS, TABLES
 
 KINDS: tuple[FileKind, ...] = (
     ENGINE,

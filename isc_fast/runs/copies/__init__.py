@@ -1,0 +1,1 @@
+"""Copies in one collection, between two, and between training and evaluation sets: `dedup`, `find`, `leaks`."""

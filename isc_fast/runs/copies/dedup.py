@@ -1,0 +1,329 @@
+"""Finding the copies in one collection, in one call from photos to the lists of what stays and what could go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ...descriptors.formats.table import open_any
+from ...descriptors.lengths import check_lengths
+from ...descriptors.store import Descriptors
+from ...errors import InputError
+from ...evaluation.calibration import Task
+from ...extraction.runners.cluster import Cluster
+from ...extraction.share import Share
+from ...files.rows import check_format, check_names
+from ...matching.arrays import Pairs
+from ...matching.components import Chain, find_chain
+from ...matching.left_out import read_left_out
+from ...matching.mutual import mutual_pairs
+from ...matching.pair_files import PairFiles
+from ...matching.searcher import Searcher
+from ...matching.self_join import SelfJoin
+from ...matching.unknown_ids import warn_of_unknown
+from ...sources.base import Source
+from ...sources.listing import Inputs, names_of
+from ...sources.paths import real
+from ..pixels.align import check_aligning
+from ..pixels.aligning import OWN
+from ..sides.describing import Describing, Progress, Side
+from ..sides.photo_facts import check_order
+from ..sides.thresholds import Chosen, Threshold, check, choose
+from ..tasks.joining import Workers, fresh, place_of, remove
+from .comparing import Comparer
+from .deciding import decide
+from .dedup_files import write_everything
+from .dedup_links import check_files, check_links
+from .sharing import Waits, hold, shared_folder, shared_sides
+
+_OWN = ("dedup.json", r"photos\.h5|pairs|" + OWN)
+MAX_GROUP = 12
+MAX_GROUPS = 100
+
+
+@dataclass(frozen=True)
+class DedupResult:
+    """What `find_duplicates` found.
+
+    Attributes:
+        folder: with everything that was written.
+        photos: how many were compared.
+        pairs: how many pairs match. Of photos that are equal, each has one pair with the first of them alone.
+        groups: how many groups of two photos or more hang together by pairs.
+        largest: photos of the largest one.
+        removed: photos that could go, each of which matches one that stays.
+        removed_bytes: of their files; None where only descriptors were given.
+        equal: of the photos that could go, how many have the same file as the one that stays, and how many the same pixels;
+            None where nobody asked.
+        spared: photos that match one that stays, and are the same file under another name: they are not to be removed.
+        keep: the rule for what stays.
+        threshold: the lowest score of a pair.
+        said: where the threshold comes from, in words.
+        chain: says that the largest group hangs together by weak links; None where it does not.
+        page: the page of the groups; None where there are no photos, or no groups.
+        files: what was written, by name.
+        side: the photos, with what the extraction says of them.
+        hubs: how many photos match many others that do not match each other; see `isc_fast.matching.hubs`. The file
+            ``stop_list_suggestions`` has them.
+        aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
+        waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None
+            where everything is there.
+    """
+
+    folder: Path
+    photos: int
+    keep: str
+    threshold: float
+    said: str
+    side: Side
+    pairs: int = 0
+    groups: int = 0
+    largest: int = 0
+    removed: int = 0
+    removed_bytes: int | None = None
+    equal: dict[str, int] | None = None
+    spared: int = 0
+    chain: Chain | None = None
+    page: Path | None = None
+    files: dict[str, Path] = field(default_factory=dict)
+    hubs: int = 0
+    aligned: int | None = None
+    waits: Waits | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the lists are there. They are not where other jobs still compare."""
+        return self.waits is None
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        if self.waits is not None:
+            return self.waits.to_dict()
+        names = (
+            "photos",
+            "pairs",
+            "groups",
+            "largest",
+            "removed",
+            "removed_bytes",
+            "equal",
+            "spared",
+            "keep",
+            "threshold",
+        )
+        return {
+            **{name: getattr(self, name) for name in names},
+            "threshold_comes_from": self.said,
+            "chain": None if self.chain is None else vars(self.chain),
+            "failures": len(self.side.made.failures) if self.side.made else 0,
+            "page": None if self.page is None else str(self.page),
+            **({} if self.aligned is None else {"aligned": self.aligned}),
+            "files": {name: str(path) for name, path in self.files.items()},
+        }
+
+
+def find_duplicates(
+    photos: Inputs | Source,
+    output: str | os.PathLike[str],
+    *,
+    describing: Describing | None = None,
+    threshold: Threshold = None,
+    keep: str | None = None,
+    mutual: int | None = None,
+    exact: bool = False,
+    form: str = "csv",
+    nemo: bool = False,
+    link_to: str | os.PathLike[str] | None = None,
+    max_group: int = MAX_GROUP,
+    max_groups: int = MAX_GROUPS,
+    align: bool = False,
+    verdicts: str | os.PathLike[str] | None = None,
+    stop_list: str | os.PathLike[str] | None = None,
+    search_device: str | Searcher = "cpu",
+    search_workers: int | None = None,
+    search_cluster: Cluster | None = None,
+    search_share: Share | None = None,
+    progress: Progress | None = None,
+) -> DedupResult:
+    """Find the copies in a collection: describe it, compare it with itself, and say what stays and what could go.
+
+    Nothing is removed. In the order of the rule ``keep``, a photo stays unless one that stays already matches it directly. An
+    interrupted call goes on where it was.
+
+    Args:
+        photos: as `isc_fast.extract` takes them, or a descriptor file.
+        output: a folder that is new, empty or of an earlier run; it gets ``photos.h5`` where photos were given, the
+            tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``; and
+            ``stop_list_suggestions``, where photos match many others.
+        describing: how photos are described.
+        threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
+            the engine carries for so many pairs.
+        keep: what stays of photos that match: ``"largest"`` (most pixels, the default where photos are given), ``"oldest"``,
+            ``"newest"`` (by the time of the file), ``"best-quality"`` (most bytes for each pixel), or ``"first"`` (in the
+            order of the inputs as given, and in each by name; the only rule for descriptors without photos, in their order).
+        mutual: only pairs of photos of which each is among so many nearest of the other.
+        exact: tell photos with equal files and with equal pixels from near copies, in the column ``kind``.
+        form: of the tables, ``"csv"``, ``"json"``, ``"jsonl"`` or ``"parquet"``.
+        nemo: also write ``remove-nemo/``, a folder of Parquet with a column ``id``, as NeMo Curator takes it.
+        link_to: a new folder, which gets a folder of symbolic links for each group.
+        max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
+        align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
+            was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
+        verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
+            ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
+        stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
+        search_device: see ``device`` of `isc_fast.search`.
+        search_workers: number of processes on this machine that compare, which share its cores; by default this one compares.
+        search_cluster: the Ray cluster whose workers compare, instead. They find the descriptors and the output under the same
+            paths.
+        search_share: compute only this share of the comparison of descriptors; other jobs, on this machine or on others, compute
+            the others. The job that sees the last one writes the lists. The folder ``pairs.parts`` stays, and may be removed
+            when they are there.
+        progress: see `isc_fast.runs.sides.describing.Progress`.
+
+    Raises:
+        InputError: there is no photo, an input is given twice, a number or a rule is out of range, or no threshold was given
+            and the engine carries none; or a share is wanted of photos.
+        MissingExtraError: pairs are to be looked at, and OpenCV is not installed.
+        MismatchError: the descriptors may not be compared with each other.
+        OutputError: something cannot be written, or another run is writing there.
+        IscFastError: as `isc_fast.extract` and `isc_fast.search`.
+    """
+    _check(threshold, mutual, keep, max_group, max_groups)
+    check_format("parquet" if nemo else form)
+    check_format(form)
+    _refuse_repeated(photos)
+    if align:
+        check_aligning(photos)
+    if link_to is not None:
+        check_links(link_to, photos)
+    left_out = read_left_out(verdicts, stop_list, one_side=True)
+    workers = Workers(search_workers, search_cluster, search_share)
+    comparer = Comparer(search_device, workers, progress)
+    compared = partial(_compared, comparer, threshold=threshold, form="parquet" if nemo else form)
+    shared = None
+    if search_share is not None:
+        (side,) = shared_sides("dedup", [("photos", photos)])
+        rule = _rule(side, keep, exact=exact, links=link_to is not None)
+        folder = shared_folder(output, *_OWN)
+        with compared(side, folder) as (descriptors, wanted, _, found):
+            waits = Waits.of(folder, [found])
+            shared = DedupResult(
+                folder, len(descriptors), keep=rule, threshold=wanted.score, said=wanted.said, side=side, waits=waits
+            )
+        if waits.for_tasks:
+            return shared
+    with ExitStack() as stack:
+        own = hold(stack, output, *_OWN, shared=shared is not None)
+        if own is None:
+            assert shared is not None
+            return shared
+        folder = own.folder
+        side = (describing or Describing()).side("photos", photos, folder, progress)
+        rule = _rule(side, keep, exact=exact, links=link_to is not None)
+        if link_to is not None and side.source is not None:
+            check_files(side.source.list().found)
+        with compared(side, folder) as (descriptors, wanted, join, found):
+            threshold, said = wanted.score, wanted.said
+            warn_of_unknown(left_out, descriptors.ids)
+            left = left_out.pairs(found, (descriptors.ids, descriptors.ids), (join.same, join.same))
+            pairs: Iterable[Pairs] = left if left_out else left.all
+            apart = left.apart(join.same)
+            if mutual is not None:
+                kept = fresh(place_of(folder, threshold, descriptors) / f"mutual-{mutual}", 1)
+                kept.write(0, mutual_pairs(pairs, mutual, apart))
+                pairs = kept
+            made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
+            chain = find_chain(made.components, threshold)
+            own.clear()
+            files, aligned = write_everything(
+                made,
+                folder,
+                form=form,
+                nemo=nemo,
+                link_to=link_to,
+                most=(max_groups, max_group),
+                threshold=threshold,
+                chances=wanted.chances,
+                align=align,
+                progress=progress,
+            )
+        page = files.pop("page", None)
+        groups, largest = made.group_counts()
+        removed, removed_bytes, equal = made.removed_counts()
+        result = DedupResult(
+            folder=folder,
+            photos=len(made.ids),
+            pairs=made.pair_count,
+            groups=groups,
+            largest=largest,
+            removed=removed,
+            removed_bytes=removed_bytes,
+            equal=equal,
+            spared=made.spared,
+            keep=rule,
+            threshold=threshold,
+            said=said,
+            chain=chain,
+            page=page,
+            files=files,
+            side=side,
+            hubs=len(made.hubs),
+            aligned=aligned,
+        )
+        own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
+        if search_share is None:
+            remove(folder)
+    return result
+
+
+@contextmanager
+def _compared(
+    comparer: Comparer, side: Side, folder: Path, threshold: Threshold, form: str
+) -> Iterator[tuple[Descriptors, Chosen, SelfJoin, PairFiles]]:
+    """Compare a collection with itself; of a share, only what is its own."""
+    with open_any(side.path) as found:
+        check_lengths(found, "photo's")
+        check_names(form, found.ids)
+        wanted = choose(threshold, [found], Task.within(len(found), share=1), f"{len(found)} photos")
+        yield found, wanted, *comparer.itself(side, found, wanted.score, folder)
+
+
+def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:
+    check(threshold)
+    if keep is not None:
+        check_order(keep)
+    for name, value in (("mutual", mutual), ("max_group", max_group), ("max_groups", max_groups)):
+        if value is not None and value < 1:
+            raise InputError(f"{name.replace('_', '-')} must be at least 1, not {value}")
+
+
+def _refuse_repeated(photos: Inputs | Source) -> None:
+    """A folder that is given twice would find every photo to be a copy of itself."""
+    seen: dict[str, str] = {}
+    for name in names_of(photos):
+        place = real(name)
+        if place in seen:
+            raise InputError(
+                f"{name} is given twice"
+                + (f", also as {seen[place]}" if seen[place] != name else "")
+                + "; give it once"
+            )
+        seen[place] = name
+
+
+def _rule(side: Side, keep: str | None, *, exact: bool, links: bool) -> str:
+    """The rule for what stays, and whether it can be followed."""
+    if side.source is not None:
+        return keep or "largest"
+    for wanted, flag in ((keep not in (None, "first"), f"keep {keep}"), (exact, "exact"), (links, "link-to")):
+        if wanted:
+            raise InputError(
+                f"{side.path} holds descriptors without their photos, and --{flag} looks at photos; give the photos, or leave "
+                "it out"
+            )
+    return "first"
