@@ -243,7 +243,7 @@ def test_tensorrt_builds_every_precision(rtx: str, graphs: Any, precision: str, 
     plan = build_plan(graph.SerializeToString(), name, options, flavour=rtx, device=None)
     assert name.encode() in plan
     weights = sum(tensor.ByteSize() for tensor in graph.graph.initializer)
-    assert weights < len(plan) < weights + 3e6
+    assert weights < len(plan) < weights + 6e6  # kernels for no known GPU; how many differs by the processor
 
 
 def test_what_tensorrt_cannot_read_is_said_in_one_line(rtx: str, model: Any) -> None:
