@@ -1,7 +1,8 @@
 """What an image costs outside decoding and the network, measured, and what 10⁹ of them would cost, computed from that.
 
     python bench/scale.py                         10⁴ to 10⁶ images; a quarter of an hour, 6 GB of disk
-    python bench/scale.py --images 10000000 --references 10000000 --only extraction search    30 GB, an hour
+    python bench/scale.py --only extraction --images 10000000 --jobs 2                        16 GB of disk
+    python bench/scale.py --only search --references 10000000 --dim 64 --queries 500          3 GB of disk
     python bench/scale.py --gpu-price 2.5 --gpus 64 --images-per-s 3000 --photo-kb 250
     python bench/scale.py --smoke                 takes seconds and shows only that it runs
 
@@ -37,6 +38,7 @@ import isc_fast
 from isc_fast.extraction.plan import container_shard_size
 
 BLOCK_BYTES = 1 << 22  # of one request for a container's bytes
+SIZES = (10**4, 10**5, 10**6)
 TABLE = (10**6, 10**7, 10**8, 10**9)
 STEPS = ("plan", "extraction", "bucket", "search")
 
@@ -261,11 +263,6 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def powers(least: int, most: int) -> tuple[int, ...]:
-    """By tens, from one number to another."""
-    return (*(number for number in (10**power for power in range(12)) if least <= number < most), most)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, compute and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -282,8 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{words} (default: {value})")
     parser.add_argument("--queries", type=int, default=2_000, help="of the search (default: 2000)")
-    parser.add_argument("--images", type=int, default=1_000_000, help="the largest number that is measured")
-    parser.add_argument("--references", type=int, default=1_000_000, help="the same of a search")
+    parser.add_argument("--images", type=int, nargs="+", default=SIZES, help="numbers that are measured")
+    parser.add_argument("--references", type=int, nargs="+", default=SIZES, help="the same of a search")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="at once (default: 1 2)")
     parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, help="what is measured")
     parser.add_argument("--folder", type=Path, help="for the files; by default the system's temporary folder")
@@ -292,8 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="few images")
     given = parser.parse_args(arguments)
     members, containers, files = (500, 200, 1_000) if given.smoke else (10_000, 10_000, 200_000)
-    sizes = (500, 2_000) if given.smoke else powers(10_000, given.images)
-    references = (2_000, 5_000) if given.smoke else powers(10_000, given.references)
+    sizes = (500, 2_000) if given.smoke else given.images
+    references = (2_000, 5_000) if given.smoke else given.references
     parts = (5, 20) if given.smoke else (20, 200)
     measured: dict[str, Any] = {}
     per_image, per_container = given.us_per_image, given.us_per_container

@@ -22,6 +22,9 @@ from typing import Any
 
 SIZES = {"batch_size": 4, "shard_size": 8}
 RUN_S = 600.0
+_GAVE_UP = "run the same command again, which goes on where it was"
+"""A line that ends a run which meets three faults of the network before any answer."""
+_TRIES = 4
 
 
 def start(
@@ -76,7 +79,7 @@ def play(
         what was done: executors that were started, and kills.
 
     Raises:
-        RuntimeError: a run failed that was not killed itself.
+        RuntimeError: a run failed that was not killed itself, and did not say that the same command goes on.
     """
     chance, done = Random(seed), Counter[str]()
     shares = chance.randint(2, 4)
@@ -86,10 +89,13 @@ def play(
         done["share" if "/" in executor else executor] += 1
         return start(photos, output, executor, address, environment)
 
-    def end(run: subprocess.Popen[str], *, killed: bool) -> None:
+    def end(run: subprocess.Popen[str], *, killed: bool = False) -> bool:
         _, errors = run.communicate(timeout=RUN_S)
-        if run.returncode != 0 and not killed:
+        if run.returncode == 1 and _GAVE_UP in errors:
+            done["gave up"] += 1
+        elif run.returncode != 0 and not killed:
             raise RuntimeError(f"seed {seed}: a run ended with {run.returncode}: {errors}")
+        return run.returncode == 0
 
     for _ in range(chance.randint(1, 2)):
         chosen = chance.choices(executors, k=chance.randint(1, 3))
@@ -113,7 +119,8 @@ def play(
             end(run, killed=number in killed)
     last = chance.choice([["here"], ["processes"], *([["ray"]] if address else []), executors[-shares:]])
     for executor in chance.sample(last, len(last)):
-        end(begin(executor), killed=False)
+        if not any(end(begin(executor)) for _ in range(_TRIES)):
+            raise RuntimeError(f"seed {seed}: {_TRIES} runs in turn gave up")
     return done
 
 

@@ -132,10 +132,10 @@ def raylet_stopped(scene: Scene) -> None:
 
 
 def more_workers(scene: Scene) -> None:
-    """One worker, two and four, whose batches take 0.3 s each: what the cores of this machine do not decide."""
+    """One worker, two and four, whose batches wait for 1.5 s each: as on idle cores, of which this machine has too few."""
     for count in (1, 2, 4):
         folder = Path(f"{scene.output}-by-{count}")
-        scene.room.be_slow()
+        scene.room.be_slow(1.5)
         driver = scene.begin(count, count, f"{folder}/")
         until(lambda folder=folder, driver=driver: (folder / "manifest.json").exists() or driver.poll() is not None)
         scene.end(driver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ def run_facts(folder: Path, record: Mapping[str, Any]) -> Facts:
 def _of_record(record: Mapping[str, Any]) -> Facts:
     facts = {name: value for name, value in record.items() if name not in _NOT_OF_RESULT and value is not None}
     return {**facts, "written": record.get("written", [])}
+
+
+def _facts_of_record(record: Mapping[str, Any], _seen: Glance) -> Facts:
+    return _of_record(record)
 
 
 def _holds_run(verb: str) -> Callable[[Glance], bool]:
@@ -251,5 +256,5 @@ def run_in_bucket(address: str) -> FileKind | None:
             continue
         record = _document(home.file(f"{verb}.json"))
         [kind] = [one for one in FOLDERS if one.name == f"{verb} run"]
-        return replace(kind, facts=lambda _, record=record: _of_record(record)) if "written" in record else None
+        return replace(kind, facts=partial(_facts_of_record, record)) if "written" in record else None
     return None
