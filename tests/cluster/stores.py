@@ -68,7 +68,7 @@ def of_100_kb(photo: Path) -> bytes:
     """A photo of the package in more pixels, as large as photos of the web are: some 100 kB."""
     with Image.open(photo) as image:
         stream = io.BytesIO()
-        image.convert("RGB").resize((image.width * 3 // 2, image.height * 3 // 2)).save(stream, "jpeg", quality=88)
+        image.convert("RGB").resize((image.width * 3 // 2, image.height * 3 // 2)).save(stream, "jpeg", quality=91)
     return stream.getvalue()
 
 
