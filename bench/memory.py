@@ -77,7 +77,7 @@ def search(folder: Path, dim: int) -> list[float]:
 def normalize(folder: Path, dim: int) -> None:
     """Subtract a thousand negatives, from file to file."""
     from isc_fast.descriptors.store import Descriptors, open_descriptors
-    from isc_fast.matching.methods import normalize_to_file
+    from isc_fast.matching.normalizing.methods import normalize_to_file
 
     negatives = Descriptors(next(vectors(QUERIES, dim, 2)), [f"n{row}" for row in range(QUERIES)], {"engine_id": "e"})
     with open_descriptors(folder / "rows.h5") as rows:

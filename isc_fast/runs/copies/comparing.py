@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ...descriptors.store import Descriptors
 from ...files.atomic import make_folder, write_text
-from ...matching.cpu_searcher import CPU
-from ...matching.cross_join import CrossJoin
-from ...matching.pair_files import PairFiles
-from ...matching.searcher import Searcher, open_searcher
-from ...matching.self_join import SelfJoin
+from ...matching.pairs.cross_join import CrossJoin
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.self_join import SelfJoin
+from ...matching.searchers.cpu_searcher import CPU
+from ...matching.searchers.searcher import Searcher, open_searcher
 from ..sides.describing import Progress, Side
 from ..tasks.join_tool import cross_recipe, self_recipe, side_message
 from ..tasks.joining import PARTS, Recipe, Workers, compute, place_of

@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...files.atomic import make_folder
 from ...files.one_run import Held
 from ...files.own_folder import OwnFolder, own_folder
-from ...matching.pair_files import PairFiles
+from ...matching.pairs.pair_files import PairFiles
 from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ..sides.describing import Side, descriptors_among
