@@ -59,8 +59,8 @@ reliability: torture fuzz  ## the long forms of injuries, picture files, damage,
 	$(BIN)/python -m pytest -q tests/runs/checks/test_damage.py --injuries 300
 	$(BIN)/python bench/soak.py --minutes 8 --images 2000000
 
-# The long forms of tests/extraction/test_ray.py (a head and two nodes in a network of its own), and of tests/stores and
-# tests/sources/test_remote.py. Azure's emulator is a program of Node.js, 190 MB; without npm its tests are skipped and say so.
+# The long forms of tests/extraction/test_ray.py and test_mixes.py (a head and two nodes in a network of its own), and of
+# tests/stores and tests/sources/test_remote.py. Azure's emulator is a program of Node.js, 190 MB; without npm its tests are skipped and say so.
 AZURITE := build/azurite
 test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and real servers of buckets while they are used, and compare bytes
 	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['cluster'])")
@@ -69,6 +69,7 @@ test-cluster: $(VENV)/.dev  ## injure a real Ray cluster and real servers of buc
 	$(BIN)/python -m pytest -q tests/stores/test_azure_and_google.py
 	$(BIN)/python tests/cluster/cluster.py
 	$(BIN)/python tests/cluster/stores.py
+	$(BIN)/python tests/cluster/any_mix.py
 
 # Old versions of pip do not know dependency groups. Most of an hour: some forty readers, a minute each.
 FUZZ_SECONDS ?= 60

@@ -1,57 +1,46 @@
 """What an image costs outside decoding and the network, measured, and what 10⁹ of them would cost, computed from that.
 
-    python bench/scale.py                         10⁴ to 10⁶ images; some minutes, 3 GB of disk
+    python bench/scale.py                         10⁴ to 10⁶ images; a quarter of an hour, 6 GB of disk
+    python bench/scale.py --only extraction --images 10000000 --jobs 2                        16 GB of disk
+    python bench/scale.py --only search --references 10000000 --dim 64 --queries 500          3 GB of disk
     python bench/scale.py --gpu-price 2.5 --gpus 64 --images-per-s 3000 --photo-kb 250
     python bench/scale.py --smoke                 takes seconds and shows only that it runs
 
 The images are members of tars without content, planned by container; decoder and network are stand-ins. Measured are: listing
-and planning of containers in the driver, extraction by one job and by two at once, a bucket (moto, on this machine) with and
-without a quarter of all requests spoilt, and a search over parts in tasks by this process, by one worker and by two, all of which
-must give the same bytes. Times are of the processor, which other programs disturb least. The table is arithmetic:
-its formulas are in `estimate`. Prices are of no provider: give your own. The last line is JSON.
+and planning in the driver, of containers and of files in folders; extraction by one job and by two at once, and the same again
+when all is there; a bucket (moto, on this machine) with and without a quarter of all requests spoilt; and a search over parts in
+tasks by this process, by one worker and by two. Whatever computes, manifests and matches must have the same bytes. Times of the
+processor are what other programs disturb least. The table is arithmetic: its formulas are in `estimate`. Prices are of no
+provider: give your own. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
-import resource
-import tarfile
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common.local_s3 import at, client_of, served_by_moto
-from common.part_sets import in_parts
 from common.spoiling_proxy import at_random, proxy_to
 from harness import machine_card
-from stand_in import Dark, Network, decode_with
+from scale_work import describe, extract_again, plan_of_containers, plan_of_files, search_sides, touch, write_tars
 
 import isc_fast
-from isc_fast.extraction.plan import BY_CONTAINER, Plan, container_shard_size
-from isc_fast.extraction.share import Share
-from isc_fast.sources.whole_containers import Containers
+from isc_fast.extraction.plan import container_shard_size
 
 BLOCK_BYTES = 1 << 22  # of one request for a container's bytes
+SIZES = (10**4, 10**5, 10**6)
 TABLE = (10**6, 10**7, 10**8, 10**9)
-
-
-def write_tars(folder: Path, count: int, members: int) -> Path:
-    """Write so many tars of members without content."""
-    folder.mkdir()
-    first = folder / "00000000.tar"
-    with tarfile.open(first, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number in range(members):
-            tar.addfile(tarfile.TarInfo(f"{number:06d}.jpg"))
-    for number in range(1, count):  # no links: a container that is given twice is refused
-        (folder / f"{number:08d}.tar").write_bytes(first.read_bytes())
-    return folder
+STEPS = ("plan", "extraction", "bucket", "search")
 
 
 def busy_s(work: Callable[[], object]) -> float:
@@ -61,89 +50,162 @@ def busy_s(work: Callable[[], object]) -> float:
     return sum(os.times()[:4]) - before
 
 
-def planned(folder: Path, output: Path) -> Plan:
-    """List and write a plan of containers."""
-    source = Containers(folder)
-    found = source.list().found
-    plan = Plan([*source.inputs, BY_CONTAINER], found, "e" * 64, "none", 64, container_shard_size(len(found), 1))
-    plan.write(output)
-    return plan
+def _told(queue: Any, work: Callable[..., object], arguments: Sequence[object]) -> None:
+    began = time.process_time()
+    work(*arguments)
+    queue.put((time.process_time() - began, peak_mb()))
 
 
-def plan_cost(scratch: Path, containers: int) -> dict[str, float]:
-    """What a container costs the driver, and how much memory came to it."""
-    (scratch / "empty").mkdir()
-    for number in range(containers):
-        (scratch / "empty" / f"{number:08d}.tar").write_bytes(b"")
-    planned(scratch / "empty", scratch / "warm.sqlite")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = busy_s(lambda: planned(scratch / "empty", scratch / "plan.sqlite"))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    size = (scratch / "plan.sqlite").stat().st_size
-    return {"us_per_container": 1e6 * seconds / containers, "bytes_per_container": size / containers, "grown_kb": grown}
+def _plans_told(queue: Any, plan: Callable[[str], object], places: Sequence[str]) -> None:
+    for place in places:
+        _told(queue, plan, (place,))
 
 
-def _job(folder: str, output: str, dim: int, index: int, count: int) -> None:
-    decode_with(Dark())
-    isc_fast.extract(folder, Network(dim), output, by_container=True, shard_size=1, share=Share(index, count))
+def peak_mb() -> float:
+    """The most memory that this process has taken."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    [peak] = [line.split()[1] for line in status if line.startswith("VmHWM")]
+    return int(peak) * 1024 / 1e6
 
 
-def extraction_cost(folder: Path, output: str, dim: int, jobs: int) -> float:
-    """Processor time of all jobs together that extract a folder of tars, in seconds."""
+def in_processes(*works: tuple[Callable[..., object], Sequence[object]]) -> dict[str, float]:
+    """Do some works, each in a new process, at once: processor time of all, the time, and the most memory of one.
 
-    def work() -> None:
-        workers = [
-            multiprocessing.get_context("spawn").Process(target=_job, args=(str(folder), output, dim, index, jobs))
-            for index in range(jobs)
-        ]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if any(worker.exitcode for worker in workers):
-            raise SystemExit("a job failed")
-        _job(str(folder), output, dim, 0, 1)  # where the last two ended at once, nobody may have written the manifest
-
-    return busy_s(work)
-
-
-def bucket_cost(folder: Path, dim: int, faults: float, home: Path) -> dict[str, float] | None:
-    """Requests for one part, of an extraction to a bucket; None where what serves one is not installed."""
-    try:
-        with served_by_moto() as port, proxy_to(port, at_random(faults, seed=1)) as proxy, at(home, proxy.url):
-            client_of(port).create_bucket(Bucket="scale")
-            _job(str(folder), "s3://scale/out/", dim, 0, 1)
-            parts = len(os.listdir(folder))
-            return {"requests_per_part": proxy.seen.total() / parts, "spoilt": proxy.seen.total() - proxy.seen[""]}
-    except ImportError:
-        return None
+    Processor times are without the start of a process, and with what the work imports.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue, began = context.Queue(), time.monotonic()
+    workers = [context.Process(target=_told, args=(queue, *work)) for work in works]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("a job failed")
+    told = [queue.get() for _ in workers]
+    return {
+        "core_s": sum(core_s for core_s, _ in told),
+        "s": time.monotonic() - began,
+        "peak_mb": max(peak for _, peak in told),
+    }
 
 
-def search_cost(scratch: Path, queries: int, references: int, dim: int) -> dict[str, float]:
-    """Processor time of a search over parts, in seconds, by workers: none, one and two, and how long it took.
+def plan_cost(scratch: Path, containers: int, files: int) -> dict[str, float]:
+    """What a container, and a photo that is a file, cost the driver; and its memory, with what is imported.
+
+    A tenth is planned first, so that all is imported.
+    """
+    made: dict[str, float] = {}
+    context = multiprocessing.get_context("spawn")
+    for what, suffix, plan, count in (
+        ("container", ".tar", plan_of_containers, containers),
+        ("file", ".jpg", plan_of_files, files),
+    ):
+        numbers = count // 10, count
+        places = [scratch / f"{what}s-{number}" for number in numbers]
+        for place, number in zip(places, numbers, strict=True):
+            touch(place / "in", suffix, number)
+        queue = context.Queue()
+        planner = context.Process(target=_plans_told, args=(queue, plan, [*map(str, places)]))
+        planner.start()
+        planner.join()
+        if planner.exitcode:
+            raise SystemExit(f"no plan of {what}s")
+        for number, (core_s, peak) in zip(numbers, [queue.get(), queue.get()], strict=True):
+            made[f"us_per_{what}"] = 1e6 * core_s / number
+            made[f"peak_mb of {number} {what}s"] = peak
+        made[f"bytes_per_{what}"] = (places[1] / "plan.sqlite").stat().st_size / count
+        for place in places:
+            shutil.rmtree(place)
+    return made
+
+
+def extraction_cost(tars: Path, output: str, dim: int, jobs: int) -> dict[str, float]:
+    """What jobs cost that extract a folder of tars, and then the same once more, when nothing is left to do."""
+    made = in_processes(*((describe, (str(tars), output, dim, index, jobs)) for index in range(jobs)))
+    extract_again(str(tars), output, dim)  # where the last two ended at once, nobody may have written the manifest
+    began = time.monotonic()
+    extract_again(str(tars), output, dim)
+    return {**made, "again_s": time.monotonic() - began}
+
+
+def extraction_costs(
+    scratch: Path, sizes: Sequence[int], members: int, jobs: Sequence[int], dim: int
+) -> dict[str, Any]:
+    """The same by numbers of images and of jobs; all jobs together make one manifest."""
+    made = dict[str, Any]()
+    for images in sizes:
+        tars = write_tars(scratch / "tars", images // members, members)
+        manifests = set[bytes]()
+        for count in jobs if images > members else jobs[:1]:
+            output = scratch / "out"
+            cost = made[f"{images} images, {count} jobs"] = extraction_cost(tars, f"{output}/", dim, count)
+            manifests.add((output / "manifest.json").read_bytes())
+            shutil.rmtree(output)
+            print(f"{images:>9} images, {count} jobs: {shown(cost)}", flush=True)
+        if len(manifests) > 1:
+            raise SystemExit("the manifests differ by the number of jobs")
+        shutil.rmtree(tars)
+    return made
+
+
+def bucket_cost(scratch: Path, parts: int, dim: int, faults: float) -> dict[str, float]:
+    """Requests of an extraction to a bucket whose requests are spoilt, and the time. The manifest is that of a folder.
+
+    Raises:
+        ImportError: what serves a bucket is not installed.
+    """
+    tars = write_tars(scratch / "few", parts, 50)
+    bucket = f"scale-{parts}-{100 * faults:.0f}"  # moto's buckets outlive their server
+    extract_again(str(tars), f"{scratch}/wanted/", dim)
+    with served_by_moto() as port, proxy_to(port, at_random(faults, seed=1)) as proxy, at(scratch, proxy.url):
+        client = client_of(port)
+        client.create_bucket(Bucket=bucket)
+        began = time.monotonic()
+        extract_again(str(tars), f"s3://{bucket}/out/", dim)
+        seconds = time.monotonic() - began
+        there = client.get_object(Bucket=bucket, Key="out/manifest.json")["Body"].read()
+        if there != (scratch / "wanted" / "manifest.json").read_bytes():
+            raise SystemExit("the manifest in the bucket is not that of the folder")
+    shutil.rmtree(tars)
+    shutil.rmtree(scratch / "wanted")
+    return {"requests": proxy.seen.total(), "spoilt": proxy.seen.total() - proxy.seen[""], "s": seconds}
+
+
+def bucket_costs(scratch: Path, sizes: Sequence[int], dim: int) -> dict[str, Any]:
+    """The same by numbers of parts, and with no fault and a quarter of faults."""
+    made = dict[str, Any]()
+    for parts in sizes:
+        for faults in (0.0, 0.25):
+            cost = made[f"{parts} parts, {faults:.0%} spoilt"] = bucket_cost(scratch, parts, dim, faults)
+            print(f"bucket, {parts} parts, {faults:.0%} of requests spoilt: {shown(cost)}", flush=True)
+    few, many = sizes[0], sizes[-1]
+    for faults in (0.0, 0.25):
+        one, two = (made[f"{parts} parts, {faults:.0%} spoilt"]["requests"] for parts in (few, many))
+        made[f"requests_per_part, {faults:.0%} spoilt"] = (two - one) / (many - few)
+    return made
+
+
+def search_cost(scratch: Path, queries: int, references: int, dim: int, jobs: Sequence[int]) -> dict[str, float]:
+    """Processor time and time of a search over parts, in seconds, by this process and by workers.
 
     The matches are compared byte by byte with those of one search without tasks.
     """
-    rng = np.random.default_rng(references)
-    rows = rng.standard_normal((references, dim), np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    asked = rows[rng.integers(0, references, queries)] + 0.05 * rng.standard_normal((queries, dim), np.float32)
-    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    sides = scratch / f"queries-{references}", scratch / f"references-{references}"
-    in_parts(sides[0], asked, [f"q{row}" for row in range(queries)], 10_000, {})
-    in_parts(sides[1], rows, [f"r{row}" for row in range(references)], 10_000, {})
-    del rows, asked
+    sides = search_sides(scratch, queries, references, dim)
     with isc_fast.open_descriptors(sides[0]) as one, isc_fast.open_descriptors(sides[1]) as other:
         isc_fast.write_matches(scratch / "whole.csv", isc_fast.search(one, other, k=10))
     made: dict[str, float] = {}
-    for workers in (None, 1, 2):
-        out, began = scratch / f"found-{references}-{workers}", time.monotonic()
+    for workers in (None, *jobs):
+        out, began = scratch / "found", time.monotonic()
         work = partial(isc_fast.search_to_folder, *sides, out, k=10, workers=workers)
         name = "here" if workers is None else f"{workers} workers"
-        made[f"{name}, core s"] = busy_s(work)
+        made[f"{name}, core_s"] = busy_s(work)
         made[f"{name}, s"] = time.monotonic() - began
         if (out / "matches.csv").read_bytes() != (scratch / "whole.csv").read_bytes():
             raise SystemExit(f"the matches of {references} references, {name}, are not those of one search")
+        shutil.rmtree(out)
+    for side in sides:
+        shutil.rmtree(side)
     return made
 
 
@@ -177,6 +239,18 @@ def estimate(images: int, us_per_image: float, us_per_container: float, given: a
     }
 
 
+def slopes(costs: dict[str, Any], sizes: Sequence[int]) -> Iterator[tuple[int, int, float]]:
+    """Processor time of an image in µs between one number of images and the next, by one job."""
+    for few, many in itertools.pairwise(sizes):
+        one, two = (costs[f"{images} images, 1 jobs"]["core_s"] for images in (few, many))
+        yield few, many, 1e6 * (two - one) / (many - few)
+
+
+def shown(cost: dict[str, float]) -> str:
+    """Figures in a line."""
+    return ", ".join(f"{name} {value:,.4g}" for name, value in cost.items())
+
+
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
     names = list(rows[0])
@@ -205,40 +279,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{words} (default: {value})")
     parser.add_argument("--queries", type=int, default=2_000, help="of the search (default: 2000)")
-    parser.add_argument("--images", type=int, default=1_000_000, help="the largest number that is measured")
+    parser.add_argument("--images", type=int, nargs="+", default=SIZES, help="numbers that are measured")
+    parser.add_argument("--references", type=int, nargs="+", default=SIZES, help="the same of a search")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="at once (default: 1 2)")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, help="what is measured")
+    parser.add_argument("--folder", type=Path, help="for the files; by default the system's temporary folder")
+    parser.add_argument("--us-per-image", type=float, default=73.0, help="for the table, where it is not measured")
+    parser.add_argument("--us-per-container", type=float, default=90.0, help="the same")
     parser.add_argument("--smoke", action="store_true", help="few images")
     given = parser.parse_args(arguments)
-    members, containers = (500, 200) if given.smoke else (10_000, 10_000)
-    sizes = (500, 2_000) if given.smoke else tuple(sorted({10_000, given.images // 10, given.images}))
-    references = (2_000, 5_000) if given.smoke else (10_000, 100_000, 1_000_000)
+    members, containers, files = (500, 200, 1_000) if given.smoke else (10_000, 10_000, 200_000)
+    sizes = (500, 2_000) if given.smoke else given.images
+    references = (2_000, 5_000) if given.smoke else given.references
+    parts = (5, 20) if given.smoke else (20, 200)
     measured: dict[str, Any] = {}
+    per_image, per_container = given.us_per_image, given.us_per_container
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        measured["plan"] = plan_cost(folder, containers)
-        print(f"plan: {measured['plan']}", flush=True)
-        seconds_of: dict[int, float] = {}
-        for images in sizes:
-            tars = write_tars(folder / f"tars-{images}", images // members, members)
-            for jobs in (1, 2) if images > members else (1,):
-                seconds = extraction_cost(tars, f"{folder}/out-{images}-{jobs}/", given.dim, jobs)
-                measured[f"{images} images, {jobs} jobs"] = {"seconds": seconds}
-                print(f"{images:>9} images, {jobs} jobs: {seconds:.1f} s of the processor", flush=True)
-                seconds_of.setdefault(images, seconds)
-        *_, one, two = sizes  # starting a job takes a second, whatever it has to do
-        slope = measured["us_per_image"] = 1e6 * (seconds_of[two] - seconds_of[one]) / (two - one)
-        print(f"{slope:.1f} µs an image between {one} and {two} images", flush=True)
-        few = write_tars(folder / "few", 20, 50)
-        for faults in (0.0, 0.25):
-            measured[f"bucket, {faults:.0%} spoilt"] = found = bucket_cost(few, given.dim, faults, folder)
-            print(f"bucket, {faults:.0%} of requests spoilt: {found}", flush=True)
-        for count in references:
-            cost = measured[f"search of {count} references"] = search_cost(folder, given.queries, count, given.dim)
-            print(f"{given.queries} queries in {count} references: {cost}", flush=True)
-    rows = [estimate(count, slope, measured["plan"]["us_per_container"], given) for count in TABLE]
+    with tempfile.TemporaryDirectory(dir=given.folder) as text:
+        scratch = Path(text)
+        if "plan" in given.only:
+            measured["plan"] = plan_cost(scratch, containers, files)
+            per_container = measured["plan"]["us_per_container"]
+            print(f"plan: {shown(measured['plan'])}", flush=True)
+        if "extraction" in given.only:
+            costs = extraction_costs(scratch, sizes, members, given.jobs, given.dim)
+            measured["extraction"] = costs
+            if 1 in given.jobs:
+                for few, many, per_image in slopes(costs, sizes):
+                    measured[f"us_per_image, {few} to {many}"] = per_image
+                    print(f"{per_image:.1f} µs an image between {few} and {many} images", flush=True)
+        if "bucket" in given.only:
+            try:
+                measured["bucket"] = bucket_costs(scratch, parts, given.dim)
+            except ImportError as error:
+                print(f"no bucket: {error}", flush=True)
+        for count in references if "search" in given.only else ():
+            cost = measured[f"search of {count} references"] = search_cost(
+                scratch, given.queries, count, given.dim, given.jobs
+            )
+            print(f"{given.queries} queries in {count} references: {shown(cost)}", flush=True)
+    rows = [estimate(count, per_image, per_container, given) for count in TABLE]
     show(rows)
     result = {"measured": measured, "table": rows, "seconds": round(time.monotonic() - began, 1)}
-    print(json.dumps({**result, "options": vars(given), "machine": machine_card()}))
+    options = {**vars(given), "folder": None}
+    print(json.dumps({**result, "options": options, "machine": machine_card()}))
     return 0
 
 

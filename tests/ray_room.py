@@ -54,8 +54,11 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
 
         def running(*_):
             note(run=1)
-            if os.path.exists(CONTROL + "/slow"):
-                time.sleep(0.3)
+            try:
+                with open(CONTROL + "/slow") as slow:
+                    time.sleep(float(slow.read() or 0))
+            except FileNotFoundError:
+                pass
 
         before(OrtEngine, "run", running)
         before(SearchTasks, "pairs", running)
@@ -204,9 +207,9 @@ class Room:
         for file in self.control.iterdir():
             file.unlink()
 
-    def be_slow(self) -> None:
+    def be_slow(self, seconds: float = 0.3) -> None:
         """Let each batch take a while from now on."""
-        (self.control / "slow").touch()
+        (self.control / "slow").write_text(str(seconds))
 
     def __enter__(self) -> Room:
         try:

@@ -43,7 +43,11 @@ def add(parser: ArgumentParser) -> None:
         "photos", nargs="+", metavar="PHOTOS", help="folders, images or list files; or one descriptor file"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, lists and page"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder for descriptors, lists and page, here or in a bucket: s3://bucket/out/",
     )
     add_threshold(parser)
     parser.add_argument(

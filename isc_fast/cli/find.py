@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
+from ..errors import InputError
 from .flags import (
     PHOTOS_HELP,
     add_describing,
@@ -33,7 +35,11 @@ def add(parser: ArgumentParser) -> None:
         "--in", dest="references", nargs="+", required=True, metavar="REFERENCES", help=f"the originals: {photos}"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, pairs and page"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder for descriptors, pairs and page, here or in a bucket: s3://bucket/out/",
     )
     add_threshold(parser)
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
@@ -67,7 +73,13 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Find, print how many pairs there are, and open the page if it is wanted."""
+    from ..files.homes import is_bucket
     from ..runs.copies.find import find_copies, shared_inputs
+
+    if arguments.view and is_bucket(arguments.output):
+        raise InputError(
+            f"--view opens a page on this machine, and {arguments.output} is in a bucket; leave --view out"
+        )
 
     if shared := shared_inputs(arguments.queries, arguments.references):
         note(
@@ -116,6 +128,6 @@ def run(arguments: Namespace) -> int:
     if arguments.view and found.page:
         import webbrowser
 
-        if not webbrowser.open(found.page.resolve().as_uri()):
+        if not webbrowser.open(Path(found.page).resolve().as_uri()):
             note(f"note: no browser was found to open {found.page}")
     return 0

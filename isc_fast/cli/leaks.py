@@ -40,7 +40,11 @@ def add(parser: ArgumentParser) -> None:
         help=f"evaluation sets: a {photos} each",
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="folder for descriptors, lists and page"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder for descriptors, lists and page, here or in a bucket: s3://bucket/out/",
     )
     add_threshold(parser)
     parser.add_argument(

@@ -74,7 +74,7 @@ def note(text: str) -> None:
     print_error(one_printable_line(text))
 
 
-def propose(hubs: int, suggestions: Path | None) -> None:
+def propose(hubs: int, suggestions: Path | str | None) -> None:
     """Print that some photos may belong on a stop list."""
     if suggestions is not None:
         photos = f"{hubs} photos match" if hubs > 1 else "1 photo matches"

@@ -49,8 +49,8 @@ def refuse_address(output: str | os.PathLike[str]) -> None:
     address = unfold(os.fspath(output))  # a Path has lost one slash
     if is_url(address):
         raise OutputError(
-            f"cannot write {address}: of all outputs, a bucket takes results in parts and searches in tasks alone (isc-fast "
-            f"extract or search -o {address.rstrip('/')}/); give a path on this machine"
+            f"cannot write {address}: of all outputs, a bucket takes results in parts and searches in tasks (isc-fast extract or "
+            f"search -o {address.rstrip('/')}/) and those of dedup, find and leaks; give a path on this machine"
         )
 
 

@@ -126,14 +126,19 @@ class BucketHome(Home):
         except NoObject as error:
             raise FileNotFoundError(2, error.reason) from error
 
+    def within(self, name: str) -> Home:
+        """See `Home`."""
+        return BucketHome(f"{self.address}/{name}")
+
     def check(self) -> None:
         """See `Home`. What is asked for an object alone, does not say whether there is a bucket."""
         next(self._store.list(self._prefix), None)
 
     def size(self, name: str) -> int | None:
         """See `Home`."""
+        key = self._key(name)
         try:
-            return self._store.head(self._key(name), first=True).size
+            return self._store.head(key, first=True).size if key else None  # a bucket is no object
         except NoObject:
             return None
 

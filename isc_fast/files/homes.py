@@ -101,6 +101,10 @@ class Home(ABC):
             OutputError: nothing can be written there.
         """
 
+    @abstractmethod
+    def within(self, name: str) -> Home:
+        """A folder of the home as a home of its own."""
+
     def check(self) -> None:  # noqa: B027  a folder that is not there says so itself
         """See that there is such a bucket.
 
@@ -189,6 +193,10 @@ class FolderHome(Home):
             return others[0]
         try_to_write(self.path / "any.json")
         return None
+
+    def within(self, name: str) -> Home:
+        """See `Home`."""
+        return FolderHome(self.path / name)
 
     def begin_folder(self, name: str) -> None:
         """See `Home`."""

@@ -17,8 +17,12 @@ class Held(OutputError):
 
 
 @contextlib.contextmanager
-def one_run(folder: Path) -> Iterator[None]:
+def one_run(folder: Path, output: str | None = None) -> Iterator[None]:
     """Keep other runs out of an output folder while the block runs. The lock is on the folder itself and leaves no file.
+
+    Args:
+        folder: exists.
+        output: what the user calls it, if that is not its path.
 
     Raises:
         Held: another run holds it.
@@ -34,7 +38,7 @@ def one_run(folder: Path) -> Iterator[None]:
                 stack.enter_context(locked(descriptor, folder))
             except BlockingIOError as error:
                 raise Held(
-                    f"another run is writing to {folder}; wait until it ends, or choose another output: -o FOLDER"
+                    f"another run is writing to {output or folder}; wait until it ends, or choose another output: -o FOLDER"
                 ) from error
             yield
     finally:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,20 @@ class OwnFolder:
         record: the name of its record.
         begun: a regular expression for the names of what an unfinished run leaves.
 
+    Attributes:
+        folder: where the run writes.
+        place: where its files are in the end: the folder; or an address, see `isc_fast.files.own_bucket`.
+
     Raises:
         OutputError: it holds files of somebody else, or cannot be written to.
     """
 
+    folder: Path
+    place: Path | str
+
     def __init__(self, folder: Path, record: str, begun: str) -> None:
-        self.folder, self._record = folder, folder / record
+        self.folder = self.place = folder
+        self._record = folder / record
         try_to_write(self._record)
         self._earlier = self._of_earlier_run(begun)
 
@@ -70,6 +78,10 @@ class OwnFolder:
                 f"{self._record} is not what isc-fast {verb} writes, so the folder is somebody's: give a new or an empty one"
             ) from error
         return names
+
+    def named(self, file: Path) -> Path | str:
+        """Where a file is in the end that the run writes."""
+        return file
 
     def clear(self) -> None:
         """Remove the files of the earlier run, and folders of it that are empty then. From here on, files may be written.
@@ -95,10 +107,23 @@ class OwnFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        found = [part for file in files for part in (sorted(file.glob("part.0.parquet")) if file.is_dir() else [file])]
-        inside = [os.path.relpath(file, self.folder) for file in found]
-        written = sorted(name for name in inside if _is_plain(name))
-        write_text(self._record, json.dumps({**result, _KEY: written}, indent=2) + "\n")
+        inside = [os.path.relpath(file, self.folder) for file in parts_of(files)]
+        write_text(self._record, record_text(result, sorted(name for name in inside if _is_plain(name))))
+
+
+def parts_of(files: Iterable[Path]) -> list[Path]:
+    """Files as they are, and the files of a removal list."""
+    return [part for file in files for part in (sorted(file.glob("part.0.parquet")) if file.is_dir() else [file])]
+
+
+def record_text(result: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The record of a run.
+
+    Args:
+        result: for people and scripts.
+        names: of the files that were written.
+    """
+    return json.dumps({**result, _KEY: [*names]}, indent=2) + "\n"
 
 
 def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:

@@ -159,7 +159,7 @@ class Store:
 
         def put() -> bool:
             try:
-                self._patient.put(key, content, mode="create", use_multipart=False)
+                self._patient.put(key, content, mode="create", use_multipart=False, attributes=_kind_of(key))
                 return True
             except self._library.exceptions.AlreadyExistsError:
                 # A conflict with another writer says the same, though nothing may be there: then this is tried again.
@@ -227,6 +227,11 @@ def _opened(base: str, times: dict[str, str]) -> Any:
         return stores.S3Store(name, **found, **options)
     client["allow_http"] = _is_plain(endpoint_of(scheme))
     return (stores.GCSStore if scheme == "gs" else stores.AzureStore)(name, **options)
+
+
+def _kind_of(key: str) -> dict[str, str]:
+    """The media type of a page, without which a browser does not show it."""
+    return {"Content-Type": "text/html; charset=utf-8"} if key.endswith(".html") else {}
 
 
 def _is_plain(endpoint: str | None) -> bool:

@@ -8,6 +8,7 @@ The last line is JSON; the exit status is 1 if a result has other bytes or a run
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -26,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "bench" / "co
 
 import numpy as np
 from helpers_containers import write_tar
+from PIL import Image
 from seaweed import KEY_ID, SECRET, Seaweed
 from spoiling_proxy import at_random, proxy_to
 
@@ -62,6 +64,14 @@ def at(url: str, secret: str = SECRET) -> Iterator[None]:
         store_of.cache_clear()
 
 
+def of_100_kb(photo: Path) -> bytes:
+    """A photo of the package in more pixels, as large as photos of the web are: some 100 kB."""
+    with Image.open(photo) as image:
+        stream = io.BytesIO()
+        image.convert("RGB").resize((image.width * 3 // 2, image.height * 3 // 2)).save(stream, "jpeg", quality=88)
+    return stream.getvalue()
+
+
 class Room:
     """A folder of photos, a bucket of the same, and the folder's descriptors."""
 
@@ -70,7 +80,8 @@ class Room:
         self.photos, self.tars = folder / "in" / "photos", folder / "in" / "tars"
         self.photos.mkdir(parents=True)
         self.tars.mkdir()
-        contents = [photo.read_bytes() for photo in demo_photos()]
+        contents = [of_100_kb(photo) for photo in demo_photos()]
+        self.photo_kb = sum(map(len, contents)) / len(contents) / 1000
         files = {f"{number % 7}/{number:05d}.jpg": contents[number % len(contents)] for number in range(images)}
         for name, content in files.items():
             path = self.photos / name
@@ -126,7 +137,7 @@ def rates(room: Room, rounds: int) -> dict[str, Any]:
                 room.same(there, here)
     medians = {name: round(statistics.median(values), 1) for name, values in found.items()}
     shares = {what: round(medians[f"{what}, bucket"] / medians[f"{what}, folder"], 3) for what in ("photos", "tars")}
-    return {"images_per_s": medians, "bucket against folder": shares}
+    return {"photo_kb": round(room.photo_kb), "images_per_s": medians, "bucket against folder": shares}
 
 
 def far(room: Room, _rounds: int) -> dict[str, Any]:
@@ -154,17 +165,20 @@ def far(room: Room, _rounds: int) -> dict[str, Any]:
 
 
 def spoilt(room: Room, _rounds: int) -> dict[str, Any]:
-    """A quarter of all requests is spoilt."""
+    """A quarter of all requests is spoilt; how many times as long it takes as through a proxy that spoils none."""
     seen: dict[str, int] = {}
+    times: dict[str, float] = {}
     for what in ("photos", "tars"):
-        here, there = room.out(), room.out()
+        here, calm, there = room.out(), room.out(), room.out()
         room.extract(what, here, here=True)
+        with proxy_to(room.server.port, lambda _method, _path: None) as proxy, at(proxy.url):
+            rate = room.extract(what, calm)
         with proxy_to(room.server.port, at_random(0.25, seed=3)) as proxy, at(proxy.url):
-            room.extract(what, there)
+            times[what] = round(rate / room.extract(what, there), 2)
             for kind, count in proxy.seen.items():
                 seen[kind or "as it should be"] = seen.get(kind or "as it should be", 0) + count
         room.same(there, here)
-    return {"requests": seen}
+    return {"requests": seen, "times as long": times}
 
 
 def killed(room: Room, _rounds: int) -> dict[str, Any]:
@@ -196,7 +210,7 @@ def killed(room: Room, _rounds: int) -> dict[str, Any]:
 
 def refused(room: Room, _rounds: int) -> dict[str, Any]:
     """A wrong secret key, a missing bucket and a dead endpoint are one line each, within 10 s."""
-    said = {}
+    said, seconds = {}, {}
     cases: dict[str, tuple[str, str, str]] = {
         "wrong secret": (room.server.url, "wrong", f"s3://{BUCKET}/photos/"),
         "no bucket": (room.server.url, SECRET, "s3://no-such-bucket/photos/"),
@@ -211,9 +225,10 @@ def refused(room: Room, _rounds: int) -> dict[str, Any]:
                 said[name] = str(error)
             else:
                 raise RuntimeError(f"{name}: nothing was said")
-        if time.monotonic() - began > 10 or SECRET in said[name] or KEY_ID in said[name]:
+        seconds[name] = round(time.monotonic() - began, 1)
+        if seconds[name] > 10 or SECRET in said[name] or KEY_ID in said[name]:
             raise RuntimeError(f"{name}: too late, or a secret: {said[name]}")
-    return {"said": said}
+    return {"said": said, "seconds": seconds}
 
 
 SCENES: dict[str, Callable[[Room, int], dict[str, Any]]] = {

@@ -38,7 +38,7 @@ from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
-from .sharing import Waits, hold, shared_folder, shared_sides
+from .sharing import Waits, asked_of, hold, shared_output, shared_sides
 
 _OWN = ("dedup.json", r"photos\.h5|pairs|" + OWN)
 MAX_GROUP = 12
@@ -74,7 +74,7 @@ class DedupResult:
             where everything is there.
     """
 
-    folder: Path
+    folder: Path | str
     photos: int
     keep: str
     threshold: float
@@ -88,8 +88,8 @@ class DedupResult:
     equal: dict[str, int] | None = None
     spared: int = 0
     chain: Chain | None = None
-    page: Path | None = None
-    files: dict[str, Path] = field(default_factory=dict)
+    page: Path | str | None = None
+    files: dict[str, Path | str] = field(default_factory=dict)
     hubs: int = 0
     aligned: int | None = None
     waits: Waits | None = None
@@ -158,7 +158,8 @@ def find_duplicates(
         photos: as `isc_fast.extract` takes them, or a descriptor file.
         output: a folder that is new, empty or of an earlier run; it gets ``photos.h5`` where photos were given, the
             tables ``pairs``, ``groups``, ``keep`` and ``remove``, ``dedup.html`` and ``dedup.json``; and
-            ``stop_list_suggestions``, where photos match many others.
+            ``stop_list_suggestions``, where photos match many others. It may be the address of a prefix in a bucket, see
+            `isc_fast.find_copies`.
         describing: how photos are described.
         threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
             the engine carries for so many pairs.
@@ -193,6 +194,7 @@ def find_duplicates(
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
+    asked = asked_of(locals())
     _check(threshold, mutual, keep, max_group, max_groups)
     check_format("parquet" if nemo else form)
     check_format(form)
@@ -209,32 +211,32 @@ def find_duplicates(
     if search_share is not None:
         (side,) = shared_sides("dedup", [("photos", photos)])
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
-        folder = shared_folder(output, *_OWN)
-        with compared(side, folder) as (descriptors, wanted, _, found):
-            waits = Waits.of(folder, [found])
+        place = shared_output(output, *_OWN, asked).place
+        with compared(side, place) as (descriptors, wanted, _, found):
+            waits = Waits.of(place, [found])
             shared = DedupResult(
-                folder, len(descriptors), keep=rule, threshold=wanted.score, said=wanted.said, side=side, waits=waits
+                place, len(descriptors), keep=rule, threshold=wanted.score, said=wanted.said, side=side, waits=waits
             )
         if waits.for_tasks:
             return shared
     with ExitStack() as stack:
-        own = hold(stack, output, *_OWN, shared=shared is not None)
+        own = hold(stack, output, *_OWN, asked, shared=shared is not None)
         if own is None:
             assert shared is not None
             return shared
         folder = own.folder
-        side = (describing or Describing()).side("photos", photos, folder, progress)
+        side = (describing or Describing()).side("photos", photos, own.place, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
             check_files(side.source.list().found)
-        with compared(side, folder) as (descriptors, wanted, join, found):
+        with compared(side, comparer.pieces_in(own)) as (descriptors, wanted, join, found):
             threshold, said = wanted.score, wanted.said
             warn_of_unknown(left_out, descriptors.ids)
             left = left_out.pairs(found, (descriptors.ids, descriptors.ids), (join.same, join.same))
             pairs: Iterable[Pairs] = left if left_out else left.all
             apart = left.apart(join.same)
             if mutual is not None:
-                kept = fresh(place_of(folder, threshold, descriptors) / f"mutual-{mutual}", 1)
+                kept = fresh(place_of(folder, threshold, descriptors).within(f"mutual-{mutual}"), 1)
                 kept.write(0, mutual_pairs(pairs, mutual, apart))
                 pairs = kept
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
@@ -256,7 +258,7 @@ def find_duplicates(
         groups, largest = made.group_counts()
         removed, removed_bytes, equal = made.removed_counts()
         result = DedupResult(
-            folder=folder,
+            folder=own.place,
             photos=len(made.ids),
             pairs=made.pair_count,
             groups=groups,
@@ -269,28 +271,28 @@ def find_duplicates(
             threshold=threshold,
             said=said,
             chain=chain,
-            page=page,
-            files=files,
+            page=page and own.named(page),
+            files={name: own.named(file) for name, file in files.items()},
             side=side,
             hubs=len(made.hubs),
             aligned=aligned,
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         if search_share is None:
-            remove(folder)
+            remove(comparer.pieces_in(own))
     return result
 
 
 @contextmanager
 def _compared(
-    comparer: Comparer, side: Side, folder: Path, threshold: Threshold, form: str
+    comparer: Comparer, side: Side, output: Path | str, threshold: Threshold, form: str
 ) -> Iterator[tuple[Descriptors, Chosen, SelfJoin, PairFiles]]:
     """Compare a collection with itself; of a share, only what is its own."""
     with open_any(side.path) as found:
         check_lengths(found, "photo's")
         check_names(form, found.ids)
         wanted = choose(threshold, [found], Task.within(len(found), share=1), f"{len(found)} photos")
-        yield found, wanted, *comparer.itself(side, found, wanted.score, folder)
+        yield found, wanted, *comparer.itself(side, found, wanted.score, output)
 
 
 def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:

@@ -17,6 +17,7 @@ from ...descriptors.verdict import Verdict
 from ...errors import InputError
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
+from ...files.homes import is_bucket
 from ...matching.groups.hubs import Hub, hubs_of_matches
 from ...matching.lists.matches import Matches, write_matches
 from ...matching.pairs.left_out import LeftOut, read_left_out
@@ -35,7 +36,7 @@ from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .find_search import search_sides
-from .sharing import Waits, hold, shared_folder, shared_sides
+from .sharing import Waits, asked_of, hold, shared_output, shared_sides
 from .suggestions import write_suggestions
 
 _OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs|" + OWN)
@@ -72,14 +73,14 @@ class FindResult:
     said: str
     sides: tuple[Side, Side]
     verdict: Verdict
-    matches: Path | None = None
-    page: Path | None = None
+    matches: Path | str | None = None
+    page: Path | str | None = None
     pairs: int = 0
     matched: int = 0
     by_view: Mapping[str, int] | None = None
     aligned: int | None = None
     hubs: int = 0
-    suggestions: Path | None = None
+    suggestions: Path | str | None = None
     waits: Waits | None = None
 
     @property
@@ -137,7 +138,8 @@ def find_copies(
         output: a folder that is new, empty or of an earlier run; it gets ``queries.h5`` and ``references.h5`` where
             photos were given, ``matches.csv`` (or ``matches.jsonl``, where an id cannot stand in a CSV), ``matches.html``
             and ``find.json``; and ``stop_list_suggestions.csv`` (or ``.jsonl``), where photos match many others. An interrupted
-            call goes on.
+            call goes on. It may be the address of a prefix in a bucket that is new, empty or of the same call: there
+            descriptors are results in parts, files are created once, ``find.json`` is the last, and nothing is replaced.
         describing: how photos are described.
         negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
         align: look at the best references of each query in their pixels too, at least 10, whatever their score. Those that show
@@ -168,6 +170,7 @@ def find_copies(
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
+    asked = asked_of(locals())
     describing = describing or Describing()
     if negatives is not None and threshold is None:
         raise InputError(
@@ -183,6 +186,11 @@ def find_copies(
     check_views(seen, "queries", given=descriptors_among(queries) is not None)
     check_views(seen_references, "references", given=descriptors_among(references) is not None)
     comparer = Comparer(search_device, Workers(search_workers, search_cluster, search_share), progress)
+    if negatives is not None and search_cluster is not None and is_bucket(output):
+        raise InputError(
+            "normalised descriptors of this run lie on this machine, where other nodes do not see them; normalise before: "
+            "isc-fast normalize FILE --negatives FILE -o parts/, and leave out --negatives (in Python negatives)"
+        )
     searched = partial(
         search_sides,
         comparer,
@@ -202,23 +210,22 @@ def find_copies(
                 "--negatives FILE -o parts/; then leave out --negatives (in Python negatives)"
             )
         one, other = shared_sides("find", [("queries", queries), ("references", references)])
-        folder = shared_folder(output, *_OWN)
-        found = searched((one, other), folder, merge=False)
+        found = searched((one, other), shared_output(output, *_OWN, asked), merge=False)
         score, said = found.wanted.score, found.wanted.said
         shared = FindResult(*found.counts, score, said, (one, other), found.verdict, waits=found.waits)
         if found.waits is not None and found.waits.for_tasks:
             return shared
     with ExitStack() as stack:
-        own = hold(stack, output, *_OWN, shared=shared is not None)
+        own = hold(stack, output, *_OWN, asked, shared=shared is not None)
         if own is None:
             assert shared is not None
             return shared
         folder = own.folder
         sides = (
-            describing.side("queries", queries, folder, progress, seen),
-            describing.side("references", references, folder, progress, seen_references),
+            describing.side("queries", queries, own.place, progress, seen),
+            describing.side("references", references, own.place, progress, seen_references),
         )
-        found = searched(sides, folder)
+        found = searched(sides, own)
         matches, wanted, file = found.matches, found.wanted, found.file
         assert matches is not None
         placed = None
@@ -239,19 +246,19 @@ def find_copies(
             wanted.said,
             sides,
             found.verdict,
-            file,
-            page,
+            own.named(file),
+            page and own.named(page),
             len(matches),
             matched,
             shares,
             None if placed is None else len(placed),
             len(hubs),
-            stops,
+            stops and own.named(stops),
         )
         own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
         (folder / ALIGNING).unlink(missing_ok=True)
         if search_share is None:
-            remove(folder)
+            remove(comparer.pieces_in(own))
         return result
 
 

@@ -14,6 +14,7 @@ from ...descriptors.lengths import check_lengths
 from ...descriptors.verdict import Verdict
 from ...errors import FormatError
 from ...evaluation.calibration import Task
+from ...files.own_folder import OwnFolder
 from ...matching.lists.matches import Matches, check_output
 from ...matching.normalizing.methods import normalize_to_file
 from ...matching.pairs.left_out import read_left_out
@@ -52,7 +53,7 @@ class Searched:
 def search_sides(
     comparer: Comparer,
     sides: tuple[Side, Side],
-    folder: Path,
+    own: OwnFolder,
     *,
     threshold: Threshold,
     negatives: str | os.PathLike[str] | None,
@@ -68,7 +69,7 @@ def search_sides(
     Args:
         comparer: who searches.
         sides: queries and references.
-        folder: the output.
+        own: the output.
         threshold, negatives, k, align, verdicts, stop_list, progress: see `isc_fast.find_copies`.
         merge: put the matches together where all tasks are there.
 
@@ -83,11 +84,11 @@ def search_sides(
             check_lengths(found, side.name)
         verdict = compare(queries, references)
         counts = len(queries), len(references)
-        file = matches_file(folder, queries.ids, references.ids, as_lines=both.several or verdicts is not None)
+        file = matches_file(own.folder, queries.ids, references.ids, as_lines=both.several or verdicts is not None)
         if negatives is not None:
             against = stack.enter_context(open_any(negatives))
             for number, found in enumerate((queries, references)):
-                paths[number] = folder / f"{sides[number].name}-normalized.h5"
+                paths[number] = own.folder / f"{sides[number].name}-normalized.h5"
                 normalize_to_file(found, against, paths[number], device=comparer.searcher)
             queries, references = (stack.enter_context(open_any(path)) for path in paths)
         pairs = both.count * counts[0] * counts[1]
@@ -109,8 +110,8 @@ def search_sides(
         left_out = read_left_out(verdicts, stop_list)
         warn_of_unknown(left_out, queries.ids, references.ids)
         which = Wanted(k, threshold=lowest, left_out=left_out)
-        work, files = comparer.search(paths, (queries, references), which, folder)
-        waits = Waits.of(folder, [files])
+        work, files = comparer.search(paths, (queries, references), which, comparer.pieces_in(own))
+        waits = Waits.of(own.place, [files])
         ready = merge and not waits.for_tasks
         return Searched(counts, file, verdict, wanted, work.found(files) if ready else None, waits)
 

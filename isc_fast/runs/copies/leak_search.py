@@ -43,13 +43,13 @@ def compare_sets(
     comparer: Comparer,
     names: Sequence[str],
     sides: Sequence[Side],
-    folder: Path,
+    output: Path | str,
     *,
     threshold: Threshold,
     form: str,
     groups: bool,
 ) -> Iterator[Compared]:
-    """Compare the sets; of a share, only what is its own."""
+    """Compare the sets; of a share, only what is its own. The pieces lie in ``output``, see `Comparer.pieces_in`."""
     with ExitStack() as stack:
         opened = [stack.enter_context(open_any(side.path)) for side in sides]
         for side, found in zip(sides, opened, strict=True):
@@ -59,10 +59,10 @@ def compare_sets(
         count = len(train) * sum(len(found) * len(found.views) for found in others)
         wanted = choose(threshold, opened, Task(count, sum(map(len, others))), f"{count} pairs")
         across = [
-            comparer.across((side, sides[0]), (found, train), wanted.score, folder, f"compare {name}")
+            comparer.across((side, sides[0]), (found, train), wanted.score, output, f"compare {name}")
             for name, side, found in zip(names, sides[1:], others, strict=True)
         ]
-        within = comparer.itself(sides[0], train, wanted.score, folder, "compare train") if groups else None
+        within = comparer.itself(sides[0], train, wanted.score, output, "compare train") if groups else None
         yield Compared(opened, wanted, across, within)
 
 

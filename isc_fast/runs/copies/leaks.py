@@ -33,7 +33,7 @@ from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .leak_lists import RECIPES, Leaks, follow, write_everything
 from .leak_search import compare_sets, matched_in
-from .sharing import Waits, hold, shared_folder, shared_sides
+from .sharing import Waits, asked_of, hold, shared_output, shared_sides
 
 _OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs|" + OWN)
 
@@ -80,7 +80,7 @@ class LeaksResult:
             everything is there.
     """
 
-    folder: Path
+    folder: Path | str
     train: int
     recipe: str
     threshold: float
@@ -89,8 +89,8 @@ class LeaksResult:
     sets: tuple[SetLeak, ...] = ()
     pairs: int = 0
     removed: int = 0
-    page: Path | None = None
-    files: dict[str, Path] = field(default_factory=dict)
+    page: Path | str | None = None
+    files: dict[str, Path | str] = field(default_factory=dict)
     hubs: int = 0
     aligned: int | None = None
     waits: Waits | None = None
@@ -146,7 +146,7 @@ def find_leaks(
         evaluations: one folder, list file or descriptor file for each set.
         output: a folder; it gets descriptors where photos were given, the tables ``leaks`` (a row for each set), ``pairs``,
             ``remove-train`` and ``remove-SET``, ``leaks.html`` and ``leaks.json``; and ``stop_list_suggestions``, where photos
-            match many others.
+            match many others. It may be the address of a prefix in a bucket, see `isc_fast.find_copies`.
         describing: how photos are described.
         threshold: the lowest score of a pair, a cosine; or the precision that is wanted, `isc_fast.AtPrecision`; by default what
             the engine carries for so many pairs.
@@ -181,6 +181,7 @@ def find_leaks(
         OutputError: something cannot be written, or another run is writing there.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
+    asked = asked_of(locals())
     check(threshold)
     if recipe not in RECIPES:
         raise InputError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
@@ -209,26 +210,26 @@ def find_leaks(
     if search_share is not None:
         given = zip([f"eval-{name}" for name in names], evaluations, strict=True)
         sides = shared_sides("leaks", [("train", train), *given])
-        folder = shared_folder(output, *_OWN)
-        with compared(sides, folder) as found:
-            waits = Waits.of(folder, found.files)
+        place = shared_output(output, *_OWN, asked).place
+        with compared(sides, place) as found:
+            waits = Waits.of(place, found.files)
             score, said = found.wanted.score, found.wanted.said
-            shared = LeaksResult(folder, len(found.opened[0]), recipe, score, said, tuple(sides), waits=waits)
+            shared = LeaksResult(place, len(found.opened[0]), recipe, score, said, tuple(sides), waits=waits)
         if waits.for_tasks:
             return shared
     with ExitStack() as stack:
-        own = hold(stack, output, *_OWN, shared=shared is not None)
+        own = hold(stack, output, *_OWN, asked, shared=shared is not None)
         if own is None:
             assert shared is not None
             return shared
         folder = own.folder
         chosen = describing or Describing()
-        sides = [chosen.side("train", train, folder, progress)]
+        sides = [chosen.side("train", train, own.place, progress)]
         sides += [
-            chosen.side(f"eval-{name}", one, folder, progress, seen)
+            chosen.side(f"eval-{name}", one, own.place, progress, seen)
             for name, one in zip(names, evaluations, strict=True)
         ]
-        found = stack.enter_context(compared(sides, folder))
+        found = stack.enter_context(compared(sides, comparer.pieces_in(own)))
         opened, wanted = found.opened, found.wanted
         warn_of_unknown(left_out, {name: one.ids for name, one in zip(names, opened[1:], strict=True)}, opened[0].ids)
         matched, within = matched_in(found, names, sides, left_out)
@@ -251,7 +252,7 @@ def find_leaks(
         sets = tuple(SetLeak(one.name, len(one.ids), one.leaked()) for one in matched)
         pairs = sum(len(one.rows) for one in matched)
         result = LeaksResult(
-            folder,
+            own.place,
             len(opened[0]),
             recipe,
             wanted.score,
@@ -260,14 +261,14 @@ def find_leaks(
             sets,
             pairs,
             len(goes),
-            page,
-            written,
+            page and own.named(page),
+            {name: own.named(file) for name, file in written.items()},
             len({hub.id for hub in hubs}),
             aligned,
         )
         own.finish(result.to_dict(), [*written.values(), *([page] if page else [])])
         if search_share is None:
-            remove(folder)
+            remove(comparer.pieces_in(own))
     return result
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...descriptors.manifest import BEGUN
 from ...matching.index.layout import MANIFEST
-from ..tasks.task_folder import BEGUN as TASKS_BEGUN
-from ..tasks.task_folder import PLAN
 from .base import Facts, FileKind, Glance
 from .folder_facts import describe_index
 from .folders import run_facts
+
+_OF_TASKS = re.compile(r"plan(-[0-9a-f]{16})?\.json|begun\.json")
 
 
 def _plain(values: Mapping[str, Any], *names: str) -> Facts:
@@ -57,7 +58,7 @@ def _is_task_record(seen: Glance) -> bool:
 
 
 def _is_task_plan(seen: Glance) -> bool:
-    return seen.name in (PLAN, TASKS_BEGUN) and bool(seen.document) and "items" not in seen.document
+    return bool(_OF_TASKS.fullmatch(seen.name)) and bool(seen.document) and "items" not in seen.document
 
 
 DOCUMENTS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 def run_facts(folder: Path, record: Mapping[str, Any]) -> Facts:
     """What a run of dedup, find or leaks found, by its record, and of which engine the descriptors beside it are."""
-    facts = {name: value for name, value in record.items() if name not in _NOT_OF_RESULT and value is not None}
+    facts = _of_record(record)
     engines = set()
     for file in sorted(folder.glob("*.h5")):
         try:
@@ -50,7 +52,16 @@ def run_facts(folder: Path, record: Mapping[str, Any]) -> Facts:
         except IscFastError:
             continue
     facts |= {"engine_id": engines.pop()} if len(engines) == 1 else {}
+    return {**facts, "written": facts.pop("written")}
+
+
+def _of_record(record: Mapping[str, Any]) -> Facts:
+    facts = {name: value for name, value in record.items() if name not in _NOT_OF_RESULT and value is not None}
     return {**facts, "written": record.get("written", [])}
+
+
+def _facts_of_record(record: Mapping[str, Any], _seen: Glance) -> Facts:
+    return _of_record(record)
 
 
 def _holds_run(verb: str) -> Callable[[Glance], bool]:
@@ -229,3 +240,21 @@ FOLDERS = (
     ),
 )
 """Of folders of descriptors and of photos, `isc_fast.runs.file_kinds.contents` has the rows."""
+
+
+def run_in_bucket(address: str) -> FileKind | None:
+    """What dedup, find or leaks wrote under an address; None where there is no record of theirs, or descriptors in parts.
+
+    Raises:
+        StoreError: the bucket cannot be reached.
+    """
+    if parts_home(address) is not None:
+        return None
+    home = home_of(address)
+    for verb in ("dedup", "find", "leaks"):
+        if home.size(f"{verb}.json") is None:
+            continue
+        record = _document(home.file(f"{verb}.json"))
+        [kind] = [one for one in FOLDERS if one.name == f"{verb} run"]
+        return replace(kind, facts=partial(_facts_of_record, record)) if "written" in record else None
+    return None

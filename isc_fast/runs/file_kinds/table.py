@@ -19,7 +19,7 @@ from ...stores.urls import is_url
 from .base import FileKind, Glance
 from .contents import ARCHIVE, CONTENTS, DESCRIPTORS, ENGINE, PHOTOS
 from .documents import DOCUMENTS
-from .folders import FOLDERS
+from .folders import FOLDERS, run_in_bucket
 from .listings import LISTS, TABLES
 
 KINDS: tuple[FileKind, ...] = (
@@ -85,7 +85,8 @@ def describe_file(path: str | os.PathLike[str]) -> FileFacts:
     """Say what a file or folder is that isc-fast reads or writes. No engine's runtime is loaded, and nothing in it is run.
 
     Args:
-        path: of the file or folder; ``"demo"``, the engine inside the package; or the address of a result in parts in a bucket.
+        path: of the file or folder; ``"demo"``, the engine inside the package; or the address in a bucket of a
+            result in parts, or of a run of dedup, find or leaks.
 
     Returns:
         its kind, what there is to say of it, and what to do with it next.
@@ -99,7 +100,7 @@ def describe_file(path: str | os.PathLike[str]) -> FileFacts:
     name = os.fspath(path)
     seen = Glance(name)
     if is_url(name) or is_bucket(name):
-        return _told(DESCRIPTORS, seen, name)
+        return _told((is_bucket(name) and run_in_bucket(name)) or DESCRIPTORS, seen, name)
     if ENGINE.fits(seen):
         return _told(ENGINE, seen, name)
     if not os.path.lexists(name):

@@ -105,18 +105,20 @@ class Describing:
         self,
         name: str,
         inputs: Inputs | Source,
-        folder: Path,
+        output: Path | str,
         progress: Progress | None = None,
         views: tuple[str, ...] = ONLY_WHOLE,
     ) -> Side:
-        """Describe photos into ``FOLDER/NAME.h5``, or ``NAME-views-10.h5``; or take the descriptors that were given instead.
+        """Describe photos into ``NAME.h5``, or ``NAME-views-10.h5``; or take the descriptors that were given instead.
+
+        In a bucket it is a result in parts, ``NAME/``.
 
         An interrupted call goes on where it was.
 
         Args:
             name: of the side, and of its file.
             inputs: photos, as `isc_fast.extract` takes them; or one descriptor file of any format.
-            folder: exists.
+            output: a folder, which exists; or an address in a bucket.
             progress: see `Progress`.
             views: of each photo, by name; descriptors that were given have those that they have.
 
@@ -133,15 +135,15 @@ class Describing:
         seen = listing if source.by_path else _Listed(source, listing)
         request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum, views=views)
         suffix = "" if views == ONLY_WHOLE else f"-views-{in_words(views).replace(',', '-')}"
-        output = folder / f"{name}{suffix}.h5"
+        path = f"{output}/{name}{suffix}/" if is_bucket(output) else Path(output) / f"{name}{suffix}.h5"
         try:
-            made = extract_with(self.runner, seen, output, request, progress(name) if progress else None)
+            made = extract_with(self.runner, seen, path, request, progress(name) if progress else None)
         except MismatchError:
             if not self.overwrite:
                 raise
             again = replace(request, overwrite=True)
-            made = extract_with(self.runner, seen, output, again, progress(name) if progress else None)
-        return Side(name, output, seen, made)
+            made = extract_with(self.runner, seen, path, again, progress(name) if progress else None)
+        return Side(name, path, seen, made)
 
 
 class _Listed(Source):

@@ -6,13 +6,11 @@ Each set has its identity beside its path, so that a worker which finds somethin
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 from ...descriptors.formats.table import open_any
@@ -23,7 +21,7 @@ from ...extraction.runners.account import Report
 from ...extraction.runners.assignment import Channel
 from ...extraction.runners.seen import check_seen
 from ...files.atomic import write_text
-from ...files.homes import home_of
+from ...files.homes import Home, home_of
 from ...machine.cores import Part, available_cores, use_cores
 from ...machine.gpus import find_device
 from ...machine.likeness import hardware
@@ -37,7 +35,7 @@ from ...stores.urls import is_url, unfold
 from . import made_rows
 from .joining import Join, PairPieces, Pieces, Recipe
 from .part_tasks import PartTasks
-from .task_folder import PLAN
+from .task_folder import text_and_id
 
 
 def search_message(limits: Limits, cut: Cut) -> dict[str, Any]:
@@ -51,7 +49,7 @@ def side_message(path: str | os.PathLike[str], descriptors: Descriptors) -> tupl
     return name if is_url(name) else os.path.abspath(name), identity_of(path, descriptors)
 
 
-def self_recipe(place: Path, side: tuple[str, str], threshold: float, rows: int, device: str) -> Recipe:
+def self_recipe(place: Home, side: tuple[str, str], threshold: float, rows: int, device: str) -> Recipe:
     """How workers open a `SelfJoin`, whose pieces lie in a folder.
 
     Raises:
@@ -61,7 +59,7 @@ def self_recipe(place: Path, side: tuple[str, str], threshold: float, rows: int,
 
 
 def cross_recipe(
-    place: Path, sides: Sequence[tuple[str, str]], threshold: float, rows: tuple[int, int], device: str
+    place: Home, sides: Sequence[tuple[str, str]], threshold: float, rows: tuple[int, int], device: str
 ) -> Recipe:
     """How workers open a `CrossJoin`, whose pieces lie in a folder.
 
@@ -71,15 +69,16 @@ def cross_recipe(
     return recipe_in(place, {"kind": "cross", "sides": [*sides], "threshold": threshold, "rows": [*rows]}, device)
 
 
-def recipe_in(place: Path, begin: Mapping[str, Any], device: str) -> Recipe:
+def recipe_in(place: Home, begin: Mapping[str, Any], device: str) -> Recipe:
     """How workers open work whose pieces lie in a folder. A plan there tells them whether they see it.
 
     Raises:
         OutputError: the plan cannot be written.
     """
-    text = json.dumps(begin, sort_keys=True) + "\n"
-    write_text(place / PLAN, text)
-    return Recipe(device, {**begin, "plan": [os.path.abspath(place), PLAN, len(text)]})
+    text, plan_id = text_and_id(begin)
+    name = f"plan-{plan_id[:16]}.json"  # the sets may lie elsewhere next time, and nothing in a bucket is replaced
+    place.create(name, partial(write_text, text=text))
+    return Recipe(device, {**begin, "plan": [place.absolute, name, len(text)]})
 
 
 def _self(sides: Sequence[Descriptors], begin: Mapping[str, Any], searcher: Searcher) -> Pieces:

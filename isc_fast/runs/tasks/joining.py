@@ -4,7 +4,6 @@ whose files hold pairs, and sets that are made anew part by part."""
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ...extraction.runners.cluster import Cluster
 from ...extraction.runners.processes import carry_out
 from ...extraction.runners.ray_runner import ray_workers
 from ...extraction.share import Share
+from ...files.homes import Home, home_of
 from ...matching.pairs.pair_files import PairFiles
 from ...matching.searchers.arrays import Pairs
 from ...matching.searchers.cpu_searcher import CPU
@@ -163,19 +163,19 @@ class Recipe:
 HERE = Workers()
 
 
-def place_of(folder: Path, threshold: float, *sets: Descriptors) -> Path:
-    """Where the files of a join lie: the name depends on the rows and on the threshold alone."""
+def place_of(output: Path | str, threshold: float, *sets: Descriptors) -> Home:
+    """Where the files of a join lie in an output: the name depends on the rows and on the threshold alone."""
     words = [*(found.content_id() for found in sets), repr(np.float32(threshold))]
-    return folder / PARTS / hashlib.sha256(" ".join(words).encode()).hexdigest()[:24]
+    return home_of(output).within(f"{PARTS}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:24]}")
 
 
 def compute(
     join: BlockJoin,
-    place: Path,
+    place: Home,
     progress: Progress | None,
     step: str = "compare",
     workers: Workers = HERE,
-    recipe: Callable[[Path], Recipe] | None = None,
+    recipe: Callable[[Home], Recipe] | None = None,
 ) -> PairFiles:
     """Compute the pieces of a join that are missing, one file each; of a share, those that are its own.
 
@@ -185,13 +185,13 @@ def compute(
         progress: is told millions of pairs of rows that were compared.
         step: its name for that.
         workers: who compares.
-        recipe: given the folder of the pieces, how others open the join; not needed where this process compares.
+        recipe: given the home of the pieces, how others open the join; not needed where this process compares.
 
     Raises:
         OutputError: a file cannot be written.
         IscFastError: what the join raises.
     """
-    inside = place / f"blocks-of-{join.rows}"  # devices have blocks of their own
+    inside = place.within(f"blocks-of-{join.rows}")  # devices have blocks of their own
     files = PairFiles(inside, join.blocks)
     tell = progress(step) if progress else None
     told = recipe(inside) if recipe and workers.elsewhere else None
@@ -271,12 +271,12 @@ def _refuse_undone(account: Account) -> None:
         )
 
 
-def fresh(place: Path, pieces: int) -> PairFiles:
+def fresh(place: Home, pieces: int) -> PairFiles:
     """Files of pairs in a folder that is emptied first, since what is there is never replaced."""
-    shutil.rmtree(place, ignore_errors=True)
+    place.remove_folder("")
     return PairFiles(place, pieces)
 
 
-def remove(folder: Path) -> None:
-    """Remove the pieces of this and of earlier joins from an output folder, when everything is written."""
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
+def remove(output: Path | str) -> None:
+    """Remove the pieces of this and of earlier joins from an output, when everything is written."""
+    home_of(output).remove_folder(PARTS)
