@@ -77,7 +77,7 @@ def search(folder: Path, dim: int) -> list[float]:
 def normalize(folder: Path, dim: int) -> None:
     """Subtract a thousand negatives, from file to file."""
     from isc_fast.descriptors.store import Descriptors, open_descriptors
-    from isc_fast.matching.methods import normalize_to_file
+    from isc_fast.matching.normalizing.methods import normalize_to_file
 
     negatives = Descriptors(next(vectors(QUERIES, dim, 2)), [f"n{row}" for row in range(QUERIES)], {"engine_id": "e"})
     with open_descriptors(folder / "rows.h5") as rows:
@@ -105,7 +105,9 @@ def fits(count: int, dim: int) -> bool:
 
 
 def measured(row: str, count: int, dim: int, folder: Path) -> dict[str, Any]:
-    """Compute one row in this process. Return the most memory that it took in MB, its seconds, and its scores, if any."""
+    """Compute one row in this process. Return the most memory that it took in MB, its seconds by the clock and of the
+    processor, and its scores, if any.
+    """
     began, scores = time.monotonic(), None
     if row == "extract":
         extract_list(folder, count, dim)
@@ -118,7 +120,8 @@ def measured(row: str, count: int, dim: int, folder: Path) -> dict[str, Any]:
     [peak] = [
         line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
     ]
-    return {"mb": int(peak) * 1024 / 1e6, "seconds": time.monotonic() - began, "scores": scores}
+    seconds, cpu_s = time.monotonic() - began, time.process_time()
+    return {"mb": int(peak) * 1024 / 1e6, "seconds": seconds, "cpu_s": cpu_s, "scores": scores}
 
 
 def main() -> int:

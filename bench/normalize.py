@@ -30,10 +30,10 @@ from harness import finish, interleaved
 
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.exact import Metric
-from isc_fast.matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSmoothing
-from isc_fast.matching.subtraction import NES_BETA, NES_K, NegativeSubtraction, subtract_negatives
+from isc_fast.matching.normalizing.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSmoothing
+from isc_fast.matching.normalizing.subtraction import NES_BETA, NES_K, NegativeSubtraction, subtract_negatives
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.exact import Metric
 
 Array = np.ndarray[Any, Any]
 _STEP = 2048  # rows that `fetched` copies at a time; they stay in a core's cache

@@ -34,7 +34,7 @@ from isc_fast.decoders.rules import load_input
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.items import Item
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.matches import Matches
+from isc_fast.matching.lists.matches import Matches
 from isc_fast.review.drawing import check_plot
 from isc_fast.runs.demo import make_collection
 from isc_fast.sources.listing import list_images

@@ -8,7 +8,7 @@ Every way finds the 10 references with the highest inner product. All rows have 
 is a near copy of a query. Exact search is one matrix product and a selection. If everything is compared in single precision,
 its ceiling is the machine's rate for such products, which the same rounds measure (the better of numpy's and torch's,
 2048 × 2048 × 2048). Ours can be faster, because products of bytes and a bound on the error of rounding exclude most pairs (see
-`isc_fast/matching/first_pass.py`). Double precision decides what counts as exact, for some of the queries.
+`isc_fast/matching/searchers/first_pass.py`). Double precision decides what counts as exact, for some of the queries.
 
 Ours is measured twice: `isc_fast.search` as a user calls it, with ids and with references in a file, and the searcher's `knn`
 alone, on arrays. An index is filled before the clock starts. The slowest ways get fewer queries, and their rate is for those.
@@ -35,7 +35,7 @@ from rows import BLOCK, Array, Found, blocks_of, by_numpy, by_torch, make_rows, 
 import isc_fast
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
-from isc_fast.matching.searcher import open_searcher
+from isc_fast.matching.searchers.searcher import open_searcher
 
 _SIDE = 2048  # side of the square product that measures the ceiling
 

@@ -44,8 +44,8 @@ def peak_mb() -> float:
 def ours(file: Path) -> Iterator[Any]:
     """Yield the pairs of a descriptor file, from files of pairs."""
     from isc_fast.descriptors.store import open_descriptors
-    from isc_fast.matching.pair_files import PairFiles
-    from isc_fast.matching.self_join import SelfJoin
+    from isc_fast.matching.pairs.pair_files import PairFiles
+    from isc_fast.matching.pairs.self_join import SelfJoin
 
     with open_descriptors(file) as descriptors, tempfile.TemporaryDirectory() as folder:
         join = SelfJoin(descriptors, THRESHOLD)
@@ -77,7 +77,7 @@ WAYS = {OURS: ours, FAISS: by_faiss}
 
 def one(way: str, file: Path) -> None:
     """Measure a way in this process, and print the figures as JSON."""
-    from isc_fast.matching.searcher import open_searcher
+    from isc_fast.matching.searchers.searcher import open_searcher
 
     open_searcher().knn(np.eye(64, dtype=np.float32), [np.eye(64, dtype=np.float32)], 1)  # loads the libraries
     before, began, used = peak_mb(), time.perf_counter(), time.process_time()
@@ -128,8 +128,8 @@ def join_row(rows: int, dim: int, rounds: int, ways: Sequence[str], folder: Path
 
 def groups_row(photos: int, pairs: int) -> dict[str, Any]:
     """Measure groups and leaders of a random graph."""
-    from isc_fast.matching.components import find_components
-    from isc_fast.matching.leaders import choose_leaders
+    from isc_fast.matching.groups.components import find_components
+    from isc_fast.matching.groups.leaders import choose_leaders
 
     rng = np.random.default_rng(0)
     first = rng.integers(0, photos - 50, pairs)

@@ -50,16 +50,16 @@ if TYPE_CHECKING:
     from .matching.index.changes import build_index as build_index
     from .matching.index.changes import compact_index as compact_index
     from .matching.index.changes import remove_from_index as remove_from_index
-    from .matching.matches import Matches as Matches
-    from .matching.matches import Truth as Truth
-    from .matching.matches import read_matches as read_matches
-    from .matching.matches import read_truth as read_truth
-    from .matching.matches import write_matches as write_matches
-    from .matching.methods import normalize_to_file as normalize_to_file
-    from .matching.score_normalization import normalize_scores as normalize_scores
-    from .matching.smoothing import smooth_negatives as smooth_negatives
-    from .matching.smoothing import smooth_to_file as smooth_to_file
-    from .matching.subtraction import subtract_negatives as subtract_negatives
+    from .matching.lists.matches import Matches as Matches
+    from .matching.lists.matches import Truth as Truth
+    from .matching.lists.matches import read_matches as read_matches
+    from .matching.lists.matches import read_truth as read_truth
+    from .matching.lists.matches import write_matches as write_matches
+    from .matching.normalizing.methods import normalize_to_file as normalize_to_file
+    from .matching.normalizing.score_normalization import normalize_scores as normalize_scores
+    from .matching.normalizing.smoothing import smooth_negatives as smooth_negatives
+    from .matching.normalizing.smoothing import smooth_to_file as smooth_to_file
+    from .matching.normalizing.subtraction import subtract_negatives as subtract_negatives
     from .matching.two_sides import search as search
     from .progress import ProgressPrinter as ProgressPrinter
     from .review.page import write_report as write_report
@@ -142,7 +142,7 @@ _HOME = {
     ),
     "errors": ("IscFastError",),
     "matching.two_sides": ("search",),
-    "matching.matches": (
+    "matching.lists.matches": (
         "Matches",
         "Truth",
         "read_matches",
@@ -153,13 +153,13 @@ _HOME = {
         "Evaluation",
         "evaluate",
     ),
-    "matching.methods": ("normalize_to_file",),
-    "matching.score_normalization": ("normalize_scores",),
-    "matching.smoothing": (
+    "matching.normalizing.methods": ("normalize_to_file",),
+    "matching.normalizing.score_normalization": ("normalize_scores",),
+    "matching.normalizing.smoothing": (
         "smooth_negatives",
         "smooth_to_file",
     ),
-    "matching.subtraction": ("subtract_negatives",),
+    "matching.normalizing.subtraction": ("subtract_negatives",),
     "extraction.pipeline": (
         "Extraction",
         "extract",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.inputs import BlockRows
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.inputs import BlockRows
 
 
 class FakeSearcher:
-    """See `isc_fast.matching.searcher.Searcher`.
+    """See `isc_fast.matching.searchers.searcher.Searcher`.
 
     Attributes:
         asked: (number of queries, k) of each search; k is None if the search was for every pair above a score.

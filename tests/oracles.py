@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from isc_fast.descriptors.store import Descriptors
-from isc_fast.matching.byte_product import ByteProduct
+from isc_fast.matching.searchers.byte_product import ByteProduct
 
 # This must be set before faiss is loaded. Otherwise its threads spin while they wait for each other, and on a busy
 # machine the hundreds of tiny searches of these tests take minutes instead of seconds (measured on two cores beside two

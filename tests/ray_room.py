@@ -50,7 +50,7 @@ if CONTROL and (RAY or "isc_fast.decoders.isolated_child" in sys.orig_argv):
         from isc_fast.engines.ort import OrtEngine
         from isc_fast.extraction.parts import PartsFolder
         from isc_fast.extraction.runners import engine_tool
-        from isc_fast.matching.search_tasks import SearchTasks
+        from isc_fast.matching.pairs.search_tasks import SearchTasks
 
         def running(*_):
             note(run=1)

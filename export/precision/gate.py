@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...evaluation.copies import describe_all
 from ...evaluation.edits.held_out import HELD_OUT_EDITS
 from ...evaluation.metrics import PER_QUERY_CAP, evaluate
-from ...matching.matches import Matches, Truth
+from ...matching.lists.matches import Matches, Truth
 from ..photos import Photos, open_to_edit
 from ..targets.base import Verdict
 from ..telling import Say

@@ -34,7 +34,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Align, and print how many pairs do."""
-    from ..matching.matches import read_matches
+    from ..matching.lists.matches import read_matches
     from ..runs.pixels.align import align_matches
 
     options = given(arguments, "top", "inliers", "evidence", "pictures", "most_pictures", "ids")

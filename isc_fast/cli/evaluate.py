@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     """Evaluate, and print the figures."""
     from ..evaluation.labels import read_labels
     from ..evaluation.metrics import check_references, curve_of, evaluate
-    from ..matching.matches import read_matches
+    from ..matching.lists.matches import read_matches
 
     if arguments.plot:
         from ..review.plots import check_plot, plot_evaluation

@@ -31,7 +31,7 @@ def add(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Smooth, and print how many there are."""
     from ..descriptors.formats.table import open_any
-    from ..matching.smoothing import smooth_to_file
+    from ..matching.normalizing.smoothing import smooth_to_file
     from ..runs.tasks.normalizing import smooth_to_folder
     from ..runs.tasks.task_folder import is_task_output
 

@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
     """Normalise, and print by what method."""
     from ..descriptors.comparing import compare_with_negatives
     from ..descriptors.formats.table import open_any
-    from ..matching.methods import normalize_to_file
+    from ..matching.normalizing.methods import normalize_to_file
     from ..runs.tasks.task_folder import is_task_output
 
     method = arguments.method or "nes"

@@ -44,7 +44,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the page, and print how many pairs it shows."""
-    from ..matching.matches import read_matches, read_truth
+    from ..matching.lists.matches import read_matches, read_truth
     from ..review.page import write_report
     from ..sources.listing import list_images, open_item
 

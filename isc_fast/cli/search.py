@@ -72,7 +72,7 @@ def _at_once(arguments: Namespace) -> int:
     from ..descriptors.comparing import compare
     from ..descriptors.formats.table import open_any
     from ..descriptors.lengths import check_lengths
-    from ..matching.matches import check_output, has_views, read_truth, write_matches
+    from ..matching.lists.matches import check_output, has_views, read_truth, write_matches
     from ..matching.two_sides import search
     from ..runs.sides.thresholds import choose_for_search
 
@@ -110,7 +110,7 @@ def _at_once(arguments: Namespace) -> int:
 
 def _in_tasks(arguments: Namespace) -> int:
     """Search in tasks."""
-    from ..matching.matches import has_views
+    from ..matching.lists.matches import has_views
     from ..runs.tasks.searching import search_to_folder
 
     if arguments.labelled:

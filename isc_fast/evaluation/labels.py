@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ..matching.matches import Matches, Truth, read_truth
-from ..matching.verdicts import holds_verdicts, labels_of, read_verdicts
+from ..matching.lists.matches import Matches, Truth, read_truth
+from ..matching.lists.verdicts import holds_verdicts, labels_of, read_verdicts
 
 
 @dataclass(frozen=True)

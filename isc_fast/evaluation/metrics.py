@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import FormatError, InputError
-from ..matching.matches import Matches, Truth
+from ..matching.lists.matches import Matches, Truth
 
 PROTOCOLS: dict[str, str] = {
     "kit": "the 500,000 best predictions; queries without ground truth count",

@@ -16,16 +16,16 @@ from ..descriptors.texts import ids_at, repeated_id
 from ..descriptors.view_rows import rows_of
 from ..errors import InputError, MismatchError
 from ..progress import ProgressCallback
-from .arrays import Pairs
-from .cpu_searcher import CPU
-from .exact import Metric
-from .left_out import read_left_out
-from .matches import Matches, Truth
-from .pair_search import PairSearch, Reading, limited
-from .searcher import Searcher, open_searcher
-from .self_join import check_threshold
-from .unknown_ids import warn_of_unknown
-from .views import Views
+from .lists.matches import Matches, Truth
+from .pairs.left_out import read_left_out
+from .pairs.pair_search import PairSearch, Reading, limited
+from .pairs.self_join import check_threshold
+from .pairs.unknown_ids import warn_of_unknown
+from .pairs.views import Views
+from .searchers.arrays import Pairs
+from .searchers.cpu_searcher import CPU
+from .searchers.exact import Metric
+from .searchers.searcher import Searcher, open_searcher
 
 DEFAULT_K = 10
 PAIRS_PER_LABELLED = 10
@@ -64,7 +64,7 @@ def search(
         device: what searches: ``"cpu"``, or GPUs: ``"cuda"`` (the first), ``"cuda:1"``, ``"cuda:0,1"``, ``"cuda:all"``. The
             references stream through them, part by part; pairs and scores are the same to the bit. If more than 2,048
             references of a part may count for a query, the processor finds them. It may also be a searcher that is open
-            already (`isc_fast.matching.searcher.open_searcher`).
+            already (`isc_fast.matching.searchers.searcher.open_searcher`).
         verdicts: a file of verdicts, as a page saves it: pairs that somebody judged wrong are left out, and others take their
             places within the limits. `Matches.verdicts` marks those that are right.
         stop_list: a list of ids, of both sides, which match nothing.
@@ -77,7 +77,7 @@ def search(
     Raises:
         MismatchError: queries and references come from different engines or normalisations.
         InputError: a limit is out of range, a side is empty, the ground truth labels none of the queries, or a threshold
-            alone gives more than `isc_fast.matching.pair_search.MOST_PAIRS` pairs.
+            alone gives more than `isc_fast.matching.pairs.pair_search.MOST_PAIRS` pairs.
         FormatError: the file of verdicts or the stop list is not what it should be.
         EngineError: there is no such device, or faiss does not work on it.
         MissingExtraError: faiss is not installed.

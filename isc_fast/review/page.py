@@ -13,8 +13,8 @@ from ..errors import InputError, OutputError
 from ..evaluation.metrics import Scores, curve_of, evaluate
 from ..files.atomic import try_to_write
 from ..items import Ints, Photo
-from ..matching.matches import Matches, Truth
-from ..matching.verdicts import Verdicts, read_verdicts
+from ..matching.lists.matches import Matches, Truth
+from ..matching.lists.verdicts import Verdicts, read_verdicts
 from .pairs import Pair, ReviewPage, spread
 from .placement import Placement, read_evidence
 from .writing import write_page

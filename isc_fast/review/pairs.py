@@ -34,7 +34,7 @@ class Pair:
         truth: whether the pair is a copy, where a ground truth says so.
         set: the name of the left photo's collection, where there are several.
         note: anything else, a few words.
-        verdict: what somebody said of the pair already, one of `isc_fast.matching.verdicts.WORDS`.
+        verdict: what somebody said of the pair already, one of `isc_fast.matching.lists.verdicts.WORDS`.
         placement: how the two photos lie in each other, where somebody looked at their pixels.
     """
 

@@ -24,8 +24,8 @@ from ..extraction.plan import Shard
 from ..files.ledger import keep
 from ..items import NOTED, Failure, Item, Vectors
 from ..matching.index.opened import OpenIndex
-from ..matching.matches import Matches
-from ..matching.subtraction import NegativeSubtraction, subtract_negatives
+from ..matching.lists.matches import Matches
+from ..matching.normalizing.subtraction import NegativeSubtraction, subtract_negatives
 from ..sources.base import Source, opener
 from ..sources.listing import Inputs, as_source
 from .sides.describing import Describing, check_views, descriptors_among

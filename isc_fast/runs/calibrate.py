@@ -25,7 +25,7 @@ from ..evaluation.calibration_file import write_calibration
 from ..evaluation.copies import SEED, Trial, describe_copies, open_shrunk
 from ..files.atomic import try_to_write
 from ..items import Item
-from ..matching.subtraction import subtract_negatives
+from ..matching.normalizing.subtraction import subtract_negatives
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice

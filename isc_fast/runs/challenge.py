@@ -26,11 +26,11 @@ from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
 from ..files.own_folder import refuse_others
 from ..files.reading import parse_json
-from ..matching.cpu_searcher import CPU
-from ..matching.matches import Truth, read_matches, read_truth, write_matches
-from ..matching.methods import normalize_to_file
-from ..matching.searcher import Searcher, open_searcher
-from ..matching.smoothing import smooth_to_file
+from ..matching.lists.matches import Truth, read_matches, read_truth, write_matches
+from ..matching.normalizing.methods import normalize_to_file
+from ..matching.normalizing.smoothing import smooth_to_file
+from ..matching.searchers.cpu_searcher import CPU
+from ..matching.searchers.searcher import Searcher, open_searcher
 from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth

@@ -22,8 +22,8 @@ from ..evaluation.edits.demo import EDITS
 from ..evaluation.metrics import Evaluation, curve_of, evaluate
 from ..extraction.pipeline import Extraction, extract
 from ..files.atomic import make_folder, replacing, write_text
-from ..matching.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
-from ..matching.subtraction import subtract_negatives
+from ..matching.lists.matches import TRUTH_HEADER, Matches, Truth, read_truth, write_matches
+from ..matching.normalizing.subtraction import subtract_negatives
 from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..review.page import figures_of

@@ -27,6 +27,7 @@ SHARED = (
     ),
     *("gpu.py", "gpu_limits.py", "gpu_engines.py", "steps.py", "stand_in.py"),
     "foreign.py",
+    *("dedup_set.py", "dedup_ways.py"),
     "same_bytes.py",  # compares two checkouts
     "gpu_check.py",  # all of the GPU rows together; see test_gpu_check.py
     "profiles.py",  # a table for decision 0027, which compares nothing with a reference way

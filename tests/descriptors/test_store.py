@@ -303,7 +303,7 @@ LIMITED = """
     from isc_fast.descriptors.formats.kit import write_kit
     from isc_fast.descriptors.formats.submission import write_submission
     from isc_fast.descriptors.formats.table import convert
-    from isc_fast.matching import matches
+    from isc_fast.matching.lists import matches
     from isc_fast.errors import OutputError
     from isc_fast.descriptors.store import Descriptors
     from isc_fast.descriptors.writing import write_descriptors

@@ -11,7 +11,7 @@ import pytest
 from isc_fast.errors import FormatError, InputError
 from isc_fast.evaluation import metrics
 from isc_fast.evaluation.metrics import PROTOCOLS, evaluate
-from isc_fast.matching.matches import Matches, Truth
+from isc_fast.matching.lists.matches import Matches, Truth
 
 
 def table(*rows):

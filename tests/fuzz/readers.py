@@ -44,7 +44,7 @@ from isc_fast.items import Problem
 from isc_fast.matching.index import layout
 from isc_fast.matching.index.layout import read_manifest
 from isc_fast.matching.index.opened import OpenIndex
-from isc_fast.matching.matches import read_matches, read_truth
+from isc_fast.matching.lists.matches import read_matches, read_truth
 from isc_fast.networks.digests import kept_digest
 from isc_fast.networks.torch_files import damage_of
 from isc_fast.review.placement import read_evidence

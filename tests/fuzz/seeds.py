@@ -45,7 +45,7 @@ from isc_fast.files.sums import read_sums
 from isc_fast.items import NOTED, Failure, Item
 from isc_fast.matching.index.changes import build_index, remove_from_index
 from isc_fast.matching.index.layout import MANIFEST
-from isc_fast.matching.matches import Matches, write_matches
+from isc_fast.matching.lists.matches import Matches, write_matches
 from isc_fast.networks.digests import keep_digest
 from isc_fast.review.alignment import Alignment
 from isc_fast.review.pairs import Pair, ReviewPage

@@ -82,7 +82,7 @@ SEARCH = """
         assert len(search(few(20, 4), references, threshold=0.9999)) < count
 """
 NORMALIZE = """
-    from isc_fast.matching.methods import normalize_to_file
+    from isc_fast.matching.normalizing.methods import normalize_to_file
     with open_descriptors(f"{folder}/references.h5") as references:
         normalize_to_file(references, few(50, 4), f"{folder}/out.h5")
     with open_descriptors(f"{folder}/out.h5") as made:
@@ -133,7 +133,7 @@ def test_writing_takes_the_same_memory_for_any_number_of_ids(large_files):
 
 # This test does not measure nearest neighbours: they would take minutes among 100,000 rows.
 NEGATIVES = """
-    import isc_fast.matching.cpu_searcher
+    import isc_fast.matching.searchers.cpu_searcher
     from isc_fast.cli.main import main
 
     def knn(self, xq, blocks, k):
@@ -141,7 +141,7 @@ NEGATIVES = """
         indices = np.random.default_rng(0).integers(0, total, (len(xq), k))
         return np.ones(indices.shape, np.float32), indices
 
-    isc_fast.matching.cpu_searcher.CpuSearcher.knn = knn
+    isc_fast.matching.searchers.cpu_searcher.CpuSearcher.knn = knn
     whole = Descriptors.blocks
     Descriptors.blocks = lambda self, _rows=None: whole(self, 8192)  # so that 40,000 rows are many blocks
     write(f"{folder}/plain.h5", 256)

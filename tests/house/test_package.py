@@ -28,6 +28,8 @@ LAYERS = [
     "sources decoders networks",
     "engines",
     "descriptors",
+    "matching.searchers matching.lists",
+    "matching.pairs matching.groups matching.normalizing",
     "extraction matching",
     "evaluation",
     "review",

@@ -8,8 +8,8 @@ from fake_searcher import FakeSearcher
 from oracles import named, unit_rows
 
 from isc_fast.errors import InputError, MismatchError
-from isc_fast.matching.cross_join import CrossJoin
-from isc_fast.matching.exact import scores_of
+from isc_fast.matching.pairs.cross_join import CrossJoin
+from isc_fast.matching.searchers.exact import scores_of
 
 pytest.importorskip("faiss")
 

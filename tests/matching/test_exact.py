@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from oracles import exact_byte_product, near_ties, unit_rows
 
-import isc_fast.matching.best
-import isc_fast.matching.exact
-import isc_fast.matching.first_pass
+import isc_fast.matching.searchers.best
+import isc_fast.matching.searchers.exact
+import isc_fast.matching.searchers.first_pass
 from isc_fast.errors import EngineError, InputError
-from isc_fast.matching.best import Best
-from isc_fast.matching.byte_product import load_byte_product
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.equal_rows import distinct_pairs, same_rows
-from isc_fast.matching.exact import METRICS, Block, Proposer, Queries, Wanted, found_in, scores_of
+from isc_fast.matching.searchers.best import Best
+from isc_fast.matching.searchers.byte_product import load_byte_product
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.equal_rows import distinct_pairs, same_rows
+from isc_fast.matching.searchers.exact import METRICS, Block, Proposer, Queries, Wanted, found_in, scores_of
 
 pytest.importorskip("faiss")
 
@@ -158,8 +158,8 @@ def test_the_order_of_pairs_is_that_of_three_keys():
     wild = np.array([0.0, -0.0, -np.inf, 1e-45, -1e-45, 3e38, -3e38, 1.0, -1.0], np.float32)
     for scores in (rng.normal(size=5000).astype(np.float32), rng.choice(wild, 5000), np.zeros(5000, np.float32)):
         expected = np.lexsort((indices, -scores, queries))
-        np.testing.assert_array_equal(isc_fast.matching.best._best_first(queries, indices, scores), expected)
-    assert len(isc_fast.matching.best._best_first(queries[:0], indices[:0], wild[:0])) == 0
+        np.testing.assert_array_equal(isc_fast.matching.searchers.best._best_first(queries, indices, scores), expected)
+    assert len(isc_fast.matching.searchers.best._best_first(queries[:0], indices[:0], wild[:0])) == 0
 
 
 def test_equal_rows_are_found_by_their_bits():
@@ -200,8 +200,8 @@ def scored(monkeypatch):
         counts[0] += len(xq)
         return scores_of(xq, xb, metric)
 
-    monkeypatch.setattr(isc_fast.matching.exact, "scores_of", count)
-    monkeypatch.setattr(isc_fast.matching.first_pass, "scores_of", count)
+    monkeypatch.setattr(isc_fast.matching.searchers.exact, "scores_of", count)
+    monkeypatch.setattr(isc_fast.matching.searchers.first_pass, "scores_of", count)
     return counts
 
 
@@ -209,7 +209,7 @@ def scored(monkeypatch):
 @pytest.mark.parametrize("first_pass", [True, False])
 def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pass):
     product = (load_byte_product() or exact_byte_product()) if first_pass else None
-    monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
+    monkeypatch.setattr(isc_fast.matching.searchers.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     expected = plain(xq, xb, 5, metric)
     scored[0] = 0
@@ -222,7 +222,7 @@ def test_many_equal_pairs_are_scored_once(monkeypatch, scored, metric, first_pas
 @pytest.mark.parametrize("metric", METRICS)
 def test_many_equal_pairs_above_a_score_are_scored_once(monkeypatch, scored, metric):
     product = load_byte_product() or exact_byte_product()
-    monkeypatch.setattr(isc_fast.matching.first_pass, "load_byte_product", lambda: product)
+    monkeypatch.setattr(isc_fast.matching.searchers.first_pass, "load_byte_product", lambda: product)
     xq, xb = with_blanks(200, 30_000)
     lowest = np.float32(0.99 if metric == "ip" else -0.01)
     [(rows, columns, scores)] = within(xq, [xb], lowest, metric)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from oracles import exact_byte_product, similarity, unit_rows
 
-import isc_fast.matching.byte_product
-from isc_fast.matching import cpu_searcher
-from isc_fast.matching import first_pass as module
-from isc_fast.matching.byte_product import load_byte_product
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.exact import METRICS, Block, Queries
-from isc_fast.matching.first_pass import FirstPass
+import isc_fast.matching.searchers.byte_product
+from isc_fast.matching.searchers import cpu_searcher
+from isc_fast.matching.searchers import first_pass as module
+from isc_fast.matching.searchers.byte_product import load_byte_product
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.exact import METRICS, Block, Queries
+from isc_fast.matching.searchers.first_pass import FirstPass
 
 pytest.importorskip("faiss")
 
@@ -221,7 +221,7 @@ def test_without_exact_products_of_bytes(first_pass, monkeypatch, trouble):
 
 def test_the_model_of_the_first_pass_is_what_it_says():
     onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(isc_fast.matching.byte_product._MODEL)
+    model = onnx.load_from_string(isc_fast.matching.searchers.byte_product._MODEL)
     onnx.checker.check_model(model)
     (node,) = model.graph.node
     assert (node.op_type, list(node.input), list(node.output)) == ("MatMulInteger", ["a", "b"], ["y"])

@@ -14,12 +14,12 @@ from oracles import named, unit_rows
 
 from isc_fast.errors import IscFastError
 from isc_fast.machine.trial_run import WORKS, run_trial
-from isc_fast.matching import exact
-from isc_fast.matching.exact import METRICS
-from isc_fast.matching.gpu_probe import find_gpus, try_gpus, try_gpus_as_json
-from isc_fast.matching.searcher import open_searcher
-from isc_fast.matching.smoothing import smooth_negatives
-from isc_fast.matching.subtraction import subtract_negatives
+from isc_fast.matching.normalizing.smoothing import smooth_negatives
+from isc_fast.matching.normalizing.subtraction import subtract_negatives
+from isc_fast.matching.searchers import exact
+from isc_fast.matching.searchers.exact import METRICS
+from isc_fast.matching.searchers.gpu_probe import find_gpus, try_gpus, try_gpus_as_json
+from isc_fast.matching.searchers.searcher import open_searcher
 from isc_fast.matching.two_sides import search
 from isc_fast.runs.checks.trials import all_trials
 

@@ -22,16 +22,16 @@ from isc_fast.descriptors.store import open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import EngineError, InputError, MissingExtraError
 from isc_fast.machine.trial_run import ABSENT, BROKEN, WORKS, Answer, run_trial
-from isc_fast.matching import gpu_probe, gpu_searcher
-from isc_fast.matching.exact import METRICS
-from isc_fast.matching.gpu_probe import Gpu, find_gpus, gpu_indices, try_gpus
-from isc_fast.matching.gpu_searcher import in_order
-from isc_fast.matching.inputs import BlockRows
-from isc_fast.matching.methods import normalize_to_file
-from isc_fast.matching.score_normalization import normalize_scores
-from isc_fast.matching.searcher import open_searcher
-from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
-from isc_fast.matching.subtraction import subtract_negatives
+from isc_fast.matching.normalizing.methods import normalize_to_file
+from isc_fast.matching.normalizing.score_normalization import normalize_scores
+from isc_fast.matching.normalizing.smoothing import smooth_negatives, smooth_to_file
+from isc_fast.matching.normalizing.subtraction import subtract_negatives
+from isc_fast.matching.searchers import gpu_probe, gpu_searcher
+from isc_fast.matching.searchers.exact import METRICS
+from isc_fast.matching.searchers.gpu_probe import Gpu, find_gpus, gpu_indices, try_gpus
+from isc_fast.matching.searchers.gpu_searcher import in_order
+from isc_fast.matching.searchers.inputs import BlockRows
+from isc_fast.matching.searchers.searcher import open_searcher
 from isc_fast.matching.two_sides import search
 from isc_fast.runs.challenge import run_challenge
 from isc_fast.runs.checks.trials import all_trials
@@ -152,7 +152,9 @@ def test_more_neighbours_than_faiss_can_select(fake, monkeypatch, metric):
 
 def test_a_large_k_is_not_left_to_the_processor(fake, monkeypatch):
     monkeypatch.setattr(gpu_searcher, "WIDEST", 64)
-    monkeypatch.setattr(isc_fast.matching.exact, "_among_all_rows", lambda *_: pytest.fail("every row was looked at"))
+    monkeypatch.setattr(
+        isc_fast.matching.searchers.exact, "_among_all_rows", lambda *_: pytest.fail("every row was looked at")
+    )
     xq, xb = unit_rows(1, 50, 32), unit_rows(2, 6000, 32)
     found = knn(xq, [xb], 100, "ip", "cuda")
     monkeypatch.undo()

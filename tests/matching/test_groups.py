@@ -7,13 +7,13 @@ import pytest
 from fake_searcher import FakeSearcher
 from oracles import named, unit_rows
 
-from isc_fast.matching import components as components_module
-from isc_fast.matching import leaders as leaders_module
-from isc_fast.matching.components import find_chain, find_components
-from isc_fast.matching.equal_rows import same_rows
-from isc_fast.matching.exact import scores_of
-from isc_fast.matching.leaders import choose_leaders
-from isc_fast.matching.self_join import self_join
+from isc_fast.matching.groups import components as components_module
+from isc_fast.matching.groups import leaders as leaders_module
+from isc_fast.matching.groups.components import find_chain, find_components
+from isc_fast.matching.groups.leaders import choose_leaders
+from isc_fast.matching.pairs.self_join import self_join
+from isc_fast.matching.searchers.equal_rows import same_rows
+from isc_fast.matching.searchers.exact import scores_of
 
 
 def stated(scores, order):

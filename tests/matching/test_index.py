@@ -18,13 +18,13 @@ from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, FormatError, InputError, IscFastError, MismatchError, OutputError
 from isc_fast.files.one_run import one_run
-from isc_fast.matching.exact import scores_of
 from isc_fast.matching.index import changes, opened
 from isc_fast.matching.index.changes import add_to_index, build_index, compact_index, remove_from_index
 from isc_fast.matching.index.layout import CANDIDATES, KEYS, MANIFEST, ROWS, read_manifest
 from isc_fast.matching.index.measured import Recall, queries_for
 from isc_fast.matching.index.memory import choose_kind, to_bytes
 from isc_fast.matching.index.opened import OpenIndex
+from isc_fast.matching.searchers.exact import scores_of
 
 pytest.importorskip("faiss")
 DIM = 16

@@ -11,10 +11,10 @@ from oracles import named, unit_rows
 from isc_fast import Descriptors, Matches, read_matches, search, write_descriptors
 from isc_fast.cli.main import main
 from isc_fast.errors import FormatError
-from isc_fast.matching.cross_join import CrossJoin
-from isc_fast.matching.hubs import hubs_between, hubs_of_matches, hubs_within
-from isc_fast.matching.left_out import read_left_out
-from isc_fast.matching.self_join import SelfJoin
+from isc_fast.matching.groups.hubs import hubs_between, hubs_of_matches, hubs_within
+from isc_fast.matching.pairs.cross_join import CrossJoin
+from isc_fast.matching.pairs.left_out import read_left_out
+from isc_fast.matching.pairs.self_join import SelfJoin
 
 pytest.importorskip("faiss")
 

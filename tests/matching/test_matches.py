@@ -11,7 +11,7 @@ import pytest
 from isc_fast.cli.main import main
 from isc_fast.errors import FormatError, OutputError
 from isc_fast.evaluation.metrics import evaluate
-from isc_fast.matching.matches import Matches, Truth, check_output, read_matches, read_truth, write_matches
+from isc_fast.matching.lists.matches import Matches, Truth, check_output, read_matches, read_truth, write_matches
 
 HEADER = "query_id,reference_id,score\n"
 TRUTH_HEADER = "query_id,reference_id\n"

@@ -10,16 +10,16 @@ import oracles
 import pytest
 from oracles import named, unit_rows
 
-import isc_fast.matching.cpu_searcher
-import isc_fast.matching.row_sums
+import isc_fast.matching.normalizing.row_sums
+import isc_fast.matching.searchers.cpu_searcher
 from isc_fast.descriptors.store import Descriptors, load_descriptors, open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.items import Failure
-from isc_fast.matching.methods import normalize_to_file
-from isc_fast.matching.score_normalization import normalize_scores
-from isc_fast.matching.smoothing import smooth_negatives, smooth_to_file
-from isc_fast.matching.subtraction import subtract_negatives
+from isc_fast.matching.normalizing.methods import normalize_to_file
+from isc_fast.matching.normalizing.score_normalization import normalize_scores
+from isc_fast.matching.normalizing.smoothing import smooth_negatives, smooth_to_file
+from isc_fast.matching.normalizing.subtraction import subtract_negatives
 from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
@@ -39,8 +39,8 @@ def close(found, expected):
 def small_blocks(request, monkeypatch):
     """Work in blocks of so many rows."""
     if request.param:
-        monkeypatch.setattr(isc_fast.matching.cpu_searcher, "BLOCK_ROWS", 2 * request.param + 1)
-        monkeypatch.setattr(isc_fast.matching.row_sums, "_STEP", request.param)
+        monkeypatch.setattr(isc_fast.matching.searchers.cpu_searcher, "BLOCK_ROWS", 2 * request.param + 1)
+        monkeypatch.setattr(isc_fast.matching.normalizing.row_sums, "_STEP", request.param)
 
 
 @pytest.mark.parametrize("options", [{}, {"k": 1}, {"k": 4, "power": 1}, {"power": 2}, {"k": 500}], ids=str)
@@ -98,7 +98,7 @@ def test_sums_of_rows_do_not_depend_on_steps(monkeypatch):
     rows, negatives = unit_rows(5, 5000, 24), named(NEGATIVES)
     expected = subtract_negatives(named(rows), negatives).vectors
     for size in (1, 999, 10**6):
-        monkeypatch.setattr(isc_fast.matching.row_sums, "_STEP", size)
+        monkeypatch.setattr(isc_fast.matching.normalizing.row_sums, "_STEP", size)
         np.testing.assert_array_equal(subtract_negatives(named(rows), negatives).vectors, expected)
     searcher = FakeSearcher(1024)
     np.testing.assert_array_equal(subtract_negatives(named(rows), negatives, device=searcher).vectors, expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from oracles import best_pairs, named, similarity, unit_rows
 
-import isc_fast.matching.pair_search
+import isc_fast.matching.pairs.pair_search
 from isc_fast.cli.main import main
 from isc_fast.descriptors.lengths import check_lengths, to_unit_length
 from isc_fast.descriptors.store import Descriptors, open_descriptors
@@ -16,9 +16,9 @@ from isc_fast.descriptors.texts import StoredIds
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
 from isc_fast.evaluation.metrics import evaluate
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.exact import METRICS
-from isc_fast.matching.matches import Truth, read_matches
+from isc_fast.matching.lists.matches import Truth, read_matches
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.exact import METRICS
 from isc_fast.matching.two_sides import search
 
 pytest.importorskip("faiss")
@@ -78,7 +78,7 @@ LIMITS = [
 def test_equals_brute_force(monkeypatch, small_blocks, limits, metric, rows):
     small_blocks(rows)
     if rows == 9:  # and the queries a few at a time, as where the result would not fit into memory
-        monkeypatch.setattr(isc_fast.matching.pair_search, "_ENTRIES", 40)
+        monkeypatch.setattr(isc_fast.matching.pairs.pair_search, "_ENTRIES", 40)
     if metric == "l2" and "threshold" in limits:
         limits = {**limits, "threshold": min(0.0, 2 * limits["threshold"] - 2)}
     found = search(named(QUERIES, "q"), named(REFERENCES), metric=metric, **limits)
@@ -469,7 +469,7 @@ def test_a_threshold_alone_does_not_pair_all_blank_pages(monkeypatch):
     rows[40:] = rows[40]
     pages = Descriptors(rows, [f"p{row}" for row in range(60)])
     assert len(search(pages, pages, threshold=0.999)) == 440
-    monkeypatch.setattr(isc_fast.matching.pair_search, "MOST_PAIRS", 100)
+    monkeypatch.setattr(isc_fast.matching.pairs.pair_search, "MOST_PAIRS", 100)
     with pytest.raises(
         InputError, match=r"more than 100 pairs reach the threshold 0\.999; 20 of .* 'p40'.* give also -k or"
     ):

@@ -14,9 +14,9 @@ from isc_fast.descriptors.store import open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError
 from isc_fast.machine.trial_run import WORKS, Answer
-from isc_fast.matching import first_pass, gpu_probe, gpu_searcher
-from isc_fast.matching.exact import METRICS, scores_of
-from isc_fast.matching.searcher import Searcher, open_searcher
+from isc_fast.matching.searchers import first_pass, gpu_probe, gpu_searcher
+from isc_fast.matching.searchers.exact import METRICS, scores_of
+from isc_fast.matching.searchers.searcher import Searcher, open_searcher
 
 pytest.importorskip("faiss")
 

@@ -10,14 +10,14 @@ from oracles import named, near_ties, similarity, unit_rows
 from isc_fast.descriptors.store import open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, InputError, IscFastError, MismatchError, OutputError
-from isc_fast.matching import equal_rows
-from isc_fast.matching import self_join as module
-from isc_fast.matching import self_join as self_join_module
-from isc_fast.matching.equal_rows import same_rows, same_rows_of
-from isc_fast.matching.exact import scores_of
-from isc_fast.matching.mutual import mutual_pairs
-from isc_fast.matching.pair_files import PairFiles
-from isc_fast.matching.self_join import SelfJoin, self_join
+from isc_fast.matching.pairs import self_join as module
+from isc_fast.matching.pairs import self_join as self_join_module
+from isc_fast.matching.pairs.mutual import mutual_pairs
+from isc_fast.matching.pairs.pair_files import PairFiles
+from isc_fast.matching.pairs.self_join import SelfJoin, self_join
+from isc_fast.matching.searchers import equal_rows
+from isc_fast.matching.searchers.equal_rows import same_rows, same_rows_of
+from isc_fast.matching.searchers.exact import scores_of
 
 pytest.importorskip("faiss")
 

@@ -14,8 +14,8 @@ from isc_fast.descriptors.id_lists import read_ids, read_new_names
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError
-from isc_fast.matching.left_out import read_left_out
-from isc_fast.matching.unknown_ids import LOGGER, warn_of_unknown
+from isc_fast.matching.pairs.left_out import read_left_out
+from isc_fast.matching.pairs.unknown_ids import LOGGER, warn_of_unknown
 
 pytest.importorskip("faiss")
 

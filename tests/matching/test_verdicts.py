@@ -11,7 +11,7 @@ from isc_fast import Matches, evaluate, read_truth, write_matches
 from isc_fast.cli.main import main
 from isc_fast.errors import FormatError, InputError
 from isc_fast.evaluation.labels import read_labels
-from isc_fast.matching.verdicts import holds_verdicts, labels_of, read_verdicts
+from isc_fast.matching.lists.verdicts import holds_verdicts, labels_of, read_verdicts
 
 ROWS = [("q1", "r1", "right"), ("q1", "r2", "wrong"), ("q2", "r\udcff,\"", "undecided"), ("q3", "r9", "right")]  # fmt: skip
 

@@ -11,12 +11,12 @@ from isc_fast.descriptors.store import open_descriptors
 from isc_fast.descriptors.view_rows import rows_of, whole_of
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError, MismatchError
-from isc_fast.matching.cross_join import CrossJoin
 from isc_fast.matching.index.changes import add_to_index, build_index
 from isc_fast.matching.index.opened import OpenIndex
-from isc_fast.matching.methods import normalize_to_file
-from isc_fast.matching.self_join import SelfJoin
-from isc_fast.matching.smoothing import smooth_to_file
+from isc_fast.matching.normalizing.methods import normalize_to_file
+from isc_fast.matching.normalizing.smoothing import smooth_to_file
+from isc_fast.matching.pairs.cross_join import CrossJoin
+from isc_fast.matching.pairs.self_join import SelfJoin
 
 VIEWS = ("whole", "left", "mirrored")
 D = 8

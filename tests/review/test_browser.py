@@ -15,7 +15,7 @@ from test_writing import HOSTILE, jpeg
 
 from isc_fast import Matches, Truth
 from isc_fast.evaluation.metrics import curve_of
-from isc_fast.matching.verdicts import read_verdicts
+from isc_fast.matching.lists.verdicts import read_verdicts
 from isc_fast.review.pairs import Group, Pair, ReviewPage, Table
 from isc_fast.review.writing import write_page
 

@@ -18,7 +18,7 @@ from isc_fast.assets import DEMO_ENGINE, demo_photos
 from isc_fast.engines.base import file_sha256
 from isc_fast.errors import InputError, IscFastError, MissingExtraError
 from isc_fast.evaluation.edits.held_out import HELD_OUT_EDITS
-from isc_fast.matching.matches import Matches, Truth
+from isc_fast.matching.lists.matches import Matches, Truth
 from isc_fast.matching.two_sides import search
 from isc_fast.sources.listing import list_images
 from isc_fast.training.tiny import baselines, model_card

@@ -17,7 +17,7 @@ from isc_fast.assets import demo_photos
 from isc_fast.errors import InputError
 from isc_fast.evaluation.edits.demo import EDITS
 from isc_fast.evaluation.edits.held_out import COUNTERPARTS, HELD_OUT_EDITS, LIMITS
-from isc_fast.matching.matches import read_truth
+from isc_fast.matching.lists.matches import read_truth
 from isc_fast.sources.disc21 import find_truth
 from isc_fast.sources.listing import list_images
 from isc_fast.training.tiny.data_set import FOUR_EDITS, PAIR_COPIES, build_tiny_data, draw_kinds, kind_of, photo_of

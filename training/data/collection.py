@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ...items import Item, Photo
-from ...matching.matches import read_truth
+from ...matching.lists.matches import read_truth
 from ...sources.disc21 import FOLDERS, find_sets, find_truth
 from ...sources.listing import list_images, open_item
 from ..stages import Stage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...items import Item, Photo
-from ...matching.matches import Truth, read_truth
+from ...matching.lists.matches import Truth, read_truth
 from ...sources.disc21 import find_sets, find_truth
 from ...sources.listing import list_images, open_item
 

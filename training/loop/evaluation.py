@@ -16,7 +16,7 @@ from ...decoders.opening import ImageProblem
 from ...decoders.rules import load_input
 from ...evaluation.metrics import PER_QUERY_CAP, Scores, evaluate
 from ...items import Item, Photo, Vectors
-from ...matching.matches import Matches
+from ...matching.lists.matches import Matches
 from ...networks.model import DescriptorNet
 from ..data.held_out import HeldOut
 from ..views.apply_torch import finish

@@ -15,7 +15,7 @@ from ...engines.base import check_pixels
 from ...engines.spec import EngineSpec
 from ...errors import require
 from ...items import Item
-from ...matching.matches import Matches
+from ...matching.lists.matches import Matches
 from ...networks.model import DescriptorNet
 from ...networks.pretrained import load_imagenet
 from ..views.apply_torch import finish

@@ -24,7 +24,7 @@ from ...descriptors.writing import write_descriptors
 from ...errors import IscFastError
 from ...export import export_engine
 from ...extraction.pipeline import extract
-from ...matching.smoothing import smooth_negatives
+from ...matching.normalizing.smoothing import smooth_negatives
 
 SIZE = 224  # the tiny schedule has 192; 224 is as good on held-out photos, and better if the photo is small in its copy
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...evaluation.edits.held_out import COUNTERPARTS, HELD_OUT_EDITS
 from ...evaluation.metrics import evaluate
-from ...matching.matches import Matches, Truth
+from ...matching.lists.matches import Matches, Truth
 from .data_set import edits_in, kind_of, photo_of
 
 PROTOCOL = "kit"

@@ -34,8 +34,8 @@ from ...extraction.pipeline import extract
 from ...files.atomic import make_folder, write_text
 from ...items import Item
 from ...machine.versions import installed
-from ...matching.smoothing import smooth_negatives
-from ...matching.subtraction import subtract_negatives
+from ...matching.normalizing.smoothing import smooth_negatives
+from ...matching.normalizing.subtraction import subtract_negatives
 from ...matching.two_sides import search
 from ...sources.listing import Listing, list_images
 from ..data.held_out import HeldOut, read_held_out

@@ -14,7 +14,7 @@ from typing import Protocol
 from ...errors import InputError
 from ...files.atomic import make_folder, output_error, write_text
 from ...items import Item
-from ...matching.matches import TRUTH_HEADER
+from ...matching.lists.matches import TRUTH_HEADER
 from ...sources.listing import list_images
 
 

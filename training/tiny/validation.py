@@ -28,7 +28,7 @@ from PIL import Image
 from ...errors import InputError, IscFastError
 from ...files.atomic import make_folder, output_error, write_text
 from ...items import Item
-from ...matching.matches import TRUTH_HEADER
+from ...matching.lists.matches import TRUTH_HEADER
 from ...sources.listing import list_images
 from ..stages import STAGES, HardView
 from ..views.apply_pil import apply_pil

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ...errors import require
 from ...files.verified import VerifiedFile
-from ..arrays import Floats, Ints
-from ..faiss_cpu import load_faiss
+from ..searchers.arrays import Floats, Ints
+from ..searchers.faiss_cpu import load_faiss
 from .memory import ListKind, list_count
 from .summed import damage_first, write_summed
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ..arrays import Floats, Ints
-from ..exact import scores_of
-from ..searcher import Searcher
+from ..searchers.arrays import Floats, Ints
+from ..searchers.exact import scores_of
+from ..searchers.searcher import Searcher
 from .candidates import Candidates
 from .measured import Recall
 

@@ -15,11 +15,11 @@ from ...descriptors.texts import ids_at
 from ...descriptors.view_rows import row_blocks
 from ...errors import FormatError, InputError
 from ...files.sums import damage
-from ..arrays import Floats, Ints, join
-from ..inputs import checked_queries
-from ..matches import Matches
-from ..self_join import check_threshold
-from ..views import Views
+from ..lists.matches import Matches
+from ..pairs.self_join import check_threshold
+from ..pairs.views import Views
+from ..searchers.arrays import Floats, Ints, join
+from ..searchers.inputs import checked_queries
 from .layout import read_manifest
 from .segment import Segment
 

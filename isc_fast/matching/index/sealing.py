@@ -15,8 +15,8 @@ from ...descriptors.writing import write_blocks
 from ...errors import InputError
 from ...files.atomic import output_error, sync_folder
 from ...files.lazy import Texts
-from ..arrays import Floats, Ints
-from ..searcher import open_searcher
+from ..searchers.arrays import Floats, Ints
+from ..searchers.searcher import open_searcher
 from .candidates import TRAINING_ROWS, Candidates
 from .choosing import Sample, settle
 from .keys import MOST_ROWS, make_keys

@@ -15,9 +15,9 @@ from ...descriptors.picking import place_of_rows
 from ...descriptors.store import Descriptors, open_descriptors
 from ...errors import FormatError
 from ...files.sums import damage
-from ..arrays import Floats, Ints, Pairs
-from ..cpu_searcher import CpuSearcher
-from ..exact import scores_of
+from ..searchers.arrays import Floats, Ints, Pairs
+from ..searchers.cpu_searcher import CpuSearcher
+from ..searchers.exact import scores_of
 from .candidates import Candidates
 from .keys import KIND, Keys
 from .layout import CANDIDATES, KEYS, ROWS, SegmentFacts

@@ -76,7 +76,7 @@ def try_faiss_gpu() -> str:
     """Search with faiss on every GPU and compare the neighbours with numpy's."""
     import importlib
 
-    from ...matching.gpu_probe import try_gpus
+    from ...matching.searchers.gpu_probe import try_gpus
 
     count, _ = try_gpus("cuda:all")
     faiss: Any = importlib.import_module("faiss")

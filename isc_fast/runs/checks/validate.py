@@ -13,7 +13,7 @@ from ...descriptors.formats.submission import MAX_DIM
 from ...descriptors.hdf5 import open_hdf5
 from ...descriptors.store import BLOCK_ROWS
 from ...evaluation.metrics import KIT_CAP
-from ...matching.matches import read_matches
+from ...matching.lists.matches import read_matches
 
 
 def _sample(ids: Collection[str]) -> str:

@@ -11,11 +11,11 @@ from ...descriptors.store import Descriptors
 from ...files.atomic import write_text
 from ...files.homes import Home, home_of
 from ...files.own_folder import OwnFolder
-from ...matching.cpu_searcher import CPU
-from ...matching.cross_join import CrossJoin
-from ...matching.pair_files import PairFiles
-from ...matching.searcher import Searcher, open_searcher
-from ...matching.self_join import SelfJoin
+from ...matching.pairs.cross_join import CrossJoin
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.self_join import SelfJoin
+from ...matching.searchers.cpu_searcher import CPU
+from ...matching.searchers.searcher import Searcher, open_searcher
 from ..sides.describing import Progress, Side
 from ..tasks.join_tool import cross_recipe, self_recipe, side_message
 from ..tasks.joining import PARTS, Recipe, Workers, compute, place_of

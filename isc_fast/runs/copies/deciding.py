@@ -12,11 +12,11 @@ import numpy as np
 from ...descriptors.store import Descriptors
 from ...descriptors.texts import ids_at
 from ...items import Ints, Item
-from ...matching.arrays import Pairs
-from ...matching.components import Components, find_components
-from ...matching.hubs import Hub, hubs_within
-from ...matching.leaders import Leaders, choose_leaders
-from ...matching.left_out import LeftOut
+from ...matching.groups.components import Components, find_components
+from ...matching.groups.hubs import Hub, hubs_within
+from ...matching.groups.leaders import Leaders, choose_leaders
+from ...matching.pairs.left_out import LeftOut
+from ...matching.searchers.arrays import Pairs
 from ..sides.describing import Side
 from ..sides.photo_facts import NEEDS_HEADERS, PhotoFacts, Sameness, find_equal, order_of, read_facts
 

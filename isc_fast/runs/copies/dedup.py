@@ -17,14 +17,14 @@ from ...evaluation.calibration import Task
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
 from ...files.rows import check_format, check_names
-from ...matching.arrays import Pairs
-from ...matching.components import Chain, find_chain
-from ...matching.left_out import read_left_out
-from ...matching.mutual import mutual_pairs
-from ...matching.pair_files import PairFiles
-from ...matching.searcher import Searcher
-from ...matching.self_join import SelfJoin
-from ...matching.unknown_ids import warn_of_unknown
+from ...matching.groups.components import Chain, find_chain
+from ...matching.pairs.left_out import read_left_out
+from ...matching.pairs.mutual import mutual_pairs
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.self_join import SelfJoin
+from ...matching.pairs.unknown_ids import warn_of_unknown
+from ...matching.searchers.arrays import Pairs
+from ...matching.searchers.searcher import Searcher
 from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
@@ -67,7 +67,7 @@ class DedupResult:
         page: the page of the groups; None where there are no photos, or no groups.
         files: what was written, by name.
         side: the photos, with what the extraction says of them.
-        hubs: how many photos match many others that do not match each other; see `isc_fast.matching.hubs`. The file
+        hubs: how many photos match many others that do not match each other; see `isc_fast.matching.groups.hubs`. The file
             ``stop_list_suggestions`` has them.
         aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
         waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None

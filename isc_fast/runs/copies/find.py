@@ -18,9 +18,9 @@ from ...errors import InputError
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
 from ...files.homes import is_bucket
-from ...matching.hubs import Hub, hubs_of_matches
-from ...matching.left_out import LeftOut, read_left_out
-from ...matching.matches import Matches, write_matches
+from ...matching.groups.hubs import Hub, hubs_of_matches
+from ...matching.lists.matches import Matches, write_matches
+from ...matching.pairs.left_out import LeftOut, read_left_out
 from ...review.page import DEFAULT_ROWS, pairs_of
 from ...review.page import choose as choose_rows
 from ...review.pairs import Chances, ReviewPage, with_chances
@@ -61,7 +61,7 @@ class FindResult:
         verdict: whether the sides may be compared, and what a user should know of it.
         by_view: how many pairs each view gave; None where whole photos were compared alone.
         aligned: how many pairs show the same scene; None where nobody looked.
-        hubs: how many photos match many others, see `isc_fast.matching.hubs`.
+        hubs: how many photos match many others, see `isc_fast.matching.groups.hubs`.
         suggestions: the file of them; None where there is none.
         waits: for what this job of several waits; then nothing is written, and what is counted from pairs is 0. None where
             everything is there.

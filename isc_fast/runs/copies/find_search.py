@@ -15,12 +15,12 @@ from ...descriptors.verdict import Verdict
 from ...errors import FormatError
 from ...evaluation.calibration import Task
 from ...files.own_folder import OwnFolder
-from ...matching.left_out import read_left_out
-from ...matching.matches import Matches, check_output
-from ...matching.methods import normalize_to_file
+from ...matching.lists.matches import Matches, check_output
+from ...matching.normalizing.methods import normalize_to_file
+from ...matching.pairs.left_out import read_left_out
+from ...matching.pairs.unknown_ids import warn_of_unknown
+from ...matching.pairs.views import Views
 from ...matching.two_sides import check_search, search
-from ...matching.unknown_ids import warn_of_unknown
-from ...matching.views import Views
 from ..pixels.align import TOP
 from ..sides.describing import Progress, Side
 from ..sides.thresholds import Chosen, Threshold, choose

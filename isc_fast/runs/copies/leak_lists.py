@@ -15,12 +15,12 @@ from ...descriptors.texts import ids_at
 from ...files.atomic import make_folder
 from ...files.rows import write_rows
 from ...items import Floats, Ints, Photo
-from ...matching.arrays import Pairs
-from ...matching.components import find_components
-from ...matching.hubs import Hub
-from ...matching.left_out import KeptPairs, LeftOut
-from ...matching.pair_files import PairFiles
-from ...matching.views import PhotoPairs, Views
+from ...matching.groups.components import find_components
+from ...matching.groups.hubs import Hub
+from ...matching.pairs.left_out import KeptPairs, LeftOut
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.views import PhotoPairs, Views
+from ...matching.searchers.arrays import Pairs
 from ...review.pairs import Chances, Pair, ReviewPage, spread, with_chances
 from ...review.writing import write_page
 from ..pixels.align import with_placements
@@ -53,7 +53,7 @@ class Matched:
         name: of the set.
         side: where it comes from.
         ids: of its photos.
-        rows: rows of the set, rows of the training set, scores; see `isc_fast.matching.cross_join.CrossJoin.pairs`.
+        rows: rows of the set, rows of the training set, scores; see `isc_fast.matching.pairs.cross_join.CrossJoin.pairs`.
         views: of the set and of the training set.
     """
 

@@ -12,11 +12,11 @@ from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors
 from ...evaluation.calibration import Task
 from ...files.rows import check_names
-from ...matching.arrays import Pairs
-from ...matching.cross_join import CrossJoin
-from ...matching.left_out import LeftOut
-from ...matching.pair_files import PairFiles
-from ...matching.self_join import SelfJoin
+from ...matching.pairs.cross_join import CrossJoin
+from ...matching.pairs.left_out import LeftOut
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.self_join import SelfJoin
+from ...matching.searchers.arrays import Pairs
 from ..sides.describing import Side
 from ..sides.thresholds import Chosen, Threshold, choose
 from .comparing import Comparer

@@ -16,10 +16,10 @@ from ...errors import InputError
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
 from ...files.rows import check_format
-from ...matching.hubs import hubs_between
-from ...matching.left_out import read_left_out
-from ...matching.searcher import Searcher
-from ...matching.unknown_ids import warn_of_unknown
+from ...matching.groups.hubs import hubs_between
+from ...matching.pairs.left_out import read_left_out
+from ...matching.pairs.unknown_ids import warn_of_unknown
+from ...matching.searchers.searcher import Searcher
 from ...review.page import DEFAULT_ROWS
 from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
@@ -74,7 +74,7 @@ class LeaksResult:
         page: the page of the best pairs; None where there are no photos, or no pairs.
         files: what was written, by name.
         sides: the training set and the evaluation sets, with what the extraction says of them.
-        hubs: how many photos match many others; see `isc_fast.matching.hubs`. The file ``stop_list_suggestions`` has them.
+        hubs: how many photos match many others; see `isc_fast.matching.groups.hubs`. The file ``stop_list_suggestions`` has them.
         aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
         waits: for what this job of several waits; then nothing is written, and what is counted from pairs is 0. None where
             everything is there.

@@ -21,7 +21,7 @@ from ...files.one_run import Held
 from ...files.own_bucket import SharedBucket, own_bucket
 from ...files.own_folder import OwnFolder, own_folder
 from ...files.reading import file_sha256
-from ...matching.pair_files import PairFiles
+from ...matching.pairs.pair_files import PairFiles
 from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...files.rows import write_rows
-from ...matching.hubs import Hub
+from ...matching.groups.hubs import Hub
 
 NAME = "stop_list_suggestions"
 
 
 def write_suggestions(folder: Path, form: str, hubs: Sequence[Hub]) -> Path | None:
-    """Write the photos that `isc_fast.matching.hubs` found, with their numbers; None where there are none.
+    """Write the photos that `isc_fast.matching.groups.hubs` found, with their numbers; None where there are none.
 
     Args:
         folder: exists.

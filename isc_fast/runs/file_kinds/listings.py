@@ -8,9 +8,9 @@ from typing import Any
 
 from ...descriptors.id_lists import read_ids, read_new_names
 from ...evaluation.calibration_file import KIND, read_calibration
-from ...matching.match_rows import HEADER
-from ...matching.matches import TRUTH_HEADER, read_matches, read_truth
-from ...matching.verdicts import FORMAT, read_verdicts
+from ...matching.lists.match_rows import HEADER
+from ...matching.lists.matches import TRUTH_HEADER, read_matches, read_truth
+from ...matching.lists.verdicts import FORMAT, read_verdicts
 from ...review.placement import read_evidence
 from ...sources.folders import is_image_name
 from ...sources.records import PATH_COLUMNS, RECORD_SUFFIXES, read_records

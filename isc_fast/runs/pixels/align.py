@@ -21,7 +21,7 @@ from ...errors import InputError, require
 from ...files.atomic import make_folder, replacing, try_to_write
 from ...items import Photo
 from ...machine.cores import available_cores
-from ...matching.matches import Matches, check_output, write_matches
+from ...matching.lists.matches import Matches, check_output, write_matches
 from ...progress import ProgressCallback, saying_what_is_kept
 from ...review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
 from ...review.evidence import draw_evidence

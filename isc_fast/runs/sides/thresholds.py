@@ -13,7 +13,7 @@ from ...engines.operating_point import OperatingPoint
 from ...errors import InputError
 from ...evaluation.calibration import SHARE, Calibration, Task, check_precision, check_share
 from ...evaluation.calibration_file import read_calibration
-from ...matching.self_join import check_threshold
+from ...matching.pairs.self_join import check_threshold
 from ...review.pairs import Chances
 
 PRECISION = 0.99

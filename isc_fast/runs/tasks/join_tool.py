@@ -25,12 +25,12 @@ from ...files.homes import Home, home_of
 from ...machine.cores import Part, available_cores, use_cores
 from ...machine.gpus import find_device
 from ...machine.likeness import hardware
-from ...matching.cpu_searcher import CPU
-from ...matching.cross_join import CrossJoin
-from ...matching.pair_files import PairFiles
-from ...matching.search_tasks import Cut, Limits, SearchTasks
-from ...matching.searcher import Searcher, open_searcher
-from ...matching.self_join import SelfJoin
+from ...matching.pairs.cross_join import CrossJoin
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.search_tasks import Cut, Limits, SearchTasks
+from ...matching.pairs.self_join import SelfJoin
+from ...matching.searchers.cpu_searcher import CPU
+from ...matching.searchers.searcher import Searcher, open_searcher
 from ...stores.urls import is_url, unfold
 from . import made_rows
 from .joining import Join, PairPieces, Pieces, Recipe

@@ -20,9 +20,9 @@ from ...extraction.runners.processes import carry_out
 from ...extraction.runners.ray_runner import ray_workers
 from ...extraction.share import Share
 from ...files.homes import Home, home_of
-from ...matching.arrays import Pairs
-from ...matching.cpu_searcher import CPU
-from ...matching.pair_files import PairFiles
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.searchers.arrays import Pairs
+from ...matching.searchers.cpu_searcher import CPU
 from ...progress import ProgressCallback, Tally
 from ..sides.describing import Progress
 
@@ -32,7 +32,7 @@ _MOST_WORKERS = 1024
 
 
 class Join(Protocol):
-    """A search for pairs that is cut into pieces, such as `isc_fast.matching.search_tasks.SearchTasks`."""
+    """A search for pairs that is cut into pieces, such as `isc_fast.matching.pairs.search_tasks.SearchTasks`."""
 
     blocks: int
 
@@ -46,7 +46,7 @@ class Join(Protocol):
 
 
 class BlockJoin(Join, Protocol):
-    """One that is cut into blocks of rows: `isc_fast.matching.self_join.SelfJoin` and its neighbour for two sides."""
+    """One that is cut into blocks of rows: `isc_fast.matching.pairs.self_join.SelfJoin` and its neighbour for two sides."""
 
     rows: int
 

@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 from ...descriptors.store import Descriptors
-from ...matching.arrays import Floats
-from ...matching.methods import method_of
-from ...matching.normalization import made_blocks, made_width
-from ...matching.searcher import Searcher, open_searcher
-from ...matching.smoothing import NegativeSmoothing
+from ...matching.normalizing.methods import method_of
+from ...matching.normalizing.normalization import made_blocks, made_width
+from ...matching.normalizing.smoothing import NegativeSmoothing
+from ...matching.searchers.arrays import Floats
+from ...matching.searchers.searcher import Searcher, open_searcher
 from .part_tasks import Made
 
 

@@ -18,11 +18,11 @@ from ...errors import FormatError, InputError
 from ...extraction.plan_folder import LEFT_S
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
-from ...matching.cpu_searcher import CPU
-from ...matching.methods import method_of
-from ...matching.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSmoothing
-from ...matching.stamps import smooth_meta
-from ...matching.subtraction import NES_ITERATIONS
+from ...matching.normalizing.methods import method_of
+from ...matching.normalizing.smoothing import SMOOTHING_K, SMOOTHING_POWER, NegativeSmoothing
+from ...matching.normalizing.stamps import smooth_meta
+from ...matching.normalizing.subtraction import NES_ITERATIONS
+from ...matching.searchers.cpu_searcher import CPU
 from ...progress import ProgressCallback
 from .join_tool import side_message
 from .joining import Recipe, Workers, compute_pieces

@@ -19,7 +19,7 @@ from ...descriptors.texts import repeated_id
 from ...descriptors.view_rows import rows_between
 from ...descriptors.writing import write_blocks
 from ...files.homes import Home, home_of
-from ...matching.arrays import Floats
+from ...matching.searchers.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any
 from ...descriptors.manifest import ends_of
 from ...descriptors.store import Descriptors
 from ...files.homes import Home
-from ...matching.exact import Metric
-from ...matching.left_out import LeftOut
-from ...matching.matches import Matches
-from ...matching.pair_files import PairFiles
-from ...matching.pair_search import limited
-from ...matching.search_tasks import Cut, Limits, SearchTasks, cut_of
+from ...matching.lists.matches import Matches
+from ...matching.pairs.left_out import LeftOut
+from ...matching.pairs.pair_files import PairFiles
+from ...matching.pairs.pair_search import limited
+from ...matching.pairs.search_tasks import Cut, Limits, SearchTasks, cut_of
+from ...matching.pairs.views import Views
+from ...matching.searchers.exact import Metric
 from ...matching.two_sides import matches_of
-from ...matching.views import Views
 from ...progress import ProgressCallback
 from .join_tool import search_message, side_message
 from .joining import PairPieces, Recipe, Workers, compute_pieces
@@ -50,7 +50,7 @@ class SearchWork:
         sides: the same, open.
         wanted: which matches.
         device: what searches; see `isc_fast.search`.
-        size: photos of a run of references at least; see `isc_fast.matching.search_tasks.cut_of`.
+        size: photos of a run of references at least; see `isc_fast.matching.pairs.search_tasks.cut_of`.
 
     Attributes:
         tasks: how many there are.

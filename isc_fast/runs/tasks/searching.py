@@ -17,12 +17,12 @@ from ...descriptors.verdict import Verdict
 from ...errors import InputError
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
-from ...matching.cpu_searcher import CPU
-from ...matching.exact import Metric
-from ...matching.left_out import read_left_out
-from ...matching.matches import FORMATS, Matches, check_ids, write_matches_as
+from ...matching.lists.matches import FORMATS, Matches, check_ids, write_matches_as
+from ...matching.pairs.left_out import read_left_out
+from ...matching.pairs.unknown_ids import warn_of_unknown
+from ...matching.searchers.cpu_searcher import CPU
+from ...matching.searchers.exact import Metric
 from ...matching.two_sides import DEFAULT_K, check_search
-from ...matching.unknown_ids import warn_of_unknown
 from ...progress import ProgressCallback
 from ..sides.thresholds import Threshold, choose_for_search
 from .joining import Workers

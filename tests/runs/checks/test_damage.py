@@ -27,7 +27,7 @@ from isc_fast.extraction.parts import PartsFolder
 from isc_fast.extraction.pipeline import extract
 from isc_fast.files.sums import BLOCK_BYTES, SumsWriter, append_sums, read_sums
 from isc_fast.files.verified import VerifiedFile
-from isc_fast.matching.smoothing import smooth_to_file
+from isc_fast.matching.normalizing.smoothing import smooth_to_file
 from isc_fast.runs.checks.verification import verify_file
 
 STRANGERS = Path(__file__).parents[2] / "descriptors" / "strangers"

@@ -24,10 +24,10 @@ from isc_fast import Descriptors, find_duplicates, write_descriptors
 from isc_fast.cli.main import main
 from isc_fast.errors import InputError, IscFastError
 from isc_fast.files.one_run import one_run
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.inputs import BlockRows
-from isc_fast.matching.pair_files import PairFiles
-from isc_fast.matching.self_join import SelfJoin
+from isc_fast.matching.pairs.pair_files import PairFiles
+from isc_fast.matching.pairs.self_join import SelfJoin
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.inputs import BlockRows
 from isc_fast.runs.copies import dedup as module
 from isc_fast.runs.sides.describing import Describing
 from isc_fast.runs.sides.photo_facts import ORDERS, PhotoFacts, order_of, read_facts

@@ -24,12 +24,12 @@ from isc_fast.errors import InputError, MismatchError, OutputError, StoreError
 from isc_fast.extraction.share import Share
 from isc_fast.files import own_bucket
 from isc_fast.files.one_run import one_run
-from isc_fast.matching import search_tasks
-from isc_fast.matching.cpu_searcher import CpuSearcher
-from isc_fast.matching.cross_join import CrossJoin
-from isc_fast.matching.inputs import BlockRows
-from isc_fast.matching.search_tasks import SearchTasks
-from isc_fast.matching.self_join import SelfJoin
+from isc_fast.matching.pairs import search_tasks
+from isc_fast.matching.pairs.cross_join import CrossJoin
+from isc_fast.matching.pairs.search_tasks import SearchTasks
+from isc_fast.matching.pairs.self_join import SelfJoin
+from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
+from isc_fast.matching.searchers.inputs import BlockRows
 from isc_fast.stores import store as store_module
 from isc_fast.stores.store import Store
 

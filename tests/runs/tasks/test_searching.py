@@ -21,7 +21,7 @@ from isc_fast.descriptors.store import Descriptors, open_descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import DamageError, FormatError, InputError, MismatchError, OutputError
 from isc_fast.extraction.share import Share
-from isc_fast.matching import search_tasks
+from isc_fast.matching.pairs import search_tasks
 from isc_fast.runs.tasks.searching import SearchResult, search_to_folder
 
 

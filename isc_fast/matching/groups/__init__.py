@@ -1,0 +1,1 @@
+"""What pairs come to: groups of copies, which photo of them stays, and photos that match everything."""

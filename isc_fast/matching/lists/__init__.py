@@ -1,0 +1,1 @@
+"""Lists of pairs: files of matches, and what people said of pairs."""

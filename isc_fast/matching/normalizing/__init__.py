@@ -1,0 +1,1 @@
+"""Methods of normalising: subtraction of negatives, their smoothing, and normalised scores."""
