@@ -15,8 +15,9 @@ There are two lines for each way. The first is at the threshold that it comes wi
 at what their documents advise. The second is at the lowest threshold at which 90 % of its pairs are right, so that no default
 decides. The truth is needed to find that one, and no user has it.
 
-The engine in the package was trained on three quarters of POOL, and on nothing of MORE, which are mostly no photos. What is
-named in --trained stays in the folder without copies.
+The engine in the package was trained on three quarters of POOL, and on nothing of MORE, which are mostly no photos but clip art
+and pictures of the sky. What is named in --trained stays in the folder without copies. A second table has the pairs within the
+first of several folders.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from isc_fast.assets import demo_photos
 
 EVERY = 2  # every second photo of the package gets copies
 AT_PRECISION = 0.9
+FIRST = "0-"  # what begins the names of files from the first folder
 
 
 def measured(command: Sequence[str], out: Path) -> dict[str, float]:
@@ -90,6 +92,23 @@ def at_precision(names: Sequence[str], pairs: Sequence[Pair], least: float) -> d
     return {"threshold": ordered[best - 1][2] if best else math.nan, "pairs": best, **said}
 
 
+def of_folder(names: Sequence[str], pairs: Sequence[Pair], folder: str) -> tuple[list[str], list[Pair]]:
+    """Return the files that come from a folder of photos, and the pairs of two of them."""
+    return [name for name in names if name.startswith(folder)], [
+        pair for pair in pairs if pair[0].startswith(folder) and pair[1].startswith(folder)
+    ]
+
+
+def worth(names: Sequence[str], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Say what pairs are worth, all of them and those of the first folder alone; see `found_in`."""
+    first = of_folder(names, pairs, FIRST)
+    return {
+        "pairs": len(pairs),
+        **found_in(names, [pair[:2] for pair in pairs]),
+        "first folder": {"pairs": len(first[1]), **found_in(first[0], [pair[:2] for pair in first[1]])},
+    }
+
+
 def compare(folder: Path, work: Path, ways: Sequence[str], rounds: int) -> tuple[dict[str, Any], list[str]]:
     """Run ways one after another; returns their figures, and what was left out and why."""
     rows: dict[str, Any] = {}
@@ -108,37 +127,37 @@ def compare(folder: Path, work: Path, ways: Sequence[str], rounds: int) -> tuple
     names = sorted(path.name for path in folder.iterdir())
     for number, (name, row) in enumerate(rows.items()):
         way, out = WAYS[name], work / str(number)
-        pairs = [(first, second) for first, second, _ in way.read(out)]
-        row |= {"pairs": len(pairs), **found_in(names, pairs)}
+        row |= worth(names, [*way.read(out)])
         if way.loose is not None:
             place = out.with_name(f"{number}.loose")
             place.mkdir()
             measured(way.loose(folder, out, place), place)
-            row["at_precision"] = at_precision(names, [*way.read(place)], AT_PRECISION)
+            pairs = [*way.read(place)]
+            row["at_precision"] = at_precision(names, pairs, AT_PRECISION)
+            row["at_precision"]["first folder"] = at_precision(*of_folder(names, pairs, FIRST), AT_PRECISION)
     return rows, left_out
 
 
-def tell(rows: dict[str, Any]) -> None:
-    """Print the table, one line for each way and threshold."""
+def tell(rows: dict[str, Any], several: bool) -> None:
+    """Print the table, one line for each way and threshold; where there are several folders, a second one of the first alone."""
     keys = next(iter(rows.values()), {})
     parts = [key.removeprefix("copies: ") for key in keys if key.startswith("copies: ")]
-    print(
-        f"{'':<34}{'seconds':>9}{'CPU s':>8}{'peak MB':>9}{'threshold':>11}{'pairs':>8}"
-        f"{'precision':>11}{'recall':>8}{'copies':>8}" + "".join(f"{part:>12}" for part in parts)
-    )
-    for way, row in rows.items():
-        cost = f"{row['seconds']:>9.1f}{row['cpu_s']:>8.1f}{row['peak_mb']:>9.0f}"
-        for costs, threshold, found in (
-            (cost, "default", row),
-            (" " * len(cost), "", row.get("at_precision")),
-        ):
-            if found is not None:
-                named, threshold = (way, threshold) if threshold else ("  at 90 %", format(found["threshold"], ".3f"))
-                print(
-                    f"{named:<34}{costs}{threshold:>11}"
-                    f"{found['pairs']:>8}{found['precision']:>11.1%}{found['recall']:>8.1%}{found['copies_found']:>8.1%}"
-                    + "".join(f"{found[f'copies: {part}']:>12.1%}" for part in parts)
-                )
+    for words in ("", "first folder")[: 1 + several]:
+        print(
+            f"{words:<34}{'seconds':>9}{'CPU s':>8}{'peak MB':>9}{'threshold':>11}{'pairs':>8}"
+            f"{'precision':>11}{'recall':>8}{'copies':>8}" + "".join(f"{part:>12}" for part in parts)
+        )
+        for way, row in rows.items():
+            cost = f"{row['seconds']:>9.1f}{row['cpu_s']:>8.1f}{row['peak_mb']:>9.0f}"
+            for start, found in ((f"{way:<34}{cost}", row), (f"{'  at 90 %':<34}{'':>26}", row.get("at_precision"))):
+                if found is not None:
+                    shown = found[words] if words else found
+                    threshold = format(shown["threshold"], ".3f") if "threshold" in shown else "default"
+                    print(
+                        f"{start}{threshold:>11}{shown['pairs']:>8}"
+                        f"{shown['precision']:>11.1%}{shown['recall']:>8.1%}{shown['copies_found']:>8.1%}"
+                        + "".join(f"{shown[f'copies: {part}']:>12.1%}" for part in parts)
+                    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--made", type=Path, metavar="FOLDER", help="where the files are made, or lie since an earlier run"
     )
+    parser.add_argument("--found", type=Path, metavar="FOLDER", help="a new folder for what the ways write, to keep it")
     parser.add_argument("--only", metavar="WORD", help="the way of this name, or those whose names hold this word")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="few photos, one round")
@@ -176,11 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 make_small(folder, photos, given.every)
         ways = [given.only] if given.only in WAYS else [way for way in WAYS if given.only is None or given.only in way]
-        rows, left_out = compare(folder, Path(scratch) / "found", ways, given.rounds)
+        rows, left_out = compare(folder, given.found or Path(scratch) / "found", ways, given.rounds)
         files = [path.name for path in folder.iterdir()]
     copies = sum(name.count(".") > 1 for name in files)
     print(f"{len(files)} photos, {copies} of them copies")
-    tell(rows)
+    tell(rows, len({name.partition("-")[0] for name in files}) > 1)
     for reason in left_out:
         print(f"left out: {reason}")
     others = [row["cpu_s"] for way, row in rows.items() if way != OURS]
