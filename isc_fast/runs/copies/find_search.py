@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...descriptors.comparing import compare
@@ -16,11 +17,11 @@ from ...errors import FormatError
 from ...evaluation.calibration import Task
 from ...matching.left_out import read_left_out
 from ...matching.matches import Matches, check_output
-from ...matching.methods import normalize_to_file
 from ...matching.two_sides import check_search, search
 from ...matching.unknown_ids import warn_of_unknown
 from ...matching.views import Views
 from ..pixels.align import TOP
+from ..sides.against import Against
 from ..sides.describing import Progress, Side
 from ..sides.thresholds import Chosen, Threshold, choose
 from ..tasks.search_work import Wanted
@@ -55,7 +56,7 @@ def search_sides(
     folder: Path,
     *,
     threshold: Threshold,
-    negatives: str | os.PathLike[str] | None,
+    against: Against | None,
     k: int,
     align: bool,
     verdicts: str | os.PathLike[str] | None,
@@ -69,7 +70,8 @@ def search_sides(
         comparer: who searches.
         sides: queries and references.
         folder: the output.
-        threshold, negatives, k, align, verdicts, stop_list, progress: see `isc_fast.find_copies`.
+        threshold, k, align, verdicts, stop_list, progress: see `isc_fast.find_copies`.
+        against: the negatives, and how they are used; None where there are none.
         merge: put the matches together where all tasks are there.
 
     Raises:
@@ -84,14 +86,16 @@ def search_sides(
         verdict = compare(queries, references)
         counts = len(queries), len(references)
         file = matches_file(folder, queries.ids, references.ids, as_lines=both.several or verdicts is not None)
-        if negatives is not None:
-            against = stack.enter_context(open_any(negatives))
-            for number, found in enumerate((queries, references)):
-                paths[number] = folder / f"{sides[number].name}-normalized.h5"
-                normalize_to_file(found, against, paths[number], device=comparer.searcher)
+        unrelated = None
+        if against is not None:
+            negatives = stack.enter_context(open_any(against.path))
+            made = [folder / f"{side.name}-normalized.h5" for side in sides]
+            against.normalize(negatives, (queries, references), made, comparer.searcher)
+            paths = [*made]
             queries, references = (stack.enter_context(open_any(path)) for path in paths)
+            unrelated = partial(against.unrelated, negatives, comparer.searcher)
         pairs = both.count * counts[0] * counts[1]
-        wanted = choose(threshold, [queries, references], Task(pairs, counts[0]), f"{pairs} pairs")
+        wanted = choose(threshold, [queries, references], Task(pairs, counts[0]), f"{pairs} pairs", unrelated)
         k, lowest = (max(k, TOP), None) if align else (k, wanted.score)
         if not comparer.in_tasks:
             matches = search(
