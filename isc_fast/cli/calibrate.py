@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 
-from .flags import ENGINE_HELP, ID_RULES, IDS_HELP, PHOTOS_HELP, add_choice_flags, add_json, choice, given
+from .flags import (
+    ENGINE_HELP,
+    ID_RULES,
+    IDS_HELP,
+    PHOTOS_HELP,
+    add_choice_flags,
+    add_json,
+    add_negatives,
+    choice,
+    given,
+)
 from .output import note, progress, show
 
 HELP = "find the thresholds for your own photos without labels, from edited copies of some of them"
@@ -23,9 +33,7 @@ def add(parser: ArgumentParser) -> None:
         help="the calibration, a small JSON file that --calibration takes",
     )
     parser.add_argument("--engine", metavar="FILE", help=f"{ENGINE_HELP} (default: demo)")
-    parser.add_argument(
-        "--negatives", metavar="FILE", help="subtract these first, as the descriptors will be normalised"
-    )
+    add_negatives(parser, "normalise by these first, as the descriptors will be normalised")
     parser.add_argument("--sample", type=int, metavar="N", help="photos to draw, a fifth as strangers (default: 400)")
     parser.add_argument("--copies", type=int, metavar="N", help="edited copies of each (default: 5)")
     parser.add_argument(
@@ -52,7 +60,9 @@ def run(arguments: Namespace) -> int:
         from ..review.plots import check_plot, plot_calibration
 
         check_plot(arguments.plot)
-    options = given(arguments, "engine", "negatives", "sample", "copies", "share", "references", "seed", "ids")
+    options = given(
+        arguments, "engine", "negatives", "method", "sample", "copies", "share", "references", "seed", "ids"
+    )
     with progress("calibrate", "photos") as printer:
         found = calibrate(arguments.photos, arguments.output, choice=choice(arguments), progress=printer, **options)
     made = found.calibration

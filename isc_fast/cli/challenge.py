@@ -31,6 +31,12 @@ def add(parser: ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace descriptors of other images or another engine"
     )
     parser.add_argument("--retry-failed", action="store_true", help="try the images again that failed")
+    parser.add_argument(
+        "--method",
+        choices=("nes", "score"),
+        help="of the matching track: scores lowered by what each query scores among the training images (score, the default), or "
+        "minus squared distances after these were subtracted (nes); the descriptor track has vectors, which are always nes",
+    )
     add_views(parser, "each query")
     add_search_device(parser, "--search-device")
     add_run_flags(parser)
@@ -45,7 +51,7 @@ def run(arguments: Namespace) -> int:
     from ..runs.challenge import run_challenge
 
     options = given(arguments, "sets", "limit", "reference_subset", "ground_truth", "batch_size", "workers", "decoder")
-    options |= given(arguments, "search_device", "views")
+    options |= given(arguments, "search_device", "views", "method")
     with named_progress() as printers:
         result = run_challenge(
             arguments.input,

@@ -13,6 +13,7 @@ from .flags import (
     add_describing,
     add_json,
     add_left_out,
+    add_negatives,
     add_search_device,
     add_threshold,
     add_views,
@@ -41,7 +42,11 @@ def add(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for descriptors, pairs and page, here or in a bucket: s3://bucket/out/",
     )
-    add_threshold(parser)
+    add_threshold(
+        parser,
+        "lowest score of a pair (default: what the engine carries, for cosines; with --method score, the score that one pair of "
+        "unrelated photos is expected to reach, or one for each 1,000 photos, as the negatives tell)",
+    )
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
     add_views(parser, "each query")
     parser.add_argument("--mirror", action="store_true", help="find mirrored copies too: the same as mirror in --views")
@@ -57,9 +62,7 @@ def add(parser: ArgumentParser) -> None:
         help="look at the best references of each query in their pixels too; those that show the same scene stand first, "
         "whatever their score, which rises by 1",
     )
-    parser.add_argument(
-        "--negatives", metavar="FILE", help="subtract these from both sides; needs --threshold or --calibration"
-    )
+    add_negatives(parser, "normalise both sides by these descriptors of photos that match nothing")
     parser.add_argument(
         "--max-rows", type=int, metavar="N", help="pairs on the page at most, spread over the scores (default: 1000)"
     )
@@ -87,7 +90,17 @@ def run(arguments: Namespace) -> int:
             f"dedup {shlex.quote(shared[0])} -o FOLDER"
         )
 
-    names = ("k", "negatives", "max_rows", "search_device", "views", "reference_views", "verdicts", "stop_list")
+    names = (
+        "k",
+        "negatives",
+        "method",
+        "max_rows",
+        "search_device",
+        "views",
+        "reference_views",
+        "verdicts",
+        "stop_list",
+    )
     options = threshold_of(arguments) | given(arguments, *names)
     options |= {"mirror": arguments.mirror, "turn": arguments.turn}
     workers = search_workers_of(arguments)
@@ -123,6 +136,8 @@ def run(arguments: Namespace) -> int:
             show("by view: " + ", ".join(f"{count} {view}" for view, count in found.by_view.items()))
         if found.aligned is not None:
             show(f"{found.aligned} of the pairs align: they show the same scene, and their scores are higher by 1")
+        if found.method is not None:
+            show(f"normalised by {found.method}")
         show(f"threshold {found.threshold:g}: {found.said}")
         show(f"Look at {found.page}" if found.page else "no page: it shows pairs of photos, and there are none to show")
     if arguments.view and found.page:

@@ -213,6 +213,17 @@ def add_left_out(parser: ArgumentParser) -> None:
     parser.add_argument("--stop-list", metavar="FILE", help="leave out the photos of these ids, on either side")
 
 
+def add_negatives(parser: ArgumentParser, words: str) -> None:
+    """Add the negatives of a comparison of two sides, and what becomes of them."""
+    parser.add_argument("--negatives", metavar="FILE", help=words)
+    parser.add_argument(
+        "--method",
+        choices=("nes", "score"),
+        help="subtract the negatives from both sides (nes), or from a query's scores what it scores among them (score) (default: "
+        "score for plain negatives, nes for those that isc-fast negatives smoothed)",
+    )
+
+
 def add_align(parser: ArgumentParser) -> None:
     """Add whether the pairs of a page are looked at in their pixels."""
     parser.add_argument(

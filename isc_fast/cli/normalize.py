@@ -24,7 +24,8 @@ def add(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=("nes", "score"),
-        help="negative embedding subtraction (default), or score normalisation, which leaves references as they are",
+        help="negative embedding subtraction (default), or score normalisation, which leaves references as they are; "
+        "isc-fast find --negatives does either for both sides and searches them",
     )
     parser.add_argument("--role", choices=("query", "reference"), help="for score: which side these descriptors are")
     parser.add_argument("-k", type=int, metavar="K", help="nearest negatives (default: 10 for nes, 3 for score)")

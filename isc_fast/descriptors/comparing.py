@@ -334,7 +334,15 @@ def compare_with_calibration(descriptors: Descriptors, calibration: Descriptors)
         different_engines="the calibration was made with another engine ({1}) than the descriptors ({0})",
         different_dimensions="the descriptors have {} dimensions and those of the calibration {}",
     )
-    return _judge(pair, (_dimensions, _no_negatives, _no_sides, _decoders, _engines, _normalisations))
+    return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _calibrated_alike))
+
+
+def _calibrated_alike(pair: _Pair) -> Remark | None:
+    """A calibration by scores was measured with queries: it holds for such queries, and for references, of any negatives."""
+    left, right = pair.left.normalization, pair.right.normalization
+    if left and right and left.by_score and right.by_score and (left.role == "reference" or left == right):
+        return None
+    return _normalisations(pair)
 
 
 def _one_kind(pair: _Pair) -> Remark | None:

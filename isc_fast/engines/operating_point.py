@@ -20,6 +20,11 @@ HIGHEST = 0.9
 _PHOTOS_A_FALSE_PAIR = 1000
 
 
+def false_pairs_allowed(photos: int) -> float:
+    """How many false pairs a default threshold lets through: one for each 1,000 photos, and one at least."""
+    return max(1.0, photos / _PHOTOS_A_FALSE_PAIR)
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """Where an engine was measured to work.
@@ -75,8 +80,7 @@ class OperatingPoint:
             photos: in all, of both sides.
             pairs: that are compared.
         """
-        allowed = max(1.0, photos / _PHOTOS_A_FALSE_PAIR)
-        share = min(self.tail_share, allowed / max(pairs, 1.0))
+        share = min(self.tail_share, false_pairs_allowed(photos) / max(pairs, 1.0))
         wanted = self.tail_from + self.tail_scale * math.log(self.tail_share / share)
         return min(HIGHEST, math.ceil(100 * max(self.score, wanted) - 1e-9) / 100)
 

@@ -23,18 +23,13 @@ from ..descriptors.verdict import Grade, Verdict
 from ..errors import InputError, MismatchError
 from ..items import Ints
 from .copies import Trial
+from .tails import TAIL, Floats, shares_above
 
-TAIL = 2000
-"""So many of the highest unrelated pairs are kept."""
-COUNTED = 30
-"""Where fewer unrelated pairs than this reach a score, their share is extrapolated."""
 SHARE = 0.01
 """One photo in a hundred is taken to be a copy, where the user says nothing."""
 DRAWS = 400
 INTERVAL = 0.95
 _SEED = 2021
-
-Floats = npt.NDArray[np.float64]
 
 
 def check_precision(precision: float) -> None:
@@ -142,8 +137,14 @@ class Calibration:
         return int(self.copies_of[self.photos :].sum())
 
     @classmethod
-    def of(cls, trial: Trial, meta: Mapping[str, Any]) -> Calibration:
+    def of(cls, trial: Trial, meta: Mapping[str, Any], plain: Trial | None = None) -> Calibration:
         """Measure a trial, after photos that are copies of each other were left out.
+
+        Args:
+            trial: what is measured.
+            meta: how its descriptors were made; of the copies, where these are normalised otherwise than the photos.
+            plain: the same photos and copies in descriptors that may be compared with each other, which tell what is a copy of
+                what; by default those of ``trial``.
 
         Raises:
             InputError: the engine gives numbers that are not finite, or hardly any photo is left.
@@ -153,8 +154,7 @@ class Calibration:
                 "the engine gives descriptors that are not finite; isc-fast verify names what is wrong with it"
             )
         scores = (trial.copies @ trial.photos.T).astype(np.float64)
-        typical = float(np.median(scores[trial.is_true]))
-        alone = _alone(trial, scores, typical)
+        alone = _alone(plain or trial)
         if alone[: len(trial.photos)].sum() < FEWEST:
             raise InputError(
                 f"of {len(alone)} photos, {int((~alone).sum())} are as like another one as edited copies are, and fewer than "
@@ -203,15 +203,7 @@ class Calibration:
         of_tail = weights[self.tail_of] * weights[self.tail_with]
         copies, photos = (weights * self.copies_of).sum() / self.copies_of.sum(), weights[: self.photos].mean()
         pairs = self.pairs * float(copies * photos)
-        reached = np.concatenate([[0.0], np.cumsum(of_tail)])
-        count = reached[np.searchsorted(-self.tail, -thresholds, side="right")]
-        last = int(np.searchsorted(reached, min(COUNTED, reached[-1]), side="left"))
-        start = self.tail[max(0, last - 1)]
-        above = of_tail[:last]
-        scale = max(1e-6, float((above * (self.tail[:last] - start)).sum() / max(above.sum(), 1e-12)))
-        beyond = reached[last] * np.exp(np.minimum(0.0, (start - thresholds) / scale))
-        made: Floats = np.where(thresholds > start, beyond, count) / max(pairs, 1e-12)
-        return made
+        return shares_above(self.tail, of_tail, pairs, thresholds)
 
     @cached_property
     def _draws(self) -> Floats:
@@ -309,13 +301,14 @@ FEWEST = 16
 """Photos that a calibration needs at least."""
 
 
-def _alone(trial: Trial, scores: Floats, typical: float) -> npt.NDArray[np.bool_]:
+def _alone(trial: Trial) -> npt.NDArray[np.bool_]:
     """Which photos, and behind them which strangers, are no copies of others, as far as scores tell.
 
     Of two photos that are as alike as a copy and its original typically are, the first stays. A stranger stays unless its own
     copies are as like one photo as that.
     """
-    between = trial.photos @ trial.photos.T
+    scores, between = (rows @ trial.photos.T for rows in (trial.copies, trial.photos))
+    typical = float(np.median(scores[trial.is_true].astype(np.float64)))
     alone = np.ones(int(trial.originals.max()) + 1, bool)
     known = len(trial.photos)
     for row in range(1, known):

@@ -50,6 +50,7 @@ def search(
 
     Without any limit, the result holds the 10 best references of each query. Limits may be combined; each one only takes
     pairs away. Where photos were described in several views, a pair scores as its best views do, and the result says which.
+    Negatives change descriptors before: `isc_fast.find_copies` normalises both sides by them and searches, in one call.
 
     Args:
         queries, references: ``(nq, d)`` and ``(nr, d)``; with v views ``(nq, v · d)``.

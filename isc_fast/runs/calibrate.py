@@ -25,11 +25,14 @@ from ..evaluation.calibration_file import write_calibration
 from ..evaluation.copies import SEED, Trial, describe_copies, open_shrunk
 from ..files.atomic import try_to_write
 from ..items import Item
+from ..matching.normalizing.methods import SCORE
+from ..matching.normalizing.score_normalization import normalize_scores
 from ..matching.normalizing.subtraction import subtract_negatives
 from ..progress import ProgressCallback
 from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
+from .sides.against import Against
 
 PHOTOS = 400
 COPIES = 5
@@ -97,6 +100,7 @@ def calibrate(
     *,
     engine: Engine | str | os.PathLike[str] = DEMO_ENGINE,
     negatives: str | os.PathLike[str] | None = None,
+    method: str | None = None,
     sample: int = PHOTOS,
     copies: int = COPIES,
     share: float = SHARE,
@@ -113,7 +117,8 @@ def calibrate(
         photos: as `isc_fast.extract` takes them.
         output: the file, which `isc_fast.evaluation.calibration_file.read_calibration` reads.
         engine: a loaded engine, or the path of one.
-        negatives: descriptors that are subtracted before anything is compared, as `isc_fast.subtract_negatives` does.
+        negatives, method: by which descriptors are normalised before anything is compared, the copies as queries and the photos
+            as references; see `isc_fast.find_copies`.
         sample: so many photos are drawn at most. A fifth of them are strangers: they lend what an edit puts beside a photo, and
             are compared with nothing, so that their copies have no original to find.
         copies: that are made of each.
@@ -137,11 +142,12 @@ def calibrate(
     if references is not None and references < 1:
         raise InputError(f"references must be at least 1, not {references}")
     try_to_write(output)
+    against = Against.of(negatives, method)
     source = as_source(photos, ids, choice)
     found = source.list().found
     count = len(found)
     with contextlib.ExitStack() as stack:
-        against = None if negatives is None else stack.enter_context(open_any(negatives))
+        opened = None if against is None else stack.enter_context(open_any(against.path))
         network = load_engine(engine, **(engine_options or {})) if isinstance(engine, (str, os.PathLike)) else engine
         drawn = _Drawn(source, found, sample, seed)
         names = drawn.names
@@ -160,9 +166,11 @@ def calibrate(
         trial = describe_copies(network, names, drawn.open, strangers=strangers, copies=copies, seed=seed, done=done)
         plain = Provenance.of_extraction(network.id, network.spec.to_dict(), _DECODER, PlanFacts())
         meta = plain.without("plan").write()
-        if against is not None:
-            trial, meta = _normalized(trial, meta, against)
-    calibration = Calibration.of(trial, meta)
+        made = trial
+        if against is not None and opened is not None:
+            made, meta = _normalized(trial, meta, opened, against.method)
+            trial = trial if against.method == SCORE else made
+    calibration = Calibration.of(made, meta, trial)
     task = Task.within(count, share) if references is None else Task.between(count, references, share)
     compared = f"{count} photos compared with each other" if references is None else f"{count} with {references} photos"
     at = {}
@@ -220,10 +228,17 @@ def _random_rows(count: int, seed: int) -> Iterator[int]:
             yield row
 
 
-def _normalized(trial: Trial, meta: dict[str, Any], negatives: Descriptors) -> tuple[Trial, dict[str, Any]]:
-    sides = []
-    for name, rows in (("photo", trial.photos), ("copy", trial.copies)):
-        plain = Descriptors(rows, [f"{name} {number}" for number in range(len(rows))], meta)
-        sides.append(subtract_negatives(plain, negatives))
-    photos, copies = (np.asarray(side.vectors) for side in sides)
+def _normalized(
+    trial: Trial, meta: dict[str, Any], negatives: Descriptors, method: str
+) -> tuple[Trial, dict[str, Any]]:
+    """The trial as queries and references of that method, and the meta of the queries."""
+    plain = [
+        Descriptors(rows, [f"{name} {number}" for number in range(len(rows))], meta)
+        for name, rows in (("copy", trial.copies), ("photo", trial.photos))
+    ]
+    if method == SCORE:
+        sides = normalize_scores(plain[0], plain[1], negatives)
+    else:
+        sides = subtract_negatives(plain[0], negatives), subtract_negatives(plain[1], negatives)
+    copies, photos = (np.asarray(side.vectors) for side in sides)
     return replace(trial, photos=photos, copies=copies), dict(sides[0].meta)

@@ -25,25 +25,26 @@ from ..extraction.runners.choose import choose_runner
 from ..files.atomic import make_folder, write_text
 from ..files.lazy import Texts
 from ..files.own_folder import refuse_others
-from ..files.reading import parse_json
 from ..matching.lists.matches import Truth, read_matches, read_truth, write_matches
-from ..matching.normalizing.methods import normalize_to_file
-from ..matching.normalizing.smoothing import smooth_to_file
+from ..matching.normalizing.methods import SCORE, method_of
 from ..matching.searchers.cpu_searcher import CPU
 from ..matching.searchers.searcher import Searcher, open_searcher
 from ..matching.two_sides import search
 from ..progress import ProgressCallback
 from ..sources.disc21 import TRUTH_HINTS, find_sets, find_truth
 from ..sources.listing import Listing, list_images
+from .challenge_files import NAMES, RECORD, Steps, Track, Work, normalize, score, smooth
 from .checks.validate import check_matches, check_submission
 
 _DESCRIPTOR_ROW = (
     "descriptor: the descriptor track, scored on the best 10 × labelled queries of all pairs; the rows above score the matching "
     "track's file"
 )
+_BY_SCORE = (
+    "normalised: negatives are subtracted from the descriptor track's vectors, and the matching track's scores are lowered by "
+    "what each query scores among them (--method nes: minus squared distances of those vectors)"
+)
 _TRACK_PROTOCOL = "official"
-_RECORD = "steps.json"
-NAMES = {"q": "query", "p": "query_phase2", "r": "reference", "t": "train"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class ChallengeResult:
         counts: number of descriptors of each set, by the set's name.
         failures: number of images of each set that have no descriptor.
         normalized: whether negatives were subtracted.
+        method: by which the matching track's file is normalised, ``"score"`` or ``"nes"``; None where there are no negatives.
         phases: the result of each set of queries, by its letter. Without references it is empty.
     """
 
@@ -86,6 +88,7 @@ class ChallengeResult:
     failures: dict[str, int]
     normalized: bool
     phases: dict[str, PhaseResult] = field(default_factory=dict)
+    method: str | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -100,6 +103,8 @@ class ChallengeResult:
             lines += ["", f"descriptor track: {phase.submission}", f"matching track:   {phase.matches}"]
             if not self.normalized:
                 lines.append("without normalisation: there are no training images to take negatives from")
+            if self.method == SCORE:
+                lines.append(_BY_SCORE)
             if phase.evaluation and phase.descriptor_track:
                 rows = {**phase.evaluation.by_protocol, "descriptor": phase.descriptor_track}
                 lines += [str(Evaluation(rows)), _DESCRIPTOR_ROW]
@@ -109,45 +114,6 @@ class ChallengeResult:
                 "both keep the challenge's rules"
             ]
         return "\n".join(lines)
-
-
-class _Steps:
-    """The steps of a run, with a record of what each result was made from. A step with the same inputs is skipped."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / _RECORD
-        try:
-            made = parse_json(self._file.read_text("utf-8"))
-        except (OSError, ValueError):
-            made = None
-        self._made: dict[str, str] = made if isinstance(made, dict) else {}
-
-    def do(self, output: Path, made_from: Any, make: Callable[[], None]) -> str:
-        """Make an output, unless it exists and was made from the same inputs.
-
-        Args:
-            output: file that ``make`` writes.
-            made_from: everything that the output depends on, as data for JSON.
-            make: writes the output.
-
-        Returns:
-            a stamp of the output. Pass it as ``made_from`` to steps that use this output.
-        """
-        stamp = hashlib.sha256(json.dumps([output.name, made_from], sort_keys=True).encode()).hexdigest()
-        if not (output.exists() and self._made.get(output.name) == stamp):
-            make()
-            self._made[output.name] = stamp
-            write_text(self._file, json.dumps(self._made, indent=1) + "\n")
-        return stamp
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What the steps after extraction share: their record, the folder of the results, and what searches."""
-
-    steps: _Steps
-    folder: Path
-    searcher: Searcher
 
 
 def _read_subset(path: str | os.PathLike[str]) -> set[str]:
@@ -169,6 +135,7 @@ def run_challenge(
     limit: int | None = None,
     reference_subset: str | os.PathLike[str] | None = None,
     ground_truth: str | os.PathLike[str] | None = None,
+    method: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     decoder: str = AUTO,
@@ -183,9 +150,8 @@ def run_challenge(
     """Describe, normalise, search, validate and evaluate a data set that is laid out like DISC21. Every step resumes.
 
     The run writes into ``output``: the descriptors of each set, ``negatives.h5``, and for each set of queries
-    ``submission*.h5`` (descriptor track), ``matches*.csv`` (matching track; the score is minus the squared distance, as
-    in the reference solution) and, with ground truth, ``labelled*.csv`` (the pairs that the descriptor track is scored on)
-    and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
+    ``submission*.h5`` (descriptor track), ``matches*.csv`` (matching track) and, with ground truth, ``labelled*.csv`` (the pairs
+    that the descriptor track is scored on) and ``evaluation*.json``. Files of phase 2 have the suffix ``_phase2``.
 
     Args:
         root: folder in a layout of DISC21, see `isc_fast.sources.disc21.FOLDERS`, with any of the sets and perhaps ground
@@ -197,6 +163,9 @@ def run_challenge(
         limit: for a dry run, the number of images to use from each set.
         reference_subset: text file with one reference id a line; the run uses only these references.
         ground_truth: ground-truth CSV. Give it if the names of the files in ``root`` do not tell which one to use.
+        method: how the training images, as negatives, normalise the matching track's scores: ``"score"``, the default, see
+            `isc_fast.normalize_scores`; or ``"nes"``, as in the reference solution: minus the squared distance of the descriptor
+            track's vectors. These always have negatives subtracted: score normalisation makes no vectors of 256 numbers.
         batch_size, workers, decoder: see `isc_fast.extract`.
         search_device: device that searches for negatives and for matches; see ``device`` of `isc_fast.search`.
         overwrite: replace descriptors that were made by another engine or from other images.
@@ -206,7 +175,8 @@ def run_challenge(
         progress: takes the name of a step and returns the callback for it.
 
     Raises:
-        InputError: ``root`` does not have the layout, or an option does not fit it.
+        InputError: ``root`` does not have the layout, an option does not fit it, or a method was given and there are no training
+            images.
         IscFastError: any error of a step.
     """
     base, folder = Path(root), Path(output)
@@ -214,13 +184,20 @@ def run_challenge(
     if not base.is_dir():
         raise InputError(f"there is no folder {base}; expected the layout of DISC21")
     folders = find_sets(base, sets)
+    if method is not None:
+        method_of(method, None, None, 1)
+        if "t" not in folders:
+            raise InputError(
+                f"the method {method!r} needs training images, which are the negatives, and there are none among the sets; leave "
+                "out --method (in Python method)"
+            )
     searcher = open_searcher(search_device)  # comes first, so that a wrong device fails before any image is described
     truths = {letter: find_truth(base, letter, ground_truth) for letter in TRUTH_HINTS if letter in folders}
     runner = choose_runner(engine, devices, engine_options, workers)  # one runner serves all sets
     _ = runner.facts  # loads the engine, so that an engine that cannot be loaded fails before anything is written
     make_folder(folder)
-    refuse_others(folder, _RECORD, rf"(?:{'|'.join(NAMES.values())})\.h5", "challenge")
-    steps = _Steps(folder)
+    refuse_others(folder, RECORD, rf"(?:{'|'.join(NAMES.values())})\.h5", "challenge")
+    steps = Steps(folder)
     ids: dict[str, Texts] = {}
     stamps: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -256,19 +233,24 @@ def run_challenge(
                 f"{descriptors.provenance.engine_id} {descriptors.content_id()} {_digest([*descriptors.ids, '', *failed])}"
             )
 
-    work = _Work(steps, folder, searcher)
+    work = Work(steps, folder, searcher)
     search_sides = [letter for letter in ("q", "p", "r") if letter in folders]
-    suffix = ""
-    if "t" in folders:
-        suffix = "-normalized"
-        negatives_stamp = _smooth(work, stamps["t"])
+    subtracted, of_scores = dict[str, str](), dict[str, str]()
+    scored = vectors = Track(stamps)
+    chosen = (method or SCORE) if "t" in folders else None
+    if chosen is not None:
+        smoothed = smooth(work, stamps["t"])
         for letter in search_sides:
-            stamps[letter] = _normalize(work, NAMES[letter], [stamps[letter], negatives_stamp])
-    result = ChallengeResult(folder, counts, failures, "t" in folders)
+            subtracted[letter] = normalize(work, NAMES[letter], [stamps[letter], smoothed])
+        scored = vectors = Track(subtracted, "-normalized")
+    if chosen == SCORE:
+        for letter in search_sides:
+            of_scores[letter] = score(work, letter, stamps)
+        scored = Track(of_scores, "-scored", "ip")
+    result = ChallengeResult(folder, counts, failures, chosen is not None, method=chosen)
     for letter in truths:
         if "r" in folders:
-            made_from = [stamps[letter], stamps["r"]]
-            result.phases[letter] = _phase(work, letter, suffix, made_from, (ids[letter], ids["r"]), truths[letter])
+            result.phases[letter] = _phase(work, letter, (vectors, scored), (ids[letter], ids["r"]), truths[letter])
     return result
 
 
@@ -276,55 +258,42 @@ def _digest(ids: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
-def _smooth(work: _Work, made_from: str) -> str:
-    """Make ``negatives.h5`` from the training images' descriptors, and return its stamp."""
-    output = work.folder / "negatives.h5"
-    source = work.folder / f"{NAMES['t']}.h5"
-
-    def make() -> None:
-        with open_descriptors(source) as plain:
-            smooth_to_file(plain, output, device=work.searcher)
-
-    return work.steps.do(output, made_from, make)
-
-
-def _normalize(work: _Work, name: str, made_from: list[str]) -> str:
-    """Make ``NAME-normalized.h5``, and return its stamp."""
-    output = work.folder / f"{name}-normalized.h5"
-    sides = work.folder / f"{name}.h5", work.folder / "negatives.h5"
-
-    def make() -> None:
-        with open_descriptors(sides[0]) as plain, open_descriptors(sides[1]) as negatives:
-            normalize_to_file(plain, negatives, output, device=work.searcher)
-
-    return work.steps.do(output, made_from, make)
-
-
 def _phase(
-    work: _Work,
+    work: Work,
     letter: str,
-    suffix: str,
-    made_from: list[str],
+    tracks: tuple[Track, Track],
     ids: tuple[Sequence[str], Sequence[str]],
     truth_file: Path | None,
 ) -> PhaseResult:
-    """Make the two files of a set of queries, check them and evaluate them."""
+    """Make the two files of a set of queries, check them and evaluate them.
+
+    Args:
+        work, letter: see there.
+        tracks: what the descriptor track and the matching track are made of.
+        ids: of the queries and of the references.
+        truth_file: None where there is none.
+    """
     steps, folder, searcher = work.steps, work.folder, work.searcher
     phase = NAMES[letter].removeprefix("query")
     submission, csv = folder / f"submission{phase}.h5", folder / f"matches{phase}.csv"
-    query_file, reference_file = folder / f"{NAMES[letter]}{suffix}.h5", folder / f"{NAMES['r']}{suffix}.h5"
+    vectors, scored = tracks
+    made_from = vectors.stamps_of(letter)
+    query_file, reference_file = vectors.files(folder, letter)
 
     def hand_in() -> None:
         with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
             write_submission(submission, whole_of(queries), references)
 
     def match() -> None:
-        with open_descriptors(query_file) as queries, open_descriptors(reference_file) as references:
-            found = search(queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric="l2", device=searcher)
+        one, other = scored.files(folder, letter)
+        with open_descriptors(one) as queries, open_descriptors(other) as references:
+            found = search(
+                queries, references, k=PER_QUERY_CAP, max_pairs=KIT_CAP, metric=scored.metric, device=searcher
+            )
         write_matches(csv, found)
 
     steps.do(submission, made_from, hand_in)
-    steps.do(csv, made_from, match)
+    steps.do(csv, scored.stamps_of(letter), match)
     query_ids, reference_ids = ids
     problems = check_submission(submission, query_ids=query_ids, reference_ids=reference_ids)
     problems += check_matches(csv, query_ids=query_ids, reference_ids=reference_ids)

@@ -11,9 +11,10 @@ import pytest
 from isc_fast.descriptors.provenance import Normalization, PlanFacts, Provenance
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.errors import FormatError, InputError, MismatchError
-from isc_fast.evaluation.calibration import COUNTED, FEWEST, Calibration, Task, only_kinds
+from isc_fast.evaluation.calibration import FEWEST, Calibration, Task, only_kinds
 from isc_fast.evaluation.calibration_file import read_calibration, write_calibration
 from isc_fast.evaluation.copies import Trial
+from isc_fast.evaluation.tails import COUNTED
 
 DIM = 32
 SPEC = {"name": "toy", "arch": None, "height": 8, "width": 8, "dim": DIM, "gem_p": None, "version": 1}

@@ -10,7 +10,7 @@ from fakes import FakeEngine
 import isc_fast
 from isc_fast.assets import DEMO_NEGATIVES
 from isc_fast.cli.main import main
-from isc_fast.errors import InputError
+from isc_fast.errors import InputError, MismatchError
 from isc_fast.evaluation.calibration import Task
 from isc_fast.evaluation.calibration_file import read_calibration
 from isc_fast.runs.calibrate import calibrate
@@ -61,6 +61,36 @@ def test_it_holds_for_descriptors_of_that_engine(folder, tmp_path):
     descriptors = isc_fast.read_descriptors(tmp_path / "photos.h5")
     normalized = isc_fast.subtract_negatives(descriptors, isc_fast.read_descriptors(DEMO_NEGATIVES))
     assert with_negatives.calibration.check(normalized).remarks == ()
+
+
+def test_it_holds_for_normalised_scores(folder, photos, tmp_path, capsys):
+    """With the queries' negatives, and references of any: their rows are the same. For plain descriptors it does not hold."""
+    queries, references, train = (str(tmp_path / f"{name}.h5") for name in "qrt")
+    engine = isc_fast.load_engine("demo")
+    for some, file in ((photos[:5], queries), (photos[:26], references), (photos[30:60], train)):
+        isc_fast.extract([str(photo) for photo in some], engine, file, ids="stem")
+    out = str(tmp_path / "n.json")
+    assert main(["calibrate", str(folder), "--negatives", train, "--copies", "2", "-o", out]) == 0
+    made = read_calibration(out)
+    plain = isc_fast.read_descriptors(references)
+    sides = isc_fast.normalize_scores(isc_fast.read_descriptors(queries), plain, isc_fast.read_descriptors(train))
+    assert [made.check(side).remarks for side in sides] == [(), ()]
+    assert made.left_out == calibrate(str(folder), tmp_path / "c.json", copies=2).calibration.left_out
+    for other in (
+        plain,
+        isc_fast.normalize_scores(isc_fast.read_descriptors(queries), plain, isc_fast.read_descriptors(train), k=2)[0],
+    ):
+        with pytest.raises(MismatchError, match="isc-fast calibrate makes one for them"):
+            made.check(other)
+    find = ["find", queries, "--in", references, "-o", str(tmp_path / "out"), "--negatives", train]
+    wanted = ["--calibration", out, "--precision", "0.9", "--share", "0.5"]
+    capsys.readouterr()
+    assert main([*find, *wanted]) == 0
+    printed = capsys.readouterr().out
+    assert "5 pairs; 5 of 5 queries match one of 26" in printed
+    assert "n.json for 130 pairs" in printed
+    assert main([*find, *wanted, "--method", "nes"]) == 1
+    assert "isc-fast calibrate makes one for them" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_bytes(folder, tmp_path):

@@ -47,7 +47,7 @@ def disc(tmp_path, photos):
 
 def test_the_whole_run(tmp_path, disc):
     out = tmp_path / "out"
-    result = run_challenge(disc, "demo", out)
+    result = run_challenge(disc, "demo", out, method="nes")
     assert result.counts == {"query": 8, "query_phase2": 8, "reference": 12, "train": 20}
     assert result.problems == []
     assert result.normalized
@@ -87,6 +87,40 @@ def test_the_whole_run(tmp_path, disc):
     distances = [-((rows[q] - rows[r]) ** 2).sum() for q, r, _ in matches]
     np.testing.assert_allclose(matches.scores, distances, atol=2e-6)
     assert len(matches) == 80
+
+
+def test_the_matching_track_has_normalised_scores(tmp_path, disc):
+    """By default; the descriptor track's file has the same bytes by either method, since its rows are vectors of 256 numbers."""
+    out = tmp_path / "out"
+    result = run_challenge(disc, "demo", out, sets="qrt")
+    assert (result.method, result.problems) == ("score", [])
+    assert "the matching track's scores are lowered by what each query scores among them" in str(result)
+    query, reference, train = (
+        isc_fast.read_descriptors(out / f"{name}.h5") for name in ("query", "reference", "train")
+    )
+    expected = {}
+    for row, id_ in zip(query.vectors, query.ids, strict=True):
+        nearest = np.sort(train.vectors @ row)[-3:]
+        scores = reference.vectors @ row - nearest.mean()
+        expected |= {(id_, reference.ids[place]): scores[place] for place in np.argsort(-scores)[:10]}
+    found = {(one, other): score for one, other, score in isc_fast.read_matches(out / "matches.csv")}
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[pair] for pair in found], [expected[pair] for pair in found], atol=1e-5)
+    written = {name: (out / name).read_bytes() for name in ("submission.h5", "labelled.csv")}
+    again = run_challenge(disc, "demo", out, sets="qrt", method="nes")
+    assert {name: (out / name).read_bytes() for name in written} == written
+    assert again.phases["q"].descriptor_track == result.phases["q"].descriptor_track
+    assert max(isc_fast.read_matches(out / "matches.csv").scores) <= 0, "minus squared distances"
+    assert "lowered" not in str(again)
+
+
+def test_a_method_needs_training_images(tmp_path, disc):
+    with pytest.raises(InputError, match="the method 'score' needs training images, which are the negatives"):
+        run_challenge(disc, FakeEngine(dim=64), tmp_path / "out", sets="qr", method="score")
+    with pytest.raises(InputError, match="no method 'whiten'"):
+        run_challenge(disc, FakeEngine(dim=64), tmp_path / "out", method="whiten")
+    assert not (tmp_path / "out").exists()
+    assert run_challenge(disc, FakeEngine(dim=64), tmp_path / "out", sets="qr").method is None
 
 
 def test_both_tracks_are_scored(tmp_path, disc):
@@ -142,8 +176,8 @@ def test_the_download_s_own_layout_gives_the_same(tmp_path, disc):
 def test_queries_in_views_are_for_the_matching_track(tmp_path, disc):
     """The descriptor track allows one row of a query: its file is that of a run without views."""
     out, plain = tmp_path / "out", tmp_path / "plain"
-    result = run_challenge(disc, "demo", out, sets="qrt", views="5,mirror")
-    run_challenge(disc, "demo", plain, sets="qrt")
+    result = run_challenge(disc, "demo", out, sets="qrt", views="5,mirror", method="nes")
+    run_challenge(disc, "demo", plain, sets="qrt", method="nes")
     assert result.problems == []
     views = [
         isc_fast.read_descriptors(out / name).views for name in ("query.h5", "query-normalized.h5", "reference.h5")

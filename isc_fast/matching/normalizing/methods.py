@@ -15,11 +15,13 @@ from .normalization import Method, write_normalized
 from .score_normalization import SCORE_BETA, SCORE_K, ScoreNormalization
 from .subtraction import NES_BETA, NES_ITERATIONS, NES_K, NegativeSubtraction
 
+NES, SCORE = "nes", "score"
+
 METHODS: dict[str, Callable[[int | None, float | None, int], Method]] = {
-    "nes": lambda k, beta, iterations: NegativeSubtraction(
+    NES: lambda k, beta, iterations: NegativeSubtraction(
         NES_K if k is None else k, NES_BETA if beta is None else beta, iterations
     ),
-    "score": lambda k, beta, _: ScoreNormalization(SCORE_K if k is None else k, SCORE_BETA if beta is None else beta),
+    SCORE: lambda k, beta, _: ScoreNormalization(SCORE_K if k is None else k, SCORE_BETA if beta is None else beta),
 }
 
 
@@ -39,7 +41,7 @@ def normalize_to_file(
     negatives: Descriptors | None,
     output: str | os.PathLike[str],
     *,
-    method: str = "nes",
+    method: str = NES,
     k: int | None = None,
     beta: float | None = None,
     iterations: int = NES_ITERATIONS,

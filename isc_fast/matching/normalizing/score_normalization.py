@@ -74,6 +74,8 @@ def normalize_scores(
 ) -> tuple[Descriptors, Descriptors]:
     """Normalise scores: ``s(q, r) = q·r − beta · mean of q's k highest scores among the negatives``.
 
+    `isc_fast.find_copies` does this and searches in one call, and tells a threshold.
+
     Args:
         queries, references, negatives: ``(n, d)`` rows of unit length; negatives plain, not smoothed.
         k: how many of a query's highest scores are averaged.

@@ -45,11 +45,20 @@ def check_negatives(descriptors: Descriptors, negatives: Descriptors) -> None:
         InputError: either is normalised already, or there are no negatives.
     """
     refuse_normalized(descriptors)
+    refuse_as_negatives(negatives)
+    compare_with_negatives(descriptors, negatives).require()
+
+
+def refuse_as_negatives(negatives: Descriptors) -> None:
+    """Refuse what cannot be negatives of any descriptors.
+
+    Raises:
+        InputError: they are normalised already, or there are none.
+    """
     if not len(negatives):
         raise InputError("there are no negatives")
     if negatives.provenance.normalization:
         raise InputError("negatives must be plain or smoothed descriptors, and these are normalised already")
-    compare_with_negatives(descriptors, negatives).require()
 
 
 def refuse_smoothed(negatives: Descriptors) -> None:
@@ -59,7 +68,9 @@ def refuse_smoothed(negatives: Descriptors) -> None:
         InputError: they are smoothed.
     """
     if negatives.provenance.smoothing:
-        raise InputError("these negatives are smoothed; score normalisation takes plain descriptors")
+        raise InputError(
+            "these negatives are smoothed; score normalisation takes plain descriptors, of which isc-fast negatives made them"
+        )
 
 
 def nes_meta(

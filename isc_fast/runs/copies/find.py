@@ -31,6 +31,7 @@ from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ..pixels.align import TOP, check_aligning, look_at, ranked_anew
 from ..pixels.aligning import ALIGNING, OWN
+from ..sides.against import Against
 from ..sides.describing import Describing, Progress, Side, check_there, check_views, descriptors_among
 from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
@@ -55,6 +56,7 @@ class FindResult:
         pairs: how many pairs there are.
         matched: how many queries have one.
         queries, references: how many photos were compared.
+        method: by which negatives normalised both sides; None where there are none.
         threshold: the lowest score of a pair.
         said: where the threshold comes from, in words.
         sides: the two sides, with what the extraction says of each.
@@ -82,6 +84,7 @@ class FindResult:
     hubs: int = 0
     suggestions: Path | str | None = None
     waits: Waits | None = None
+    method: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -98,6 +101,7 @@ class FindResult:
         made: dict[str, object] = {"matches": str(self.matches), "page": page, "failures": failures}
         made["stop_list_suggestions"] = None if self.suggestions is None else str(self.suggestions)
         made |= {name: getattr(self, name) for name in names}
+        made |= {} if self.method is None else {"method": self.method}
         made |= {} if self.by_view is None else {"views": dict(self.by_view)}
         return made if self.aligned is None else {**made, "aligned": self.aligned}
 
@@ -115,6 +119,7 @@ def find_copies(
     *,
     describing: Describing | None = None,
     negatives: str | os.PathLike[str] | None = None,
+    method: str | None = None,
     align: bool = False,
     threshold: Threshold = None,
     k: int = K,
@@ -141,11 +146,15 @@ def find_copies(
             call goes on. It may be the address of a prefix in a bucket that is new, empty or of the same call: there
             descriptors are results in parts, files are created once, ``find.json`` is the last, and nothing is replaced.
         describing: how photos are described.
-        negatives: descriptors of photos that match nothing, smoothed or not, which are subtracted from both sides.
+        negatives: descriptors of photos that match nothing, by which both sides are normalised.
+        method: how: ``"score"`` lowers the scores of each query by the mean of its scores with the nearest negatives, see
+            `isc_fast.normalize_scores`, and takes plain negatives; ``"nes"`` subtracts them from both sides, see
+            `isc_fast.subtract_negatives`. By default ``"nes"`` for smoothed negatives, and ``"score"`` for plain ones.
         align: look at the best references of each query in their pixels too, at least 10, whatever their score. Those that show
             the same scene are kept and stand first: their scores are higher by 1. See `isc_fast.align_matches`.
         threshold: lowest score; or the precision that is wanted, `isc_fast.AtPrecision`; by default what the engine carries for
-            so many pairs.
+            so many pairs. With ``"score"``, by default the score that one pair of unrelated photos is expected to reach (of more
+            than 1,000 photos, one for each 1,000), by what the negatives score among themselves.
         k: references of each query at most.
         views: of each query, words of `isc_fast.decoders.views.WORDS`, such as ``"10"``. Describing the queries takes as many
             times as long. The score of a pair is that of the best view, and ``matches.jsonl``, written in the place of
@@ -157,7 +166,7 @@ def find_copies(
         search_cluster: the Ray cluster whose workers search, instead. They find the descriptors and the output under the same
             paths.
         search_share: compute only this share of the search in descriptors; other jobs, on this machine or on others, compute
-            the others. The job that sees the last one writes the result. Negatives are subtracted before, by
+            the others. The job that sees the last one writes the result. Descriptors are normalised before, by
             `isc_fast.normalize_to_folder`. The folder ``pairs.parts`` stays, and may be removed when the result is there.
         max_rows: pairs on the page at most; of more, it shows some, spread evenly over the scores.
         verdicts, stop_list: see `isc_fast.search`. With verdicts, ``matches.jsonl`` is written in the place of ``matches.csv``
@@ -165,17 +174,17 @@ def find_copies(
         progress: see `isc_fast.runs.sides.describing.Progress`.
 
     Raises:
-        InputError: a side is empty; a number is out of range; no threshold was given and the engine carries none; or views
-            are wanted of descriptors; or a share is wanted of photos or with negatives.
+        InputError: a side is empty; a number is out of range; no threshold was given and the engine carries none, or the
+            negatives give none; the negatives do not suit the method; or views are wanted of descriptors; or a share is wanted of
+            photos or with negatives.
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
     asked = asked_of(locals())
     describing = describing or Describing()
-    if negatives is not None and threshold is None:
-        raise InputError(
-            "the engine's default threshold does not hold with negatives; choose one: --threshold (in Python threshold)"
-        )
+    against = Against.of(negatives, method)
+    if against is not None and threshold is None:
+        against.check_threshold()
     check(threshold)
     left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
@@ -195,7 +204,7 @@ def find_copies(
         search_sides,
         comparer,
         threshold=threshold,
-        negatives=negatives,
+        against=against,
         k=k,
         align=align,
         verdicts=verdicts,
@@ -204,10 +213,10 @@ def find_copies(
     )
     shared = None
     if search_share is not None:
-        if negatives is not None:
+        if against is not None:
             raise InputError(
-                "jobs share a search of descriptors that are normalised before, in an array too: isc-fast normalize FILE "
-                "--negatives FILE -o parts/; then leave out --negatives (in Python negatives)"
+                f"jobs share a search of descriptors that are normalised before, in an array too: {against.commands}; then leave "
+                "out --negatives (in Python negatives)"
             )
         one, other = shared_sides("find", [("queries", queries), ("references", references)])
         found = searched((one, other), shared_output(output, *_OWN, asked), merge=False)
@@ -254,6 +263,7 @@ def find_copies(
             None if placed is None else len(placed),
             len(hubs),
             stops and own.named(stops),
+            method=None if against is None else against.method,
         )
         own.finish(result.to_dict(), [file, *(path for path in (page, stops) if path)])
         (folder / ALIGNING).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...descriptors.comparing import compare
@@ -16,12 +17,12 @@ from ...errors import FormatError
 from ...evaluation.calibration import Task
 from ...files.own_folder import OwnFolder
 from ...matching.lists.matches import Matches, check_output
-from ...matching.normalizing.methods import normalize_to_file
 from ...matching.pairs.left_out import read_left_out
 from ...matching.pairs.unknown_ids import warn_of_unknown
 from ...matching.pairs.views import Views
 from ...matching.two_sides import check_search, search
 from ..pixels.align import TOP
+from ..sides.against import Against
 from ..sides.describing import Progress, Side
 from ..sides.thresholds import Chosen, Threshold, choose
 from ..tasks.search_work import Wanted
@@ -56,7 +57,7 @@ def search_sides(
     own: OwnFolder,
     *,
     threshold: Threshold,
-    negatives: str | os.PathLike[str] | None,
+    against: Against | None,
     k: int,
     align: bool,
     verdicts: str | os.PathLike[str] | None,
@@ -70,7 +71,8 @@ def search_sides(
         comparer: who searches.
         sides: queries and references.
         own: the output.
-        threshold, negatives, k, align, verdicts, stop_list, progress: see `isc_fast.find_copies`.
+        threshold, k, align, verdicts, stop_list, progress: see `isc_fast.find_copies`.
+        against: the negatives, and how they are used; None where there are none.
         merge: put the matches together where all tasks are there.
 
     Raises:
@@ -85,14 +87,16 @@ def search_sides(
         verdict = compare(queries, references)
         counts = len(queries), len(references)
         file = matches_file(own.folder, queries.ids, references.ids, as_lines=both.several or verdicts is not None)
-        if negatives is not None:
-            against = stack.enter_context(open_any(negatives))
-            for number, found in enumerate((queries, references)):
-                paths[number] = own.folder / f"{sides[number].name}-normalized.h5"
-                normalize_to_file(found, against, paths[number], device=comparer.searcher)
+        unrelated = None
+        if against is not None:
+            negatives = stack.enter_context(open_any(against.path))
+            made = [own.folder / f"{side.name}-normalized.h5" for side in sides]
+            against.normalize(negatives, (queries, references), made, comparer.searcher)
+            paths = [*made]
             queries, references = (stack.enter_context(open_any(path)) for path in paths)
+            unrelated = partial(against.unrelated, negatives, comparer.searcher)
         pairs = both.count * counts[0] * counts[1]
-        wanted = choose(threshold, [queries, references], Task(pairs, counts[0]), f"{pairs} pairs")
+        wanted = choose(threshold, [queries, references], Task(pairs, counts[0]), f"{pairs} pairs", unrelated)
         k, lowest = (max(k, TOP), None) if align else (k, wanted.score)
         if not comparer.in_tasks:
             matches = search(

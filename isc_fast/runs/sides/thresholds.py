@@ -1,9 +1,9 @@
-"""Which score two photos must reach to count as copies: as given, as a calibration says, or as the engine carries it."""
+"""Which score two photos must reach to count as copies: as given, as a calibration or negatives say, or as the engine does."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from ...engines.operating_point import OperatingPoint
 from ...errors import InputError
 from ...evaluation.calibration import SHARE, Calibration, Task, check_precision, check_share
 from ...evaluation.calibration_file import read_calibration
+from ...evaluation.unrelated import Unrelated
 from ...matching.pairs.self_join import check_threshold
 from ...review.pairs import Chances
 
@@ -68,7 +69,7 @@ class Chosen(NamedTuple):
 
 
 Threshold = float | AtPrecision | None
-"""A score; or the precision that is wanted; None for what the engine carries."""
+"""A score; or the precision that is wanted; None for what the engine carries, or with negatives what they say."""
 
 
 def check(wanted: Threshold) -> None:
@@ -81,7 +82,13 @@ def check(wanted: Threshold) -> None:
         check_threshold(wanted)
 
 
-def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared: str) -> Chosen:
+def choose(
+    wanted: Threshold,
+    sides: Sequence[Descriptors],
+    task: Task,
+    compared: str,
+    unrelated: Callable[[], Unrelated] | None = None,
+) -> Chosen:
     """The score that is meant, and where it comes from.
 
     Args:
@@ -89,6 +96,8 @@ def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared
         sides: what is compared; one set that is compared with itself stands here once.
         task: how many pairs that are; its copies are photos that may be one: a calibration takes its share of them.
         compared: the same in words, such as ``"300 photos"``.
+        unrelated: how high negatives score among themselves, which takes the place of what the engine carries; None where there
+            are no negatives.
 
     Raises:
         InputError: none was given, and the engine carries none or the descriptors are normalised, for which it does not hold; or
@@ -108,8 +117,12 @@ def choose(wanted: Threshold, sides: Sequence[Descriptors], task: Task, compared
         return Chosen(threshold, words, lambda scores: wanted.read.probabilities(scores, expected))
     if wanted is not None:
         return Chosen(wanted, "as given")
+    photos = sum(map(len, sides))
+    if unrelated is not None:
+        seen = unrelated()
+        return Chosen(seen.threshold(photos, task.pairs), seen.in_words(photos, compared))
     point = carried(sides[0])
-    return Chosen(point.threshold(sum(map(len, sides)), task.pairs), point.in_words(compared))
+    return Chosen(point.threshold(photos, task.pairs), point.in_words(compared))
 
 
 def choose_for_search(wanted: Threshold, queries: Descriptors, references: Descriptors) -> Chosen:
