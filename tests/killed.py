@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import warm
 from fakes import FakeEngine
 
 from isc_fast.extraction.pipeline import extract
@@ -23,8 +24,8 @@ def run_killed(
     photos: Path, output: Path, point: str, number: int, views: str = "whole"
 ) -> subprocess.CompletedProcess[str]:
     """Run this program."""
-    command = [sys.executable, __file__, str(photos), str(output), point, str(number), views]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    words = [__file__, str(photos), str(output), point, str(number), views]
+    return warm.run(words, timeout=60, imported=warm.EXTRACTION)
 
 
 def die_at(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:

@@ -3,8 +3,10 @@
     pytest -n logical --fast --note-slow
 
 A test is slow if it takes more than half a second of processor time, with the processes that it starts and waits for; of a test
-with parameters, the mean counts. Tests with the marker ``slow`` are slow in any case: those that need packages beyond the fast
-environment's, and those whose time is spent in waiting. A test that is not in the list, such as a new one, is fast.
+with parameters, the mean counts. So is every test of a fixture of a module or session that takes so long: whichever test comes
+first pays for it, and if that one is left out, the next one does. Tests with the marker ``slow`` are slow in any case: those that
+need packages beyond the fast environment's, and those whose time is spent in waiting. A test that is not in the list, such as a
+new one, is fast.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import pytest
 LIST = Path(__file__).with_suffix(".txt")
 MOST_S = 0.5
 _BEGAN = pytest.StashKey[float]()
+_PREPARED: dict[tuple[str, str], float] = {}  # what each fixture of a module or session took, by its place and name
 _SPENT: dict[str, list[float]] = defaultdict(list)
 
 
@@ -46,8 +49,25 @@ def _processor_time() -> float:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Tell the process that collects the results, with the last report of a test, what the test took."""
     if call.when == "teardown" and _BEGAN in item.stash:
-        item.user_properties.append(("cpu_s", _processor_time() - item.stash[_BEGAN]))
+        fixtures = getattr(item, "fixturenames", ())
+        shared = [s for (place, name), s in _PREPARED.items() if name in fixtures and item.nodeid.startswith(place)]
+        item.user_properties.append(("cpu_s", max([_processor_time() - item.stash[_BEGAN], *shared])))
     yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep what a fixture of several tests takes, and do not count it for the test that comes first."""
+    item = getattr(request, "_pyfuncitem", None)
+    if item is None or fixturedef.scope == "function" or _BEGAN not in item.stash:
+        yield
+        return
+    began, counted_from = _processor_time(), item.stash[_BEGAN]
+    yield
+    nested = item.stash[_BEGAN] - counted_from  # of fixtures that this one asked for, which are counted already
+    took = _processor_time() - began - nested
+    item.stash[_BEGAN] += took
+    _PREPARED[fixturedef.baseid, fixturedef.argname] = took
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SHARED = (
@@ -62,19 +63,18 @@ LOWEST_COSINE = {
 @pytest.mark.parametrize("script", sorted(path.name for path in BENCH.glob("*.py") if path.name not in SHARED))
 def test_smoke(script, tmp_path):
     pytest.importorskip("torch")
-    command = [sys.executable, str(BENCH / script), "--smoke", *ROWS.get(script, ())]
+    words = [str(BENCH / script), "--smoke", *ROWS.get(script, ())]
     if script in REDUCING:
         from helpers_graphs import first_blocks
 
         # With this sum the figures are far from the gate's bounds, whatever instructions the processor has.
-        command += ["--engine", str(first_blocks(tmp_path / "short.onnx", "add_371"))]
+        words += ["--engine", str(first_blocks(tmp_path / "short.onnx", "add_371"))]
     drawn = tmp_path / "rows.svg"
     if script in DRAWING:
         pytest.importorskip("matplotlib")
-        command += ["--plot", str(drawn)]
+        words += ["--plot", str(drawn)]
     # Nobody looks at the rates: torch's threads would only wait for each other where two tests share two cores.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
+    done = warm.run(words, timeout=500, environment={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["bench"] == script.removesuffix(".py")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import warm
 from helpers_training import ARCH, backbone_file
 from PIL import Image
 
@@ -135,30 +134,26 @@ def test_the_figures_are_those_of_the_held_out_photos(made, data):
 
 @pytest.fixture
 def run(data: Path, start: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Train in a process of its own, or several."""
+    """Train in a process of its own, or in several ranks."""
 
-    def run(output: Path, *, processes: int = 1, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(output: Path, *, ranks: int = 1, **more: Any) -> subprocess.CompletedProcess[str]:
         changes = {key: value for key, value in SMALL.items() if key != "options"} | more.pop("changes", {})
         job = {"teacher": "demo", "data": str(data), "start": str(start), "output": str(output), "changes": changes}
-        command = [sys.executable]
-        if processes > 1:
-            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += [str(HERE / "training_run.py"), json.dumps({**job, **more})]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=480, check=False, env=environment)
+        words = [str(HERE / "training_run.py"), json.dumps({**job, **more})]
+        return warm.run_ranks(words, ranks, timeout=480) if ranks > 1 else warm.run(words, timeout=480)
 
     return run
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(run, tmp_path):
-    for processes in (1, 2):
-        done = run(tmp_path / f"{processes}.onnx", processes=processes, changes={"epochs": 1})
+    for ranks in (1, 2):
+        done = run(tmp_path / f"{ranks}.onnx", ranks=ranks, changes={"epochs": 1})
         assert done.returncode == 0, done.stderr
-    one, two = (losses(tmp_path / f"{processes}.onnx") for processes in (1, 2))
+    one, two = (losses(tmp_path / f"{ranks}.onnx") for ranks in (1, 2))
     assert len(one) == STEPS
     np.testing.assert_allclose(two, one, rtol=1e-3)
-    first, second = (load_engine(tmp_path / f"{processes}.onnx").spec.teacher for processes in (1, 2))
+    first, second = (load_engine(tmp_path / f"{ranks}.onnx").spec.teacher for ranks in (1, 2))
     assert first["cosine_mean"] == pytest.approx(second["cosine_mean"], abs=1e-3)
 
 

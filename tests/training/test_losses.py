@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+import warm
 
 from isc_fast.training.loop.losses import CrossBatchMemory, contrastive_loss, gradient_scale, info_nce_loss
 from isc_fast.training.stages import NO_PHOTO
@@ -184,10 +183,7 @@ def test_two_processes_equal_one(tmp_path):
     """Loss, averaged gradient and memory, over steps that wrap a memory of a size that is no multiple of the batch."""
     results = {}
     for world in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
-        command += [str(HERE / "loss_ranks.py"), str(tmp_path / f"{world}.npz")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        done = warm.run_ranks([str(HERE / "loss_ranks.py"), str(tmp_path / f"{world}.npz")], world, timeout=120)
         assert done.returncode == 0, done.stderr
         results[world] = np.load(tmp_path / f"{world}.npz")
     for name in ("losses", "weight", "memory", "labels"):

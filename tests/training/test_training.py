@@ -19,6 +19,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import warm
 from helpers_export import ReferenceNet
 from helpers_training import ARCH, SIZE, backbone_file, make_collection, toy
 
@@ -53,16 +54,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(data: Path, start: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Train in a process of its own, or several."""
+    """Train in a process of its own, or in several ranks."""
 
-    def run(name: str, output: str, *, processes: int = 1, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(name: str, output: str, *, ranks: int = 1, **more: Any) -> subprocess.CompletedProcess[str]:
         spec = {"stage": name, "data": str(data), "start": str(start), "output": str(tmp_path / output), **more}
-        command = [sys.executable]
-        if processes > 1:
-            command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += [str(HERE / "training_run.py"), json.dumps(spec)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+        words = [str(HERE / "training_run.py"), json.dumps(spec)]
+        return warm.run_ranks(words, ranks, timeout=240) if ranks > 1 else warm.run(words, timeout=240)
 
     return run
 
@@ -90,8 +87,8 @@ def assert_same(one: Path, two: Path, *, exactly: bool) -> None:
 def test_two_processes_equal_one(job, tmp_path, name, accumulate):
     """Losses, weights and normalisation statistics, with a memory that the batches do not divide (60 of 32); in parts too."""
     changes, options = {"negatives_per_sample": 2, "use_epoch": 0}, {"accumulate": accumulate}
-    for processes in (1, 2):
-        done = job(name, str(processes), processes=processes, changes=changes, options=options)
+    for ranks in (1, 2):
+        done = job(name, str(ranks), ranks=ranks, changes=changes, options=options)
         assert done.returncode == 0, done.stderr
     first, second = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert len(first) == len(second) == (STEPS if name == "v98" else 2)
@@ -100,9 +97,16 @@ def test_two_processes_equal_one(job, tmp_path, name, accumulate):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_others(job, tmp_path):
-    done = job("v98", "out", processes=2, changes={"negatives_per_sample": 2}, kill=[3, signal.SIGKILL])
+def test_a_killed_process_ends_the_others(data, start, tmp_path):
+    """torchrun sees to it."""
+    spec = {"stage": "v98", "data": str(data), "start": str(start), "output": str(tmp_path / "out")}
+    spec |= {"changes": {"negatives_per_sample": 2}, "kill": [3, signal.SIGKILL]}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(HERE / "training_run.py"), json.dumps(spec)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert done.returncode != 0
+    assert "exitcode  : -9" in done.stderr
     assert not (tmp_path / "out/checkpoint_0001.pth.tar").exists()
 
 
