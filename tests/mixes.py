@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -50,7 +51,9 @@ def workers_of(run: subprocess.Popen[str]) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process, if it lives."""
+    """Kill a process, if it lives; 0 is none."""
+    if pid == 0:
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
@@ -62,8 +65,9 @@ def play(
     *,
     address: str = "",
     actors: Callable[[], Sequence[int]] = lambda: (),
+    parts: Callable[[], int] = lambda: 0,
     environment: Mapping[str, str] = os.environ,
-    pause_s: float = 5.0,
+    pause_s: float = 2.0,
 ) -> Counter[str]:
     """Let some runs work on one output, kill some of them or of their workers, and end the work.
 
@@ -72,8 +76,9 @@ def play(
         photos, output: of all runs.
         address: of a Ray cluster; without one nobody uses Ray.
         actors: the processes of its workers that live.
+        parts: how many parts are there.
         environment: of the runs.
-        pause_s: kills come within so many seconds.
+        pause_s: kills come within so many seconds, or when there are more parts.
 
     Returns:
         what was done: executors that were started, and kills.
@@ -102,19 +107,21 @@ def play(
         runs = [begin(executor) for executor in chosen]
         killed = set[int]()
         for number, (executor, run) in enumerate(zip(chosen, runs, strict=True)):
-            what = chance.choice(["nothing", "run", "run", "worker"])
-            time.sleep(chance.uniform(0.2, pause_s))
+            inside = {"ray": actors, "processes": partial(workers_of, run)}.get(executor)
+            what = chance.choice(["nothing", "run", "run", *(["worker"] * 3 if inside else [])])
+            more = chance.choice([0, 0, 1, 2])  # parts that are there before something is killed
+            before = parts()
+            time.sleep(chance.uniform(0.0, pause_s))
+            while run.poll() is None and (parts() - before < more or (what == "worker" and inside and not inside())):
+                time.sleep(0.1)
             if run.poll() is not None or what == "nothing":
                 continue
             if what == "run":
                 kill(run.pid)
                 killed.add(number)
-            else:
-                alive = list(actors()) if executor == "ray" else workers_of(run) if executor == "processes" else []
-                if not alive:
-                    continue
-                kill(chance.choice(alive))
-            done[f"{what} killed"] += 1
+            elif inside:
+                kill(chance.choice([*inside()] or [0]))
+            done[f"{what} killed" + (" between parts" if more else "")] += 1
         for number, run in enumerate(runs):
             end(run, killed=number in killed)
     last = chance.choice([["here"], ["processes"], *([["ray"]] if address else []), executors[-shares:]])

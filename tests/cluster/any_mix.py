@@ -17,7 +17,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "bench" / "common")]
@@ -33,6 +35,14 @@ import isc_fast
 from isc_fast.extraction.pipeline import extract
 
 BUCKET = "mixes"
+
+
+def parts_of(client: Any, output: str) -> int:
+    """How many parts are there."""
+    if not output.startswith("s3://"):
+        return len(list(Path(output).glob("*/part-*.h5")))
+    found = client.list_objects_v2(Bucket=BUCKET, Prefix=output.removeprefix(f"s3://{BUCKET}/"))
+    return sum(one["Key"].endswith(".h5") for one in found.get("Contents", []))
 
 
 def trouble_of(manifest: bytes, wanted: bytes, output: str, images: int) -> str:
@@ -72,7 +82,8 @@ def main() -> int:
                     output = f"s3://{BUCKET}/{seed}/" if seed % 2 else f"{folder}/out-{seed}/"
                     began, trouble, mix = time.monotonic(), "", Counter[str]()
                     try:
-                        mix = play(seed, photos, output, address=room.address, actors=room.pids)
+                        parts = partial(parts_of, client, output)
+                        mix = play(seed, photos, output, address=room.address, actors=room.pids, parts=parts)
                         done += mix
                         if seed % 2:
                             manifest = client.get_object(Bucket=BUCKET, Key=f"{seed}/manifest.json")["Body"].read()
