@@ -144,7 +144,7 @@ def found_in(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Mapping[
 
     Returns:
         ``precision``, the share of pairs that are of one photo; ``recall``, the share of all such pairs; ``copies_found``, the
-        share of copies that are in a pair with their photo, and the same for each group of copies and each folder.
+        share of copies that are in a pair with their photo, and the same for each group of copies, kind of edit and folder.
     """
     many: dict[str, int] = {}
     for name in names:
@@ -161,6 +161,10 @@ def found_in(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Mapping[
     for group in sorted({str(group_of(name)) for name in copies}, key=lambda group: (group not in GROUPS, group)):
         of_group = {name for name in copies if group_of(name) == group}
         said[f"copies: {group}"] = len(found & of_group) / len(of_group)
+    edited = {name: name.split(".")[1].partition("-")[2] for name in copies}
+    for kind in sorted({kind for kind in edited.values() if kind and "-" not in kind}):
+        of_kind = {name for name in copies if edited[name] == kind}
+        said[f"kind: {kind}"] = len(found & of_kind) / len(of_kind)
     for folder in sorted({name.partition("-")[0] for name in copies}):
         of_folder = {name for name in copies if name.partition("-")[0] == folder}
         said[f"folder: {folder}"] = len(found & of_folder) / len(of_folder)

@@ -9,8 +9,8 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,14 @@ class Way:
         read: (folder that was written to) → pairs.
         loose: (folder of photos, folder that was written to, another one) → command line that finds more pairs, with how
             alike they are; None where the tool has no threshold.
+        again: by words, like ``loose``: command lines that say with other options which pairs match.
     """
 
     module: str
     command: Callable[[Path, Path], list[str]]
     read: Callable[[Path], Iterator[Pair]]
     loose: Callable[[Path, Path, Path], list[str]] | None = None
+    again: Mapping[str, Callable[[Path, Path, Path], list[str]]] = field(default_factory=dict)
 
 
 # --- isc-fast ---
@@ -49,9 +51,12 @@ def _dedup(folder: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "isc_fast", "dedup", str(folder), "--ids", "path", "-o", str(out / "dedup"), "--json"]
 
 
-def _dedup_again(_folder: Path, earlier: Path, out: Path) -> list[str]:
-    rows, threshold = str(earlier / "dedup" / "photos.h5"), str(_LOWEST)
-    return [sys.executable, "-m", "isc_fast", "dedup", rows, "-o", str(out / "dedup"), "--threshold", threshold]
+def _dedup_again(*options: str) -> Callable[[Path, Path, Path], list[str]]:
+    def command(_folder: Path, earlier: Path, out: Path) -> list[str]:
+        rows = str(earlier / "dedup" / "photos.h5")
+        return [sys.executable, "-m", "isc_fast", "dedup", rows, "-o", str(out / "dedup"), *options]
+
+    return command
 
 
 def _rows(out: Path) -> Iterator[Pair]:
@@ -147,7 +152,13 @@ def _immaculate(method: str) -> Way:
 
 
 WAYS: dict[str, Way] = {
-    OURS: Way("isc_fast", _dedup, _rows, _dedup_again),
+    OURS: Way(
+        "isc_fast",
+        _dedup,
+        _rows,
+        _dedup_again("--threshold", str(_LOWEST)),
+        {f"--mutual {k} --threshold 0.5": _dedup_again("--mutual", str(k), "--threshold", "0.5") for k in (2, 3)},
+    ),
     "immaculate, pdq": _immaculate("pdq"),
     "immaculate, sscd_distilled": _immaculate("sscd_distilled"),
     "immaculate, sscd": _immaculate("sscd"),

@@ -82,6 +82,8 @@ def test_what_pairs_are_worth():
         "copies_found": pytest.approx(1 / 3),  # a pair of two copies finds none of them
         "copies: light": 0.5,
         "copies: two": 0,
+        "kind: mirror": 0,
+        "kind: trim": 1,
         "folder: 0": 0.5,
         "folder: 1": 0,
     }
