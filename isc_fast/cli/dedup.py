@@ -108,6 +108,16 @@ def run(arguments: Namespace) -> int:
             f"warning: the largest group has {chain.size} photos and hangs together by weak links: at {chain.threshold:.2f} the "
             f"largest has {chain.left}; look at the page, and try --threshold {chain.threshold:.2f}"
         )
+    if found.crowd:
+        note(
+            f"warning: the largest group has {found.crowd} photos and does not fall apart at higher thresholds: these are "
+            "very many copies of one photo, or photos of one kind, such as tiles of a texture; look at the page before anything goes"
+            + (
+                ""
+                if arguments.mutual
+                else ", and try --mutual 3, which takes only pairs that are among each other's 3 nearest"
+            )
+        )
     if found.side.source is None and not arguments.keep:
         note(
             "note: descriptors do not say how large photos are, so the first copy stays; give the photos to keep the largest"

@@ -9,7 +9,7 @@ from oracles import named, unit_rows
 
 from isc_fast.matching.groups import components as components_module
 from isc_fast.matching.groups import leaders as leaders_module
-from isc_fast.matching.groups.components import find_chain, find_components
+from isc_fast.matching.groups.components import find_chain, find_components, find_crowd
 from isc_fast.matching.groups.leaders import choose_leaders
 from isc_fast.matching.pairs.self_join import self_join
 from isc_fast.matching.searchers.equal_rows import same_rows
@@ -153,3 +153,11 @@ def test_a_chain_is_told_from_a_group_of_copies():
     assert (chain.size, chain.threshold, chain.left) == (60, 0.53125, 1)
     assert find_chain(find_components([weak, strong], 120), 0.5) is None, "the largest group that is left is as large"
     assert find_chain(find_components([(row[:40], row[:40] + 1, weak[2][:40])], 120), 0.5) is None, "few photos"
+
+
+def test_a_crowd_is_a_large_group_whose_photos_are_not_equal():
+    rows = np.arange(59)
+    for score, count, expected in ((0.9, 59, 60), (0.995, 59, None), (0.9, 48, None)):
+        links = (np.zeros(count, np.int64), rows[:count] + 1, np.full(count, score, np.float32))
+        assert find_crowd(find_components([links], 100)) == expected, (score, count)
+    assert find_crowd(find_components([], 0)) is None

@@ -19,7 +19,8 @@ from ..searchers.best import rising
 
 _AT_ONCE = 1 << 22  # pairs that are gone through at a time
 _LEVELS = (1 / 16, 1 / 8, 1 / 4)  # of the way from the threshold to 1
-_LARGE = 50  # photos of a group that may be a chain
+_LARGE = 50  # photos of a group that may be a chain, or a crowd
+_EQUAL = 0.99  # of photos that people call equal
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,16 @@ def find_chain(components: Components, threshold: float) -> Chain | None:
         if left < size / 2:
             return Chain(size, level, left)
     return None
+
+
+def find_crowd(components: Components) -> int | None:
+    """The size of the largest group, if it is large and its photos are not simply equal.
+
+    Where `find_chain` finds no weak link in such a group, it is one photo with very many copies, or, more often, photos of one
+    kind: tiles of a texture, pictures of the night sky, screens of one program.
+    """
+    sizes = components.sizes()
+    size = int(sizes.max(initial=0))
+    if size < _LARGE or components.weakest()[int(sizes.argmax())] >= _EQUAL:
+        return None
+    return size

@@ -17,7 +17,7 @@ from ...evaluation.calibration import Task
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
 from ...files.rows import check_format, check_names
-from ...matching.groups.components import Chain, find_chain
+from ...matching.groups.components import Chain, find_chain, find_crowd
 from ...matching.pairs.left_out import read_left_out
 from ...matching.pairs.mutual import mutual_pairs
 from ...matching.pairs.pair_files import PairFiles
@@ -64,6 +64,8 @@ class DedupResult:
         threshold: the lowest score of a pair.
         said: where the threshold comes from, in words.
         chain: says that the largest group hangs together by weak links; None where it does not.
+        crowd: the size of the largest group, where it is large and does not fall apart; see
+            `isc_fast.matching.groups.components.find_crowd`.
         page: the page of the groups; None where there are no photos, or no groups.
         files: what was written, by name.
         side: the photos, with what the extraction says of them.
@@ -88,6 +90,7 @@ class DedupResult:
     equal: dict[str, int] | None = None
     spared: int = 0
     chain: Chain | None = None
+    crowd: int | None = None
     page: Path | str | None = None
     files: dict[str, Path | str] = field(default_factory=dict)
     hubs: int = 0
@@ -119,6 +122,7 @@ class DedupResult:
             **{name: getattr(self, name) for name in names},
             "threshold_comes_from": self.said,
             "chain": None if self.chain is None else vars(self.chain),
+            "crowd": self.crowd,
             "failures": len(self.side.made.failures) if self.side.made else 0,
             "page": None if self.page is None else str(self.page),
             **({} if self.aligned is None else {"aligned": self.aligned}),
@@ -241,6 +245,7 @@ def find_duplicates(
                 pairs = kept
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
+            crowd = None if chain else find_crowd(made.components)
             own.clear()
             files, aligned = write_everything(
                 made,
@@ -271,6 +276,7 @@ def find_duplicates(
             threshold=threshold,
             said=said,
             chain=chain,
+            crowd=crowd,
             page=page and own.named(page),
             files={name: own.named(file) for name, file in files.items()},
             side=side,

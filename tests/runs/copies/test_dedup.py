@@ -338,6 +338,21 @@ def test_the_page_says_how_many_that_stay_it_does_not_show(tmp_path):
     assert "2 more that could go are not shown; 3 more that stay are not shown" in page
 
 
+def test_photos_of_one_kind_are_warned_of(tmp_path, capsys):
+    """Sixty rows at a cosine of 0.9 to each other: nothing is weaker than the rest, so no threshold is named."""
+    rows = np.zeros((60, 64), np.float32)
+    rows[:, 0] = 0.9**0.5
+    rows[np.arange(60), 1 + np.arange(60)] = 0.1**0.5
+    write_descriptors(tmp_path / "c.h5", Descriptors(rows, [f"{row:02d}" for row in range(60)]))
+    for more in ([], ["--mutual", "3"]):
+        command = ["dedup", str(tmp_path / "c.h5"), "-o", str(tmp_path / "out"), "--threshold", "0.5", "--json", *more]
+        assert main(command) == 0
+        said = capsys.readouterr()
+        assert "the largest group has 60 photos and does not fall apart at higher thresholds" in said.err
+        assert ("try --mutual 3" in said.err) == (not more)
+        assert json.loads(said.out)["crowd"] == 60
+
+
 def test_all_duplicates(tmp_path, folder, engine):
     everything = tmp_path / "all"
     everything.mkdir()
