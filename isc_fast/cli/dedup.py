@@ -111,7 +111,7 @@ def run(arguments: Namespace) -> int:
     if found.crowd:
         note(
             f"warning: the largest group has {found.crowd} photos and does not fall apart at higher thresholds: these are "
-            "very many copies of one photo, or photos of one kind, such as tiles of a texture; look at the page before anything goes"
+            "very many copies of one photo, or photos of one kind, such as tiles of one texture; look at the page first"
             + (
                 ""
                 if arguments.mutual
