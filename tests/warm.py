@@ -4,8 +4,8 @@
 
 Torch with its friends takes two to four seconds of processor time in every new Python. What is started here is a process like any
 other: it has its own number, environment, folder, streams, signals and status, and the script or module is its ``__main__``. Only
-imports are done already, and all have the same seed of hashes. Torch has one thread, because its libraries read OMP_NUM_THREADS
-when they are loaded.
+imports are done already. What Python and libraries read when they start is the same for all: the seed of hashes, PYTHONPATH, and
+OMP_NUM_THREADS, by which torch has one thread.
 
 A program whose start is what is tested is started by `subprocess`, and so is every program here where coverage is measured.
 """
@@ -27,7 +27,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 EXTRACTION = (
     *("h5py", "numpy.random", "simplejpeg", "cykooz_resizer", "sqlite3"),
@@ -38,6 +38,7 @@ TORCH = (
     *("isc_fast.export", "isc_fast.training.run", "isc_fast.training.distillation"),
 )
 _LARGEST = 1 << 17  # bytes of a request: words and an environment
+_SPENT_S = [0.0]
 
 
 class Started:
@@ -83,8 +84,10 @@ class Started:
     def _end(self, timeout: float) -> int:
         self._status.settimeout(timeout)
         with self._status, self._status.makefile("r") as lines:
-            self._pid = int(lines.readline())
-            return int(lines.readline())
+            self._pid = int(lines.readline() or gone())
+            code, spent_s = (lines.readline() or gone()).split()
+            _SPENT_S[0] += float(spent_s)
+            return int(code)
 
     def _kill(self) -> None:
         if self._cold:
@@ -93,6 +96,16 @@ class Started:
         elif hasattr(self, "_pid"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
+
+
+def gone() -> NoReturn:
+    """Say that nobody is left who knows how a program ended."""
+    raise RuntimeError("the process that forks programs has ended; its standard error may say why")
+
+
+def spent_s() -> float:
+    """The processor time of all programs that have ended; they are not children of this process, whose times lack it."""
+    return _SPENT_S[0]
 
 
 def run(
@@ -159,9 +172,9 @@ def _watch(request: list[Any], fds: list[int]) -> int:
         os._exit(_become(*request, fds))
     with socket.socket(fileno=fds[0]) as status:
         status.send(f"{pid}\n".encode())
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, ended, used = os.wait4(pid, 0)
         with contextlib.suppress(BrokenPipeError):
-            status.send(f"{code}\n".encode())
+            status.send(f"{os.waitstatus_to_exitcode(ended)} {used.ru_utime + used.ru_stime}\n".encode())
     return 0
 
 

@@ -68,6 +68,13 @@ def test_ends_are_told(script, text, status, heard):
     assert heard in done.stderr
 
 
+def test_their_processor_time_is_known(script):
+    before = warm.spent_s()
+    text = "import time\nwhile time.process_time() < 0.3: pass"
+    assert warm.run([script(text)], timeout=60).returncode == 0
+    assert warm.spent_s() - before > 0.25
+
+
 def test_a_module_is_run_too():
     done = warm.run(["-m", "isc_fast", "--version"], timeout=60)
     assert (done.returncode, done.stdout[:9]) == (0, "isc-fast ")
