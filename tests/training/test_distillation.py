@@ -153,7 +153,7 @@ def test_two_processes_equal_one(run, tmp_path):
     one, two = (losses(tmp_path / f"{ranks}.onnx") for ranks in (1, 2))
     assert len(one) == STEPS
     np.testing.assert_allclose(two[0], one[0], rtol=1e-5)
-    # A first step of Adam follows the signs of gradients, and those that are nearly 0 have another one in another order of adding.
+    # A first step of Adam follows the signs of gradients, and a sum near 0 has another one in another order.
     np.testing.assert_allclose(two, one, rtol=1e-2)
     first, second = (load_engine(tmp_path / f"{ranks}.onnx").spec.teacher for ranks in (1, 2))
     assert first["cosine_mean"] == pytest.approx(second["cosine_mean"], abs=1e-3)
