@@ -28,6 +28,7 @@ FEWEST = 100
 HIGHEST = 0.9
 """A threshold above this finds hardly any copy; then the negatives themselves hold copies of each other."""
 _MOST = 16_384
+_NAMED = 3  # negatives that are alike; two may be one pair by chance, as the default threshold expects
 
 
 def check_count(count: int) -> None:
@@ -51,22 +52,27 @@ class Unrelated:
         negatives: how many there are.
         pairs: how many pairs of them were compared.
         tail: the highest scores above 0, falling ``(t,)``.
+        level: the cosine from which on two photos count as copies; None where nobody knows it.
+        alike: how many negatives are so like another one.
     """
 
     negatives: int
     pairs: float
     tail: Floats
+    level: float | None = None
+    alike: int = 0
 
     @classmethod
-    def of(cls, negatives: Descriptors, searcher: Searcher) -> Self:
+    def of(cls, negatives: Descriptors, searcher: Searcher, level: float | None = None) -> Self:
         """Compare negatives with each other; of more than 16,384, so many with all.
 
         Args:
             negatives: plain ones, ``(n, d)``. Of several views of a photo, the whole photo counts.
             searcher: compares.
+            level: see `Unrelated`.
 
         Raises:
-            InputError: there are too few of them.
+            InputError: there are too few of them, or half of them are as like another one as copies are.
         """
         whole = whole_of(negatives)
         count = len(whole)
@@ -76,10 +82,17 @@ class Unrelated:
         others = places != rows[:, None]
         others[others.all(axis=1), -1] = False  # of many equal rows, a row itself need not be among the nearest
         scores = near[others].reshape(len(rows), SCORE_K + 1).astype(np.float64)
+        alike = 0 if level is None else int((scores.max(axis=1) >= level).sum() * (count / len(rows)))
+        if 2 * alike > count:
+            raise InputError(
+                f"{alike} of the {count} negatives are as like another one as copies are, at a cosine of {level:.2f} and above; "
+                "negatives match nothing, and not each other: isc-fast dedup and isc-fast remove leave one of each; or choose a "
+                "threshold: --threshold (in Python threshold)"
+            )
         # A score that is not among these lies below the mean of the three highest: it becomes negative.
         made = scores - SCORE_BETA * (scores.sum(axis=1, keepdims=True) - scores) / SCORE_K
         falling = np.sort(made[made > 0])[::-1][:TAIL]
-        return cls(count, float(len(rows)) * (count - 1), falling)
+        return cls(count, float(len(rows)) * (count - 1), falling, level, alike)
 
     def false_share(self, threshold: float) -> float:
         """The share of unrelated pairs that reach a threshold above 0."""
@@ -113,7 +126,13 @@ class Unrelated:
         """What `threshold` stands for, in one sentence; ``compared`` says how much is compared, such as ``"300 pairs"``."""
         allowed = false_pairs_allowed(photos)
         expected = f"{allowed:.3g} wrong pair{'s' * (allowed != 1)}"
-        return (
+        words = (
             f"at most {expected} expected among {compared}, if their photos are as unlike each other as the {self.negatives} "
             "negatives are"
+        )
+        if self.alike < _NAMED:
+            return words
+        return (
+            f"{words}; {self.alike} of these are as like another one as copies are (a cosine of {self.level:.2f} and above), "
+            "which raises the threshold: if they are copies, leave one of each (isc-fast dedup, isc-fast remove)"
         )

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import OutputError
-from ..stores.urls import BUCKETS, is_url, unfold
+from ..stores.urls import BUCKETS, is_url, read_name, unfold
 from .atomic import (
     forget,
     keep_temporaries,
@@ -233,6 +233,7 @@ def home_of(place: str | os.PathLike[str] | Home) -> Home:
 
     Raises:
         OutputError: it is an address where nothing can be listed or written.
+        InputError: it is an address that names no bucket, or has a password in it.
         MissingExtraError: it is an address, and obstore is not installed.
     """
     if isinstance(place, Home):
@@ -246,7 +247,7 @@ def home_of(place: str | os.PathLike[str] | Home) -> Home:
         )
     from .bucket_home import BucketHome
 
-    return BucketHome(name)
+    return BucketHome(read_name(name))
 
 
 def is_bucket(place: str | os.PathLike[str] | Home) -> bool:

@@ -38,6 +38,7 @@ SHARED = (
     *("calibration.py", "evidence.py"),  # what is found, not descriptors; see below
     "peer_engines.py",  # what networks find; see below
     "first_result.py",  # times of steps; see below
+    "scale_work.py",  # its workers
     "scale.py",  # costs outside decoding and the network, and arithmetic with them; see below
 )
 ROWS = {"gpu_pipeline.py": ("--only", "reference", "onnx")}  # that a .pt2 is made and runs is seen in gpu_engine.py

@@ -97,6 +97,24 @@ def test_copies_among_the_negatives_raise_the_threshold_and_are_named():
         of(twice).threshold(10, 1e8)
 
 
+def test_negatives_that_are_alike_are_counted():
+    rows = unit_rows(1, 300, 64)
+    twice = np.concatenate([rows, rows[:5]])
+    searcher = CpuSearcher()
+    found = Unrelated.of(named(twice), searcher, 0.9)
+    assert found.alike == 10
+    assert "; 10 of these are as like another one as copies are (a cosine of 0.90 and above)" in found.in_words(
+        10, "9 pairs"
+    )
+    assert "alike" not in of(rows).in_words(10, "9 pairs")
+    assert Unrelated.of(named(rows), searcher, 0.9).alike == 0
+    same = np.repeat(rows[:1], 150, axis=0)
+    with pytest.raises(
+        InputError, match=r"150 of the 150 negatives are as like another one as copies are, at a cosine of 0\.90"
+    ):
+        Unrelated.of(named(same), searcher, 0.9)
+
+
 def test_of_views_the_whole_photo_counts():
     rows = unit_rows(1, 300, DIM)
     both = np.concatenate([rows, unit_rows(2, 300, DIM)], axis=1)

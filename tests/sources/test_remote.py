@@ -268,7 +268,6 @@ def test_bad_inputs_are_one_line(tmp_path, bucket, engine, name, message):
     "command",
     [
         "extract {} --engine demo -o s3://bucket/out.h5",
-        "dedup {} -o s3://bucket/out/",
         "report none.csv --queries {} --references {} -o s3://bucket/page.html",
     ],
 )

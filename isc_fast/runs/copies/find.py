@@ -186,6 +186,8 @@ def find_copies(
     if against is not None and threshold is None:
         against.check_threshold()
     check(threshold)
+    if k < 1:
+        raise InputError(f"k must be at least 1, not {k}")
     left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)

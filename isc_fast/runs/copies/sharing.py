@@ -86,8 +86,10 @@ def asked_of(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items() if is_bucket(given["output"]) else ():
         if name in _INPUTS:
             asked[name] = [real(one) for one in names_of(value)]
-        elif name in _LISTS:
+        elif name in _LISTS or (name == "negatives" and value is not None and os.path.isfile(value)):
             asked[name] = None if value is None else _digest(value)
+        elif name == "negatives":
+            asked[name] = None if value is None else real(os.fspath(value))
         elif name not in _HOW:
             asked[name] = value if value is None or isinstance(value, (str, int, float)) else str(value)
     return asked

@@ -31,14 +31,17 @@ def _rows(seen: Glance) -> Facts:
     return {"rows": seen.count(), "columns": list(seen.columns)}
 
 
-def _column_counts(name: str) -> Callable[[Glance], Facts]:
-    """How many rows there are, and in a CSV or JSON lines how many of them with each value of a column."""
+def _column_counts(name: str, key: str = "") -> Callable[[Glance], Facts]:
+    """How many rows there are, and in a CSV or JSON lines how many of them with each value of a column.
+
+    The counts stand under the column's name, or under ``key``: ``kind`` is the kind of the file itself.
+    """
 
     def facts(seen: Glance) -> Facts:
         found = _rows(seen)
         if seen.suffix in RECORD_SUFFIXES:
             values = Counter(row.get(name) for _, row in read_records(str(seen.path)))
-            found |= {name: {str(value): count for value, count in values.most_common(_MOST_VALUES) if value}}
+            found |= {key or name: {str(value): count for value, count in values.most_common(_MOST_VALUES) if value}}
         return found
 
     return facts
@@ -175,7 +178,7 @@ TABLES = (
         "the photos of a collection that match each other, of isc-fast dedup",
         "look at dedup.html beside it; remove.csv beside it has what could go",
         _has("id", "other_id", "score", "kind"),
-        _column_counts("kind"),
+        _column_counts("kind", "kinds_of_rows"),
     ),
     FileKind(
         "groups",
@@ -189,7 +192,7 @@ TABLES = (
         "the photos that could go from a collection, each with the one that stays, of isc-fast dedup",
         _REMOVE,
         _has("id", "kept_id", "score", "kind", "bytes"),
-        _column_counts("kind"),
+        _column_counts("kind", "kinds_of_rows"),
     ),
     FileKind(
         "leaks",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...descriptors.formats.table import open_any
 from ...descriptors.store import Descriptors
+from ...engines.operating_point import OperatingPoint
 from ...errors import InputError
 from ...evaluation.unrelated import Unrelated, check_count
 from ...matching.normalizing.methods import NES, SCORE, method_of, normalize_to_file
@@ -98,7 +99,10 @@ class Against:
 
     def unrelated(self, negatives: Descriptors, searcher: Searcher) -> Unrelated:
         """How high unrelated pairs score, by which a threshold is chosen where none was given; see `check_threshold`."""
-        return Unrelated.of(negatives, searcher)
+        made_by, count = negatives.provenance.engine, len(negatives)
+        point = OperatingPoint.read(made_by.operating_point) if made_by else None
+        level = None if point is None else point.threshold(count, count * (count - 1) / 2)
+        return Unrelated.of(negatives, searcher, level)
 
     @property
     def commands(self) -> str:

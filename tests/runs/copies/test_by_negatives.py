@@ -171,6 +171,7 @@ REFUSED = {
         ["--negatives", "s"],
         "default threshold does not hold with negatives that are subtracted",
     ),
+    "no matches": (["--negatives", "n", "-k", "0"], "k must be at least 1, not 0"),
     "no negatives": (["--method", "score"], "the method says what becomes of negatives; give them: --negatives FILE"),
     "an array of jobs": (
         ["--negatives", "n", "--num-shards", "2", "--shard-index", "0"],

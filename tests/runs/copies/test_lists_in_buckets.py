@@ -245,6 +245,7 @@ def test_what_is_no_output_is_one_line(tmp_path, photos, bucket, capsys):
             (f"{bucket.url}/mine/", f"holds 'pairs.csv', and isc-fast {verb} writes only to a prefix of its own"),
             (f"{bucket.url}/object", "is an object, and isc-fast"),
             ("s3://no-such-bucket/out/", "there is no bucket s3://no-such-bucket"),
+            ("s3://", "s3:// names no bucket; expected s3://NAME/KEY"),
             ("https://host/out/", "of all outputs, a bucket takes"),
         ):
             assert main([*line, "--threshold", "0.9", "-o", name]) == 1

@@ -126,6 +126,10 @@ def test_dedup_in_every_format(tmp_path, both):
         assert len(told["engine_id"]) == 64
         assert describe_file(out / f"remove.{form}").facts["rows"] == 3
         assert describe_file(out / "dedup.html").facts["pairs"] == 3
+        if form == "csv":
+            made = describe_file(out / "pairs.csv").to_dict()
+            assert made["kind"] == describe_file(out / "pairs.csv").kind
+            assert sum(made["kinds_of_rows"].values()) in (0, made["rows"])
 
 
 def test_find_and_what_follows(tmp_path, sides):
