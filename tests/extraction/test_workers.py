@@ -121,6 +121,12 @@ def lives(pid: int) -> bool:
     return state not in "ZX"
 
 
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped: one that is still on its way may see its parent end, and end the process."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+
+
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -442,6 +448,7 @@ def test_nobody_else_begins_while_one_of_them_lives(tmp_path, inputs, whole, pro
     with command(processes, inputs, "-o", output) as process:
         pids = processes.pids()
         os.kill(pids[1], signal.SIGSTOP)
+        until(lambda: stands_still(pids[1]), 10)
         process.kill()
         process.wait(timeout=30)
         until(lambda: not lives(pids[0]), 10)
