@@ -128,13 +128,18 @@ def check_search(
     Raises:
         MismatchError, InputError: they cannot.
     """
-    _check_counts(k, max_pairs)
+    check_counts(k, max_pairs)
     _check_sides(queries, references, metric)
     _check_threshold(threshold, metric, (queries, references))
     _check_ids(queries, references)
 
 
-def _check_counts(k: int | None, max_pairs: int | None) -> None:
+def check_counts(k: int | None, max_pairs: int | None) -> None:
+    """See that limits of a search are in range; see `search`.
+
+    Raises:
+        InputError: one is not.
+    """
     for name, limit in (("k", k), ("max_pairs", max_pairs)):
         if limit is not None and limit < 1:
             raise InputError(f"{name} must be at least 1, not {limit}")

@@ -38,7 +38,7 @@ from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
-from .sharing import Waits, asked_of, hold, shared_output, shared_sides
+from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 
 _OWN = ("dedup.json", r"photos\.h5|pairs|" + OWN)
 MAX_GROUP = 12
@@ -46,7 +46,7 @@ MAX_GROUPS = 100
 
 
 @dataclass(frozen=True)
-class DedupResult:
+class DedupResult(Shared):
     """What `find_duplicates` found.
 
     Attributes:
@@ -96,11 +96,6 @@ class DedupResult:
     hubs: int = 0
     aligned: int | None = None
     waits: Waits | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the lists are there. They are not where other jobs still compare."""
-        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""

@@ -21,6 +21,7 @@ from ...files.homes import is_bucket
 from ...matching.groups.hubs import Hub, hubs_of_matches
 from ...matching.lists.matches import Matches, write_matches
 from ...matching.pairs.left_out import LeftOut, read_left_out
+from ...matching.two_sides import check_counts
 from ...review.page import DEFAULT_ROWS, pairs_of
 from ...review.page import choose as choose_rows
 from ...review.pairs import Chances, ReviewPage, with_chances
@@ -37,7 +38,7 @@ from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .find_search import search_sides
-from .sharing import Waits, asked_of, hold, shared_output, shared_sides
+from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 from .suggestions import write_suggestions
 
 _OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs|" + OWN)
@@ -47,7 +48,7 @@ K = 10
 
 
 @dataclass(frozen=True)
-class FindResult:
+class FindResult(Shared):
     """What `find_copies` found.
 
     Attributes:
@@ -85,11 +86,6 @@ class FindResult:
     suggestions: Path | str | None = None
     waits: Waits | None = None
     method: str | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the result is there. It is not where other jobs still compare."""
-        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -186,8 +182,7 @@ def find_copies(
     if against is not None and threshold is None:
         against.check_threshold()
     check(threshold)
-    if k < 1:
-        raise InputError(f"k must be at least 1, not {k}")
+    check_counts(k, None)
     left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)

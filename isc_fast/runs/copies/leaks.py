@@ -33,7 +33,7 @@ from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .leak_lists import RECIPES, Leaks, follow, write_everything
 from .leak_search import compare_sets, matched_in
-from .sharing import Waits, asked_of, hold, shared_output, shared_sides
+from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 
 _OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs|" + OWN)
 
@@ -59,7 +59,7 @@ class SetLeak:
 
 
 @dataclass(frozen=True)
-class LeaksResult:
+class LeaksResult(Shared):
     """What `find_leaks` found.
 
     Attributes:
@@ -94,11 +94,6 @@ class LeaksResult:
     hubs: int = 0
     aligned: int | None = None
     waits: Waits | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the result is there. It is not where other jobs still compare."""
-        return self.waits is None
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON."""

@@ -67,6 +67,17 @@ class Waits:
         return cls(folder, tasks, tasks - missing)
 
 
+class Shared:
+    """What `isc_fast.find_copies` and its neighbours return: several jobs may share the comparison, and only the last has all."""
+
+    waits: Waits | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the result is there. It is not where other jobs still compare."""
+        return self.waits is None
+
+
 _HOW = frozenset("output describing progress search_device search_workers search_cluster search_share link_to".split())
 """Arguments of `isc_fast.find_copies` and its neighbours that do not decide what lies in the output."""
 _INPUTS = ("photos", "queries", "references", "train", "evaluations")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ...descriptors.formats.table import open_any
 from ...descriptors.store import Descriptors
-from ...engines.operating_point import OperatingPoint
 from ...errors import InputError
 from ...evaluation.unrelated import Unrelated, check_count
 from ...matching.normalizing.methods import NES, SCORE, method_of, normalize_to_file
@@ -17,6 +16,7 @@ from ...matching.normalizing.score_normalization import SCORE_K
 from ...matching.normalizing.stamps import check_negatives, refuse_as_negatives, refuse_smoothed
 from ...matching.normalizing.subtraction import NES_ITERATIONS
 from ...matching.searchers.searcher import Searcher
+from .thresholds import carried_point
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ class Against:
 
     def unrelated(self, negatives: Descriptors, searcher: Searcher) -> Unrelated:
         """How high unrelated pairs score, by which a threshold is chosen where none was given; see `check_threshold`."""
-        made_by, count = negatives.provenance.engine, len(negatives)
-        point = OperatingPoint.read(made_by.operating_point) if made_by else None
+        point, count = carried_point(negatives), len(negatives)
         level = None if point is None else point.threshold(count, count * (count - 1) / 2)
         return Unrelated.of(negatives, searcher, level)
 

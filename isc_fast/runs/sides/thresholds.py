@@ -135,6 +135,12 @@ def choose_for_search(wanted: Threshold, queries: Descriptors, references: Descr
     return choose(wanted, [queries, references], Task(pairs, len(queries)), f"{pairs} pairs")
 
 
+def carried_point(descriptors: Descriptors) -> OperatingPoint | None:
+    """What the engine of some descriptors was measured at; None where it does not say."""
+    engine = descriptors.provenance.engine
+    return OperatingPoint.read(engine.operating_point) if engine else None
+
+
 def carried(descriptors: Descriptors) -> OperatingPoint:
     """What the engine of some descriptors was measured at.
 
@@ -147,7 +153,7 @@ def carried(descriptors: Descriptors) -> OperatingPoint:
             "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
             "threshold)"
         )
-    point = OperatingPoint.read(record.engine.operating_point) if record.engine else None
+    point = carried_point(descriptors)
     if point is None:
         raise InputError(
             "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "
