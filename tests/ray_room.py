@@ -17,9 +17,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+import processes
+from processes import lives as lives
 
 SITE = """
 import json, os, sys
@@ -79,18 +81,8 @@ WAIT_S = 240.0
 
 
 def until(condition: Callable[[], object], seconds: float = WAIT_S, every: float = 0.1) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(every)
-
-
-def lives(pid: int) -> bool:
-    """A process that has ended and that nobody has asked for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    """See `processes.until`: what a cluster does takes longer."""
+    processes.until(condition, seconds, every)
 
 
 class Node:

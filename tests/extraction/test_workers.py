@@ -14,12 +14,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_gpu import FakeCuda
+from processes import lives, stands_still, until
 
 import isc_fast
 from isc_fast.cli.main import main
@@ -110,28 +110,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, folder_of: Callable[[Path, 
 def whole(inputs: Path) -> bytes:
     """The result of one process."""
     return extract(inputs, "demo", inputs.parent / "whole.h5", devices="cpu", **SIZES).path.read_bytes()
-
-
-def lives(pid: int) -> bool:
-    """A process that has ended and that nobody has asked for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
-
-
-def stands_still(pid: int) -> bool:
-    """Whether every thread of a process is stopped: one that is still on its way may see its parent end, and end the process."""
-    threads = Path(f"/proc/{pid}/task").glob("*/stat")
-    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
 
 
 def parts_of(output: Path) -> list[str]:
