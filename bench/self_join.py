@@ -1,4 +1,4 @@
-"""All pairs of one collection above a score: ours and faiss' range search, by size; then groups and leaders of many pairs.
+"""All pairs of one collection above a score, by size: ours beside what others do; then groups and leaders of many pairs.
 
     python bench/self_join.py                                20,000 and 60,000 rows of 256 numbers; 10 million pairs
     python bench/self_join.py --rows 300000 1000000 --only isc_fast      ours alone; faiss' takes hours
@@ -6,8 +6,11 @@
 
 Rows have unit length, and one in a hundred is a near copy of another one. faiss' flat range search, which most scripts for
 de-duplication end in, compares each two rows twice, finds each row to be like itself, and keeps everything in memory; the second
-half is dropped here. Each figure is of a process of its own, which also measures how much memory it takes beyond the rows. The
-ways run in turn. Ours reads the rows from a descriptor file, as `isc-fast dedup` does, and writes pairs to files.
+half is dropped here. Where they are installed, scikit-learn is measured as FiftyOne's de-duplication asks it, and `imagededup`,
+which makes a matrix of all scores and is left out beyond 30,000 rows.
+
+Each figure is of a process of its own, which also measures how much memory it takes beyond the rows. The ways run in turn. Ours
+reads the rows from a descriptor file, as `isc-fast dedup` does, and writes pairs to files.
 
 The graph of the second part is random: a million photos, each pair with a near number. `scipy`'s components are measured beside
 ours, which find each group's weakest link too.
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -33,12 +37,17 @@ from harness import finish
 from rows import make_rows
 
 THRESHOLD = 0.5
-OURS, FAISS = "isc_fast", "faiss range_search"
+OURS, FAISS, SKLEARN, IMAGEDEDUP = "isc_fast", "faiss range_search", "scikit-learn radius", "imagededup"
 
 
 def peak_mb() -> float:
     """Return the most memory that this process has taken, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cpu_s_of_all() -> float:
+    """Return the processor time of this process and of those that it started, in seconds."""
+    return sum(os.times()[:4])
 
 
 def ours(file: Path) -> Iterator[Any]:
@@ -72,7 +81,42 @@ def by_faiss(file: Path) -> Iterator[Any]:
     yield first[once], labels[once], scores[once]
 
 
-WAYS = {OURS: ours, FAISS: by_faiss}
+def by_sklearn(file: Path) -> Iterator[Any]:
+    """Yield the pairs found by scikit-learn as FiftyOne asks it: all rows within a Euclidean distance of each row."""
+    from sklearn.neighbors import NearestNeighbors
+
+    from isc_fast.descriptors.store import load_descriptors
+
+    rows = load_descriptors(file).vectors
+    distances, near = NearestNeighbors(metric="euclidean").fit(rows).radius_neighbors(rows, np.sqrt(2 - 2 * THRESHOLD))
+    first = np.repeat(np.arange(len(rows)), [len(found) for found in near])
+    second = np.concatenate(near)
+    once = second > first
+    yield first[once], second[once], 1 - np.concatenate(distances)[once] ** 2 / 2
+
+
+def by_imagededup(file: Path) -> Iterator[Any]:
+    """Yield the pairs of `imagededup`'s function for encodings: a matrix of scores in half precision, and a loop over rows."""
+    import logging
+
+    from imagededup.methods.cnn import CNN
+
+    from isc_fast.descriptors.store import load_descriptors
+
+    rows = load_descriptors(file).vectors
+    finder = object.__new__(CNN)  # its constructor loads a network, which finding the pairs does not need
+    finder.logger, finder.verbose = logging.getLogger(__name__), False
+    found = finder.find_duplicates(encoding_map=dict(enumerate(rows)), min_similarity_threshold=THRESHOLD)
+    first = np.repeat(np.arange(len(rows)), [len(found[row]) for row in range(len(rows))])
+    second = np.array([other for row in range(len(rows)) for other in found[row]], np.int64)
+    once = second > first
+    first, second = first[once], second[once]
+    yield first, second, finder.cosine_scores[first, second].astype(np.float32)
+
+
+WAYS = {OURS: ours, FAISS: by_faiss, SKLEARN: by_sklearn, IMAGEDEDUP: by_imagededup}
+MOST_ROWS = {IMAGEDEDUP: 30_000}
+MODULES = {FAISS: "faiss", SKLEARN: "sklearn", IMAGEDEDUP: "imagededup"}
 
 
 def one(way: str, file: Path) -> None:
@@ -80,14 +124,16 @@ def one(way: str, file: Path) -> None:
     from isc_fast.matching.searchers.searcher import open_searcher
 
     open_searcher().knn(np.eye(64, dtype=np.float32), [np.eye(64, dtype=np.float32)], 1)  # loads the libraries
-    before, began, used = peak_mb(), time.perf_counter(), time.process_time()
+    for module in {"sklearn": ["sklearn.neighbors"], "imagededup": ["imagededup.methods.cnn"]}.get(
+        MODULES.get(way, ""), []
+    ):
+        importlib.import_module(module)
+    before, began, used = peak_mb(), time.perf_counter(), cpu_s_of_all()
     parts = [[np.asarray(side) for side in pairs] for pairs in WAYS[way](file)]
-    seconds, cpu_s = time.perf_counter() - began, time.process_time() - used
+    seconds, cpu_s = time.perf_counter() - began, cpu_s_of_all() - used
     first, second, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
     order = np.lexsort((second, first))
-    np.save(
-        file.with_suffix(f".{way[:3]}.npy"), np.stack([first[order], second[order], scores[order]]).astype(np.float64)
-    )
+    np.save(file.with_suffix(f".{way}.npy"), np.stack([first[order], second[order], scores[order]]).astype(np.float64))
     print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "beyond_mb": peak_mb() - before, "pairs": len(first)}))
 
 
@@ -115,15 +161,23 @@ def join_row(rows: int, dim: int, rounds: int, ways: Sequence[str], folder: Path
         way: {key: statistics.median(turn[key] for turn in turns) for key in turns[0]} for way, turns in found.items()
     }
     for way in ways:
-        row[way]["beyond_the_rows_mb"] = row[way].pop("beyond_mb") - (rows * dim * 4 / 2**20 if way == FAISS else 0)
-    if len(ways) == len(WAYS):
-        own, other = (np.load(file.with_suffix(f".{way[:3]}.npy")) for way in (OURS, FAISS))
-        row["same_pairs"] = own.shape == other.shape and bool((own[:2] == other[:2]).all())
-        row["cosine"] = (
-            float(own[2] @ other[2] / np.linalg.norm(own[2]) / np.linalg.norm(other[2])) if row["same_pairs"] else 0.0
-        )
-        row["ratio"] = row[FAISS]["seconds"] / row[OURS]["seconds"]
+        row[way]["beyond_the_rows_mb"] = row[way].pop("beyond_mb") - (rows * dim * 4 / 2**20 if way != OURS else 0)
+    if OURS in ways:
+        own = np.load(file.with_suffix(f".{OURS}.npy"))
+        for way in ways:
+            row[way] |= compared(own, np.load(file.with_suffix(f".{way}.npy")), rows)
+            row[way]["ratio"] = row[way]["seconds"] / row[OURS]["seconds"]
     return row
+
+
+def compared(own: np.ndarray[Any, Any], other: np.ndarray[Any, Any], rows: int) -> dict[str, float]:
+    """Compare two lists of pairs: the share of all their pairs that both have, and how their scores of these agree."""
+    _, mine, theirs = np.intersect1d(*(one[0] * rows + one[1] for one in (own, other)), return_indices=True)
+    first, second = own[2][mine], other[2][theirs]
+    return {
+        "common": len(mine) / max(1, own.shape[1] + other.shape[1] - len(mine)),
+        "cosine": float(first @ second / np.linalg.norm(first) / np.linalg.norm(second)) if len(mine) else 0.0,
+    }
 
 
 def groups_row(photos: int, pairs: int) -> dict[str, Any]:
@@ -177,19 +231,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.smoke:
         given.rows, given.dim, given.pairs, given.rounds = [3000], 64, 20_000, 1
-    ways = [way for way in WAYS if given.only is None or given.only in way]
+    there = [way for way in WAYS if importlib.util.find_spec(MODULES.get(way, "isc_fast")) is not None]
+    ways = [way for way in there if given.only is None or given.only in way]
     joins = {}
     print(
-        f"{'rows':>9}  {'way':<20}{'seconds':>9}{'CPU s':>9}{'MB beyond the rows':>20}{'pairs':>10}{'× faiss':>9}  same pairs"
+        f"{'rows':>9}  {'way':<20}{'seconds':>9}{'CPU s':>9}{'MB beyond the rows':>20}{'pairs':>10}{'× ours':>9}{'common':>10}"
     )
     with tempfile.TemporaryDirectory() as scratch:
         for rows in given.rows:
-            row = joins[str(rows)] = join_row(rows, given.dim, given.rounds, ways, Path(scratch))
-            for way in ways:
+            able = [way for way in ways if rows <= MOST_ROWS.get(way, rows)]
+            row = joins[str(rows)] = join_row(rows, given.dim, given.rounds, able, Path(scratch))
+            for way in able:
                 told = row[way]
                 line = f"{rows:>9}  {way:<20}{told['seconds']:>9.2f}{told['cpu_s']:>9.2f}{told['beyond_the_rows_mb']:>20.0f}"
-                last = f"{row['ratio']:>9.2f}  {row['same_pairs']}" if way == OURS and "ratio" in row else ""
-                print(f"{line}{told['pairs']:>10.0f}{last}")
+                last = f"{told['ratio']:>9.2f}{told['common']:>10.3%}" if "ratio" in told else ""
+                print(f"{line}{told['pairs']:>10.0f}{last}", flush=True)
     groups = groups_row(max(100, given.pairs // 10), given.pairs)
     print(f"\n{groups['pairs']} pairs of {groups['photos']} photos")
     for name, words in (
@@ -199,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         if f"{name}_s" in groups:
             print(f"{words:<36}{groups[f'{name}_s']:>9.2f} s{groups[f'{name}_cpu_s']:>9.2f} CPU s")
-    compared = [row for row in joins.values() if "ratio" in row]
+    beside = [row[FAISS] for row in joins.values() if "ratio" in row.get(FAISS, ())]
     finish(
         {
             "bench": "self_join",
@@ -208,8 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rounds": given.rounds,
             "joins": joins,
             "groups": groups,
-            "ratio_to_best_reference": compared[-1]["ratio"] if compared else None,
-            "cosine_min": min((row["cosine"] for row in compared), default=None),  # of the scores of both ways' pairs
+            "ratio_to_best_reference": beside[-1]["ratio"] if beside else None,
+            "cosine_min": min((row["cosine"] for row in beside), default=None),  # of the scores of both ways' pairs
         }
     )
     return 0

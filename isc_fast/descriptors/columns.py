@@ -79,8 +79,9 @@ def write_facts(
     writer.file.create_dataset(f"failures/{name}", data=np.asarray(of_failures, dtype).reshape(-1, width))
 
 
-def read_facts(file: h5py.File, name: str) -> dict[str, h5py.Dataset]:
-    """The facts of an open file by the names that `Descriptors` gives them; nothing where it has none.
+def read_facts(file: h5py.File, name: str, rows: int, failures: int) -> dict[str, h5py.Dataset]:
+    """The facts of an open file of so many rows and failures, by the names that `Descriptors` gives them; nothing where it has
+    none.
 
     Raises:
         FormatError: they have another type or shape, or do not go with the rows or the failures.
@@ -89,12 +90,12 @@ def read_facts(file: h5py.File, name: str) -> dict[str, h5py.Dataset]:
         return {}
     dtype, width = _FACTS[name]
     found: dict[str, h5py.Dataset] = {}
-    for place, beside, attribute in (
-        (f"{name}s", "vectors", f"{name}s"),
-        (f"failures/{name}", "failures/id", f"failure_{name}s"),
+    for place, count, attribute in (
+        (f"{name}s", rows, f"{name}s"),
+        (f"failures/{name}", failures, f"failure_{name}s"),
     ):
         column = found[attribute] = dataset(file, place)
-        expected = (len(dataset(file, beside)), width)
+        expected = (count, width)
         if column.dtype != dtype or column.shape != expected:
             raise FormatError(f"{place} of type {column.dtype} and shape {column.shape}, not {dtype} {expected}")
     return found

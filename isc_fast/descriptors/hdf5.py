@@ -14,7 +14,6 @@ import os
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -159,18 +158,19 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
         KeyError: there is no such data set.
         FormatError: it is kept elsewhere, or is no data set.
     """
-    found: Any = file
-    for part in name.split("/"):
-        if not isinstance(found, h5py.Group):
-            raise KeyError(name)
-        if not isinstance(found.get(part, getlink=True), h5py.HardLink):  # raises KeyError where there is nothing
+    at = file.id
+    for part in name.encode("utf-8", "surrogateescape").split(b"/"):
+        if not isinstance(at, h5py.h5g.GroupID) or not at.links.exists(part):
+            raise KeyError(f"there is no {name}")
+        if at.links.get_info(part).type != h5py.h5l.TYPE_HARD:
             raise FormatError(f"{name} is a link, which isc-fast does not follow")
-        found = found[part]
-    if not isinstance(found, h5py.Dataset):
+        at = h5py.h5o.open(at, part)
+    if not isinstance(at, h5py.h5d.DatasetID):
         raise FormatError(f"{name} is no data set")
-    if found.is_virtual or found.external:
+    made = at.get_create_plist()
+    if made.get_layout() == h5py.h5d.VIRTUAL or made.get_external_count():
         raise FormatError(f"{name} keeps its data in other files, which isc-fast does not read")
-    return found
+    return h5py.Dataset(at)
 
 
 def check_hdf5(path: str | os.PathLike[str]) -> bool:

@@ -278,9 +278,7 @@ class PartVectors(PartRows):
         if start is None:
             return super()._read(number, first, made)
         with files.raw(number) as stream:
-            stream.seek(start + first * made.itemsize * made.shape[1])
-            if stream.readinto(made) != made.nbytes:
-                raise FormatError("it ends before its rows do")
+            stream.read_at(start + first * made.itemsize * made.shape[1], made)
 
 
 class PartIds(FileIds):

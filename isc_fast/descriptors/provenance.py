@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -50,6 +51,7 @@ class Record:
         return replace(self, other=other, **{name: None for name in names if name in _kinds(type(self))})
 
 
+@cache
 def _kinds(record: type[Record]) -> dict[str, tuple[type, ...]]:
     """The types that each fact of a record may have, by the fact's name; the annotations say them."""
     hints = get_type_hints(record)

@@ -188,14 +188,15 @@ def open_descriptors(path: str | os.PathLike[str]) -> Iterator[Descriptors]:
             vectors = dataset(file, "vectors")
             if vectors.dtype.kind != "f":
                 raise FormatError(f"vectors of type {vectors.dtype}, not floats")
+            failures = StoredLedger(file, "failures", path)
             found = Descriptors(
                 vectors=vectors if vectors.dtype == np.float32 else AsFloat32(vectors),  # type: ignore[arg-type]
                 ids=StoredIds(dataset(file, "ids"), path),
                 meta=meta,
-                failures=StoredLedger(file, "failures", path),
+                failures=failures,
                 notes=StoredLedger(file, "notes", path) if "notes" in file else (),
-                **read_facts(file, "stamp"),
-                **read_facts(file, "digest"),
+                **read_facts(file, "stamp", len(vectors), len(failures)),
+                **read_facts(file, "digest", len(vectors), len(failures)),
             )
         yield found
 

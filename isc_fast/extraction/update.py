@@ -9,10 +9,10 @@ of an extraction of everything.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,19 @@ import numpy.typing as npt
 from ..descriptors.manifest import Manifest
 from ..descriptors.picking import some_rows
 from ..descriptors.provenance import Provenance
-from ..descriptors.store import Descriptors, open_descriptors
+from ..descriptors.store import Descriptors
 from ..descriptors.texts import ids_at
 from ..descriptors.writing import write_blocks
 from ..files.digests import Digests, all_digests, unknown_digests
 from ..files.lazy import BLOCK, Chosen, Joined, Mapped
 from ..files.ledger import TemporaryLedger, keep
 from ..items import Failure, Ints
-from ..sources.stamps import unknown
 from .changes import ANEW, failure_of
+from .gathered import Gathered
 from .job import Job, Outcome, Update, made_by, opened_output
 from .parts import InOrder, PartsFolder
 from .plan import Plan
-from .plan_folder import DEVICES, PlanFolder
+from .plan_folder import PlanFolder
 from .runners.base import Facts
 
 Rows = npt.NDArray[Any]
@@ -52,8 +52,8 @@ def bring_up_to_date(job: Job, update: Update, facts: Facts, parts: PartsFolder)
         OutputError: it cannot be written. The old one and the parts stay.
         DamageError: a part or the old output is damaged, and the old output stays.
     """
-    with opened_output(parts.output) as (whole, _):
-        return _Merge(job, update, whole, parts).write(facts)
+    with opened_output(parts.output) as (whole, _), _gathered(parts, job.plan, whole) as described:
+        return _Merge(job, update, whole, described, parts).write(facts)
 
 
 def write_updated_parts(
@@ -75,14 +75,12 @@ def write_updated_parts(
         OutputError: they cannot be written.
         DamageError: a part is damaged.
     """
-    return _Merge(Job(todo), update, whole, described).write_parts(folder, before)
+    with _gathered(described, todo, whole) as found:
+        return _Merge(Job(todo), update, whole, found, described).write_parts(folder, before)
 
 
-def _each(files: Sequence[Path], column: Callable[[Descriptors], Rows]) -> Iterator[Rows]:
-    """What a function gives of each part."""
-    for file in files:
-        with open_descriptors(file) as part:
-            yield column(part)
+def _gathered(parts: PartsFolder, plan: Plan, whole: Descriptors) -> closing[Gathered]:
+    return closing(Gathered(parts, plan, whole.width))
 
 
 class _Taken:
@@ -103,51 +101,34 @@ class _Taken:
         return rows[:count]
 
 
-def _vectors(found: Descriptors) -> Rows:
-    return np.asarray(found.vectors[:], np.float32)
-
-
-def _stamps(found: Descriptors) -> Rows:
-    return unknown(len(found)) if found.stamps is None else found.stamps[:]
-
-
-def _digests(found: Descriptors) -> Rows:
-    return all_digests(found.digests, len(found))
-
-
 class _Merge:
     """The rows of a new output: for each image of the plan from the old output or from a part; behind them what is gone."""
 
-    def __init__(self, job: Job, update: Update, whole: Descriptors, parts: PartsFolder) -> None:
+    def __init__(self, job: Job, update: Update, whole: Descriptors, described: Gathered, parts: PartsFolder) -> None:
         self.update, self.whole, self.dtype, self.inputs_id = update, whole, job.dtype, job.inputs_id
-        self.files: list[Path] = [parts.part(index) for index in range(job.plan.shard_count)]
+        self.described = described
         self.output, self.scratch, self.size = parts.output, parts.folder, job.plan.shard_size
         self.has = np.zeros(len(update.plan.items), bool)  # which images have a descriptor
         self.failures, self.notes = TemporaryLedger(), TemporaryLedger()
         self.failure_stamps: list[Ints] = []
         self.failure_digests: list[Digests] = []
         self.gone = update.changes.gone_rows if update.keep_gone else np.empty(0, np.int64)
-        self._read_ledgers(job, parts)
+        self._read_ledgers()
 
-    def _read_ledgers(self, job: Job, parts: PartsFolder) -> None:
-        """Find out which images have a descriptor, and gather failures and notes in the order of the plan."""
+    def _read_ledgers(self) -> None:
+        """Find out which images have a descriptor, and bring failures and notes into the order of the plan."""
         whole, origin, items = self.whole, self.update.changes.origin, self.update.plan.items
         old_failures, old_stamps = _Near(whole.failures), _table(whole.failure_stamps)
         old_digests, seen = all_digests(whole.failure_digests, len(whole.failures)), self.update.changes.seen
-        failed, noted = TemporaryLedger(), TemporaryLedger(whole.notes)
-        new_stamps: list[Ints] = []
-        new_digests: list[Digests] = []
+        new, noted = self.described, TemporaryLedger(whole.notes)
+        new_stamps, new_digests = new.failure_stamps, new.failure_digests
         places = {note.id: place for place, note in enumerate(noted)}  # of the notes that hold
-        for part in parts.opened(job.plan):
-            failed.extend(part.failures)
-            new_stamps += list(_table(part.failure_stamps))
-            new_digests += list(all_digests(part.failure_digests, len(part.failures)))
-            for id_ in part.ids:
-                places.pop(id_, None)  # it is of the photo that had the name before
-            places |= {note.id: len(noted) + place for place, note in enumerate(part.notes)}
-            noted.extend(part.notes)
-        rows, notes = _Near(failed), _Near(noted)
-        failure_of_id = {row.id: place for place, row in enumerate(failed)}
+        for id_ in new.ids if places else ():
+            places.pop(id_, None)  # it is of the photo that had the name before
+        places |= {note.id: len(noted) + place for place, note in enumerate(new.notes)}
+        noted.extend(new.notes)
+        rows, notes = _Near(new.failures), _Near(noted)
+        failure_of_id = {row.id: place for place, row in enumerate(new.failures)}
         for start in range(0, len(items), BLOCK):
             found, kept_notes = list[Failure](), list[Failure]()
             for number, item in enumerate(items[start : start + BLOCK], start):
@@ -187,13 +168,13 @@ class _Merge:
         if len(ids):
             write_blocks(
                 self.output,
-                self._rows(_vectors, self.whole.vectors),
+                self._rows(self.described.vectors(), self.whole.vectors),
                 ids=ids,
                 dim=self.whole.width,
                 meta=made_by(plan, facts, self.dtype, self.inputs_id),
                 failures=self.failures,
                 notes=self.notes,
-                stamps=self._rows(_stamps, self.whole.stamps, None if seen is None else seen.stamps),
+                stamps=self._rows(self.described.stamps(), self.whole.stamps, None if seen is None else seen.stamps),
                 failure_stamps=np.array(self.failure_stamps, np.int64).reshape(-1, 2),
                 digests=self._digest_rows() if with_digests else None,
                 failure_digests=np.array(self.failure_digests, np.uint8) if with_digests else None,
@@ -216,8 +197,8 @@ class _Merge:
         """
         plan, size = self.update.plan, self.update.plan.shard_size
         vectors, stamps = (
-            _Taken(self._rows(_vectors, self.whole.vectors)),
-            _Taken(self._rows(_stamps, self.whole.stamps)),
+            _Taken(self._rows(self.described.vectors(), self.whole.vectors)),
+            _Taken(self._rows(self.described.stamps(), self.whole.stamps)),
         )
         empty = np.empty((0, self.whole.width), np.float32), np.empty((0, 2), np.int64)
         failure_stamps = np.array(self.failure_stamps, np.int64).reshape(-1, 2)
@@ -251,12 +232,14 @@ class _Merge:
     def _digest_rows(self) -> Iterator[Rows]:
         old, seen = self.whole.digests, self.update.changes.seen
         table = unknown_digests(len(self.whole)) if old is None else old
-        return self._rows(_digests, table, None if seen is None else seen.digests)
+        return self._rows(self.described.digests(), table, None if seen is None else seen.digests)
 
-    def _rows(self, column: Callable[[Descriptors], Rows], old: Any, seen: Rows | None = None) -> Iterator[Rows]:
-        """A column of the new output, in blocks; where an image stays, as it was seen now, if it was looked at."""
+    def _rows(self, described: Iterator[Rows], old: Any, seen: Rows | None = None) -> Iterator[Rows]:
+        """A column of the new output, in blocks: of what was described, and of the old one or, where it was looked at, as it was
+        seen now.
+        """
         origin, number = self.update.changes.origin[self.has], np.flatnonzero(self.has)
-        fresh = _Taken(_each(self.files, column))
+        fresh = _Taken(described)
         step = self.whole.block_rows
         for start in range(0, len(origin), step):
             block = origin[start : start + step]
@@ -280,10 +263,7 @@ class _Devices:
         self._before, self._origin = before, merge.update.changes.origin
         self._ends = np.cumsum([part.rows for part in before.parts])
         self._anew = np.cumsum(self._origin == ANEW)
-        self._of_part: list[Sequence[Any]] = []
-        for file in merge.files:
-            with open_descriptors(file) as part:
-                self._of_part.append(part.provenance.other.get(DEVICES) or [])
+        self._of_part = merge.described.devices
         self._size = merge.size
 
     def of_rows(self, rows: Ints) -> list[Any]:

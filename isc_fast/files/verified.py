@@ -70,6 +70,16 @@ class PlainFile(io.RawIOBase):
         del buffer, view
         raise failure
 
+    def read_at(self, start: int, buffer: Any) -> None:
+        """Fill a buffer from a place in the file on.
+
+        Raises:
+            DamageError: the bytes are damaged or gone.
+        """
+        self.seek(start)
+        if self.readinto(buffer) != memoryview(buffer).nbytes:
+            raise self._shorter()
+
     def _fill(self, start: int, view: memoryview) -> None:
         if read_exactly(self._descriptor, start, view) < len(view):
             raise self._shorter()

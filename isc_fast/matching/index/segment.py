@@ -44,9 +44,7 @@ class StoredRows:
         wide = self._dim * 4
         with self._lock:
             for place, row in zip(made, rows.tolist(), strict=True):
-                self._stream.seek(self._offset + row * wide)
-                if self._stream.readinto(place) != wide:
-                    raise damage(self._stream.name, "it is shorter than when it was opened")
+                self._stream.read_at(self._offset + row * wide, place)
         return made
 
     def close(self) -> None:
