@@ -26,12 +26,9 @@ import argparse
 import importlib.util
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,30 +36,13 @@ from typing import Any
 from dedup_set import found_in, make_large, make_small, origin
 from dedup_ways import OURS, WAYS, Pair, Way
 from harness import finish
+from processes import measured
 
 from isc_fast.assets import demo_photos
 
 EVERY = 2  # every second photo of the package gets copies
 AT_PRECISION = 0.9
 FIRST = "0-"  # what begins the names of files from the first folder
-
-
-def measured(command: Sequence[str], out: Path) -> dict[str, float]:
-    """Run a command line, and return its time by the clock, the processor time and the memory of it and of what it started.
-
-    Raises:
-        ChildProcessError: it failed; with the last line that it said.
-    """
-    began = time.perf_counter()
-    with open(out / "stdout", "wb") as stdout, open(out / "stderr", "wb") as stderr:
-        process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
-        _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        said = (out / "stderr").read_text("utf-8", "replace").splitlines() or [f"status {process.returncode}"]
-        raise ChildProcessError(said[-1])
-    return {"seconds": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss / 1024}
 
 
 def run(way: Way, folder: Path, out: Path, rounds: int) -> dict[str, float]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from harness import finish
+from processes import peak_bytes
 from rows import blocks_of
 from stand_in import Dark, Network, decode_with, name_of, write_list
 
@@ -117,11 +118,8 @@ def measured(row: str, count: int, dim: int, folder: Path) -> dict[str, Any]:
         normalize(folder, dim)
     else:
         scores = (search_in_memory if row == REFERENCE else search)(folder, dim)
-    [peak] = [
-        line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
     seconds, cpu_s = time.monotonic() - began, time.process_time()
-    return {"mb": int(peak) * 1024 / 1e6, "seconds": seconds, "cpu_s": cpu_s, "scores": scores}
+    return {"mb": peak_bytes() / 1e6, "seconds": seconds, "cpu_s": cpu_s, "scores": scores}
 
 
 def main() -> int:

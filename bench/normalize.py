@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise the threads of 
 import faiss
 import numpy as np
 from harness import finish, interleaved
+from processes import peak_bytes
 
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores
@@ -140,12 +141,6 @@ def steps(count: int, negatives: int, dim: int) -> dict[str, Callable[[], Array]
         return table
 
     return {"published": theirs, "isc_fast": ours, "fetching": fetching}
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has taken, in bytes."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
 def extra_memory(way: str, count: int, negatives: int, dim: int) -> int | None:

@@ -32,6 +32,7 @@ from typing import Any
 from common.local_s3 import at, client_of, served_by_moto
 from common.spoiling_proxy import at_random, proxy_to
 from harness import machine_card
+from processes import peak_bytes
 from scale_work import describe, extract_again, plan_of_containers, plan_of_files, search_sides, touch, write_tars
 
 import isc_fast
@@ -53,19 +54,12 @@ def busy_s(work: Callable[[], object]) -> float:
 def _told(queue: Any, work: Callable[..., object], arguments: Sequence[object]) -> None:
     began = time.process_time()
     work(*arguments)
-    queue.put((time.process_time() - began, peak_mb()))
+    queue.put((time.process_time() - began, peak_bytes() / 1e6))
 
 
 def _plans_told(queue: Any, plan: Callable[[str], object], places: Sequence[str]) -> None:
     for place in places:
         _told(queue, plan, (place,))
-
-
-def peak_mb() -> float:
-    """The most memory that this process has taken."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    [peak] = [line.split()[1] for line in status if line.startswith("VmHWM")]
-    return int(peak) * 1024 / 1e6
 
 
 def in_processes(*works: tuple[Callable[..., object], Sequence[object]]) -> dict[str, float]:

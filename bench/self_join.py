@@ -22,7 +22,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,15 +33,11 @@ from typing import Any
 
 import numpy as np
 from harness import finish
+from processes import peak_bytes
 from rows import make_rows
 
 THRESHOLD = 0.5
 OURS, FAISS, SKLEARN, IMAGEDEDUP = "isc_fast", "faiss range_search", "scikit-learn radius", "imagededup"
-
-
-def peak_mb() -> float:
-    """Return the most memory that this process has taken, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cpu_s_of_all() -> float:
@@ -128,13 +123,17 @@ def one(way: str, file: Path) -> None:
         MODULES.get(way, ""), []
     ):
         importlib.import_module(module)
-    before, began, used = peak_mb(), time.perf_counter(), cpu_s_of_all()
+    before, began, used = peak_bytes() / 2**20, time.perf_counter(), cpu_s_of_all()
     parts = [[np.asarray(side) for side in pairs] for pairs in WAYS[way](file)]
     seconds, cpu_s = time.perf_counter() - began, cpu_s_of_all() - used
     first, second, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
     order = np.lexsort((second, first))
     np.save(file.with_suffix(f".{way}.npy"), np.stack([first[order], second[order], scores[order]]).astype(np.float64))
-    print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "beyond_mb": peak_mb() - before, "pairs": len(first)}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "cpu_s": cpu_s, "beyond_mb": peak_bytes() / 2**20 - before, "pairs": len(first)}
+        )
+    )
 
 
 def measured(way: str, file: Path) -> dict[str, float]:
@@ -192,7 +191,7 @@ def groups_row(photos: int, pairs: int) -> dict[str, Any]:
     blocks = [
         (first[at : at + 2**20], second[at : at + 2**20], scores[at : at + 2**20]) for at in range(0, pairs, 2**20)
     ]
-    before, row = peak_mb(), dict[str, Any](photos=photos, pairs=pairs)
+    before, row = peak_bytes() / 2**20, dict[str, Any](photos=photos, pairs=pairs)
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
         began, used = time.perf_counter(), time.process_time()
@@ -203,7 +202,7 @@ def groups_row(photos: int, pairs: int) -> dict[str, Any]:
     order = rng.permutation(photos)
     leaders = timed("leaders", lambda: choose_leaders(blocks, order))
     label = timed("components", lambda: find_components(blocks, photos)).label
-    row["beyond_the_pairs_mb"] = peak_mb() - before
+    row["beyond_the_pairs_mb"] = peak_bytes() / 2**20 - before
     row["kept"], row["groups"] = int(leaders.kept.sum()), len(np.unique(label))
     if importlib.util.find_spec("scipy") is not None:
         from scipy.sparse import coo_array
