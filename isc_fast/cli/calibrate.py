@@ -54,7 +54,7 @@ def add(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Calibrate, and print the thresholds."""
-    from ..runs.calibrate import PRECISIONS, calibrate
+    from ..runs.calibrate import FEW, PRECISIONS, calibrate
 
     if arguments.plot:
         from ..review.plots import check_plot, plot_calibration
@@ -70,6 +70,11 @@ def run(arguments: Namespace) -> int:
         note(f"note: {found.unread} photos cannot be read; others were taken in their place")
     if made.left_out:
         note(f"note: {made.left_out} photos were left out, because another one is as like them as copies are")
+    if made.photos < FEW:
+        note(
+            f"note: of only {made.photos} photos, the precisions are rather too high and their intervals too narrow: few photos "
+            "show no rare look-alikes; give hundreds"
+        )
     if arguments.plot:
         counts = f"{len(made.true)} copies of {made.photos} photos"
         title = f"{found.engine_name}: {counts}; for {found.words}, with {found.task.copies:.3g} copies"

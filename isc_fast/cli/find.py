@@ -44,8 +44,8 @@ def add(parser: ArgumentParser) -> None:
     )
     add_threshold(
         parser,
-        "lowest score of a pair (default: what the engine carries, for cosines; with --method score, the score that one pair of "
-        "unrelated photos is expected to reach, or one for each 1,000 photos, as the negatives tell)",
+        "lowest score of a pair; by default what the engine carries for so many pairs, and with negatives (--method score) the "
+        "score from which on they expect one wrong pair for each 1,000 photos",
     )
     parser.add_argument("-k", type=int, metavar="K", help="references of each query at most (default: 10)")
     add_views(parser, "each query")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -51,9 +50,18 @@ class Record:
         return replace(self, other=other, **{name: None for name in names if name in _kinds(type(self))})
 
 
-@cache
+_KINDS: dict[type[Any], dict[str, tuple[type, ...]]] = {}
+"""What `_kinds` has found out: reading annotations takes a tenth of the time in which a descriptor file is opened."""
+
+
 def _kinds(record: type[Record]) -> dict[str, tuple[type, ...]]:
     """The types that each fact of a record may have, by the fact's name; the annotations say them."""
+    if record not in _KINDS:
+        _KINDS[record] = _annotated(record)
+    return _KINDS[record]
+
+
+def _annotated(record: type[Record]) -> dict[str, tuple[type, ...]]:
     hints = get_type_hints(record)
     names = [entry.name for entry in fields(record) if entry.name != "other"]
     return {

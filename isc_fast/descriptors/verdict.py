@@ -50,8 +50,8 @@ class Verdict:
         """Whether the sets may be compared."""
         return self.grade < Grade.NO
 
-    def require(self) -> None:
-        """Return if the sets may be compared, with a Python warning where their scores are not exact.
+    def refuse(self) -> None:
+        """Return if the sets may be compared, whatever else there is to say.
 
         Raises:
             MismatchError: they may not.
@@ -59,5 +59,14 @@ class Verdict:
         for remark in self.remarks:
             if remark.grade is Grade.NO:
                 raise MismatchError(remark.words)
+
+    def require(self) -> None:
+        """Return if the sets may be compared, with a Python warning where their scores are not exact.
+
+        Raises:
+            MismatchError: they may not.
+        """
+        self.refuse()
+        for remark in self.remarks:
             if remark.grade is Grade.WARNING:
                 warnings.warn(remark.words, PrecisionWarning, stacklevel=3)

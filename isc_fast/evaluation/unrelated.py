@@ -18,6 +18,7 @@ from ..descriptors.store import Descriptors
 from ..descriptors.view_rows import whole_of
 from ..engines.operating_point import false_pairs_allowed
 from ..errors import InputError
+from ..items import Ints
 from ..matching.normalizing.normalization import nearest_negatives
 from ..matching.normalizing.score_normalization import SCORE_BETA, SCORE_K
 from ..matching.searchers.searcher import Searcher
@@ -27,7 +28,7 @@ FEWEST = 100
 """Negatives that are needed at least."""
 HIGHEST = 0.9
 """A threshold above this finds hardly any copy; then the negatives themselves hold copies of each other."""
-_MOST = 16_384
+_MOST, _SAMPLE = 16_384, 1024
 _NAMED = 3  # negatives that are alike; two may be one pair by chance, as the default threshold expects
 
 
@@ -42,6 +43,27 @@ def check_count(count: int) -> None:
             f"{count} negatives are too few to tell a threshold by, expected at least {FEWEST}; give more, or choose a "
             "threshold: --threshold (in Python threshold)"
         )
+
+
+def among_negatives(references: Descriptors, negatives: Descriptors, level: float, searcher: Searcher) -> int:
+    """How many references are negatives too, or copies of one; of more than 1,024, so many speak for all.
+
+    A copy of such a reference is near to that negative, by which its scores are lowered.
+
+    Args:
+        references, negatives: plain ones. Of several views of a photo, the whole photo counts.
+        level: the cosine from which on two photos count as copies.
+        searcher: compares.
+    """
+    whole = whole_of(references)
+    rows = _spread(len(whole), _SAMPLE)
+    near, _ = nearest_negatives(rows_at(whole.vectors, rows), whole_of(negatives), 1, searcher)
+    return int((near[:, 0] >= level).sum() * (len(whole) / max(1, len(rows))))
+
+
+def _spread(count: int, most: int) -> Ints:
+    """At most so many of the first numbers, spread evenly."""
+    return np.unique(np.linspace(0, max(0, count - 1), min(count, most)).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,7 @@ class Unrelated:
         whole = whole_of(negatives)
         count = len(whole)
         check_count(count)
-        rows = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(np.int64))
+        rows = _spread(count, _MOST)
         near, places = nearest_negatives(rows_at(whole.vectors, rows), whole, SCORE_K + 2, searcher)
         others = places != rows[:, None]
         others[others.all(axis=1), -1] = False  # of many equal rows, a row itself need not be among the nearest

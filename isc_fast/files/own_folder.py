@@ -126,6 +126,11 @@ def record_text(result: Mapping[str, Any], names: Sequence[str]) -> str:
     return json.dumps({**result, _KEY: [*names]}, indent=2) + "\n"
 
 
+def left_by_run(begun: str) -> re.Pattern[str]:
+    """What the names of all files match that an unfinished run leaves; see `OwnFolder`."""
+    return re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL)
+
+
 def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:
     """Refuse a folder that holds files of somebody else: one without the record of a verb, but not empty.
 
@@ -142,7 +147,7 @@ def refuse_others(folder: Path, record: str, begun: str, verb: str) -> None:
     """
     if (folder / record).exists():
         return
-    of_run = re.compile(rf"(?:{begun})(?:\.parts)?|\..*\.tmp", re.DOTALL)
+    of_run = left_by_run(begun)
     try:
         others = sorted(name for name in os.listdir(folder) if not of_run.fullmatch(name))
     except OSError as error:

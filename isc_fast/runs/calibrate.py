@@ -35,6 +35,8 @@ from ..sources.listing import Inputs, as_source
 from .sides.against import Against
 
 PHOTOS = 400
+FEW = 100
+"""Of fewer photos, what is stated is too high: with 18, the interval held in 72 to 93 of 100 draws; with 180, in 95 and more."""
 COPIES = 5
 PRECISIONS = (0.9, 0.99, 0.999)
 _STRANGERS = 0.2

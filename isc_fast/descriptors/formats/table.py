@@ -55,6 +55,11 @@ def find_format(path: str | os.PathLike[str]) -> Format:
     if is_url(address):
         if is_bucket(address):
             home_of(address).check()
+        if os.path.splitext(address)[1] and not address.endswith("/"):
+            raise FormatError(
+                f"{address} names one file, and such files are read on this machine only: download it first; of what is in a "
+                "bucket, results in parts are read, named by their prefix"
+            )
         raise FormatError(
             f"there is no manifest.json under {address}; expected the prefix of a result in parts, which isc-fast extract -o "
             f"{address.rstrip('/')}/ writes, or a file on this machine: download it first"

@@ -29,8 +29,8 @@ from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ..pixels.align import check_aligning
-from ..pixels.aligning import OWN
 from ..sides.describing import Describing, Progress, Side
+from ..sides.foresight import foresee
 from ..sides.photo_facts import check_order
 from ..sides.thresholds import Chosen, Threshold, check, choose
 from ..tasks.joining import Workers, fresh, place_of, remove
@@ -38,9 +38,10 @@ from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
 from .dedup_links import check_files, check_links
+from .names import NAMES
 from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 
-_OWN = ("dedup.json", r"photos\.h5|pairs|" + OWN)
+_OWN = NAMES["dedup"]
 MAX_GROUP = 12
 MAX_GROUPS = 100
 
@@ -224,7 +225,9 @@ def find_duplicates(
             assert shared is not None
             return shared
         folder = own.folder
-        side = (describing or Describing()).side("photos", photos, own.place, progress)
+        describing = describing or Describing()
+        foresee(describing, [photos], threshold)
+        side = describing.side("photos", photos, own.place, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
             check_files(side.source.list().found)

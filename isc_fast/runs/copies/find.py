@@ -31,17 +31,19 @@ from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ..pixels.align import TOP, check_aligning, look_at, ranked_anew
-from ..pixels.aligning import ALIGNING, OWN
+from ..pixels.aligning import ALIGNING
 from ..sides.against import Against
 from ..sides.describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from ..sides.foresight import foresee
 from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .find_search import search_sides
+from .names import NAMES
 from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 from .suggestions import write_suggestions
 
-_OWN = ("find.json", r"(queries|references)[\w-]*\.h5|pairs|" + OWN)
+_OWN = NAMES["find"]
 
 K = 10
 """So many references of each query are reported at most."""
@@ -176,9 +178,10 @@ def find_copies(
         MismatchError: the two sides were not made by the same engine.
         IscFastError: as `isc_fast.extract` and `isc_fast.search`.
     """
-    asked = asked_of(locals())
+    given = locals()
     describing = describing or Describing()
     against = Against.of(negatives, method)
+    asked = asked_of({**given, "method": None if against is None or against.is_default else method})
     if against is not None and threshold is None:
         against.check_threshold()
     check(threshold)
@@ -227,6 +230,7 @@ def find_copies(
             assert shared is not None
             return shared
         folder = own.folder
+        foresee(describing, [queries, references], threshold, against)
         sides = (
             describing.side("queries", queries, own.place, progress, seen),
             describing.side("references", references, own.place, progress, seen_references),

@@ -26,16 +26,17 @@ from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ...stores.urls import is_url, read_name
 from ..pixels.align import check_aligning
-from ..pixels.aligning import OWN
 from ..sides.describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from ..sides.foresight import foresee
 from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
 from .comparing import Comparer
 from .leak_lists import RECIPES, Leaks, follow, write_everything
 from .leak_search import compare_sets, matched_in
+from .names import NAMES
 from .sharing import Shared, Waits, asked_of, hold, shared_output, shared_sides
 
-_OWN = ("leaks.json", r"(train|eval-.*)\.h5|pairs|" + OWN)
+_OWN = NAMES["leaks"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ def find_leaks(
             return shared
         folder = own.folder
         chosen = describing or Describing()
+        foresee(chosen, [train, *evaluations], threshold)
         sides = [chosen.side("train", train, own.place, progress)]
         sides += [
             chosen.side(f"eval-{name}", one, own.place, progress, seen)

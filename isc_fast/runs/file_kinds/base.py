@@ -30,7 +30,7 @@ class FileKind:
     Attributes:
         name: of the kind, a noun.
         what: what it is and who writes it, in a sentence without a full stop.
-        next: what to do with it, where ``{path}`` stands for its path.
+        next: what to do with it, where ``{path}`` stands for its path. A fact of that name takes its place.
         fits: whether a file is of this kind. It may look at the name and at the content, and loads no engine's runtime.
         facts: how many rows it has, of which engine it is, and what else there is to say. Raises `IscFastError` where the file is
             damaged.

@@ -12,6 +12,7 @@ from typing import Any
 from ...descriptors.formats.table import find_format, read_descriptors
 from ...descriptors.hdf5 import DAMAGE, dataset, open_hdf5
 from ...descriptors.manifest import MANIFEST, parts_home, read_manifest
+from ...descriptors.provenance import Provenance
 from ...descriptors.store import open_descriptors
 from ...engines.base import CHECKPOINT_SUFFIXES, describe_engine, names_engine
 from ...errors import FormatError, InputError
@@ -155,13 +156,38 @@ def _descriptors(seen: Glance) -> Facts:
             home = parts_home(seen.path)
             facts: Facts = {} if home is None else {"parts": len(read_manifest(home).parts)}
             facts |= {"count": len(found), "dim": found.dim}
-            return {**facts, "failures": list(found.failures), "notes": list(found.notes), **found.meta}
+            facts |= {"failures": list(found.failures), "notes": list(found.notes), **found.meta}
+            return facts | _next_of(found.provenance)
     about: Facts = {"dialect": found_format.name}
     if found_format.is_folder or not seen.head.startswith(_HDF5):
         read = read_descriptors(seen.path)
         return {**about, "count": len(read), "dim": read.dim}
     with open_hdf5(seen.path) as raw:
         return {**about, **{name: _shape(raw, name) for name in sorted(raw)}}
+
+
+def _next_of(record: Provenance) -> Facts:
+    """What to do with descriptors that are not searched as they are."""
+    normalised = record.normalization
+    if record.smoothing:
+        after = (
+            "they are smoothed negatives: isc-fast find QUERIES --in REFERENCES --negatives {path} -o OUTPUT/; isc-fast "
+            "normalize DESCRIPTORS.h5 --negatives {path} -o NORMALIZED.h5; isc-fast verify {path} checks them"
+        )
+    elif normalised and normalised.role == "reference":
+        after = (
+            "they are references: isc-fast search QUERIES.h5 {path} -o matches.csv, with queries of isc-fast normalize --method "
+            "score --role query; isc-fast verify {path} checks them"
+        )
+    elif normalised:
+        how = "--method score --role reference" if normalised.by_score else "the same --negatives"
+        after = (
+            f"isc-fast search {{path}} REFERENCES.h5 -o matches.csv, with references of isc-fast normalize {how}; isc-fast "
+            "verify {path} checks it"
+        )
+    else:
+        return {}
+    return {"next": after}
 
 
 def _shape(file: Any, name: str) -> str:

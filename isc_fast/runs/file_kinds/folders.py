@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,12 @@ from ...extraction.output_folder import read_begun
 from ...extraction.parts import PARTS
 from ...extraction.plan_folder import PlanFolder
 from ...files.homes import home_of
+from ...files.own_folder import left_by_run
 from ...files.reading import parse_json
 from ...matching.index.layout import has_manifest
 from ...sources.disc21 import find_sets
 from ..copies.dedup_files import NEMO
+from ..copies.names import NAMES
 from ..tasks.task_folder import BEGUN as TASKS_BEGUN
 from ..tasks.task_folder import PLAN
 from .base import Facts, FileKind, Glance
@@ -62,6 +65,27 @@ def _of_record(record: Mapping[str, Any]) -> Facts:
 
 def _facts_of_record(record: Mapping[str, Any], _seen: Glance) -> Facts:
     return _of_record(record)
+
+
+def _begun_by(seen: Glance) -> list[str]:
+    """The verbs that may have begun to fill a folder, and have not ended."""
+    return [verb for verb, own in NAMES.items() if all(map(left_by_run(own.begun).fullmatch, seen.names))]
+
+
+def _is_begun(seen: Glance) -> bool:
+    """Descriptors alone are a folder that somebody made; parts of them and pairs are left by nobody else."""
+    return seen.is_folder and any(not name.endswith(".h5") for name in seen.names) and bool(_begun_by(seen))
+
+
+def _begun(seen: Glance) -> Facts:
+    done: Facts = {}
+    for name in seen.names:
+        if name.endswith(f".h5{PARTS}"):
+            with suppress(IscFastError):  # it was killed before it had a plan
+                facts = describe_parts(seen.path / name)
+                done[name] = {key: facts[key] for key in ("images", "parts", "parts_done")}
+    described = [name for name in seen.names if name.endswith(".h5")]
+    return {"verbs": _begun_by(seen), "described": described, "unfinished": done}
 
 
 def _holds_run(verb: str) -> Callable[[Glance], bool]:
@@ -139,6 +163,13 @@ FOLDERS = (
         "run the same isc-fast extract again: when all parts are there, it writes manifest.json",
         lambda seen: seen.is_folder and parts_home(seen.path) is None and is_unfinished(seen.path),
         _unfinished,
+    ),
+    FileKind(
+        "unfinished run",
+        "what an interrupted isc-fast dedup, find or leaks has done so far: descriptors, or parts of them, and pairs",
+        "run the same command again, and it goes on",
+        _is_begun,
+        _begun,
     ),
     FileKind(
         "dedup run",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...descriptors.id_lists import read_ids, read_new_names
+from ...descriptors.provenance import Provenance
 from ...evaluation.calibration_file import KIND, read_calibration
 from ...matching.lists.match_rows import HEADER
 from ...matching.lists.matches import TRUTH_HEADER, read_matches, read_truth
@@ -97,7 +98,15 @@ def _evidence(seen: Glance) -> Facts:
 def _calibration(seen: Glance) -> Facts:
     found = read_calibration(seen.path)
     counts: dict[str, Any] = {"photos": found.photos, "copies": len(found.true), "unrelated_pairs": found.pairs}
-    return {**counts, "edits": len(set(found.kinds)), "dim": found.dim, "engine_id": found.meta.get("engine_id")}
+    facts = {**counts, "edits": len(set(found.kinds)), "dim": found.dim, "engine_id": found.meta.get("engine_id")}
+    normalised = Provenance.read(found.meta).normalization
+    if normalised is None:
+        return facts
+    after = (
+        f"isc-fast find QUERIES --in REFERENCES --negatives FILE --method {normalised.method} --calibration {{path}} --precision "
+        "0.99 -o OUTPUT/, with the negatives that it was measured with"
+    )
+    return {**facts, "method": normalised.method, "next": after}
 
 
 def _ids(seen: Glance) -> Facts:

@@ -119,4 +119,5 @@ def _told(kind: FileKind, seen: Glance, name: str) -> FileFacts:
     facts = kind.facts(seen)
     path = str(facts.pop("path", name))
     ledgers = {ledger: facts.pop(ledger) for ledger in _LEDGERS if isinstance(facts.get(ledger), Sequence)}
-    return FileFacts(kind.name, kind.what, path, facts, kind.next.replace("{path}", shlex.quote(name)), ledgers)
+    after = str(facts.pop("next", kind.next)).replace("{path}", shlex.quote(name))
+    return FileFacts(kind.name, kind.what, path, facts, after, ledgers)

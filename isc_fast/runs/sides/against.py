@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...descriptors.formats.table import open_any
 from ...descriptors.store import Descriptors
+from ...descriptors.verdict import Grade, Remark, Verdict
 from ...errors import InputError
-from ...evaluation.unrelated import Unrelated, check_count
+from ...evaluation.unrelated import Unrelated, among_negatives, check_count
 from ...matching.normalizing.methods import NES, SCORE, method_of, normalize_to_file
-from ...matching.normalizing.score_normalization import SCORE_K
+from ...matching.normalizing.score_normalization import SCORE_K, normalize_scores
 from ...matching.normalizing.stamps import check_negatives, refuse_as_negatives, refuse_smoothed
-from ...matching.normalizing.subtraction import NES_ITERATIONS
+from ...matching.normalizing.subtraction import NES_ITERATIONS, subtract_negatives
 from ...matching.searchers.searcher import Searcher
 from .thresholds import carried_point
+
+_EQUAL = 0.9999
+"""The cosine from which on two descriptors are taken for one where the engine does not say what copies have."""
+_NAMED = 3  # two may be as alike by chance, as the default threshold expects
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,12 @@ class Against:
     Attributes:
         path: the file of the negatives.
         method: ``"score"`` or ``"nes"``.
+        is_default: whether these negatives are used so where nobody names a method.
     """
 
     path: str | os.PathLike[str]
     method: str
+    is_default: bool = True
 
     @classmethod
     def of(cls, negatives: str | os.PathLike[str] | None, method: str | None) -> Against | None:
@@ -50,7 +59,8 @@ class Against:
             return None
         with open_any(negatives) as found:
             refuse_as_negatives(found)
-            chosen = method or (NES if found.provenance.smoothing else SCORE)
+            usual = NES if found.provenance.smoothing else SCORE
+            chosen = method or usual
             method_of(chosen, None, None, NES_ITERATIONS)
             if chosen == SCORE:
                 refuse_smoothed(found)
@@ -60,7 +70,24 @@ class Against:
                         f"score normalisation takes the {SCORE_K} nearest negatives of each query, and there are {rows}; give "
                         "more"
                     )
-        return cls(negatives, chosen)
+        return cls(negatives, chosen, chosen == usual)
+
+    def foreseen(self, negatives: Descriptors, sides: Sequence[Descriptors]) -> list[Descriptors]:
+        """Queries and references as `normalize` will make them, without rows.
+
+        Args:
+            negatives: opened.
+            sides: plain ones, with rows or without.
+
+        Raises:
+            MismatchError, InputError: the negatives do not belong to a side, or it is normalised already.
+        """
+        for side in sides:
+            check_negatives(side, negatives)
+        none = [Descriptors(np.empty((0, side.width), np.float32), [], side.meta) for side in sides]
+        if self.method == SCORE:
+            return [*normalize_scores(none[0], none[1], negatives)]
+        return [subtract_negatives(side, negatives) for side in none]
 
     def normalize(
         self, negatives: Descriptors, sides: tuple[Descriptors, Descriptors], files: Sequence[Path], searcher: Searcher
@@ -82,6 +109,35 @@ class Against:
             of_reference = self.method == SCORE and number == 1
             given = None if of_reference else negatives
             normalize_to_file(side, given, file, method=self.method, device=searcher)
+
+    def overlap(self, negatives: Descriptors, references: Descriptors, searcher: Searcher) -> Verdict:
+        """What to know of references that are among the negatives: copies of them will hardly be found.
+
+        Args:
+            negatives, references: opened, before they are normalised.
+            searcher: compares.
+
+        Raises:
+            InputError: most of the references are.
+        """
+        point, count = carried_point(negatives), len(references)
+        level = _EQUAL if point is None else point.threshold(count + len(negatives), count * len(negatives))
+        found = among_negatives(references, negatives, min(level, _EQUAL), searcher)
+        if found < _NAMED:
+            return Verdict()
+        words = (
+            f"{found} of the {count} references are negatives too, or copies of one (a cosine of {level:.2f} and above)"
+        )
+        if 2 * found > count:
+            raise InputError(f"{words}; negatives are photos that match nothing, so give others")
+        return Verdict(
+            (
+                Remark(
+                    Grade.WARNING,
+                    f"{words}; copies of these references are hardly found: take them out of the negatives",
+                ),
+            )
+        )
 
     def check_threshold(self) -> None:
         """See before the work that a threshold can be told where none was given.

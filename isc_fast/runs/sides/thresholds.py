@@ -111,8 +111,8 @@ def choose(
         threshold = wanted.read.threshold(wanted.precision, expected)
         at = wanted.read.expected(threshold, expected)
         words = (
-            f"{wanted.name} for {compared}, of which {wanted.share:.2g} are copies: {at.precision:.1%} of the pairs are right "
-            f"({at.lowest:.1%} to {at.highest:.1%}), and {at.recall:.0%} of the edited copies are found"
+            f"{wanted.name} for {compared}, of which {100 * wanted.share:.3g}% are copies: {at.precision:.1%} of the pairs are "
+            f"right ({at.lowest:.1%} to {at.highest:.1%}), and {at.recall:.0%} of the edited copies are found"
         )
         return Chosen(threshold, words, lambda scores: wanted.read.probabilities(scores, expected))
     if wanted is not None:

@@ -16,7 +16,7 @@ from isc_fast.cli.main import main
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import InputError
-from isc_fast.evaluation.unrelated import Unrelated
+from isc_fast.evaluation.unrelated import Unrelated, among_negatives
 from isc_fast.matching.pairs import search_tasks
 from isc_fast.matching.searchers.cpu_searcher import CpuSearcher
 
@@ -233,3 +233,34 @@ def test_photos_in_views_with_verdicts_and_pixels(tmp_path, photos):
     assert (photos[0].stem, photos[0].stem) not in scores
     assert aligned.aligned == 2
     assert all(1 < scores[photo.stem, photo.stem] < 2 for photo in photos[1:3])
+
+
+def overlapping(files, tmp_path, count):
+    """Negatives of which so many are references."""
+    rows = np.concatenate([NEGATIVES, REFERENCES[:count]])
+    path = tmp_path / f"with{count}.h5"
+    write_descriptors(path, Descriptors(rows, [f"n{row}" for row in range(len(rows))], OURS))
+    return str(path)
+
+
+@pytest.mark.parametrize("method", ["score", "nes"])
+def test_references_among_the_negatives_are_said(files, tmp_path, capsys, method):
+    """Copies of such a reference are lowered by the reference itself."""
+    options = ["--method", method, "--threshold", "0.3", "--negatives"]
+    assert find(files, tmp_path / "out", *options, overlapping(files, tmp_path, 12)) == 0
+    said = "12 of the 90 references are negatives too, or copies of one (a cosine of 1.00 and above); copies of these"
+    assert said in capsys.readouterr().err
+    assert find(files, tmp_path / "out", *options, overlapping(files, tmp_path, 2)) == 0
+    assert "negatives too" not in capsys.readouterr().err
+    assert find(files, tmp_path / "other", *options, overlapping(files, tmp_path, 60)) == 1
+    assert "60 of the 90 references are negatives too" in capsys.readouterr().err
+    assert find(files, tmp_path / "third", *options, files["r"]) == 1
+    assert "negatives are photos that match nothing, so give others" in capsys.readouterr().err
+
+
+def test_of_many_references_a_sample_tells():
+    rows = unit_rows(4, 5000, DIM)
+    references = Descriptors(rows, [f"r{row}" for row in range(5000)], OURS)
+    negatives = Descriptors(np.concatenate([NEGATIVES, rows[::4]]), [f"n{row}" for row in range(1550)], OURS)
+    assert 1000 < among_negatives(references, negatives, 0.9999, CpuSearcher()) < 1500
+    assert among_negatives(references, Descriptors(NEGATIVES, negatives.ids[:300], OURS), 0.9999, CpuSearcher()) == 0

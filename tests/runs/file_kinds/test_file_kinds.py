@@ -17,11 +17,16 @@ from PIL import Image
 from without_extras import run_python
 
 from isc_fast import extract
-from isc_fast.assets import DEMO_ENGINE
+from isc_fast.assets import DEMO_ENGINE, DEMO_NEGATIVES
 from isc_fast.cli.main import main
+from isc_fast.descriptors.store import Descriptors
+from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError, InputError
+from isc_fast.extraction import plan
+from isc_fast.runs.copies.find import find_copies
 from isc_fast.runs.file_kinds.base import Glance
 from isc_fast.runs.file_kinds.table import KINDS, describe_file
+from isc_fast.runs.sides.describing import Describing
 
 pytest.importorskip("faiss")
 pytest.importorskip("pyarrow")
@@ -461,3 +466,64 @@ def test_a_table_is_looked_at_by_its_beginning(tmp_path):
     assert Glance(long).columns == ("query_id", "reference_id", "score")
     assert describe_file(long).kind == "matches"
     assert Glance(tmp_path).columns == ()
+
+
+def test_what_an_interrupted_run_left(tmp_path, photos, monkeypatch):
+    """The folder of dedup, find or leaks that was ended while it described."""
+    sides = tmp_path / "some"
+    sides.mkdir()
+    for photo in photos[:24]:
+        shutil.copy(photo, sides)
+    monkeypatch.setattr(plan, "SHARD_ROWS", 8)
+    engine = Describing(Interrupted(), batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        find_copies(sides, sides, tmp_path / "out", describing=engine, threshold=0.5)
+    found = describe_file(tmp_path / "out")
+    assert (found.kind, found.facts["verbs"], found.facts["described"]) == ("unfinished run", ["find"], [])
+    assert found.facts["unfinished"] == {"queries.h5.parts": {"images": 24, "parts": 3, "parts_done": 1}}
+    assert found.next == "run the same command again, and it goes on"
+    (tmp_path / "out" / "queries.h5.parts" / "plan.sqlite").unlink()
+    assert describe_file(tmp_path / "out").facts["unfinished"] == {}
+    MET.add("unfinished run")
+    (tmp_path / "out" / "holiday.jpg").write_bytes(photos[0].read_bytes())
+    assert describe_file(tmp_path / "out").kind != "unfinished run"
+
+
+@pytest.mark.parametrize(
+    ("command", "begins"),
+    [
+        (
+            ["negatives", "{rows}", "-k", "2"],
+            "they are smoothed negatives: isc-fast find QUERIES --in REFERENCES --negatives",
+        ),
+        (
+            ["normalize", "{rows}", "--method", "score", "--role", "reference"],
+            "they are references: isc-fast search QUERIES.h5",
+        ),
+        (
+            ["normalize", "{rows}", "--method", "score", "--role", "query", "--negatives", "{negatives}"],
+            "isc-fast search {made}",
+        ),
+        (
+            ["normalize", "{rows}", "--negatives", "{negatives}"],
+            "isc-fast search {made} REFERENCES.h5 -o matches.csv, with ref",
+        ),
+    ],
+)
+def test_the_next_step_depends_on_what_descriptors_are(tmp_path, command, begins):
+    """A hint that its own verb refuses is none."""
+    rows = np.eye(16, dtype=np.float32)
+    places = {name: tmp_path / f"{name}.h5" for name in ("rows", "negatives", "made")}
+    for name in ("rows", "negatives"):
+        write_descriptors(places[name], Descriptors(rows, [f"{name}{row}" for row in range(16)], {"engine_id": "e"}))
+    run(*(word.format(**places) for word in command), "-o", places["made"])
+    assert describe_file(places["made"]).next.startswith(begins.format(**places))
+
+
+def test_the_next_step_of_a_calibration_names_its_negatives(tmp_path):
+    few = ("--sample", 24, "--copies", 1)
+    photos = DEMO_ENGINE.parent / "photos"
+    run("calibrate", photos, "-o", tmp_path / "c.json", *few, "--negatives", DEMO_NEGATIVES)
+    told = describe_file(tmp_path / "c.json")
+    assert told.facts["method"] == "nes"
+    assert told.next.startswith("isc-fast find QUERIES --in REFERENCES --negatives FILE --method nes --calibration")

@@ -44,7 +44,7 @@ def test_every_verb_takes_the_threshold_of_a_calibration(scene, tmp_path, capsys
     assert main(["dedup", references, "-o", str(tmp_path / "d"), *precision]) == 0
     printed = capsys.readouterr().out
     assert (
-        f"threshold {found.threshold(0.95, Task.within(30, 0.1)):g}: {given} for 30 photos, of which 0.1 are copies"
+        f"threshold {found.threshold(0.95, Task.within(30, 0.1)):g}: {given} for 30 photos, of which 10% are copies"
         in printed
     )
     assert main(["leaks", "--train", references, "--eval", queries, "-o", str(tmp_path / "l"), *precision]) == 0
