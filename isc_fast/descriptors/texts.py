@@ -16,7 +16,7 @@ from ..errors import FormatError
 from ..files.lazy import Chosen, Lazy, Texts
 from ..files.repeats import repeated_rows
 from ..items import Failure
-from .hdf5 import damage_in_words, dataset
+from .hdf5 import damage_in_words, datasets
 from .picking import some_rows
 
 TEXT = h5py.string_dtype("utf-8")
@@ -139,7 +139,7 @@ class StoredLedger(Lazy[Failure]):
     """
 
     def __init__(self, file: h5py.File, group: str, path: str | os.PathLike[str]) -> None:
-        self._columns = [strings(dataset(file, f"{group}/{name}")) for name in FAILURE_FIELDS]
+        self._columns = [strings(column) for column in datasets(file, group, FAILURE_FIELDS)]
         self._path = path
         lengths = {len(column) for column in self._columns}
         if len(lengths) > 1:

@@ -19,7 +19,7 @@ from ..descriptors.picking import place_of_rows
 from ..descriptors.store import Descriptors, open_descriptors
 from ..errors import DamageError
 from ..files.atomic import output_error
-from ..files.digests import DIGEST_BYTES, Digests, all_digests
+from ..files.digests import DIGEST_BYTES, Digests, all_digests, unknown_digests
 from ..files.ledger import TemporaryLedger
 from ..files.spilled import SpilledRows, SpilledTexts
 from ..files.sums import digest_of
@@ -98,7 +98,11 @@ class Gathered:
         with self._on_disk():
             self.ids.add(ids)
             self._stamps.add(stamps)
-            self._digests.add(all_digests(part.digests, len(part)))
+            if part.digests is not None and not self.has_digests:  # the first part that has any
+                for before in self._rows:
+                    self._digests.add(unknown_digests(before.rows))
+            if part.digests is not None or self.has_digests:
+                self._digests.add(all_digests(part.digests, len(part)))
         self.has_stamps &= part.stamps is not None
         self.has_digests |= part.digests is not None
         self.devices.append(part.provenance.other.get(DEVICES) or ())

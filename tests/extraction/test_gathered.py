@@ -123,21 +123,18 @@ def without_sums(file: Path) -> None:
 
 
 def test_parts_of_early_versions_count_too(finished):
-    """One has no checksums, and the last one says nothing of its photos' files."""
+    """One has no checksums, and the first and the last one say nothing of their photos' files."""
     folder, plan = finished
     expected = one_by_one(folder, plan)
     without_sums(folder.part(2))
-    with open_descriptors(folder.part(3)) as part:
-        content = {"ids": list(part.ids), "failures": list(part.failures), "notes": list(part.notes), "dim": DIM}
-        made, vectors = part.provenance, part.vectors[:]
-    folder.put(made, [vectors], **content)
-    for name, rows, unknown in (
-        ("stamps", 3, [-1, 0]),
-        ("failure_stamps", 2, [-1, 0]),
-        ("digests", 3, [0] * 16),
-        ("failure_digests", 2, [0] * 16),
-    ):
-        expected[name] = [*expected[name][:-rows], *[unknown] * rows]
+    for index in (0, 3):
+        with open_descriptors(folder.part(index)) as part:
+            content = {"ids": list(part.ids), "failures": list(part.failures), "notes": list(part.notes), "dim": DIM}
+            made, vectors = part.provenance, part.vectors[:]
+        folder.put(made, [vectors], **content)
+    for name, unknown in (("stamps", [-1, 0]), ("digests", [0] * 16)):
+        expected[name] = [*[unknown] * 5, *expected[name][5:-3], *[unknown] * 3]
+        expected[f"failure_{name}"] = [*expected[f"failure_{name}"][:-2], *[unknown] * 2]
     with contextlib.closing(Gathered(folder, plan, DIM)) as found:
         assert said(found) == {**expected, "has": (False, True)}
 
