@@ -28,7 +28,10 @@ def peak_bytes() -> int:
         OSError: the system does not tell.
     """
     with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+        peak = next((line.split()[1] for line in status if line.startswith("VmHWM")), None)
+    if peak is None:
+        raise OSError("the system does not tell how much memory a process has taken")
+    return int(peak) * 1024
 
 
 def measured(command: Sequence[str], out: Path) -> dict[str, float]:
@@ -49,11 +52,10 @@ def measured(command: Sequence[str], out: Path) -> dict[str, float]:
     figures = out / "figures.json"
     with open(out / "stdout", "wb") as stdout, open(out / "stderr", "wb") as stderr:
         starter = [sys.executable, "-I", "-S", "-c", _START, str(figures)]
-        subprocess.run([*starter, *command], stdout=stdout, stderr=stderr, check=True)
-    found: dict[str, float] = json.loads(figures.read_text())
-    figures.unlink()
-    code = found.pop("code")
-    if code:
+        code = subprocess.run([*starter, *command], stdout=stdout, stderr=stderr).returncode
+    found: dict[str, float] = {"code": code} if code else json.loads(figures.read_text())
+    figures.unlink(missing_ok=True)
+    if code := found.pop("code"):
         said = (out / "stderr").read_text("utf-8", "replace").splitlines() or [f"status {code}"]
         raise ChildProcessError(said[-1])
     return found

@@ -84,7 +84,7 @@ def run(arguments: Namespace) -> int:
         return 0
     show(
         f"{found.path}: {len(made.true)} copies of {made.photos} photos, and {made.strange_copies} of {made.strangers} "
-        f"strangers, which are compared with nothing; for {found.words}, with {found.task.copies:.3g} copies"
+        f"strangers, which have no original here; for {found.words}, with {found.task.copies:.3g} copies"
     )
     show(f"{'precision':>9} {'threshold':>9}  {'95 % interval':<15} {'copies found':>12} {'wrong pairs':>11}")
     for precision, at in found.at.items():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..descriptors.store import Descriptors
 
 HELP = "read and write descriptor files of other tools"
-EXAMPLE = "isc-fast convert refs.h5 -o refs.parquet"
+EXAMPLE = "isc-fast convert refs.h5 --to npy -o refs.npy"
 
 
 def add(parser: ArgumentParser) -> None:

@@ -72,6 +72,12 @@ def add(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--max-groups", type=int, metavar="N", help="groups that page and links show (default: 100)")
     add_align(parser)
+    parser.add_argument(
+        "--only-aligned",
+        action="store_true",
+        help="look at all pairs in their pixels, and leave out those that do not show the same scene, such as photos of one "
+        "kind; takes some 25 pairs a second and core; needs the extra evidence",
+    )
     add_left_out(parser)
     add_describing(parser)
     add_search_device(parser, "--search-device")
@@ -85,7 +91,7 @@ def run(arguments: Namespace) -> int:
 
     names = ("keep", "mutual", "form", "link_to", "max_group", "max_groups", "search_device", "verdicts", "stop_list")
     noting = noted_after("isc_fast.left_out")
-    with noting, named_progress(compare="million pairs", page="pairs") as printers, told_in_one_line():
+    with noting, named_progress(compare="million pairs", pixels="photos", page="pairs") as printers, told_in_one_line():
         found = find_duplicates(
             arguments.photos,
             arguments.output,
@@ -93,6 +99,7 @@ def run(arguments: Namespace) -> int:
             exact=arguments.exact,
             nemo=arguments.nemo,
             align=arguments.align,
+            only_aligned=arguments.only_aligned,
             progress=printers,
             **given(arguments, *names),
             **search_workers_of(arguments),
@@ -112,11 +119,7 @@ def run(arguments: Namespace) -> int:
         note(
             f"warning: the largest group has {found.crowd} photos and does not fall apart at higher thresholds: these are "
             "very many copies of one photo, or photos of one kind, such as tiles of one texture; look at the page first"
-            + (
-                ""
-                if arguments.mutual
-                else ", and try --mutual 3, which takes only pairs that are among each other's 3 nearest"
-            )
+            + _remedy(arguments)
         )
     if found.side.source is None and not arguments.keep:
         note(
@@ -134,6 +137,16 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
+def _remedy(arguments: Namespace) -> str:
+    """What to try where photos of one kind make a crowd."""
+    if arguments.only_aligned:
+        return ""
+    pixels, mutual = "--only-aligned, which looks at the pixels of each pair", "--mutual 3, which is quick"
+    return f", and try {pixels}" + (
+        "" if arguments.mutual else f", or {mutual}: only pairs among each other's 3 nearest"
+    )
+
+
 def _show(found: DedupResult) -> None:
     size = "" if found.removed_bytes is None else f" ({found.removed_bytes / 1e6:.1f} MB)"
     show(
@@ -143,6 +156,8 @@ def _show(found: DedupResult) -> None:
         show(
             f"of those that could go, {found.equal['file']} have an equal file and {found.equal['pixels']} equal pixels"
         )
+    if found.scoring is not None:
+        show(f"{found.pairs} of {found.scoring} pairs show the same scene in their pixels; the others are left out")
     show(f"{found.pairs} pairs, {found.groups} groups, the largest of {found.largest} photos")
     show(f"of several copies stays: {_KEEPS[found.keep]} (--keep {found.keep})")
     show(f"threshold {found.threshold:g}: {found.said}")

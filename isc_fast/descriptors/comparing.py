@@ -334,7 +334,7 @@ def compare_with_calibration(descriptors: Descriptors, calibration: Descriptors)
         different_engines="the calibration was made with another engine ({1}) than the descriptors ({0})",
         different_dimensions="the descriptors have {} dimensions and those of the calibration {}",
     )
-    return _judge(pair, (_dimensions, _no_negatives, _decoders, _engines, _calibrated_alike))
+    return _judge(pair, (_no_negatives, _decoders, _engines, _calibrated_alike, _dimensions))
 
 
 def _calibrated_alike(pair: _Pair) -> Remark | None:

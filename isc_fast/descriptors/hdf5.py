@@ -64,8 +64,8 @@ def check_name(path: str | os.PathLike[str]) -> None:
     """
     if os.fspath(path).endswith(os.sep):
         raise OutputError(
-            f"cannot write {os.fspath(path)}: it is the name of a folder, and only isc-fast extract makes such folders; give a "
-            "name that ends in .h5"
+            f"cannot write {os.fspath(path)}: it is the name of a folder, and only isc-fast extract, normalize and negatives "
+            "make such folders; give a name that ends in .h5"
         )
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _OTHERS:
@@ -171,8 +171,10 @@ def datasets(file: h5py.File, group: str, names: Iterable[str]) -> Iterator[h5py
         KeyError, FormatError: see `dataset`.
     """
     inside = file.id
+    before = ""
     for part in filter(None, group.split("/")):
-        inside = _linked(inside, part, group)
+        inside = _linked(inside, part, before + part)
+        before += f"{part}/"
     for name in names:
         whole = f"{group}/{name}" if group else name
         found = _linked(inside, name, whole)
@@ -181,7 +183,7 @@ def datasets(file: h5py.File, group: str, names: Iterable[str]) -> Iterator[h5py
         made = found.get_create_plist()
         if made.get_layout() == h5py.h5d.VIRTUAL or made.get_external_count():
             raise FormatError(f"{whole} keeps its data in other files, which isc-fast does not read")
-        yield h5py.Dataset(found)
+        yield h5py.Dataset(found, readonly=True)  # its shape and how it is read are found out once then
 
 
 def _linked(inside: Any, name: str, whole: str) -> Any:

@@ -45,20 +45,24 @@ def check_count(count: int) -> None:
         )
 
 
-def among_negatives(references: Descriptors, negatives: Descriptors, level: float, searcher: Searcher) -> int:
-    """How many references are negatives too, or copies of one; of more than 1,024, so many speak for all.
-
-    A copy of such a reference is near to that negative, by which its scores are lowered.
+def among_negatives(
+    references: Descriptors, negatives: Descriptors, level: float, searcher: Searcher
+) -> tuple[Ints, int]:
+    """Which references are negatives too, or copies of one. A copy of such a reference is near to that negative, by which its
+    scores are lowered.
 
     Args:
         references, negatives: plain ones. Of several views of a photo, the whole photo counts.
         level: the cosine from which on two photos count as copies.
         searcher: compares.
+
+    Returns:
+        their rows, of those that were looked at, and how many these were: 1,024 at most, spread evenly.
     """
     whole = whole_of(references)
     rows = _spread(len(whole), _SAMPLE)
     near, _ = nearest_negatives(rows_at(whole.vectors, rows), whole_of(negatives), 1, searcher)
-    return int((near[:, 0] >= level).sum() * (len(whole) / max(1, len(rows))))
+    return rows[near[:, 0] >= level], len(rows)
 
 
 def _spread(count: int, most: int) -> Ints:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..descriptors.picking import place_of_rows
 from ..descriptors.store import Descriptors, open_descriptors
@@ -70,20 +69,19 @@ class Gathered:
         self.devices = list[Sequence[Any]]()
         self._output, self._width, self._rows = parts.output, width, list[_Rows]()
         self._failure_stamps, self._failure_digests = list[Ints](), list[Digests]()
-        self._files = contextlib.ExitStack()
-        with self._on_disk():
-            self.ids = self._files.enter_context(contextlib.closing(SpilledTexts(parts.folder)))
-            self._stamps = self._spilled(parts.folder, 2, np.int64)
-            self._digests = self._spilled(parts.folder, DIGEST_BYTES, np.uint8)
-        try:
+        with contextlib.ExitStack() as files:
+            with self._on_disk():
+                self.ids = files.enter_context(contextlib.closing(SpilledTexts(parts.folder)))
+                self._stamps, self._digests = (
+                    files.enter_context(contextlib.closing(SpilledRows(parts.folder, width, dtype)))
+                    for width, dtype in ((2, np.int64), (DIGEST_BYTES, np.uint8))
+                )
             for index, part in enumerate(parts.opened(plan)):
                 self._add(parts.part(index), part)
-        except BaseException:
-            self.close()
-            raise
-
-    def _spilled(self, folder: Path, width: int, dtype: npt.DTypeLike) -> SpilledRows:
-        return self._files.enter_context(contextlib.closing(SpilledRows(folder, width, dtype)))
+            with self._on_disk():
+                for spilled in (self.ids, self._stamps, self._digests):
+                    spilled.flush()
+            self._files = files.pop_all()
 
     @contextlib.contextmanager
     def _on_disk(self) -> Iterator[None]:
@@ -144,8 +142,10 @@ class Gathered:
         return self._stamps.blocks()
 
     def digests(self) -> Iterator[Digests]:
-        """Those of all rows."""
-        return self._digests.blocks()
+        """Those of all rows; unknown ones where no part has any."""
+        if self.has_digests:
+            return self._digests.blocks()
+        return (unknown_digests(part.rows) for part in self._rows)
 
     def close(self) -> None:
         """Remove the temporary files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from bisect import bisect_right
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .lazy import Lazy
+from .lazy import BLOCK, Lazy
 from .sums import read_exactly
 
 _AT_ONCE = 1 << 20  # bytes of rows that are read at a time
@@ -32,15 +33,19 @@ class _Spill:
         self._file.write(content)
         self.size += len(content)
 
-    def read(self, start: int, stop: int) -> bytearray:
+    def flush(self) -> None:
         self._file.flush()
+
+    def read(self, start: int, stop: int) -> bytearray:
+        self.flush()
         content = bytearray(stop - start)
         if read_exactly(self._file.fileno(), start, memoryview(content)) < len(content):
             raise OSError(f"a temporary file ends before byte {stop}")
         return content
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what is thrown away nothing need be written
+            self._file.close()
 
 
 class SpilledRows:
@@ -70,13 +75,18 @@ class SpilledRows:
             content = self._spill.read(start, min(start + step, self._spill.size))
             yield np.frombuffer(content, self._dtype).reshape(-1, self._width)
 
+    def flush(self) -> None:
+        """Write what is still in memory; reading does so too."""
+        self._spill.flush()
+
     def close(self) -> None:
         """Give the room back."""
         self._spill.close()
 
 
 class SpilledTexts(Lazy[str]):
-    """Texts without zero bytes. Memory holds two numbers for each piece in which they came; a piece is read as a whole.
+    """Texts without zero bytes. They are read some thousand at a time, or as few as came together, and memory holds two numbers
+    of each such piece.
 
     Args:
         folder: where there is room for the file.
@@ -90,10 +100,12 @@ class SpilledTexts(Lazy[str]):
         self._counts, self._ends = [0], [0]  # texts and bytes up to the end of each piece
 
     def add(self, texts: Sequence[str]) -> None:
-        """Add a piece to the end."""
-        self._spill.append("\0".join(texts).encode("utf-8", "surrogatepass"))
-        self._counts.append(self._counts[-1] + len(texts))
-        self._ends.append(self._spill.size)
+        """Add some to the end."""
+        for start in range(0, len(texts), BLOCK):
+            piece = texts[start : start + BLOCK]
+            self._spill.append("\0".join(piece).encode("utf-8", "surrogatepass"))
+            self._counts.append(self._counts[-1] + len(piece))
+            self._ends.append(self._spill.size)
 
     def __len__(self) -> int:
         return self._counts[-1]
@@ -112,7 +124,11 @@ class SpilledTexts(Lazy[str]):
     def _piece(self, number: int) -> list[str]:
         content = self._spill.read(*self._ends[number : number + 2])
         count = self._counts[number + 1] - self._counts[number]
-        return content.decode("utf-8", "surrogatepass").split("\0")[:count]  # of no text there would be an empty one
+        return content.decode("utf-8", "surrogatepass").split("\0")[:count]
+
+    def flush(self) -> None:
+        """Write what is still in memory; reading does so too."""
+        self._spill.flush()
 
     def close(self) -> None:
         """Give the room back."""

@@ -113,6 +113,42 @@ def test_each_part_is_opened_once(finished, monkeypatch):
     assert opened == [f"part-{index:06d}.h5" for index in range(len(SIZES))]
 
 
+def test_digests_that_no_part_has_are_unknown(finished):
+    """Who brings an output with digests up to date asks for those of the new photos."""
+    folder, plan = finished
+    for index in range(plan.shard_count):
+        with open_descriptors(folder.part(index)) as part:
+            made, vectors, ids, failures = part.provenance, part.vectors[:], list(part.ids), list(part.failures)
+        folder.put(made, [vectors], ids=ids, dim=DIM, failures=failures)
+    with contextlib.closing(Gathered(folder, plan, DIM)) as found:
+        assert said(found)["has"] == (False, False)
+        assert said(found)["digests"] == [[0] * 16] * sum(SIZES)
+        assert said(found)["stamps"] == [[-1, 0]] * sum(SIZES)
+
+
+@pytest.mark.parametrize("call", ["write", "flush"])
+def test_a_full_disk_is_told_once_and_of_the_output(finished, monkeypatch, call):
+    """What the system holds back may fail when it is written at last, or when the file is closed."""
+    folder, plan = finished
+
+    class Full:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def write(self, content: bytes) -> None:
+            if call == "write":
+                raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+        close = flush
+
+    monkeypatch.setattr(spilled.tempfile, "TemporaryFile", Full)
+    with pytest.raises(OutputError, match=r"cannot write .*out\.h5: the disk is full"):
+        Gathered(folder, plan, DIM)
+
+
 def without_sums(file: Path) -> None:
     """Leave a part as early versions wrote it, without checksums."""
     with open_descriptors(file) as part, h5py.File(file.with_suffix(".old"), "w") as old:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isc_fast.files import spilled
+from isc_fast.files.lazy import BLOCK
 from isc_fast.files.spilled import SpilledRows, SpilledTexts
 
 PIECES = [[], ["a", "ö\udcff", ""], [], [""], ["photos/0001", "two\nlines"], ["x" * 5000], []]
@@ -30,6 +31,21 @@ def test_texts_come_back_whole_and_in_any_slice(texts):
         for stop in range(start, len(expected) + 1):
             assert texts[start:stop] == expected[start:stop]
     assert [texts[row] for row in range(-len(expected), len(expected))] == expected * 2
+
+
+def test_a_long_piece_is_read_some_thousand_at_a_time(tmp_path, monkeypatch):
+    texts = SpilledTexts(tmp_path)
+    long = [f"photo {number}" for number in range(3 * BLOCK + 5)]
+    texts.add(["first"])
+    texts.add(long)
+    assert list(texts) == ["first", *long]
+    read: list[int] = []
+    real = spilled._Spill.read
+    monkeypatch.setattr(spilled._Spill, "read", lambda *given: read.append(given[2] - given[1]) or real(*given))
+    assert texts[2 * BLOCK + 7] == long[2 * BLOCK + 6]
+    assert len(read) == 1
+    assert read[0] < 20 * BLOCK
+    texts.close()
 
 
 def test_texts_may_be_added_after_some_were_read(texts):

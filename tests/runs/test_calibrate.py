@@ -45,7 +45,7 @@ def test_thresholds_of_ones_own_photos(folder, tmp_path, capsys):
     plot = ["--plot", str(tmp_path / "p.svg")]
     assert main(["calibrate", str(folder), "-o", str(out), "--copies", "2", "--references", "1000000", *plot]) == 0
     printed = capsys.readouterr()
-    assert "42 copies of 21 photos, and 10 of 5 strangers, which are compared with nothing; for 27" in printed.out
+    assert "42 copies of 21 photos, and 10 of 5 strangers, which have no original here; for 27" in printed.out
     assert "for 27 with 1000000 photos" in printed.out
     assert "no threshold gives a precision of" in printed.out
     assert (tmp_path / "p.svg").stat().st_size > 10_000

@@ -16,6 +16,10 @@ _DESCRIPTORS = (".h5", ".hdf5", ".npy")
 
 def descriptors_instead(folder: str) -> str:
     """What to give in the place of a folder that is no descriptors as a whole."""
+    if os.path.exists(os.path.join(folder, "plan.sqlite")):
+        return (
+            "it is what an interrupted isc-fast extract left: run that command again, which makes the descriptors of it"
+        )
     if files := _descriptors_in(folder):
         shown = ", ".join(files[:_SHOWN]) + (" …" if len(files) > _SHOWN else "")
         return f"it holds {shown}: give one of them, such as {os.path.join(folder, files[0])}"

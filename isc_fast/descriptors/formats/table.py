@@ -38,6 +38,10 @@ FORMATS: dict[str, Format] = {row.name: row for row in (OWN, SUBMISSION, REFEREN
 """By name; a file is of the first format that recognises it."""
 
 
+_FILES = tuple(".h5 .hdf5 .npy .csv .json .jsonl .parquet .html .onnx .pt2 .plan".split())
+"""What names of files end with that isc-fast reads on this machine only."""
+
+
 def find_format(path: str | os.PathLike[str]) -> Format:
     """The format of a file or folder; a file of the reference solution is a submission, and a result in parts is our own.
 
@@ -55,7 +59,7 @@ def find_format(path: str | os.PathLike[str]) -> Format:
     if is_url(address):
         if is_bucket(address):
             home_of(address).check()
-        if os.path.splitext(address)[1] and not address.endswith("/"):
+        if address.lower().endswith(_FILES):
             raise FormatError(
                 f"{address} names one file, and such files are read on this machine only: download it first; of what is in a "
                 "bucket, results in parts are read, named by their prefix"

@@ -34,6 +34,7 @@ from ..sides.foresight import foresee
 from ..sides.photo_facts import check_order
 from ..sides.thresholds import Chosen, Threshold, check, choose
 from ..tasks.joining import Workers, fresh, place_of, remove
+from .aligned import aligned_pairs
 from .comparing import Comparer
 from .deciding import decide
 from .dedup_files import write_everything
@@ -73,6 +74,8 @@ class DedupResult(Shared):
         hubs: how many photos match many others that do not match each other; see `isc_fast.matching.groups.hubs`. The file
             ``stop_list_suggestions`` has them.
         aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
+        scoring: how many pairs scored high enough, of which those in ``pairs`` show the same scene; None where nobody looked at
+            all of them.
         waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None
             where everything is there.
     """
@@ -96,6 +99,7 @@ class DedupResult(Shared):
     files: dict[str, Path | str] = field(default_factory=dict)
     hubs: int = 0
     aligned: int | None = None
+    scoring: int | None = None
     waits: Waits | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -122,6 +126,7 @@ class DedupResult(Shared):
             "failures": len(self.side.made.failures) if self.side.made else 0,
             "page": None if self.page is None else str(self.page),
             **({} if self.aligned is None else {"aligned": self.aligned}),
+            **({} if self.scoring is None else {"pairs_looked_at": self.scoring}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -141,6 +146,7 @@ def find_duplicates(
     max_group: int = MAX_GROUP,
     max_groups: int = MAX_GROUPS,
     align: bool = False,
+    only_aligned: bool = False,
     verdicts: str | os.PathLike[str] | None = None,
     stop_list: str | os.PathLike[str] | None = None,
     search_device: str | Searcher = "cpu",
@@ -174,6 +180,8 @@ def find_duplicates(
         max_group, max_groups: photos of a group, and groups, that the page and the links show at most; the tables have all.
         align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
             was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
+        only_aligned: look at all pairs in their pixels, and leave out those that do not show the same scene, such as photos of
+            one kind, which score alike and are no copies. It takes some 40 ms of the processor for a pair.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
@@ -199,7 +207,7 @@ def find_duplicates(
     check_format("parquet" if nemo else form)
     check_format(form)
     _refuse_repeated(photos)
-    if align:
+    if align or only_aligned:
         check_aligning(photos)
     if link_to is not None:
         check_links(link_to, photos)
@@ -226,7 +234,7 @@ def find_duplicates(
             return shared
         folder = own.folder
         describing = describing or Describing()
-        foresee(describing, [photos], threshold)
+        foresee(describing, [], photos, threshold)
         side = describing.side("photos", photos, own.place, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
@@ -241,6 +249,12 @@ def find_duplicates(
                 kept = fresh(place_of(folder, threshold, descriptors).within(f"mutual-{mutual}"), 1)
                 kept.write(0, mutual_pairs(pairs, mutual, apart))
                 pairs = kept
+            scoring = None
+            if only_aligned:
+                assert side.source is not None  # was seen before the work
+                scoring = sum(len(scores) for _, _, scores in pairs)
+                at, told = place_of(folder, threshold, descriptors), progress("pixels") if progress else None
+                pairs = aligned_pairs(pairs, apart, descriptors.ids, side.source, at, folder, told)
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             crowd = None if chain else find_crowd(made.components)
@@ -280,6 +294,7 @@ def find_duplicates(
             side=side,
             hubs=len(made.hubs),
             aligned=aligned,
+            scoring=scoring,
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         if search_share is None:

@@ -230,7 +230,7 @@ def find_copies(
             assert shared is not None
             return shared
         folder = own.folder
-        foresee(describing, [queries, references], threshold, against)
+        foresee(describing, [queries], references, threshold, against)
         sides = (
             describing.side("queries", queries, own.place, progress, seen),
             describing.side("references", references, own.place, progress, seen_references),

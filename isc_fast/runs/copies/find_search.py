@@ -90,8 +90,8 @@ def search_sides(
         unrelated = None
         if against is not None:
             negatives = stack.enter_context(open_any(against.path))
-            shared = against.overlap(negatives, references, comparer.searcher)
-            verdict = Verdict((*verdict.remarks, *shared.remarks))
+            overlap = against.overlap(negatives, references, comparer.searcher)
+            verdict = Verdict((*verdict.remarks, *overlap.remarks))
             made = [own.folder / f"{side.name}-normalized.h5" for side in sides]
             against.normalize(negatives, (queries, references), made, comparer.searcher)
             paths = [*made]

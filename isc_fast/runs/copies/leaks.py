@@ -220,7 +220,7 @@ def find_leaks(
             return shared
         folder = own.folder
         chosen = describing or Describing()
-        foresee(chosen, [train, *evaluations], threshold)
+        foresee(chosen, evaluations, train, threshold)
         sides = [chosen.side("train", train, own.place, progress)]
         sides += [
             chosen.side(f"eval-{name}", one, own.place, progress, seen)

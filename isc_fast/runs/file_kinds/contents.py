@@ -156,7 +156,8 @@ def _descriptors(seen: Glance) -> Facts:
             home = parts_home(seen.path)
             facts: Facts = {} if home is None else {"parts": len(read_manifest(home).parts)}
             facts |= {"count": len(found), "dim": found.dim}
-            facts |= {"failures": list(found.failures), "notes": list(found.notes), **found.meta}
+            facts |= {"failures": list(found.failures), "notes": list(found.notes)}
+            facts |= {name: value for name, value in found.meta.items() if name not in ("next", "path")}
             return facts | _next_of(found.provenance)
     about: Facts = {"dialect": found_format.name}
     if found_format.is_folder or not seen.head.startswith(_HDF5):
@@ -171,8 +172,8 @@ def _next_of(record: Provenance) -> Facts:
     normalised = record.normalization
     if record.smoothing:
         after = (
-            "they are smoothed negatives: isc-fast find QUERIES --in REFERENCES --negatives {path} -o OUTPUT/; isc-fast "
-            "normalize DESCRIPTORS.h5 --negatives {path} -o NORMALIZED.h5; isc-fast verify {path} checks them"
+            "they are smoothed negatives: isc-fast find QUERIES --in REFERENCES --negatives {path} --threshold S -o OUTPUT/; "
+            "isc-fast normalize DESCRIPTORS.h5 --negatives {path} -o NORMALIZED.h5; isc-fast verify {path} checks them"
         )
     elif normalised and normalised.role == "reference":
         after = (

@@ -73,8 +73,12 @@ def _begun_by(seen: Glance) -> list[str]:
 
 
 def _is_begun(seen: Glance) -> bool:
-    """Descriptors alone are a folder that somebody made; parts of them and pairs are left by nobody else."""
-    return seen.is_folder and any(not name.endswith(".h5") for name in seen.names) and bool(_begun_by(seen))
+    """Whether there are descriptors or parts of them, and something else that only a run leaves: a folder of descriptors, or one
+    that is called ``pairs``, may be anybody's.
+    """
+    described = [name for name in seen.names if name.endswith((".h5", f".h5{PARTS}"))]
+    more = [name for name in seen.names if not name.endswith(".h5")]
+    return seen.is_folder and bool(described and more and _begun_by(seen))
 
 
 def _begun(seen: Glance) -> Facts:
@@ -89,11 +93,12 @@ def _begun(seen: Glance) -> Facts:
 
 
 def _holds_run(verb: str) -> Callable[[Glance], bool]:
-    return lambda seen: f"{verb}.json" in seen.names and "written" in _document(seen.path / f"{verb}.json")
+    record = NAMES[verb].record
+    return lambda seen: record in seen.names and "written" in _document(seen.path / record)
 
 
 def _run(verb: str) -> Callable[[Glance], Facts]:
-    return lambda seen: run_facts(seen.path, _document(seen.path / f"{verb}.json"))
+    return lambda seen: run_facts(seen.path, _document(seen.path / NAMES[verb].record))
 
 
 def _unfinished(seen: Glance) -> Facts:
@@ -282,10 +287,10 @@ def run_in_bucket(address: str) -> FileKind | None:
     if parts_home(address) is not None:
         return None
     home = home_of(address)
-    for verb in ("dedup", "find", "leaks"):
-        if home.size(f"{verb}.json") is None:
+    for verb, names in NAMES.items():
+        if home.size(names.record) is None:
             continue
-        record = _document(home.file(f"{verb}.json"))
+        record = _document(home.file(names.record))
         [kind] = [one for one in FOLDERS if one.name == f"{verb} run"]
         return replace(kind, facts=partial(_facts_of_record, record)) if "written" in record else None
     return None

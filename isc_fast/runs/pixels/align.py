@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ... import __version__
 from ...decoders.opening import ImageProblem
@@ -23,7 +22,7 @@ from ...items import Photo
 from ...machine.cores import available_cores
 from ...matching.lists.matches import Matches, check_output, write_matches
 from ...progress import ProgressCallback, saying_what_is_kept
-from ...review.alignment import FEWEST_INLIERS, Alignment, Features, align_either, check_inliers, find_features
+from ...review.alignment import FEWEST_INLIERS, Alignment, align_either, check_inliers, find_features
 from ...review.evidence import draw_evidence
 from ...review.pairs import Pair
 from ...review.placement import EvidenceRow, Placement, write_evidence
@@ -75,7 +74,7 @@ def align_photos(query: Photo, reference: Photo) -> Alignment | None:
         left, right = load_rgb(query), load_rgb(reference)
     except ImageProblem as error:
         raise InputError(f"a photo cannot be read: {error}") from error
-    return align_either(_of_query(left), find_features(right))
+    return align_either((find_features(left), find_features(left, mirrored=True)), find_features(right))
 
 
 def align_matches(
@@ -242,10 +241,14 @@ def look_at(
     """
     require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
     wanted = _best_of_each(matches, top)
-    sides = (
-        LookedAt("queries", queries, {matches.query_ids[row] for rows in wanted for row in rows}),
-        LookedAt("references", references, {matches.reference_ids[row] for rows in wanted for row in rows}),
+    of_queries, of_references = (
+        {ids[row] for rows in wanted for row in rows} for ids in (matches.query_ids, matches.reference_ids)
     )
+    if queries is references:
+        sides = (LookedAt("photos", queries, of_queries | of_references),) * 2
+    else:
+        sides = LookedAt("queries", queries, of_queries), LookedAt("references", references, of_references)
+    unread = {id(side): side.unread for side in sides}.values()
     found: dict[int, Alignment] = {}
     with (
         journal(kept, _digest(matches, wanted, sides, inliers)) as book,
@@ -259,7 +262,7 @@ def look_at(
 
         def tell(done: int) -> None:
             if progress:
-                progress(len(book.done) + done, len(wanted), len(sides[0].unread) + len(sides[1].unread))
+                progress(len(book.done) + done, len(wanted), sum(map(len, unread)))
 
         tell(0)
         parts = _in_order([wanted[number] for number in left], lambda rows: _aligned(matches, rows, sides, inliers))
@@ -288,18 +291,13 @@ def _unread(matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, Looked
     return of_queries, of_references
 
 
-def _of_query(image: Image.Image) -> tuple[Features, Features]:
-    return find_features(image), find_features(image, mirrored=True)
-
-
 def _aligned(
     matches: Matches, rows: Sequence[int], sides: tuple[LookedAt, LookedAt], inliers: int
 ) -> dict[int, Alignment]:
     """The alignments of one query's matches, by their rows."""
-    image = sides[0].image(matches.query_ids[rows[0]])
-    if image is None:
-        return {}
-    query, found = _of_query(image), {}
+    query, found = sides[0].both(matches.query_ids[rows[0]], keep=sides[0] is sides[1]), dict[int, Alignment]()
+    if query is None:
+        return found
     for row in rows:
         reference = sides[1].features(matches.reference_ids[row])
         alignment = None if reference is None else align_either(query, reference, inliers)
@@ -309,13 +307,13 @@ def _aligned(
 
 
 def _best_of_each(matches: Matches, top: int) -> list[list[int]]:
-    """For each query, in the order in which they come, the rows of its best matches."""
+    """For each query, in the order of their first matches, the rows of its best ones, best first."""
     rows: dict[str, list[int]] = {}
     for row in np.argsort(-np.asarray(matches.scores), kind="stable").tolist():
         mine = rows.setdefault(matches.query_ids[row], [])
         if len(mine) < top:
             mine.append(row)
-    return list(rows.values())
+    return sorted(rows.values(), key=min)
 
 
 def _in_order(

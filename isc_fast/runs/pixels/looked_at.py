@@ -17,7 +17,7 @@ from ...review.alignment import Features, find_features
 from ...sources.base import Source, opener
 from ...sources.stamps import stamps_of
 
-_KEPT = 400  # photos whose features stay in memory, 770 kB each
+_KEPT_BYTES = 300 << 20  # of features that stay in memory; those of one photo take 770 kB at most
 
 
 class LookedAt:
@@ -45,6 +45,7 @@ class LookedAt:
             )
         self._open = opener(source)
         self._features: OrderedDict[str, Features] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
         self.unread: set[str] = set()
 
@@ -72,9 +73,30 @@ class LookedAt:
         image = self.image(id_)
         if image is None:
             return None
-        made = find_features(image)
+        return self._keep(id_, find_features(image))
+
+    def both(self, id_: str, *, keep: bool) -> tuple[Features, Features] | None:
+        """The features of a photo and of its mirror image; None if it cannot be read.
+
+        Args:
+            id_: of the photo.
+            keep: its own features, since it is compared from the other side too.
+        """
+        image = self.image(id_)
+        if image is None:
+            return None
         with self._lock:
-            self._features[id_] = made
-            while len(self._features) > _KEPT:
-                self._features.popitem(last=False)
+            known = self._features.get(id_)
+        plain = find_features(image) if known is None else known
+        if keep and known is None:
+            self._keep(id_, plain)
+        return plain, find_features(image, mirrored=True)
+
+    def _keep(self, id_: str, made: Features) -> Features:
+        with self._lock:
+            if id_ not in self._features:  # no other thread was faster
+                self._features[id_] = made
+                self._bytes += made.vectors.nbytes
+            while self._bytes > _KEPT_BYTES and len(self._features) > 1:
+                self._bytes -= self._features.popitem(last=False)[1].vectors.nbytes
         return made

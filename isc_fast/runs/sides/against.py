@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ...descriptors.comparing import compare_with_negatives
 from ...descriptors.formats.table import open_any
 from ...descriptors.store import Descriptors
+from ...descriptors.texts import ids_at
 from ...descriptors.verdict import Grade, Remark, Verdict
 from ...errors import InputError
 from ...evaluation.unrelated import Unrelated, among_negatives, check_count
 from ...matching.normalizing.methods import NES, SCORE, method_of, normalize_to_file
 from ...matching.normalizing.score_normalization import SCORE_K, normalize_scores
-from ...matching.normalizing.stamps import check_negatives, refuse_as_negatives, refuse_smoothed
+from ...matching.normalizing.stamps import check_negatives, refuse_as_negatives, refuse_normalized, refuse_smoothed
 from ...matching.normalizing.subtraction import NES_ITERATIONS, subtract_negatives
 from ...matching.searchers.searcher import Searcher
 from .thresholds import carried_point
@@ -72,18 +74,27 @@ class Against:
                     )
         return cls(negatives, chosen, chosen == usual)
 
-    def foreseen(self, negatives: Descriptors, sides: Sequence[Descriptors]) -> list[Descriptors]:
-        """Queries and references as `normalize` will make them, without rows.
+    def check_fit(self, negatives: Descriptors, sides: Sequence[Descriptors]) -> None:
+        """See that the negatives belong to plain sides.
 
         Args:
             negatives: opened.
-            sides: plain ones, with rows or without.
+            sides: with rows or without.
 
         Raises:
-            MismatchError, InputError: the negatives do not belong to a side, or it is normalised already.
+            MismatchError, InputError: they do not, or a side is normalised already.
         """
         for side in sides:
-            check_negatives(side, negatives)
+            refuse_normalized(side)
+            compare_with_negatives(side, negatives).refuse()
+
+    def foreseen(self, negatives: Descriptors, sides: Sequence[Descriptors]) -> list[Descriptors]:
+        """Queries and references as `normalize` will make them, without rows. All negatives are read for what they are.
+
+        Args:
+            negatives: opened.
+            sides: plain ones that `check_fit` takes, with rows or without.
+        """
         none = [Descriptors(np.empty((0, side.width), np.float32), [], side.meta) for side in sides]
         if self.method == SCORE:
             return [*normalize_scores(none[0], none[1], negatives)]
@@ -120,24 +131,20 @@ class Against:
         Raises:
             InputError: most of the references are.
         """
+        if negatives.provenance.smoothing:  # means of several photos are like no single one, and near to many
+            return Verdict()
         point, count = carried_point(negatives), len(references)
         level = _EQUAL if point is None else point.threshold(count + len(negatives), count * len(negatives))
-        found = among_negatives(references, negatives, min(level, _EQUAL), searcher)
-        if found < _NAMED:
+        rows, looked_at = among_negatives(references, negatives, min(level, _EQUAL), searcher)
+        if len(rows) < _NAMED:
             return Verdict()
-        words = (
-            f"{found} of the {count} references are negatives too, or copies of one (a cosine of {level:.2f} and above)"
-        )
-        if 2 * found > count:
+        of = f"the {count} references" if looked_at == count else f"{looked_at} of the {count} references"
+        names = ", ".join(ids_at(references.ids, rows[:_NAMED]))
+        words = f"of {of}, {len(rows)} are negatives too, or copies of one, such as {names}"
+        if 2 * len(rows) > looked_at:
             raise InputError(f"{words}; negatives are photos that match nothing, so give others")
-        return Verdict(
-            (
-                Remark(
-                    Grade.WARNING,
-                    f"{words}; copies of these references are hardly found: take them out of the negatives",
-                ),
-            )
-        )
+        advice = "copies of these references score lower, and fewer are found: take them out of the negatives"
+        return Verdict((Remark(Grade.WARNING, f"{words}; {advice}"),))
 
     def check_threshold(self) -> None:
         """See before the work that a threshold can be told where none was given.

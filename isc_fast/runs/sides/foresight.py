@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import numpy as np
 
 from ...descriptors.comparing import compare
-from ...descriptors.formats.table import open_any
+from ...descriptors.formats.own import OWN
+from ...descriptors.formats.table import find_format, open_any
 from ...descriptors.provenance import PlanFacts, Provenance
-from ...descriptors.store import Descriptors
+from ...descriptors.store import Descriptors, open_descriptors
 from ...sources.base import Source
 from ...sources.listing import Inputs
 from .against import Against
@@ -19,15 +20,22 @@ from .thresholds import AtPrecision, Threshold, carried
 
 
 def foresee(
-    describing: Describing, sides: Sequence[Inputs | Source], threshold: Threshold, against: Against | None = None
+    describing: Describing,
+    queries: Sequence[Inputs | Source],
+    references: Inputs | Source,
+    threshold: Threshold,
+    against: Against | None = None,
 ) -> None:
     """Refuse what could only be refused after photos were described: another engine, a threshold that nobody can tell.
 
-    Where all sides are descriptors, nothing is looked at, since nothing is described.
+    Where all sides are descriptors, nothing is looked at, since nothing is described. Descriptors of other tools say nothing of
+    an engine, and are read later.
 
     Args:
         describing: how photos will be described.
-        sides: photos or descriptors, the queries before the references.
+        queries: sets of photos or descriptors that are compared with the references; none where these are compared with
+            themselves.
+        references: photos or descriptors.
         threshold: the lowest score, or what tells it.
         against: the negatives, and how they are used; None where there are none.
 
@@ -36,20 +44,28 @@ def foresee(
         InputError: the engine carries no threshold, and none was given; or the negatives do not suit the method.
         IscFastError: the engine cannot be loaded, or a file cannot be read.
     """
-    given = [descriptors_among(inputs) for inputs in sides]
+    given = [descriptors_among(inputs) for inputs in (references, *queries)]
     if None not in given:
         return
     with ExitStack() as stack:
-        made = [_none_yet(describing) if path is None else stack.enter_context(open_any(path)) for path in given]
-        for other in made[1:]:
-            compare(made[0], other).refuse()
+        made = [
+            _none_yet(describing) if path is None else stack.enter_context(open_descriptors(path))
+            for path in given
+            if path is None or find_format(path) is OWN
+        ]
+        if len(made) == len(given):
+            for side in made[1:]:
+                compare(side, made[0]).refuse()
         if against is not None:
-            made = against.foreseen(stack.enter_context(open_any(against.path)), made)
+            negatives = stack.enter_context(open_any(against.path))
+            against.check_fit(negatives, made)
+            if isinstance(threshold, AtPrecision) and len(made) == len(given) == 2:
+                made = against.foreseen(negatives, [made[1], made[0]])
         if isinstance(threshold, AtPrecision):
             for side in made:
                 threshold.read.check(side, threshold.name)
         elif threshold is None and against is None:
-            carried(made[0])
+            carried(made)
 
 
 def _none_yet(describing: Describing) -> Descriptors:

@@ -248,12 +248,14 @@ def test_references_among_the_negatives_are_said(files, tmp_path, capsys, method
     """Copies of such a reference are lowered by the reference itself."""
     options = ["--method", method, "--threshold", "0.3", "--negatives"]
     assert find(files, tmp_path / "out", *options, overlapping(files, tmp_path, 12)) == 0
-    said = "12 of the 90 references are negatives too, or copies of one (a cosine of 1.00 and above); copies of these"
+    said = (
+        "of the 90 references, 12 are negatives too, or copies of one, such as r0, r1, r2; copies of these references"
+    )
     assert said in capsys.readouterr().err
     assert find(files, tmp_path / "out", *options, overlapping(files, tmp_path, 2)) == 0
     assert "negatives too" not in capsys.readouterr().err
     assert find(files, tmp_path / "other", *options, overlapping(files, tmp_path, 60)) == 1
-    assert "60 of the 90 references are negatives too" in capsys.readouterr().err
+    assert "of the 90 references, 60 are negatives too" in capsys.readouterr().err
     assert find(files, tmp_path / "third", *options, files["r"]) == 1
     assert "negatives are photos that match nothing, so give others" in capsys.readouterr().err
 
@@ -262,5 +264,22 @@ def test_of_many_references_a_sample_tells():
     rows = unit_rows(4, 5000, DIM)
     references = Descriptors(rows, [f"r{row}" for row in range(5000)], OURS)
     negatives = Descriptors(np.concatenate([NEGATIVES, rows[::4]]), [f"n{row}" for row in range(1550)], OURS)
-    assert 1000 < among_negatives(references, negatives, 0.9999, CpuSearcher()) < 1500
-    assert among_negatives(references, Descriptors(NEGATIVES, negatives.ids[:300], OURS), 0.9999, CpuSearcher()) == 0
+    found, looked_at = among_negatives(references, negatives, 0.9999, CpuSearcher())
+    assert looked_at == 1024
+    assert 150 < len(found) < 350
+    assert (found % 4 == 0).all(), "every fourth reference is a negative"
+    strangers = Descriptors(NEGATIVES, negatives.ids[:300], OURS)
+    assert len(among_negatives(references, strangers, 0.9999, CpuSearcher())[0]) == 0
+
+
+def test_smoothed_negatives_are_like_no_single_photo(files, tmp_path, capsys):
+    """The mean of ten rows is near to each of them, and says nothing of one."""
+    rows = np.repeat(unit_rows(9, 30, DIM), 10, axis=0) + 0.1 * unit_rows(8, 300, DIM)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for name, some in (("kinds", rows[::2]), ("refs", rows[1::2])):
+        ids = [f"{name}{row}" for row in range(len(some))]
+        write_descriptors(tmp_path / f"{name}.h5", Descriptors(some, ids, OURS))
+    assert main(["negatives", str(tmp_path / "kinds.h5"), "-k", "5", "-o", str(tmp_path / "smooth.h5")]) == 0
+    command = ["find", files["q"], "--in", str(tmp_path / "refs.h5"), "-o", str(tmp_path / "out")]
+    assert main([*command, "--negatives", str(tmp_path / "smooth.h5"), "--threshold", "0.3"]) == 0
+    assert "negatives too" not in capsys.readouterr().err

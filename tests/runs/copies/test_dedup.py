@@ -349,7 +349,8 @@ def test_photos_of_one_kind_are_warned_of(tmp_path, capsys):
         assert main(command) == 0
         said = capsys.readouterr()
         assert "the largest group has 60 photos and does not fall apart at higher thresholds" in said.err
-        assert ("try --mutual 3" in said.err) == (not more)
+        assert "try --only-aligned" in said.err
+        assert ("or --mutual 3" in said.err) == (not more)
         assert json.loads(said.out)["crowd"] == 60
 
 

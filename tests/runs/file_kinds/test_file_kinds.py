@@ -517,7 +517,28 @@ def test_the_next_step_depends_on_what_descriptors_are(tmp_path, command, begins
     for name in ("rows", "negatives"):
         write_descriptors(places[name], Descriptors(rows, [f"{name}{row}" for row in range(16)], {"engine_id": "e"}))
     run(*(word.format(**places) for word in command), "-o", places["made"])
-    assert describe_file(places["made"]).next.startswith(begins.format(**places))
+    found = describe_file(places["made"]).next
+    assert found.startswith(begins.format(**places))
+    if found.startswith("they are smoothed"):  # the command as it is printed, with the words in capitals filled in
+        words = found.partition(": ")[2].partition(";")[0].split()
+        filled = {"QUERIES": places["rows"], "REFERENCES": places["rows"], "S": 0.5, "OUTPUT/": tmp_path / "out"}
+        run(*(filled.get(word, word) for word in words[1:]))
+
+
+def test_a_fact_in_a_file_is_no_advice(tmp_path):
+    """What a file says of itself is not said in isc-fast's name."""
+    meta = {"engine_id": "e", "next": "run this", "path": "/etc/passwd", "kind_of_rows": "x"}
+    write_descriptors(tmp_path / "a.h5", Descriptors(np.eye(4, dtype=np.float32), list("abcd"), meta))
+    found = describe_file(tmp_path / "a.h5")
+    assert (found.path, found.facts["kind_of_rows"]) == (str(tmp_path / "a.h5"), "x")
+    assert "run this" not in found.next
+
+
+def test_a_folder_called_pairs_is_no_run(tmp_path, photos):
+    (tmp_path / "pairs").mkdir()
+    for photo in photos[:3]:
+        shutil.copy(photo, tmp_path / "pairs")
+    assert describe_file(tmp_path).kind == "folder of photos"
 
 
 def test_the_next_step_of_a_calibration_names_its_negatives(tmp_path):
