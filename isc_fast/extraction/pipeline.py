@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from ..decoders.contents import digests_of
 from ..decoders.views import WHOLE, view_names
 from ..descriptors.hdf5 import check_name
 from ..engines.base import Engine
-from ..errors import InputError, OutputError
+from ..errors import InputError, MismatchError, OutputError
 from ..files.lazy import Lazy
 from ..items import Failure, Item
 from ..progress import ProgressCallback, Tally, saying_what_is_kept
@@ -39,7 +39,7 @@ from .runners.base import Facts, Runner, Work
 from .runners.choose import opened_runner
 from .runners.cluster import Cluster
 from .share import Share
-from .to_folder import extract_to_folder
+from .to_folder import FolderOutcome, extract_to_folder
 from .update import bring_up_to_date
 
 
@@ -108,11 +108,11 @@ def extract(
     part size alone. They do not depend on ``workers``, on interruptions or on the number of devices of one kind. An image that
     cannot be read becomes a row in the file's ledger of failures.
 
-    A finished output is brought up to date: images that are new, or whose file has another size or time than when it was
-    described, are described; the others keep their rows, in the order of the listing; those that are gone are left out.
-    The folder of the images may have moved. Photos in an archive or a table count as changed if that file was, unless
-    ``checksum`` compares their bytes. An output that shares no image with the inputs is refused; one of the same inputs shares
-    those whose ids it has, however much they have changed.
+    A finished output, and one whose run was interrupted, is brought up to date: images that are new, or whose file has another
+    size or time than when it was described, are described; the others keep their rows, in the order of the listing; those that
+    are gone are left out. The folder of the images may have moved. Photos in an archive or a table count as changed if that file
+    was, unless ``checksum`` compares their bytes. An output that shares no image with the inputs is refused; one of the same
+    inputs shares those whose ids it has, however much they have changed.
 
     Args:
         inputs, ids, limit, choice: what to describe; see `isc_fast.list_images`. Its result may be given too, and so may any
@@ -203,11 +203,43 @@ def extract_with(
     Raises:
         IscFastError: see `extract`.
     """
-    began = time.monotonic()
     check_decoder(request.decoder)
     source = _source_of(inputs, request)
+    work: _Work
     if is_parts_output(output):
-        return _extracted_to_folder(runner, source, output, request, progress)
+        out = OutputFolder(output)
+        work, give_up = partial(_to_folder, runner, source, out), out.remove_if_empty
+    else:
+        _refuse_for_file(output, request)
+        work, give_up = partial(_to_file, runner, source, PartsFolder(_checked(Path(output)))), _nothing
+    try:
+        listed = _listed(source, request)
+        made, resumed = work(listed, request, progress)
+    except BaseException:
+        give_up()
+        raise
+    if not resumed or request.share is not None or not made.complete:
+        return made
+    # Photos may have changed since the run began that was interrupted: the same call once more finds that.
+    try:
+        again, _ = work(listed, replace(request, overwrite=False, retry_failed=False), progress)
+    except MismatchError:  # nobody looked at the photos, or the output is in a bucket, where nothing is replaced
+        return made
+    except OutputError as error:
+        return replace(made, note=f"whether photos have changed since it began was not looked at: {error}")
+    note = again.note or (None if again.computed else made.note)
+    return replace(again, computed=made.computed + again.computed, seconds=made.seconds + again.seconds, note=note)
+
+
+def _nothing() -> None:
+    pass
+
+
+_Work = Callable[[Listed, Request, ProgressCallback | None], tuple[Extraction, bool]]
+"""Extracts; says also whether it went on with what an earlier run had begun."""
+
+
+def _refuse_for_file(output: str | os.PathLike[str], request: Request) -> None:
     if request.by_container:
         raise InputError(
             f"{os.fspath(output)} is one file, and containers are planned for a folder that keeps its parts: give -o FOLDER/, "
@@ -217,13 +249,21 @@ def extract_with(
         raise InputError(
             f"{os.fspath(output)} is one file, and jobs share a folder that keeps their parts: give -o FOLDER/, with a slash"
         )
-    parts = PartsFolder(_checked(Path(output)))
-    listed = _listed(source, request)
-    left_out = listed.ignored, listed.ignored_suffixes, listed.excluded
-    facts = runner.facts
+
+
+def _to_file(
+    runner: Runner,
+    source: Source,
+    parts: PartsFolder,
+    listed: Listed,
+    request: Request,
+    progress: ProgressCallback | None,
+) -> tuple[Extraction, bool]:
+    """Extract to one file; see `_Work`."""
+    began, facts = time.monotonic(), runner.facts
     with parts.locked() as lock, _litter_removed(parts):
+        resumed = parts.has_parts()
         job = find_job(request, listed, facts, parts)
-        del listed  # from here on, the file of the plan has the images
         made = job.finished
         if made is None:
             tally = Tally(len(job.plan.items), job.images, progress)
@@ -234,33 +274,29 @@ def extract_with(
                     tally.begin()
                 made = _written(job, parts, facts)
         parts.remove()
-    seconds = time.monotonic() - began
-    ignored, by_suffix, excluded = left_out
-    return Extraction(
-        parts.output, made.count, made.failures, job.images, ignored, seconds, job.note, made.notes, by_suffix, excluded
-    )
+    outcome = FolderOutcome(made, job.images, job.note)
+    return _told(parts.output, listed, outcome, began), resumed and len(job.missing) < job.plan.shard_count
 
 
-def _extracted_to_folder(
+def _to_folder(
     runner: Runner,
     source: Source,
-    output: str | os.PathLike[str],
+    out: OutputFolder,
+    listed: Listed,
     request: Request,
     progress: ProgressCallback | None,
-) -> Extraction:
-    """Extract to a folder that keeps its parts."""
+) -> tuple[Extraction, bool]:
+    """Extract to a folder that keeps its parts; see `_Work`."""
     began = time.monotonic()
-    out = OutputFolder(output)
-    try:
-        listed = _listed(source, request)
-        made = extract_to_folder(runner, source, listed, request, out, progress)
-    except BaseException:
-        out.remove_if_empty()
-        raise
-    left_out = {name: getattr(listed, name) for name in ("ignored", "ignored_suffixes", "excluded")}
+    made = extract_to_folder(runner, source, listed, request, out, progress)
+    return _told(out.home.path, listed, made, began), made.resumed
+
+
+def _told(path: Path | str, listed: Listed, made: FolderOutcome, began: float) -> Extraction:
     outcome, seconds = made.outcome, time.monotonic() - began
+    left_out = {name: getattr(listed, name) for name in ("ignored", "ignored_suffixes", "excluded")}
     return Extraction(
-        path=out.home.path,
+        path=path,
         count=outcome.count,
         failures=outcome.failures,
         notes=outcome.notes,

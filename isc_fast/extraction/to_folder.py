@@ -45,12 +45,14 @@ class FolderOutcome:
         images: how many images this call worked on.
         note: what the user should know, or None.
         complete: whether the folder is whole.
+        resumed: whether parts were there that an earlier call, or another job, had computed.
     """
 
     outcome: Outcome
     images: int
     note: str | None
     complete: bool = True
+    resumed: bool = False
 
 
 def extract_to_folder(
@@ -86,7 +88,8 @@ def extract_to_folder(
                     return _of_share(job, folder, images)
                 manifest = _written(out, job, folder, facts, listed)
                 if manifest is not None:
-                    return FolderOutcome(_outcome(out, manifest), images, job.note)
+                    resumed = len(job.missing) < job.todo.shard_count
+                    return FolderOutcome(_outcome(out, manifest), images, job.note, resumed=resumed)
             except (FormatError, OutputError):
                 if not left or out.now() == job.after:
                     raise

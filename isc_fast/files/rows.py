@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import FormatError, InputError, require
 from .atomic import replacing
@@ -26,9 +26,21 @@ def _plain(row: Sequence[Any]) -> list[Any]:
     return [float(str(value)) if isinstance(value, float) or hasattr(value, "dtype") else value for value in row]
 
 
+class _Lines:
+    """Ends each line of `csv.writer` with a line feed alone. The writer quotes what stands in its own line end, so a carriage
+    return in an id too, which readers would take for the end of a row.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._write = file.write
+
+    def write(self, line: str) -> None:
+        self._write(line[:-2] + "\n")
+
+
 def _write_csv(path: Path, columns: Columns, rows: Rows) -> None:
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file), lineterminator="\r\n")
         writer.writerow(columns)
         try:
             writer.writerows(rows)

@@ -144,11 +144,29 @@ def test_photos_that_come_and_go_while_it_is_interrupted(tmp_path, engine, folde
     gone = folder / sorted(photos)[9].name
     gone.unlink()
     made = extract(folder, engine, output)
-    assert made.note is not None
-    assert "1 new, 1 gone" in made.note
-    assert [failure.path for failure in made.failures] == [str(gone)]
-    assert made.failures[0].stage == "read"
-    assert made.count == 11
+    assert made.note == "1 new, 0 changed, 1 gone, 11 as they were"
+    assert (made.count, list(made.failures)) == (12, [])
+    rows = load_descriptors(output)
+    assert sorted(rows.ids) == sorted(os.path.splitext(name)[0] for name in os.listdir(folder))
+
+
+@pytest.mark.parametrize("form", ["out.h5", "out/"])
+def test_a_photo_that_was_replaced_while_it_was_interrupted(tmp_path, folder_of, photos, form):
+    """Its part was done; what it shows now is what is described in the end."""
+    folder, output = folder_of(tmp_path / "in", 12), f"{tmp_path}/{form}"
+    with pytest.raises(KeyboardInterrupt):
+        extract(folder, Interrupted(), output, batch_size=2, shard_size=4)
+    first = sorted(folder.iterdir())[0]
+    first.unlink()
+    first.symlink_to(photos[30])
+    made = extract(folder, FakeEngine(), output, batch_size=2, shard_size=4)
+    assert made.note == "0 new, 1 changed, 0 gone, 11 as they were"
+    assert made.computed == 4 + 1
+    extract(folder, FakeEngine(), tmp_path / "whole.h5", batch_size=2, shard_size=4)
+    with open_descriptors(output) as found, open_descriptors(tmp_path / "whole.h5") as whole:
+        np.testing.assert_array_equal(found.vectors[:], whole.vectors[:])
+        assert list(found.ids) == list(whole.ids)
+    assert extract(folder, FakeEngine(), output).computed == 0
 
 
 def test_failures_are_rows_and_neighbours_keep_their_bits(tmp_path, engine, folder_of):

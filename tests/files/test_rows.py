@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from isc_fast.descriptors.id_lists import read_ids
 from isc_fast.errors import FormatError, InputError, OutputError
 from isc_fast.files.one_run import one_run
 from isc_fast.files.rows import FORMATS, check_format, check_names, write_rows
@@ -135,3 +136,14 @@ def test_one_run_in_a_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OutputError), one_run(tmp_path / "gone"):
         pass
+
+
+def test_a_carriage_return_in_a_name_does_not_end_a_row(tmp_path):
+    """Every reader takes one that is not quoted for the end of a row."""
+    names = ["a\rb.jpg", "c\r\nd.jpg", "e\nf.jpg", 'g"h', "i,j", "plain"]
+    path = write_rows(tmp_path, "x", "csv", {"id": str, "score": float}, [(name, 0.5) for name in names])
+    assert path.read_bytes().endswith(b"plain,0.5\n")
+    assert b"\r\n" not in path.read_bytes().replace(b"c\r\nd", b"")
+    assert read_ids(path) == names
+    with open(path, encoding="utf-8", newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == names

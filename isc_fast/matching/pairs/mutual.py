@@ -26,6 +26,7 @@ def mutual_pairs(pairs: Iterable[Pairs], k: int, same: Ints) -> Iterator[Pairs]:
     """
     if k < 1:
         raise InputError(f"each photo's nearest must be at least 1, not {k}")
+    k = min(k, max(1, len(same)))
     best = Best(len(same), k)
     for first, second, scores in pairs:
         apart = same[first] != same[second]

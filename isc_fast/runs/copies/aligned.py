@@ -80,7 +80,8 @@ def _aligned(
     stays = same[first] == same[second]
     asked = _together(piece, np.flatnonzero(~stays))
     left, right = (ids_at(ids, rows[asked]) for rows in (first, second))
-    found = look_at(Matches(left, right, scores[asked]), source, source, len(asked), progress=progress, kept=journal)
+    matches = Matches(left, right, scores[asked])
+    found = look_at(matches, source, source, len(asked), progress=progress, kept=journal, as_given=True)
     stays[asked[sorted(found.alignments)]] = True
     return first[stays], second[stays], scores[stays]
 

@@ -29,7 +29,7 @@ from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ..pixels.align import check_aligning
-from ..sides.describing import Describing, Progress, Side
+from ..sides.describing import Describing, Progress, Side, WantedSide
 from ..sides.foresight import foresee
 from ..sides.photo_facts import check_order
 from ..sides.thresholds import Chosen, Threshold, check, choose
@@ -235,7 +235,7 @@ def find_duplicates(
         folder = own.folder
         describing = describing or Describing()
         foresee(describing, [], photos, threshold)
-        side = describing.side("photos", photos, own.place, progress)
+        (side,) = describing.sides([WantedSide("photos", photos)], own.place, progress)
         rule = _rule(side, keep, exact=exact, links=link_to is not None)
         if link_to is not None and side.source is not None:
             check_files(side.source.list().found)

@@ -33,7 +33,7 @@ from ...sources.paths import real
 from ..pixels.align import TOP, check_aligning, look_at, ranked_anew
 from ..pixels.aligning import ALIGNING
 from ..sides.against import Against
-from ..sides.describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from ..sides.describing import Describing, Progress, Side, WantedSide, check_there, check_views, descriptors_among
 from ..sides.foresight import foresee
 from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
@@ -186,6 +186,8 @@ def find_copies(
         against.check_threshold()
     check(threshold)
     check_counts(k, None)
+    if max_rows < 1:
+        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
     left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)
@@ -231,10 +233,9 @@ def find_copies(
             return shared
         folder = own.folder
         foresee(describing, [queries], references, threshold, against)
-        sides = (
-            describing.side("queries", queries, own.place, progress, seen),
-            describing.side("references", references, own.place, progress, seen_references),
-        )
+        both = [WantedSide("queries", queries, seen), WantedSide("references", references, seen_references)]
+        one, other = describing.sides(both, own.place, progress)
+        sides = one, other
         found = searched(sides, own)
         matches, wanted, file = found.matches, found.wanted, found.file
         assert matches is not None

@@ -90,6 +90,7 @@ def search_sides(
         unrelated = None
         if against is not None:
             negatives = stack.enter_context(open_any(against.path))
+            check_lengths(negatives, "negatives'")
             overlap = against.overlap(negatives, references, comparer.searcher)
             verdict = Verdict((*verdict.remarks, *overlap.remarks))
             made = [own.folder / f"{side.name}-normalized.h5" for side in sides]

@@ -26,7 +26,7 @@ from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
 from ...stores.urls import is_url, read_name
 from ..pixels.align import check_aligning
-from ..sides.describing import Describing, Progress, Side, check_there, check_views, descriptors_among
+from ..sides.describing import Describing, Progress, Side, WantedSide, check_there, check_views, descriptors_among
 from ..sides.foresight import foresee
 from ..sides.thresholds import Threshold, check
 from ..tasks.joining import Workers, remove
@@ -221,11 +221,8 @@ def find_leaks(
         folder = own.folder
         chosen = describing or Describing()
         foresee(chosen, evaluations, train, threshold)
-        sides = [chosen.side("train", train, own.place, progress)]
-        sides += [
-            chosen.side(f"eval-{name}", one, own.place, progress, seen)
-            for name, one in zip(names, evaluations, strict=True)
-        ]
+        tested = (WantedSide(f"eval-{name}", one, seen) for name, one in zip(names, evaluations, strict=True))
+        sides = chosen.sides([WantedSide("train", train), *tested], own.place, progress)
         found = stack.enter_context(compared(sides, comparer.pieces_in(own)))
         opened, wanted = found.opened, found.wanted
         warn_of_unknown(left_out, {name: one.ids for name, one in zip(names, opened[1:], strict=True)}, opened[0].ids)

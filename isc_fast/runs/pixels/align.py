@@ -231,6 +231,8 @@ def look_at(
     inliers: int = FEWEST_INLIERS,
     progress: ProgressCallback | None = None,
     kept: Path | None = None,
+    *,
+    as_given: bool = False,
 ) -> Looked:
     """Look at the best matches of each query in their pixels; see `align_matches`.
 
@@ -238,9 +240,12 @@ def look_at(
         matches, queries, references, top, inliers, progress: see there.
         kept: a file that holds what was seen, for the next run if this one is interrupted. Whoever has written the result removes
             it.
+        as_given: look at the queries in the order of the matches, and not at those first that score highest.
     """
     require("cv2", "evidence").setNumThreads(1)  # each thread here looks at a query of its own
     wanted = _best_of_each(matches, top)
+    if as_given:
+        wanted.sort(key=min)
     of_queries, of_references = (
         {ids[row] for rows in wanted for row in rows} for ids in (matches.query_ids, matches.reference_ids)
     )
@@ -307,13 +312,13 @@ def _aligned(
 
 
 def _best_of_each(matches: Matches, top: int) -> list[list[int]]:
-    """For each query, in the order of their first matches, the rows of its best ones, best first."""
+    """For each query, in the order in which they come, the rows of its best matches."""
     rows: dict[str, list[int]] = {}
     for row in np.argsort(-np.asarray(matches.scores), kind="stable").tolist():
         mine = rows.setdefault(matches.query_ids[row], [])
         if len(mine) < top:
             mine.append(row)
-    return sorted(rows.values(), key=min)
+    return list(rows.values())
 
 
 def _in_order(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...assets import DEMO_ENGINE
 from ...decoders.base import AUTO
@@ -101,38 +101,41 @@ class Describing:
         """What computes; it serves all sides, so that the engine is loaded once."""
         return choose_runner(self.engine, self.devices, self.engine_options, self.workers, isolated=self.isolated)
 
-    def side(
-        self,
-        name: str,
-        inputs: Inputs | Source,
-        output: Path | str,
-        progress: Progress | None = None,
-        views: tuple[str, ...] = ONLY_WHOLE,
-    ) -> Side:
+    def sides(self, wanted: Sequence[WantedSide], output: Path | str, progress: Progress | None = None) -> list[Side]:
         """Describe photos into ``NAME.h5``, or ``NAME-views-10.h5``; or take the descriptors that were given instead.
 
-        In a bucket it is a result in parts, ``NAME/``.
+        In a bucket it is a result in parts, ``NAME/``. All photos are listed before the first is described.
 
         An interrupted call goes on where it was.
 
         Args:
-            name: of the side, and of its file.
-            inputs: photos, as `isc_fast.extract` takes them; or one descriptor file of any format.
+            wanted: the sides.
             output: a folder, which exists; or an address in a bucket.
             progress: see `Progress`.
-            views: of each photo, by name; descriptors that were given have those that they have.
 
         Raises:
             IscFastError: see `isc_fast.extract`.
             InputError: descriptors were given together with other inputs.
             MismatchError: the folder has descriptors of other photos, or by another engine.
         """
-        given = descriptors_among(inputs)
+        listed = [self._side_or_photos(side) for side in wanted]
+        return [
+            one if isinstance(one, Side) else self._described(side.name, one, side.views, output, progress)
+            for side, one in zip(wanted, listed, strict=True)
+        ]
+
+    def _side_or_photos(self, wanted: WantedSide) -> Side | Source:
+        """The descriptors that were given; or the photos, listed."""
+        given = descriptors_among(wanted.inputs)
         if given is not None:
-            return Side(name, given)
-        source = as_source(inputs, self.ids, self.choice)
+            return Side(wanted.name, given)
+        source = as_source(wanted.inputs, self.ids, self.choice)
         listing = source.list()
-        seen = listing if source.by_path else _Listed(source, listing)
+        return listing if source.by_path else _Listed(source, listing)
+
+    def _described(
+        self, name: str, seen: Source, views: tuple[str, ...], output: Path | str, progress: Progress | None
+    ) -> Side:
         request = Request(batch_size=self.batch_size, decoder=self.decoder, checksum=self.checksum, views=views)
         suffix = "" if views == ONLY_WHOLE else f"-views-{in_words(views).replace(',', '-')}"
         path = f"{output}/{name}{suffix}/" if is_bucket(output) else Path(output) / f"{name}{suffix}.h5"
@@ -144,6 +147,20 @@ class Describing:
             again = replace(request, overwrite=True)
             made = extract_with(self.runner, seen, path, again, progress(name) if progress else None)
         return Side(name, path, seen, made)
+
+
+class WantedSide(NamedTuple):
+    """A side that is wanted.
+
+    Attributes:
+        name: of the side, and of its file.
+        inputs: photos, as `isc_fast.extract` takes them; or one descriptor file of any format.
+        views: of each photo, by name; descriptors that were given have those that they have.
+    """
+
+    name: str
+    inputs: Inputs | Source
+    views: tuple[str, ...] = ONLY_WHOLE
 
 
 class _Listed(Source):

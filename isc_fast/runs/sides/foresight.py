@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 
 from ...descriptors.comparing import compare
-from ...descriptors.formats.own import OWN
-from ...descriptors.formats.table import find_format, open_any
+from ...descriptors.formats.table import open_any
+from ...descriptors.lengths import check_lengths
 from ...descriptors.provenance import PlanFacts, Provenance
-from ...descriptors.store import Descriptors, open_descriptors
+from ...descriptors.store import Descriptors
+from ...errors import InputError
 from ...sources.base import Source
 from ...sources.listing import Inputs
 from .against import Against
 from .describing import Describing, descriptors_among
-from .thresholds import AtPrecision, Threshold, carried
+from .thresholds import AtPrecision, Threshold, carried, carried_point
 
 
 def foresee(
@@ -28,8 +30,7 @@ def foresee(
 ) -> None:
     """Refuse what could only be refused after photos were described: another engine, a threshold that nobody can tell.
 
-    Where all sides are descriptors, nothing is looked at, since nothing is described. Descriptors of other tools say nothing of
-    an engine, and are read later.
+    Where all sides are descriptors, nothing is looked at, since nothing is described.
 
     Args:
         describing: how photos will be described.
@@ -48,24 +49,28 @@ def foresee(
     if None not in given:
         return
     with ExitStack() as stack:
-        made = [
-            _none_yet(describing) if path is None else stack.enter_context(open_descriptors(path))
-            for path in given
-            if path is None or find_format(path) is OWN
-        ]
-        if len(made) == len(given):
-            for side in made[1:]:
-                compare(side, made[0]).refuse()
+        made = [_none_yet(describing) if path is None else _found(stack, path) for path in given]
+        for side in made[1:]:
+            compare(side, made[0]).refuse()
         if against is not None:
             negatives = stack.enter_context(open_any(against.path))
+            check_lengths(negatives, "negatives'")
             against.check_fit(negatives, made)
-            if isinstance(threshold, AtPrecision) and len(made) == len(given) == 2:
+            if isinstance(threshold, AtPrecision):
                 made = against.foreseen(negatives, [made[1], made[0]])
         if isinstance(threshold, AtPrecision):
             for side in made:
                 threshold.read.check(side, threshold.name)
-        elif threshold is None and against is None:
-            carried(made)
+        elif threshold is None and against is None and not any(map(carried_point, made)):
+            carried(made[0])
+
+
+def _found(stack: ExitStack, path: str | Path) -> Descriptors:
+    found = stack.enter_context(open_any(path))
+    if not len(found):
+        raise InputError(f"{path} holds no descriptors, so there is nothing to compare")
+    check_lengths(found, f"{path}'s")
+    return found
 
 
 def _none_yet(describing: Describing) -> Descriptors:

@@ -121,7 +121,7 @@ def choose(
     if unrelated is not None:
         seen = unrelated()
         return Chosen(seen.threshold(photos, task.pairs), seen.in_words(photos, compared))
-    point = carried(sides)
+    point = carried(sides[0])
     return Chosen(point.threshold(photos, task.pairs), point.in_words(compared))
 
 
@@ -141,18 +141,18 @@ def carried_point(descriptors: Descriptors) -> OperatingPoint | None:
     return OperatingPoint.read(engine.operating_point) if engine else None
 
 
-def carried(sides: Sequence[Descriptors]) -> OperatingPoint:
-    """What the engine of what is compared was measured at; one of the sides says it.
+def carried(descriptors: Descriptors) -> OperatingPoint:
+    """What the engine of some descriptors was measured at.
 
     Raises:
-        InputError: it carries nothing, or descriptors are normalised, for which it does not hold.
+        InputError: it carries nothing, or the descriptors are normalised, for which it does not hold.
     """
-    if any(side.provenance.normalization is not None for side in sides):
+    if descriptors.provenance.normalization is not None:
         raise InputError(
             "the engine's default threshold holds for descriptors that are not normalised; choose one: --threshold (in Python "
             "threshold)"
         )
-    point = next(filter(None, map(carried_point, sides)), None)
+    point = carried_point(descriptors)
     if point is None:
         raise InputError(
             "these descriptors name no engine that carries a default threshold; choose one: --threshold (in Python threshold), "

@@ -354,6 +354,12 @@ def test_photos_of_one_kind_are_warned_of(tmp_path, capsys):
         assert json.loads(said.out)["crowd"] == 60
 
 
+def test_no_number_is_too_large(tmp_path, folder, engine):
+    found = find_duplicates(folder, tmp_path / "one", describing=Describing(engine), threshold=0.9)
+    made = find_duplicates(folder, tmp_path / "out", describing=Describing(engine), threshold=0.9, mutual=10**30)
+    assert (made.pairs, made.removed) == (found.pairs, found.removed)
+
+
 def test_all_duplicates(tmp_path, folder, engine):
     everything = tmp_path / "all"
     everything.mkdir()

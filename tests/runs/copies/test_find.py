@@ -118,6 +118,13 @@ def test_a_threshold_outside_the_scale(tmp_path, sides, threshold, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("rows", [0, -1])
+def test_a_page_shows_at_least_one_pair(tmp_path, sides, rows):
+    with pytest.raises(InputError, match=f"the page must show at least 1 pair, not {rows}"):
+        find_copies(*sides, tmp_path / "out", threshold=0.5, max_rows=rows)
+    assert not (tmp_path / "out").exists()
+
+
 def test_descriptors_among_photos_are_refused(tmp_path, sides):
     (tmp_path / "a.h5").write_bytes(b"")
     with pytest.raises(InputError, match="stands among 1 other inputs"):

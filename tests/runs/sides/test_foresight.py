@@ -92,6 +92,49 @@ def test_negatives_and_calibrations_that_do_not_belong(scene, tmp_path, negative
     assert engine.calls == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.full((3, 16), 0.5, np.float32), "has length 2, not 1"),
+        (np.full((3, 16), np.nan, np.float32), "has length nan, not 1"),
+        (np.empty((0, 16), np.float32), "holds no descriptors"),
+    ],
+)
+def test_descriptors_that_cannot_be_compared(scene, tmp_path, rows, words):
+    """Those of another tool, as a side or as negatives."""
+    engine, path = FakeEngine(), tmp_path / "theirs.npy"
+    np.save(path, rows)
+    path.with_suffix(".txt").write_text("".join(f"{row}\n" for row in range(len(rows))))
+    for verb in (
+        lambda: find(scene, tmp_path / "out", Describing(engine), references=path, threshold=0.9),
+        lambda: isc_fast.find_leaks(
+            path, [scene / "photos"], tmp_path / "out", describing=Describing(engine), threshold=0.9
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            verb()
+    if len(rows):
+        many = np.repeat(rows, 40, axis=0)
+        np.save(path, many)
+        path.with_suffix(".txt").write_text("".join(f"{row}\n" for row in range(len(many))))
+        with pytest.raises(InputError, match=words):
+            find(scene, tmp_path / "out", Describing(engine), negatives=path, threshold=0.9)
+    assert engine.calls == []
+
+
+def test_a_side_without_a_photo(scene, tmp_path):
+    """All sides are listed before the first is described."""
+    engine = FakeEngine()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="found no image"):
+        find(scene, tmp_path / "out", Describing(engine), references=tmp_path / "empty", threshold=0.9)
+    with pytest.raises(InputError, match="found no image"):
+        isc_fast.find_leaks(
+            scene / "photos", [tmp_path / "empty"], tmp_path / "out", describing=Describing(engine), threshold=0.9
+        )
+    assert engine.calls == []
+
+
 def test_those_that_belong_are_taken(scene, tmp_path):
     engine = FakeEngine()
     wanted = AtPrecision(scene / "score.json", 0.1, 0.9)
