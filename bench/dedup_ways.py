@@ -47,8 +47,12 @@ class Way:
 # --- isc-fast ---
 
 
-def _dedup(folder: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "isc_fast", "dedup", str(folder), "--ids", "path", "-o", str(out / "dedup"), "--json"]
+def _dedup(*options: str) -> Callable[[Path, Path], list[str]]:
+    def command(folder: Path, out: Path) -> list[str]:
+        words = [str(folder), "--ids", "path", "-o", str(out / "dedup"), "--json", *options]
+        return [sys.executable, "-m", "isc_fast", "dedup", *words]
+
+    return command
 
 
 def _dedup_again(*options: str) -> Callable[[Path, Path, Path], list[str]]:
@@ -154,10 +158,14 @@ def _immaculate(method: str) -> Way:
 WAYS: dict[str, Way] = {
     OURS: Way(
         "isc_fast",
-        _dedup,
+        _dedup(),
         _rows,
         _dedup_again("--threshold", str(_LOWEST)),
         {f"--mutual {k} --threshold 0.5": _dedup_again("--mutual", str(k), "--threshold", "0.5") for k in (2, 3)},
+    ),
+    f"{OURS} --only-aligned": Way("cv2", _dedup("--only-aligned"), _rows),
+    f"{OURS} --mutual 3 --threshold 0.5 --only-aligned": Way(
+        "cv2", _dedup("--mutual", "3", "--threshold", "0.5", "--only-aligned"), _rows
     ),
     "immaculate, pdq": _immaculate("pdq"),
     "immaculate, sscd_distilled": _immaculate("sscd_distilled"),

@@ -43,6 +43,11 @@ def run(arguments: Namespace) -> int:
         check_references(labels.matches, labels.truth)
     else:
         note(f"note: {labels.judged} of {len(matches)} pairs are judged right or wrong; the others do not count")
+        if labels.lacking:
+            note(
+                f"warning: none of the {labels.lacking} pairs that were judged wrong is among these matches; if a run with "
+                "--verdicts left them out, they look better than they are: evaluate the matches that were judged"
+            )
     if arguments.plot:
         protocol, scores = next(iter(result.by_protocol.items()))
         recall = "–" if scores.recall_at_p90 is None else f"{scores.recall_at_p90:.4f}"

@@ -36,10 +36,12 @@ def check_lengths(descriptors: Descriptors, side: str) -> None:
         wrong = np.flatnonzero(~(np.abs(lengths - 1) <= TOLERANCE))
         if len(wrong):
             row = int(wrong[0])
+            what = f"the {side} descriptor {descriptors.ids[start + row]!r} has length {lengths[row]:.4g}, not 1"
+            if not (np.isfinite(lengths[row]) and lengths[row] > 0):
+                raise InputError(f"{what}, and no direction; leave it out: isc-fast remove FILE --ids LIST -o rest.h5")
             raise InputError(
-                f"the {side} descriptor {descriptors.ids[start + row]!r} has length {lengths[row]:.4g}, not 1, so inner products "
-                "are no cosines; make them that long: isc-fast convert FILE --unit-length -o unit.h5 (in Python "
-                "isc_fast.to_unit_length), or search with the metric l2"
+                f"{what}, so inner products are no cosines; make them that long: isc-fast convert FILE --unit-length -o unit.h5 "
+                "(in Python isc_fast.to_unit_length); isc-fast search --metric l2 takes any length"
             )
         start += len(block)
 

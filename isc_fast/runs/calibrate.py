@@ -16,6 +16,7 @@ from PIL import Image
 from ..assets import DEMO_ENGINE
 from ..decoders.opening import ImageProblem
 from ..descriptors.formats.table import open_any
+from ..descriptors.lengths import check_lengths
 from ..descriptors.provenance import PlanFacts, Provenance
 from ..descriptors.store import Descriptors
 from ..engines.base import Engine, load_engine
@@ -151,6 +152,13 @@ def calibrate(
     with contextlib.ExitStack() as stack:
         opened = None if against is None else stack.enter_context(open_any(against.path))
         network = load_engine(engine, **(engine_options or {})) if isinstance(engine, (str, os.PathLike)) else engine
+        meta = (
+            Provenance.of_extraction(network.id, network.spec.to_dict(), _DECODER, PlanFacts()).without("plan").write()
+        )
+        if against is not None and opened is not None:  # before photos are described
+            none = Descriptors(np.empty((0, network.spec.dim), np.float32), [], meta)
+            check_lengths(opened, "negatives'")
+            against.check_fit(opened, [none])
         drawn = _Drawn(source, found, sample, seed)
         names = drawn.names
         strangers = max(_FEWEST_STRANGERS, round(_STRANGERS * len(names)))
@@ -166,8 +174,6 @@ def calibrate(
 
         done(0)
         trial = describe_copies(network, names, drawn.open, strangers=strangers, copies=copies, seed=seed, done=done)
-        plain = Provenance.of_extraction(network.id, network.spec.to_dict(), _DECODER, PlanFacts())
-        meta = plain.without("plan").write()
         made = trial
         if against is not None and opened is not None:
             made, meta = _normalized(trial, meta, opened, against.method)

@@ -79,6 +79,17 @@ def test_an_evaluation_counts_the_pairs_that_are_judged(tmp_path, capsys):
     assert "note: 2 of 4 pairs are judged right or wrong; the others do not count" in printed.err
 
 
+def test_matches_without_the_wrong_pairs_look_too_good(tmp_path, capsys):
+    """A run with verdicts leaves out what was judged wrong: what is left is right by construction."""
+    verdicts = as_json(tmp_path / "v.json", [("q1", "r1", "right"), ("q2", "r2", "wrong"), ("q3", "r3", "wrong")])
+    for name, queries, warned in (("all", ["q1", "q2"], False), ("left", ["q1", "q4"], True)):
+        rows = Matches(queries, ["r1", "r2"], np.array([0.6, 0.8], np.float32))
+        write_matches(tmp_path / f"{name}.csv", rows)
+        assert main(["evaluate", str(tmp_path / f"{name}.csv"), str(verdicts)]) == 0
+        said = capsys.readouterr().err
+        assert ("none of the 2 pairs that were judged wrong is among these matches" in said) == warned
+
+
 def test_labels_are_told_apart_by_what_is_in_them(tmp_path):
     (tmp_path / "truth.csv").write_text("query_id,reference_id\nverdict,r1\nq2,\n")
     (tmp_path / "bare.csv").write_text("verdict-1,r1\n")

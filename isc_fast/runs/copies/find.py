@@ -232,7 +232,7 @@ def find_copies(
             assert shared is not None
             return shared
         folder = own.folder
-        foresee(describing, [queries], references, threshold, against)
+        foresee(describing, [queries], references, threshold, against, comparer.searcher)
         both = [WantedSide("queries", queries, seen), WantedSide("references", references, seen_references)]
         one, other = describing.sides(both, own.place, progress)
         sides = one, other

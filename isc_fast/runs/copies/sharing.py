@@ -141,7 +141,8 @@ def shared_sides(verb: str, given: Iterable[tuple[str, Inputs | Source]]) -> lis
             shown = next(iter(names_of(inputs)), "this source")
             raise InputError(
                 f"jobs share the comparison of descriptors, and {shown} is photos; describe them first, in an array too: "
-                f"isc-fast extract {shown} -o {name}/ --shard-index I --num-shards N, and give {name}/ to isc-fast {verb}"
+                f"isc-fast extract {shown} --engine ENGINE -o {name}-described/ --shard-index I --num-shards N, and give "
+                f"{name}-described/ to isc-fast {verb}"
             )
         sides.append(Side(name, path))
     return sides

@@ -69,6 +69,9 @@ def _facts_of_record(record: Mapping[str, Any], _seen: Glance) -> Facts:
 
 def _begun_by(seen: Glance) -> list[str]:
     """The verbs that may have begun to fill a folder, and have not ended."""
+    for verb, own in NAMES.items():
+        if own.record in seen.names and _is_only_begun(_document(seen.path / own.record)):
+            return [verb]
     return [verb for verb, own in NAMES.items() if all(map(left_by_run(own.begun).fullmatch, seen.names))]
 
 
@@ -77,8 +80,9 @@ def _is_begun(seen: Glance) -> bool:
     that is called ``pairs``, may be anybody's.
     """
     described = [name for name in seen.names if name.endswith((".h5", f".h5{PARTS}"))]
+    records = [own.record for own in NAMES.values() if own.record in seen.names]
     more = [name for name in seen.names if not name.endswith(".h5")]
-    return seen.is_folder and bool(described and more and _begun_by(seen))
+    return seen.is_folder and bool((described or records) and more and _begun_by(seen))
 
 
 def _begun(seen: Glance) -> Facts:
@@ -94,7 +98,17 @@ def _begun(seen: Glance) -> Facts:
 
 def _holds_run(verb: str) -> Callable[[Glance], bool]:
     record = NAMES[verb].record
-    return lambda seen: record in seen.names and "written" in _document(seen.path / record)
+
+    def holds(seen: Glance) -> bool:
+        found = _document(seen.path / record) if record in seen.names else {}
+        return "written" in found and not _is_only_begun(found)
+
+    return holds
+
+
+def _is_only_begun(record: Mapping[str, Any]) -> bool:
+    """Whether a record says only that files may be written from here on; see `isc_fast.files.own_folder.OwnFolder.clear`."""
+    return record.keys() == {"written"} and not record["written"]
 
 
 def _run(verb: str) -> Callable[[Glance], Facts]:

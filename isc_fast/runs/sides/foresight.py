@@ -14,6 +14,7 @@ from ...descriptors.lengths import check_lengths
 from ...descriptors.provenance import PlanFacts, Provenance
 from ...descriptors.store import Descriptors
 from ...errors import InputError
+from ...matching.searchers.searcher import Searcher
 from ...sources.base import Source
 from ...sources.listing import Inputs
 from .against import Against
@@ -27,6 +28,7 @@ def foresee(
     references: Inputs | Source,
     threshold: Threshold,
     against: Against | None = None,
+    searcher: Searcher | None = None,
 ) -> None:
     """Refuse what could only be refused after photos were described: another engine, a threshold that nobody can tell.
 
@@ -39,6 +41,7 @@ def foresee(
         references: photos or descriptors.
         threshold: the lowest score, or what tells it.
         against: the negatives, and how they are used; None where there are none.
+        searcher: compares these with references that are descriptors; needed with negatives.
 
     Raises:
         MismatchError: the sides, the negatives or the calibration do not belong to each other.
@@ -56,6 +59,8 @@ def foresee(
             negatives = stack.enter_context(open_any(against.path))
             check_lengths(negatives, "negatives'")
             against.check_fit(negatives, made)
+            if given[0] is not None and searcher is not None:
+                against.overlap(negatives, made[0], searcher)
             if isinstance(threshold, AtPrecision):
                 made = against.foreseen(negatives, [made[1], made[0]])
         if isinstance(threshold, AtPrecision):

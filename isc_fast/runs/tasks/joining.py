@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...descriptors.store import Descriptors
-from ...errors import EngineError, InputError
+from ...errors import EngineError, InputError, require
 from ...extraction.runners.account import Account
 from ...extraction.runners.assignment import Assignment
 from ...extraction.runners.cluster import Cluster
@@ -137,7 +137,10 @@ class Workers:
 
         Raises:
             InputError: they cannot.
+            MissingExtraError: they are those of a cluster, and Ray is not installed.
         """
+        if self.cluster is not None:
+            require("ray", "ray")
         if self.processes is not None and device != CPU:
             raise InputError(
                 f"workers search on the processor, and one process uses all GPUs of {device}; leave out the workers, or the "

@@ -23,6 +23,7 @@ from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
 from isc_fast.errors import FormatError, InputError
 from isc_fast.extraction import plan
+from isc_fast.runs.copies.dedup import find_duplicates
 from isc_fast.runs.copies.find import find_copies
 from isc_fast.runs.file_kinds.base import Glance
 from isc_fast.runs.file_kinds.table import KINDS, describe_file
@@ -487,6 +488,20 @@ def test_what_an_interrupted_run_left(tmp_path, photos, monkeypatch):
     MET.add("unfinished run")
     (tmp_path / "out" / "holiday.jpg").write_bytes(photos[0].read_bytes())
     assert describe_file(tmp_path / "out").kind != "unfinished run"
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_lists(tmp_path, photos, monkeypatch):
+    """The record says then that files may be written, and nothing more."""
+    out = tmp_path / "out"
+    monkeypatch.setattr("isc_fast.runs.copies.dedup.write_everything", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        find_duplicates([str(photo) for photo in photos[:4]], out, describing=Describing(FakeEngine()), threshold=0.5)
+    (out / "pairs.csv").write_text("id,other_id,score,kind\n")
+    found = describe_file(out)
+    assert (found.kind, found.facts["verbs"]) == ("unfinished run", ["dedup"])
+    monkeypatch.undo()
+    find_duplicates([str(photo) for photo in photos[:4]], out, describing=Describing(FakeEngine()), threshold=0.5)
+    assert describe_file(out).kind == "dedup run"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from oracles import unit_rows
 import isc_fast
 from isc_fast.descriptors.store import Descriptors
 from isc_fast.descriptors.writing import write_descriptors
-from isc_fast.errors import InputError, IscFastError, MismatchError
+from isc_fast.errors import InputError, IscFastError, MismatchError, MissingExtraError
+from isc_fast.extraction.runners.cluster import Cluster
 from isc_fast.runs.calibrate import calibrate
 from isc_fast.runs.sides.describing import Describing
 from isc_fast.runs.sides.thresholds import AtPrecision
@@ -119,6 +120,39 @@ def test_descriptors_that_cannot_be_compared(scene, tmp_path, rows, words):
         path.with_suffix(".txt").write_text("".join(f"{row}\n" for row in range(len(many))))
         with pytest.raises(InputError, match=words):
             find(scene, tmp_path / "out", Describing(engine), negatives=path, threshold=0.9)
+    assert engine.calls == []
+
+
+def test_negatives_that_are_the_references(scene, tmp_path):
+    engine = FakeEngine()
+    with pytest.raises(InputError, match="of the 150 references, 150 are negatives too"):
+        find(
+            scene,
+            tmp_path / "out",
+            Describing(engine),
+            references=scene / "n0.h5",
+            negatives=scene / "n0.h5",
+            threshold=0.5,
+        )
+    assert engine.calls == []
+
+
+def test_calibrating_with_negatives_of_another_engine(scene, tmp_path):
+    engine = FakeEngine()
+    with pytest.raises(MismatchError, match="the negatives were made by another engine"):
+        calibrate(scene / "photos", tmp_path / "c.json", engine=engine, negatives=scene / "n1.h5")
+    assert engine.calls == []
+
+
+def test_a_cluster_that_is_not_installed(scene, tmp_path, monkeypatch):
+    engine = FakeEngine()
+
+    def missing(module, extra):
+        raise MissingExtraError(f"{module} is not installed")
+
+    monkeypatch.setattr("isc_fast.runs.tasks.joining.require", missing)
+    with pytest.raises(MissingExtraError, match="ray is not installed"):
+        dedup(scene, tmp_path / "out", Describing(engine), threshold=0.5, search_cluster=Cluster())
     assert engine.calls == []
 
 
