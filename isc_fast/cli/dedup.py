@@ -76,7 +76,7 @@ def add(parser: ArgumentParser) -> None:
         "--only-aligned",
         action="store_true",
         help="look at all pairs in their pixels, and leave out those that do not show the same scene, such as photos of one "
-        "kind; takes some 25 pairs a second and core; needs the extra evidence",
+        "kind; takes a second and core for 10 to 35 pairs; needs the extra evidence",
     )
     add_left_out(parser)
     add_describing(parser)

@@ -181,7 +181,7 @@ def find_duplicates(
         align: look at the pairs that the page shows in their pixels too, so that it lays the two photos over each other where one
             was cut out of the other; see `isc_fast.align_matches`. The lists stay as they are.
         only_aligned: look at all pairs in their pixels, and leave out those that do not show the same scene, such as photos of
-            one kind, which score alike and are no copies. It takes some 40 ms of the processor for a pair.
+            one kind, which score alike and are no copies. It takes 30 to 85 ms of the processor for a pair.
         verdicts: a file of verdicts, as the page saves it: pairs that somebody judged wrong are left out, and the table
             ``pairs`` has a column ``verdict``, ``right`` where somebody judged a pair so.
         stop_list: a list of ids of photos that match nothing, and so stay; likewise photos with the very same descriptor.
