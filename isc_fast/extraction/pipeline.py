@@ -22,6 +22,7 @@ from ..decoders.views import WHOLE, view_names
 from ..descriptors.hdf5 import check_name
 from ..engines.base import Engine
 from ..errors import InputError, MismatchError, OutputError
+from ..files.homes import is_bucket
 from ..files.lazy import Lazy
 from ..items import Failure, Item
 from ..progress import ProgressCallback, Tally, saying_what_is_kept
@@ -223,8 +224,8 @@ def extract_with(
     # Photos may have changed since the run began that was interrupted: the same call once more finds that.
     try:
         again, _ = work(listed, replace(request, overwrite=False, retry_failed=False), progress)
-    except MismatchError:  # nobody looked at the photos, or the output is in a bucket, where nothing is replaced
-        return made
+    except MismatchError as error:  # nobody had looked at the photos; or it is in a bucket, where nothing is replaced
+        return replace(made, note=made.note or str(error)) if is_bucket(output) else made
     except OutputError as error:
         return replace(made, note=f"whether photos have changed since it began was not looked at: {error}")
     note = again.note or (None if again.computed else made.note)

@@ -163,6 +163,20 @@ def test_an_interrupted_run_goes_on_with_what_a_listing_says(photos, bucket, man
     assert manifest_in(bucket) == manifest
 
 
+def test_a_photo_that_was_replaced_while_it_was_interrupted_is_said(photos, bucket):
+    """Nothing in a bucket is replaced, so its old row stays."""
+    with pytest.raises(KeyboardInterrupt):
+        extract(photos, Interrupted(), f"{bucket.url}/out/", **SIZES)
+    first = next(path for path in sorted(photos.iterdir()) if path.is_symlink())
+    target = sorted(photos.iterdir())[-3].resolve()
+    first.unlink()
+    first.symlink_to(target)
+    made = extract(photos, FakeEngine(), f"{bucket.url}/out/", **SIZES)
+    assert made.complete
+    assert "have changed (0 new, 1 changed, 0 gone" in made.note
+    assert "nothing in a bucket is replaced: give another output" in made.note
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_any_mix_of_jobs_kills_and_orders_makes_one_manifest(tmp_path, photos, bucket, manifest, monkeypatch, seed):
     """Several at once through a network that spoils a quarter of all requests; some are killed, and then each runs once more."""
