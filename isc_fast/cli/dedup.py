@@ -156,8 +156,10 @@ def _show(found: DedupResult) -> None:
         show(
             f"of those that could go, {found.equal['file']} have an equal file and {found.equal['pixels']} equal pixels"
         )
-    if found.scoring is not None:
-        show(f"{found.pairs} of {found.scoring} pairs show the same scene in their pixels; the others are left out")
+    if found.pairs_looked_at is not None:
+        show(
+            f"{found.pairs} of {found.pairs_looked_at} pairs show the same scene in their pixels; the others are left out"
+        )
     show(f"{found.pairs} pairs, {found.groups} groups, the largest of {found.largest} photos")
     show(f"of several copies stays: {_KEEPS[found.keep]} (--keep {found.keep})")
     show(f"threshold {found.threshold:g}: {found.said}")

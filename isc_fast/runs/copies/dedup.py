@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,9 @@ from ...errors import InputError
 from ...evaluation.calibration import Task
 from ...extraction.runners.cluster import Cluster
 from ...extraction.share import Share
+from ...files.homes import Home
 from ...files.rows import check_format, check_names
+from ...items import Ints
 from ...matching.groups.components import Chain, find_chain, find_crowd
 from ...matching.pairs.left_out import read_left_out
 from ...matching.pairs.mutual import mutual_pairs
@@ -74,8 +76,8 @@ class DedupResult(Shared):
         hubs: how many photos match many others that do not match each other; see `isc_fast.matching.groups.hubs`. The file
             ``stop_list_suggestions`` has them.
         aligned: of the pairs on the page, how many show the same scene; None where nobody looked.
-        scoring: how many pairs scored high enough, of which those in ``pairs`` show the same scene; None where nobody looked at
-            all of them.
+        pairs_looked_at: how many pairs scored high enough, of which those in ``pairs`` show the same scene; None where nobody
+            looked at all of them.
         waits: for what this job of several waits; then no list is written, and all that is counted from pairs is 0. None
             where everything is there.
     """
@@ -99,7 +101,7 @@ class DedupResult(Shared):
     files: dict[str, Path | str] = field(default_factory=dict)
     hubs: int = 0
     aligned: int | None = None
-    scoring: int | None = None
+    pairs_looked_at: int | None = None
     waits: Waits | None = None
 
     def to_dict(self) -> dict[str, object]:
@@ -126,7 +128,7 @@ class DedupResult(Shared):
             "failures": len(self.side.made.failures) if self.side.made else 0,
             "page": None if self.page is None else str(self.page),
             **({} if self.aligned is None else {"aligned": self.aligned}),
-            **({} if self.scoring is None else {"pairs_looked_at": self.scoring}),
+            **({} if self.pairs_looked_at is None else {"pairs_looked_at": self.pairs_looked_at}),
             "files": {name: str(path) for name, path in self.files.items()},
         }
 
@@ -245,16 +247,17 @@ def find_duplicates(
             left = left_out.pairs(found, (descriptors.ids, descriptors.ids), (join.same, join.same))
             pairs: Iterable[Pairs] = left if left_out else left.all
             apart = left.apart(join.same)
-            if mutual is not None:
-                kept = fresh(place_of(folder, threshold, descriptors).within(f"mutual-{mutual}"), 1)
-                kept.write(0, mutual_pairs(pairs, mutual, apart))
-                pairs = kept
-            scoring = None
-            if only_aligned:
-                assert side.source is not None  # was seen before the work
-                scoring = sum(len(scores) for _, _, scores in pairs)
-                at, told = place_of(folder, threshold, descriptors), progress("pixels") if progress else None
-                pairs = aligned_pairs(pairs, apart, descriptors.ids, side.source, at, folder, told)
+            pairs, pairs_looked_at = _narrowed(
+                pairs,
+                apart,
+                descriptors,
+                side,
+                partial(place_of, folder, threshold, descriptors),
+                mutual=mutual,
+                only_aligned=only_aligned,
+                folder=folder,
+                progress=progress,
+            )
             made = decide(descriptors, side, pairs, apart, rule, exact=exact, left_out=left_out)
             chain = find_chain(made.components, threshold)
             crowd = None if chain else find_crowd(made.components)
@@ -294,7 +297,7 @@ def find_duplicates(
             side=side,
             hubs=len(made.hubs),
             aligned=aligned,
-            scoring=scoring,
+            pairs_looked_at=pairs_looked_at,
         )
         own.finish(result.to_dict(), [*files.values(), *([page] if page else [])])
         if search_share is None:
@@ -312,6 +315,34 @@ def _compared(
         check_names(form, found.ids)
         wanted = choose(threshold, [found], Task.within(len(found), share=1), f"{len(found)} photos")
         yield found, wanted, *comparer.itself(side, found, wanted.score, output)
+
+
+def _narrowed(
+    pairs: Iterable[Pairs],
+    apart: Ints,
+    descriptors: Descriptors,
+    side: Side,
+    place: Callable[[], Home],
+    *,
+    mutual: int | None,
+    only_aligned: bool,
+    folder: Path,
+    progress: Progress | None,
+) -> tuple[Iterable[Pairs], int | None]:
+    """What is left of the pairs that score high enough, and how many were looked at in their pixels; None where nobody looked."""
+    if mutual is None and not only_aligned:
+        return pairs, None
+    inside = place()
+    if mutual is not None:
+        kept = fresh(inside.within(f"mutual-{mutual}"), 1)
+        kept.write(0, mutual_pairs(pairs, mutual, apart))
+        pairs = kept
+    if not only_aligned:
+        return pairs, None
+    assert side.source is not None  # was seen before the work
+    count = sum(len(scores) for _, _, scores in pairs)
+    told = progress("pixels") if progress else None
+    return aligned_pairs(pairs, apart, descriptors.ids, side.source, inside, folder, told), count
 
 
 def _check(threshold: Threshold, mutual: int | None, keep: str | None, max_group: int, max_groups: int) -> None:

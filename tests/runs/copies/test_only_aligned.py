@@ -92,7 +92,7 @@ def test_it_goes_on_with_the_pieces_that_are_missing(folder, tmp_path, monkeypat
         progress=lambda step: lambda now, total, _: told.append((now, total)) if step == "pixels" else None,
     )
     assert done == 2
-    assert len(looked) == -(-found.scoring // 8)
+    assert len(looked) == -(-found.pairs_looked_at // 8)
     assert told[-1][0] == told[-1][1] == max(now for now, _ in told)
     for name in ("pairs", "groups", "keep", "remove"):
         assert (tmp_path / "out" / f"{name}.csv").read_bytes() == (tmp_path / "whole" / f"{name}.csv").read_bytes()
