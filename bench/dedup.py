@@ -36,7 +36,7 @@ from typing import Any
 from dedup_set import found_in, make_large, make_small, origin
 from dedup_ways import OURS, WAYS, Pair, Way
 from harness import finish
-from processes import measured
+from measuring import measured
 
 from isc_fast.assets import demo_photos
 

@@ -46,7 +46,7 @@ def find(folder: Path) -> dict[str, Any]:
 
         return timing
 
-    Describing.side = timed("describe", Describing.side)  # type: ignore[method-assign]
+    Describing.sides = timed("describe", Describing.sides)  # type: ignore[method-assign]
     module.search_sides = timed("search", module.search_sides)
     module.write_page = timed("page", module.write_page)
     began = time.monotonic()

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from harness import finish
-from processes import peak_bytes
+from measuring import peak_bytes
 from rows import blocks_of
 from stand_in import Dark, Network, decode_with, name_of, write_list
 

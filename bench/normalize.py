@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # otherwise the threads of 
 import faiss
 import numpy as np
 from harness import finish, interleaved
-from processes import peak_bytes
+from measuring import peak_bytes
 
 from isc_fast.descriptors.store import BLOCK_ROWS, Descriptors
 from isc_fast.machine.cores import available_cores

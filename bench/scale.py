@@ -32,7 +32,7 @@ from typing import Any
 from common.local_s3 import at, client_of, served_by_moto
 from common.spoiling_proxy import at_random, proxy_to
 from harness import machine_card
-from processes import peak_bytes
+from measuring import peak_bytes
 from scale_work import describe, extract_again, plan_of_containers, plan_of_files, search_sides, touch, write_tars
 
 import isc_fast

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 from harness import finish
-from processes import peak_bytes
+from measuring import peak_bytes
 from rows import make_rows
 
 THRESHOLD = 0.5

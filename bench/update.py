@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from processes import peak_bytes
+from measuring import peak_bytes
 from stand_in import Dark, Network, decode_with, name_of
 
 DIM = 256

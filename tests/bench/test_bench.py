@@ -26,7 +26,7 @@ SHARED = (
         "torch_way.py",
         "trained.py",
     ),
-    *("gpu.py", "gpu_limits.py", "gpu_engines.py", "steps.py", "stand_in.py", "processes.py"),
+    *("gpu.py", "gpu_limits.py", "gpu_engines.py", "steps.py", "stand_in.py", "measuring.py"),
     "foreign.py",
     *("dedup_set.py", "dedup_ways.py"),
     "same_bytes.py",  # compares two checkouts

@@ -21,7 +21,7 @@ from isc_fast.errors import FormatError, MismatchError
 from isc_fast.extraction.job import Request
 from isc_fast.extraction.pipeline import extract_with
 from isc_fast.items import Item
-from isc_fast.runs.sides.describing import Describing
+from isc_fast.runs.sides.describing import Describing, WantedSide
 from isc_fast.sources.base import Source
 from isc_fast.sources.listing import Files, Listing
 
@@ -219,10 +219,10 @@ def test_a_photo_that_is_computed_changes_where_its_file_does(tmp_path, folder):
 def test_a_side_of_a_comparison_is_described_alike(tmp_path, folder):
     """As dedup, find and leaks do."""
     for _ in range(2):
-        side = Describing(FakeEngine(), checksum=True).side("photos", folder, tmp_path)
+        (side,) = Describing(FakeEngine(), checksum=True).sides([WantedSide("photos", folder)], tmp_path)
         assert digests(side.path) == expected(folder)
         picture(folder / "p2.bmp", 50)
-    side = Describing(FakeEngine(), checksum=True).side("photos", folder, tmp_path)
+    (side,) = Describing(FakeEngine(), checksum=True).sides([WantedSide("photos", folder)], tmp_path)
     assert side.made is not None
     assert side.made.computed == 0
 

@@ -484,7 +484,8 @@ def test_foreign_descriptors_of_another_length_are_no_cosines(length):
     good = Descriptors(rows, [*"abcde"])
     long = Descriptors(np.concatenate([rows[:4], rows[4:] * np.float32(length)]), [*"abcde"])
     check_lengths(good, "query")
-    with pytest.raises(InputError, match=r"the query descriptor 'e' has length .*, not 1.*--unit-length"):
+    remedy = "--unit-length" if length > 0 else "no direction; leave it out: isc-fast remove"
+    with pytest.raises(InputError, match=rf"the query descriptor 'e' has length .*, not 1.*{remedy}"):
         check_lengths(long, "query")
     stamped = Descriptors(long.vectors, long.ids, {"normalization": {"method": "score", "role": "reference"}})
     check_lengths(stamped, "reference")  # that is what score normalisation makes
