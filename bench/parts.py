@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import cpu_s
 from stand_in import Dark, Network, decode_with, name_of
 
 import isc_fast
@@ -33,7 +33,7 @@ from isc_fast.sources.listing import list_images
 
 def clocks() -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the processor time of this process and its children until now, and the time by the clock."""
-    return np.array([sum(os.times()[:4]), time.monotonic()])
+    return np.array([cpu_s(), time.monotonic()])
 
 
 def timed(found: dict[str, tuple[float, float]], name: str, work: Callable[[], object]) -> None:

@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import os
 import shutil
 import tempfile
 import time
@@ -32,7 +31,7 @@ from typing import Any
 from common.local_s3 import at, client_of, served_by_moto
 from common.spoiling_proxy import at_random, proxy_to
 from harness import machine_card
-from measuring import peak_bytes
+from measuring import cpu_s, peak_bytes
 from scale_work import describe, extract_again, plan_of_containers, plan_of_files, search_sides, touch, write_tars
 
 import isc_fast
@@ -46,9 +45,9 @@ STEPS = ("plan", "extraction", "bucket", "search")
 
 def busy_s(work: Callable[[], object]) -> float:
     """Processor time of some work, in seconds."""
-    before = sum(os.times()[:4])
+    before = cpu_s()
     work()
-    return sum(os.times()[:4]) - before
+    return cpu_s() - before
 
 
 def _told(queue: Any, work: Callable[..., object], arguments: Sequence[object]) -> None:

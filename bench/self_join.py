@@ -19,9 +19,9 @@ ours, which find each group's weakest link too.
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -33,16 +33,11 @@ from typing import Any
 
 import numpy as np
 from harness import finish
-from measuring import peak_bytes
+from measuring import cpu_s, peak_bytes
 from rows import make_rows
 
 THRESHOLD = 0.5
 OURS, FAISS, SKLEARN, IMAGEDEDUP = "isc_fast", "faiss range_search", "scikit-learn radius", "imagededup"
-
-
-def cpu_s_of_all() -> float:
-    """Return the processor time of this process and of those that it started, in seconds."""
-    return sum(os.times()[:4])
 
 
 def ours(file: Path) -> Iterator[Any]:
@@ -111,7 +106,7 @@ def by_imagededup(file: Path) -> Iterator[Any]:
 
 WAYS = {OURS: ours, FAISS: by_faiss, SKLEARN: by_sklearn, IMAGEDEDUP: by_imagededup}
 MOST_ROWS = {IMAGEDEDUP: 30_000}
-MODULES = {FAISS: "faiss", SKLEARN: "sklearn", IMAGEDEDUP: "imagededup"}
+MODULES = {OURS: "isc_fast", FAISS: "faiss", SKLEARN: "sklearn.neighbors", IMAGEDEDUP: "imagededup.methods.cnn"}
 
 
 def one(way: str, file: Path) -> None:
@@ -119,20 +114,15 @@ def one(way: str, file: Path) -> None:
     from isc_fast.matching.searchers.searcher import open_searcher
 
     open_searcher().knn(np.eye(64, dtype=np.float32), [np.eye(64, dtype=np.float32)], 1)  # loads the libraries
-    for module in {"sklearn": ["sklearn.neighbors"], "imagededup": ["imagededup.methods.cnn"]}.get(
-        MODULES.get(way, ""), []
-    ):
-        importlib.import_module(module)
-    before, began, used = peak_bytes() / 2**20, time.perf_counter(), cpu_s_of_all()
+    importlib.import_module(MODULES[way])
+    before, began, used = peak_bytes() / 2**20, time.perf_counter(), cpu_s()
     parts = [[np.asarray(side) for side in pairs] for pairs in WAYS[way](file)]
-    seconds, cpu_s = time.perf_counter() - began, cpu_s_of_all() - used
+    seconds, busy = time.perf_counter() - began, cpu_s() - used
     first, second, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
     order = np.lexsort((second, first))
     np.save(file.with_suffix(f".{way}.npy"), np.stack([first[order], second[order], scores[order]]).astype(np.float64))
     print(
-        json.dumps(
-            {"seconds": seconds, "cpu_s": cpu_s, "beyond_mb": peak_bytes() / 2**20 - before, "pairs": len(first)}
-        )
+        json.dumps({"seconds": seconds, "cpu_s": busy, "beyond_mb": peak_bytes() / 2**20 - before, "pairs": len(first)})
     )
 
 
@@ -230,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if given.smoke:
         given.rows, given.dim, given.pairs, given.rounds = [3000], 64, 20_000, 1
-    there = [way for way in WAYS if importlib.util.find_spec(MODULES.get(way, "isc_fast")) is not None]
+    there = [way for way in WAYS if importlib.util.find_spec(MODULES[way].partition(".")[0]) is not None]
     ways = [way for way in there if given.only is None or given.only in way]
     joins = {}
     print(

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
+from measuring import cpu_s
 from PIL import Image
 
 import isc_fast
@@ -32,9 +32,9 @@ def processor_s(work: Callable[[], object], rounds: int) -> float:
     """The least processor time of some rounds, children that ended included."""
     times = []
     for _ in range(rounds):
-        before = sum(os.times()[:4])
+        before = cpu_s()
         work()
-        times.append(sum(os.times()[:4]) - before)
+        times.append(cpu_s() - before)
     return min(times)
 
 

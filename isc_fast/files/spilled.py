@@ -48,7 +48,22 @@ class _Spill:
             self._file.close()
 
 
-class SpilledRows:
+class _Spilled:
+    """What lies in such a file."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._spill = _Spill(folder)
+
+    def flush(self) -> None:
+        """Write what is still in memory; reading does so too."""
+        self._spill.flush()
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._spill.close()
+
+
+class SpilledRows(_Spilled):
     """Rows ``(n, width)`` of numbers.
 
     Args:
@@ -61,7 +76,8 @@ class SpilledRows:
     """
 
     def __init__(self, folder: str | os.PathLike[str], width: int, dtype: npt.DTypeLike) -> None:
-        self._spill, self._width, self._dtype = _Spill(folder), width, np.dtype(dtype)
+        super().__init__(folder)
+        self._width, self._dtype = width, np.dtype(dtype)
 
     def add(self, rows: npt.NDArray[Any]) -> None:
         """Add rows to the end."""
@@ -75,16 +91,8 @@ class SpilledRows:
             content = self._spill.read(start, min(start + step, self._spill.size))
             yield np.frombuffer(content, self._dtype).reshape(-1, self._width)
 
-    def flush(self) -> None:
-        """Write what is still in memory; reading does so too."""
-        self._spill.flush()
 
-    def close(self) -> None:
-        """Give the room back."""
-        self._spill.close()
-
-
-class SpilledTexts(Lazy[str]):
+class SpilledTexts(_Spilled, Lazy[str]):
     """Texts without zero bytes. They are read some thousand at a time, or as few as came together, and memory holds two numbers
     of each such piece.
 
@@ -96,7 +104,7 @@ class SpilledTexts(Lazy[str]):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._spill = _Spill(folder)
+        super().__init__(folder)
         self._counts, self._ends = [0], [0]  # texts and bytes up to the end of each piece
 
     def add(self, texts: Sequence[str]) -> None:
@@ -125,11 +133,3 @@ class SpilledTexts(Lazy[str]):
         content = self._spill.read(*self._ends[number : number + 2])
         count = self._counts[number + 1] - self._counts[number]
         return content.decode("utf-8", "surrogatepass").split("\0")[:count]
-
-    def flush(self) -> None:
-        """Write what is still in memory; reading does so too."""
-        self._spill.flush()
-
-    def close(self) -> None:
-        """Give the room back."""
-        self._spill.close()

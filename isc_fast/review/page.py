@@ -58,8 +58,7 @@ def write_report(
         FormatError: there is a ground truth, and a pair occurs twice; or a file of verdicts or evidence is not what it should be.
         OutputError: the file cannot be written.
     """
-    if max_rows < 1:
-        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
+    check_rows(max_rows)
     if threshold is not None and math.isnan(threshold):
         raise InputError("the threshold is not a number")
     if os.path.splitext(path)[1].lower() not in (".html", ".htm"):
@@ -87,6 +86,16 @@ def write_report(
         curve=None if truth is None else curve_of(matches, truth, _PROTOCOL),
     )
     return write_page(path, page, queries, references)
+
+
+def check_rows(most: int) -> None:
+    """See that a page may show so many pairs at most.
+
+    Raises:
+        InputError: they are fewer than one.
+    """
+    if most < 1:
+        raise InputError(f"the page must show at least 1 pair, not {most}")
 
 
 def choose(matches: Matches, fits: Ints, most: int) -> Ints:

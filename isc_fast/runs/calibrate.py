@@ -15,15 +15,14 @@ from PIL import Image
 
 from ..assets import DEMO_ENGINE
 from ..decoders.opening import ImageProblem
-from ..descriptors.formats.table import open_any
-from ..descriptors.lengths import check_lengths
-from ..descriptors.provenance import PlanFacts, Provenance
+from ..descriptors.provenance import Provenance
 from ..descriptors.store import Descriptors
 from ..engines.base import Engine, load_engine
 from ..errors import InputError
 from ..evaluation.calibration import FEWEST, SHARE, Calibration, Expected, Task, check_share
 from ..evaluation.calibration_file import write_calibration
 from ..evaluation.copies import SEED, Trial, describe_copies, open_shrunk
+from ..extraction.runners.base import Facts
 from ..files.atomic import try_to_write
 from ..items import Item
 from ..matching.normalizing.methods import SCORE
@@ -34,6 +33,7 @@ from ..sources.base import Source, opener
 from ..sources.choice import Choice
 from ..sources.listing import Inputs, as_source
 from .sides.against import Against
+from .sides.foresight import none_yet
 
 PHOTOS = 400
 FEW = 100
@@ -150,14 +150,11 @@ def calibrate(
     found = source.list().found
     count = len(found)
     with contextlib.ExitStack() as stack:
-        opened = None if against is None else stack.enter_context(open_any(against.path))
+        opened = None if against is None else stack.enter_context(against.opened())
         network = load_engine(engine, **(engine_options or {})) if isinstance(engine, (str, os.PathLike)) else engine
-        meta = (
-            Provenance.of_extraction(network.id, network.spec.to_dict(), _DECODER, PlanFacts()).without("plan").write()
-        )
+        none = none_yet(Facts.of(network), _DECODER)
+        meta = dict(none.meta)
         if against is not None and opened is not None:  # before photos are described
-            none = Descriptors(np.empty((0, network.spec.dim), np.float32), [], meta)
-            check_lengths(opened, "negatives'")
             against.check_fit(opened, [none])
         drawn = _Drawn(source, found, sample, seed)
         names = drawn.names

@@ -22,7 +22,7 @@ from ...matching.groups.hubs import Hub, hubs_of_matches
 from ...matching.lists.matches import Matches, write_matches
 from ...matching.pairs.left_out import LeftOut, read_left_out
 from ...matching.two_sides import check_counts
-from ...review.page import DEFAULT_ROWS, pairs_of
+from ...review.page import DEFAULT_ROWS, check_rows, pairs_of
 from ...review.page import choose as choose_rows
 from ...review.pairs import Chances, ReviewPage, with_chances
 from ...review.placement import Placement
@@ -186,8 +186,7 @@ def find_copies(
         against.check_threshold()
     check(threshold)
     check_counts(k, None)
-    if max_rows < 1:
-        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
+    check_rows(max_rows)
     left_out = read_left_out(verdicts, stop_list)
     seen = view_names(",".join([views, *([MIRROR] if mirror else []), *([TURN] if turn else [])]))
     seen_references = view_names(reference_views)

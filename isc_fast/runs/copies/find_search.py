@@ -89,8 +89,7 @@ def search_sides(
         file = matches_file(own.folder, queries.ids, references.ids, as_lines=both.several or verdicts is not None)
         unrelated = None
         if against is not None:
-            negatives = stack.enter_context(open_any(against.path))
-            check_lengths(negatives, "negatives'")
+            negatives = stack.enter_context(against.opened())
             overlap = against.overlap(negatives, references, comparer.searcher)
             verdict = Verdict((*verdict.remarks, *overlap.remarks))
             made = [own.folder / f"{side.name}-normalized.h5" for side in sides]

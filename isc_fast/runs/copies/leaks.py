@@ -20,7 +20,7 @@ from ...matching.groups.hubs import hubs_between
 from ...matching.pairs.left_out import read_left_out
 from ...matching.pairs.unknown_ids import warn_of_unknown
 from ...matching.searchers.searcher import Searcher
-from ...review.page import DEFAULT_ROWS
+from ...review.page import DEFAULT_ROWS, check_rows
 from ...sources.base import Source
 from ...sources.listing import Inputs, names_of
 from ...sources.paths import real
@@ -181,8 +181,7 @@ def find_leaks(
     check(threshold)
     if recipe not in RECIPES:
         raise InputError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
-    if max_rows < 1:
-        raise InputError(f"the page must show at least 1 pair, not {max_rows}")
+    check_rows(max_rows)
     check_format("parquet" if nemo else form)
     check_format(form)
     left_out = read_left_out(verdicts, stop_list)

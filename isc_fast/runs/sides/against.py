@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ...descriptors.comparing import compare_with_negatives
 from ...descriptors.formats.table import open_any
+from ...descriptors.lengths import check_lengths
 from ...descriptors.store import Descriptors
 from ...descriptors.texts import ids_at
 from ...descriptors.verdict import Grade, Remark, Verdict
@@ -73,6 +75,18 @@ class Against:
                         "more"
                     )
         return cls(negatives, chosen, chosen == usual)
+
+    @contextmanager
+    def opened(self) -> Iterator[Descriptors]:
+        """The negatives, open while the block runs.
+
+        Raises:
+            InputError: those of another tool have another length than 1.
+            FormatError: they cannot be read.
+        """
+        with open_any(self.path) as found:
+            check_lengths(found, "negatives'")
+            yield found
 
     def check_fit(self, negatives: Descriptors, sides: Sequence[Descriptors]) -> None:
         """See that the negatives belong to plain sides.

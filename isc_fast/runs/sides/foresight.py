@@ -14,6 +14,7 @@ from ...descriptors.lengths import check_lengths
 from ...descriptors.provenance import PlanFacts, Provenance
 from ...descriptors.store import Descriptors
 from ...errors import InputError
+from ...extraction.runners.base import Facts
 from ...matching.searchers.searcher import Searcher
 from ...sources.base import Source
 from ...sources.listing import Inputs
@@ -52,12 +53,14 @@ def foresee(
     if None not in given:
         return
     with ExitStack() as stack:
-        made = [_none_yet(describing) if path is None else _found(stack, path) for path in given]
+        made = [
+            none_yet(describing.runner.facts, describing.decoder) if path is None else _found(stack, path)
+            for path in given
+        ]
         for side in made[1:]:
             compare(side, made[0]).refuse()
         if against is not None:
-            negatives = stack.enter_context(open_any(against.path))
-            check_lengths(negatives, "negatives'")
+            negatives = stack.enter_context(against.opened())
             against.check_fit(negatives, made)
             if given[0] is not None and searcher is not None:
                 against.overlap(negatives, made[0], searcher)
@@ -78,8 +81,12 @@ def _found(stack: ExitStack, path: str | Path) -> Descriptors:
     return found
 
 
-def _none_yet(describing: Describing) -> Descriptors:
-    """Descriptors of no photo, with the record of those that will be made of whole photos."""
-    facts = describing.runner.facts
-    made = Provenance.of_extraction(facts.id, facts.spec.to_dict(), describing.decoder, PlanFacts())
+def none_yet(facts: Facts, decoder: str) -> Descriptors:
+    """Descriptors of no photo, ``(0, dim)``, with the record of those that an engine will make of whole photos.
+
+    Args:
+        facts: what the engine is.
+        decoder: its name.
+    """
+    made = Provenance.of_extraction(facts.id, facts.spec.to_dict(), decoder, PlanFacts())
     return Descriptors(np.empty((0, facts.spec.dim), np.float32), [], made.without("plan").write())
